@@ -1,0 +1,26 @@
+"""Generator-based adversarial attacks as pure functions of JAX.
+
+`attacks` holds the attacks, `models` the networks of the papers, `data` the data
+sets, `training` pure training steps, and `evaluation` what measures an attack.
+`load_generator` turns the checkpoint of a trained generator into an attack.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["attacks", "data", "evaluation", "load_generator", "models", "training"]
+
+if TYPE_CHECKING:
+    from advgan_jax import attacks, data, evaluation, models, training
+    from advgan_jax.build import load_generator
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a part when it is first used: importing the package stays cheap."""
+    import importlib
+
+    if name == "load_generator":
+        return importlib.import_module("advgan_jax.build").load_generator
+    if name in __all__:
+        return importlib.import_module(f"advgan_jax.{name}")
+    raise AttributeError(f"module 'advgan_jax' has no attribute {name!r}")

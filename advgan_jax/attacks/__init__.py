@@ -1,0 +1,43 @@
+"""Adversarial attacks as pure functions of one form, `types.Attack`."""
+
+from advgan_jax.attacks.apgd import apgd
+from advgan_jax.attacks.border import attack
+from advgan_jax.attacks.carlini_wagner import (
+    CarliniWagnerResult,
+    carlini_wagner,
+    carlini_wagner_search,
+)
+from advgan_jax.attacks.carlini_wagner_linf import carlini_wagner_linf
+from advgan_jax.attacks.criteria import succeeded
+from advgan_jax.attacks.deepfool import deepfool
+from advgan_jax.attacks.gradient import bim, fgsm, ilcm, mi_fgsm
+from advgan_jax.attacks.pgd import pgd
+from advgan_jax.attacks.registry import (
+    ATTACKS,
+    BoundAttack,
+    make_attack,
+    worst_case,
+)
+from advgan_jax.attacks.transfer import average_models, substitute
+
+__all__ = [
+    "ATTACKS",
+    "BoundAttack",
+    "CarliniWagnerResult",
+    "apgd",
+    "attack",
+    "average_models",
+    "bim",
+    "carlini_wagner",
+    "carlini_wagner_linf",
+    "carlini_wagner_search",
+    "deepfool",
+    "fgsm",
+    "ilcm",
+    "make_attack",
+    "mi_fgsm",
+    "pgd",
+    "substitute",
+    "succeeded",
+    "worst_case",
+]

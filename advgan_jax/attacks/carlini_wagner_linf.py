@@ -1,0 +1,177 @@
+"""Carlini & Wagner's L-infinity attack: a bound tau that shrinks as long as it can.
+
+Deviations: each image walks through its own sequence of tau and c, so none waits for
+another; a run that stalls (0.01 percent in a tenth of the steps) ends early; the next
+one begins at the best image so far; and tau shrinks only after an iterate that is
+adversarial and within tau, where the released code looks at the loss.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from advgan_jax import losses
+from advgan_jax.attacks import criteria
+from advgan_jax.attacks.border import attack
+from advgan_jax.attacks.tanh_box import decode, encode
+from advgan_jax.types import Array, Bounds, LogitsFn
+
+_CHECKS_PER_RUN = 10
+_STALLED = 0.9999
+_DECAYS = (0.9, 0.999)  # of Adam
+_TINY = 1e-8
+
+
+class _State(NamedTuple):
+    """One search per image; all but `w`, the moments and `best` have shape `[B]`."""
+
+    w: Array
+    mean: Array
+    square: Array
+    step: Array
+    least: Array  # objective of this run
+    checked: Array  # that at the last check
+    tau: Array
+    c: Array
+    best: Array
+    linf: Array
+    active: Array
+
+
+@attack(static=("num_steps",))
+def carlini_wagner_linf(
+    logits_fn: LogitsFn,
+    images: Array,
+    labels: Array | None = None,
+    *,
+    key: Array | None = None,
+    num_steps: int = 1000,
+    learning_rate: float = 5e-3,
+    initial_const: float = 1e-5,
+    largest_const: float = 20.0,
+    tau_factor: float = 0.9,
+    least_tau: float = 1 / 256,
+    confidence: float = 0.0,
+    targeted: bool = False,
+    bounds: Bounds = (0.0, 1.0),
+) -> Array:
+    r"""Carlini & Wagner's L-infinity attack.
+
+    .. math:: \min_w \sum_i (|x'_i(w) - x_i| - \tau)_+ + c\,
+      \max(\pm(Z_y - \max_{j \ne y} Z_j), -\kappa)
+
+    by Adam. An image that has succeeded within tau goes on with
+    `tau <- tau_factor * max |x' - x|`, one that has not with `2 c`.
+
+    Args:
+      logits_fn: the attacked model, `[B, H, W, C] -> [B, K]` logits.
+      images: float32 `[B, H, W, C]` within `bounds`.
+      labels: int `[B]`, true (wanted when `targeted`); None: the model's prediction.
+      key: not used.
+      num_steps: the most Adam steps for each pair of tau and c.
+      learning_rate: of Adam, in `w`.
+      initial_const: the first c.
+      largest_const: an image is given up when its c exceeds it.
+      tau_factor: below 1.
+      least_tau: an image is done when its tau falls below, in pixel units.
+      confidence: `kappa`, in logits.
+      targeted: whether to move towards `labels`.
+      bounds: the least and the greatest pixel value.
+
+    Returns:
+      Adversarial images; the clean image where none was found.
+
+    References:
+      Carlini & Wagner, 2017 (https://arxiv.org/abs/1608.04644), Sec. VI-C.
+    """
+    del key
+    options = {"targeted": targeted, "confidence": confidence}
+
+    def look(w, c, tau):
+        x = decode(w, bounds)
+        logits = logits_fn(x)
+        size = jnp.abs(x - images)
+        excess = jnp.maximum(size - _wide(tau), 0).sum(axis=(1, 2, 3))
+        objective = excess + c * losses.margin(logits, labels, **options)
+        success = criteria.succeeded_clearly(logits, labels, **options)
+        linf = jnp.max(size, axis=(1, 2, 3), initial=0)
+        return jnp.sum(objective), (objective, x, linf, success)
+
+    def step(state: _State) -> _State:
+        gradient, (objective, x, linf, success) = jax.grad(look, has_aux=True)(
+            state.w, state.c, state.tau
+        )
+        improved = state.active & success & (linf < state.linf)
+        state = state._replace(
+            best=jnp.where(_wide(improved), x, state.best),
+            linf=jnp.where(improved, linf, state.linf),
+        )
+        within = success & (linf <= state.tau)
+        due = state.step % max(num_steps // _CHECKS_PER_RUN, 1) == 0
+        least = jnp.minimum(state.least, objective)
+        stalled = due & (least > _STALLED * state.checked)
+        over = ~within & (stalled | (state.step >= num_steps))
+        checked = jnp.where(due, least, state.checked)
+        state = state._replace(least=least, checked=checked)
+        moved = _adam(state, gradient, learning_rate)
+        return _next_run(moved, within, over)
+
+    def _next_run(state: _State, within: Array, over: Array) -> _State:
+        """Begins new runs: a smaller tau after success, a larger c after failure."""
+        new = within | over
+        tau = jnp.where(within, tau_factor * state.linf, state.tau)
+        c = jnp.where(over, 2 * state.c, state.c)
+        w = jnp.where(_wide(over), encode(state.best, bounds), state.w)
+        return state._replace(
+            w=w,
+            mean=jnp.where(_wide(new), 0, state.mean),
+            square=jnp.where(_wide(new), 0, state.square),
+            step=jnp.where(new, 0, state.step),
+            least=jnp.where(new, jnp.inf, state.least),
+            checked=jnp.where(new, jnp.inf, state.checked),
+            tau=tau,
+            c=c,
+            active=state.active & (tau >= least_tau) & (c <= largest_const),
+        )
+
+    clean = criteria.succeeded_clearly(logits_fn(images), labels, **options)
+    start = _start(images, clean, bounds, initial_const)
+    end = lax.while_loop(lambda s: jnp.any(s.active), step, start)
+    verdict = criteria.succeeded(logits_fn(end.best), labels, targeted=targeted)
+    return jnp.where(_wide(verdict), end.best, images)
+
+
+def _start(images: Array, done: Array, bounds: Bounds, c: Array) -> _State:
+    w = encode(images, bounds)
+    zero = jnp.where(done, 0, jnp.zeros_like(images[:, 0, 0, 0]))
+    return _State(
+        w=w,
+        mean=jnp.zeros_like(w),
+        square=jnp.zeros_like(w),
+        step=zero.astype(jnp.int32),
+        least=zero + jnp.inf,
+        checked=zero + jnp.inf,
+        tau=zero + (bounds[1] - bounds[0]),
+        c=zero + c,
+        best=images,
+        linf=jnp.where(done, 0, zero + jnp.inf),
+        active=~done,
+    )
+
+
+def _adam(state: _State, gradient: Array, learning_rate: Array) -> _State:
+    """One Adam step, in which each image counts its own steps."""
+    step = state.step + 1
+    mean = _DECAYS[0] * state.mean + (1 - _DECAYS[0]) * gradient
+    square = _DECAYS[1] * state.square + (1 - _DECAYS[1]) * gradient**2
+    count = _wide(step.astype(mean.dtype))
+    unbiased = mean / (1 - _DECAYS[0] ** count)
+    scale = jnp.sqrt(square / (1 - _DECAYS[1] ** count)) + _TINY
+    w = state.w - learning_rate * unbiased / scale
+    return state._replace(w=w, mean=mean, square=square, step=step)
+
+
+def _wide(values: Array) -> Array:
+    return values[:, None, None, None]

@@ -1,0 +1,100 @@
+"""A trained generator as an attack: one forward pass, no gradient of the model.
+
+Training it is the business of `training.advgan`; here it is only used, so the attacked
+model need not be the one the generator was trained on, nor be differentiable.
+
+References:
+  Xiao et al., 2018 (https://arxiv.org/abs/1801.02610), Sec. 3.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from jax.tree_util import Partial
+
+from advgan_jax.attacks.border import attack
+from advgan_jax.checks import is_concrete
+from advgan_jax.projections import perturb
+from advgan_jax.types import Array, Attack, Bounds, LogitsFn, Params
+
+
+@attack(functions=("generator",))
+def advgan(
+    logits_fn: LogitsFn,
+    images: Array,
+    labels: Array | None = None,
+    *,
+    key: Array | None = None,
+    generator: Callable[[Array], Array],
+    epsilon: float = 0.3,
+    targeted: bool = False,
+    bounds: Bounds = (0.0, 1.0),
+) -> Array:
+    r"""Adds what a trained generator makes of each image.
+
+    .. math:: x_A = \mathrm{clip}(x + \mathrm{clip}(G(x), -\epsilon, \epsilon), l, h)
+
+    Args:
+      logits_fn: not looked at; all attacks take it.
+      images: clean images, float32 `[B, H, W, C]` within `bounds`.
+      labels: not looked at; all attacks take them.
+      key: not needed.
+      generator: G, from images `[B, H, W, C]` to perturbations in pixel units.
+      epsilon: bound of the perturbation, in pixel units; a bound above the one the
+        generator was trained with changes nothing.
+      targeted: not looked at; a generator aims where it was trained to.
+      bounds: the least and the greatest pixel value.
+
+    Returns:
+      Adversarial images, same shape and dtype as `images`.
+
+    Raises:
+      TypeError: if the images' dtype is wrong.
+      ValueError: if `epsilon < 0`, or a shape or a value is wrong.
+
+    References:
+      Xiao et al., 2018 (https://arxiv.org/abs/1801.02610), Sec. 3.1.
+    """
+    del logits_fn, labels, key, targeted
+    return perturb(images, generator(images), epsilon, bounds)
+
+
+def generator_attack(
+    apply_fn: Callable[[Params, Array], Array],
+    params: Params,
+    *,
+    epsilon: float,
+    target_class: int | None = None,
+) -> Attack:
+    """Binds a trained generator, and refuses calls that it was not trained for.
+
+    Args:
+      apply_fn: `(params, images) -> perturbations`, in pixel units.
+      params: the trained weights.
+      epsilon: the bound it was trained with, in pixel units; callers may override it.
+      target_class: the class it was trained to reach; None for untargeted.
+
+    Returns:
+      An attack like all others: `attack(logits_fn, images, labels, epsilon=0.3)`.
+    """
+    generator = Partial(apply_fn, params)
+
+    def bound(logits_fn, images, labels=None, **hyperparams):
+        targeted = hyperparams.get("targeted", False)
+        if targeted != (target_class is not None):
+            kind = "untargeted" if target_class is None else "targeted"
+            raise ValueError(
+                f"This generator was trained {kind}, got targeted={targeted}; "
+                "pass the other value, or load another generator."
+            )
+        if targeted and labels is not None and is_concrete(labels):
+            others = np.setdiff1d(np.asarray(labels), target_class)
+            if others.size:
+                raise ValueError(
+                    f"This generator was trained to reach class {target_class}, got "
+                    f"the target label {others[0]}; it can reach no other class."
+                )
+        hyperparams = {"epsilon": epsilon, **hyperparams}
+        return advgan(logits_fn, images, labels, generator=generator, **hyperparams)
+
+    return bound

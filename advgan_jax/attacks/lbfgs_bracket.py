@@ -1,0 +1,139 @@
+"""The search over c of Szegedy's attack: its state, its bracket, and its result.
+
+The largest c that succeeds is looked for, for each image by itself: tenfold steps until
+one c has succeeded and one failed, then bisection on `log c`.
+"""
+
+import math
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from advgan_jax.attacks import criteria
+from advgan_jax.attacks.lbfgs_solvers import Problem
+from advgan_jax.types import Array, LogitsFn
+
+_FACTOR = 10.0
+# Further out c would overflow, or vanish beside the loss.
+_RANGE = (1e-18, 1e18)
+
+
+class LBFGSResult(NamedTuple):
+    """What the search found for each image.
+
+    Attributes:
+      images: adversarial images; the clean ones where the search failed.
+      success: bool `[B]`, as the model judges `images`.
+      c: the weight of the distance at which each was found, `[B]`; infinite where the
+        clean image succeeds by itself, 0 where the search failed.
+      l2: the norm of each perturbation, `[B]`; infinite where the search failed.
+      rms_distortion: `l2 / sqrt(H W C)`, the paper's measure.
+      evaluations: of the model and its gradient by the solver, int32 `[B]`.
+    """
+
+    images: Array
+    success: Array
+    c: Array
+    l2: Array
+    rms_distortion: Array
+    evaluations: Array
+
+
+class State(NamedTuple):
+    """A batch of searches on their way."""
+
+    best: Array
+    squares: Array  # of the norm of the best; infinite before the first success
+    best_c: Array
+    x: Array  # where the last minimisation ended
+    c: Array
+    succeeded: Array  # the largest c that has; 0 before the first
+    failed: Array  # the least c that has; infinite before the first
+    evaluations: Array
+
+
+@partial(jax.jit, static_argnames="targeted", inline=True)
+def begin(
+    logits_fn: LogitsFn,
+    images: Array,
+    labels: Array,
+    initial_const: Array,
+    *,
+    targeted: bool,
+) -> tuple[Problem, State]:
+    """The state before the first c; images that are adversarial already sit out."""
+    done = criteria.succeeded(logits_fn(images), labels, targeted=targeted)
+    zeros = jnp.where(done, 0, jnp.zeros_like(initial_const))
+    state = State(
+        best=images,
+        squares=jnp.where(done, 0, jnp.inf).astype(images.dtype),
+        best_c=jnp.where(done, jnp.inf, zeros),
+        x=images,
+        c=zeros + initial_const,
+        succeeded=zeros,
+        failed=zeros + jnp.inf,
+        evaluations=zeros.astype(jnp.int32),
+    )
+    return Problem(images, labels, ~done), state
+
+
+@partial(jax.jit, static_argnames="targeted", inline=True)
+def judge(
+    logits_fn: LogitsFn,
+    problem: Problem,
+    state: State,
+    x: Array,
+    evaluations: Array,
+    *,
+    targeted: bool,
+) -> State:
+    """Keeps the shortest adversarial image and moves c towards its boundary."""
+    success = criteria.succeeded_clearly(
+        logits_fn(x), problem.labels, targeted=targeted
+    )
+    squares = jnp.sum((x - problem.images) ** 2, axis=(1, 2, 3))
+    better = success & (squares < state.squares)
+    succeeded = jnp.where(success, jnp.maximum(state.succeeded, state.c), 0)
+    succeeded = jnp.maximum(succeeded, state.succeeded)
+    failed = jnp.where(success, state.failed, jnp.minimum(state.failed, state.c))
+    return State(
+        best=jnp.where(better[:, None, None, None], x, state.best),
+        squares=jnp.where(better, squares, state.squares),
+        best_c=jnp.where(better, state.c, state.best_c),
+        x=x,
+        c=next_c(state.c, succeeded, failed),
+        succeeded=succeeded,
+        failed=failed,
+        evaluations=state.evaluations + evaluations,
+    )
+
+
+def next_c(c: Array, succeeded: Array, failed: Array) -> Array:
+    """The c to try after `c`, given the largest that succeeded and the least failed."""
+    bracketed = (succeeded > 0) & jnp.isfinite(failed)
+    middle = jnp.sqrt(succeeded) * jnp.sqrt(jnp.where(bracketed, failed, 1))
+    outward = jnp.where(succeeded > 0, c * _FACTOR, c / _FACTOR)
+    return jnp.where(bracketed, middle, jnp.clip(outward, *_RANGE))
+
+
+@partial(jax.jit, static_argnames="targeted", inline=True)
+def end(
+    logits_fn: LogitsFn, problem: Problem, state: State, *, targeted: bool
+) -> LBFGSResult:
+    """What was found, judged once more on the very images that are returned."""
+    verdict = criteria.succeeded(
+        logits_fn(state.best), problem.labels, targeted=targeted
+    )
+    success = verdict & jnp.isfinite(state.squares)
+    l2 = jnp.where(success, jnp.sqrt(state.squares), jnp.inf)
+    images = problem.images
+    return LBFGSResult(
+        images=jnp.where(success[:, None, None, None], state.best, images),
+        success=success,
+        c=jnp.where(success, state.best_c, 0),
+        l2=l2,
+        rms_distortion=l2 / math.sqrt(math.prod(images.shape[1:])),
+        evaluations=state.evaluations,
+    )

@@ -1,0 +1,114 @@
+"""Transfer: adversarial images of one model tried on another, a black box."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+from jax.tree_util import Partial
+
+from advgan_jax import checks
+from advgan_jax.attacks import model_checks
+from advgan_jax.attacks.border import as_pytree, predict
+from advgan_jax.attacks.pgd import pgd
+from advgan_jax.types import Array, Attack, Bounds, LogitsFn
+
+
+def _mean_logits(members: tuple[LogitsFn, ...], images: Array) -> Array:
+    return sum(member(images) for member in members) / len(members)
+
+
+def _mean_log_probabilities(members: tuple[LogitsFn, ...], images: Array) -> Array:
+    logs = [jax.nn.log_softmax(member(images), axis=-1) for member in members]
+    return sum(logs) / len(members)
+
+
+AVERAGES: dict[str, Callable[[tuple[LogitsFn, ...], Array], Array]] = {
+    "logits": _mean_logits,
+    "log_probabilities": _mean_log_probabilities,
+}
+
+
+def average_models(
+    substitutes: Sequence[LogitsFn], average: str = "logits"
+) -> LogitsFn:
+    """Several models as one.
+
+    Args:
+      substitutes: models of the same classes.
+      average: of their `logits`; or of their `log_probabilities`, which averages their
+        cross-entropies, so that no model dominates by the scale of its logits.
+
+    Returns:
+      A model that jitted functions take as an argument.
+
+    Raises:
+      ValueError: without models, or for an unknown average.
+
+    References:
+      Dong et al., 2018 (https://arxiv.org/abs/1710.06081), Sec. 3.3.
+    """
+    if average not in AVERAGES:
+        raise checks.unknown_name("average", average, AVERAGES)
+    if not substitutes:
+        raise ValueError("`substitute_fn` must name at least one model, got none.")
+    members = tuple(as_pytree(member, "substitute_fn") for member in substitutes)
+    return members[0] if len(members) == 1 else Partial(AVERAGES[average], members)
+
+
+def substitute(
+    logits_fn: LogitsFn,
+    images: Array,
+    labels: Array | None = None,
+    *,
+    substitute_fn: LogitsFn | Sequence[LogitsFn],
+    attack: Attack = pgd,
+    average: str = "logits",
+    key: Array | None = None,
+    targeted: bool = False,
+    bounds: Bounds = (0.0, 1.0),
+    **hyperparams: Any,
+) -> Array:
+    """Attacks a substitute in the place of the model.
+
+    Args:
+      logits_fn: the attacked model, a black box: asked for its predictions where
+        `labels` is None, and for nothing else.
+      images: float32 `[B, H, W, C]` within `bounds`.
+      labels: int `[B]`, true (wanted when `targeted`); None: the model's prediction.
+      substitute_fn: the model whose gradients are used, or several.
+      attack: how the substitute is attacked.
+      average: of several substitutes, `logits` or `log_probabilities`.
+      key: typed, if `attack` needs one.
+      targeted: whether to move towards `labels`.
+      bounds: the least and the greatest pixel value.
+      **hyperparams: those of `attack`.
+
+    Returns:
+      Adversarial images of the substitute.
+
+    Raises:
+      ValueError: if the models have different numbers of classes.
+
+    References:
+      Papernot et al., 2017 (https://arxiv.org/abs/1602.02697); Tramer et al., 2018
+      (https://arxiv.org/abs/1705.07204), for the attacks on static substitutes.
+    """
+    several = isinstance(substitute_fn, list | tuple)
+    members = tuple(substitute_fn) if several else (substitute_fn,)
+    logits_fn = as_pytree(logits_fn)
+    images, _ = model_checks.check_inputs(logits_fn, images, labels, bounds)
+    num_classes = model_checks.check_logits_fn(logits_fn, images)
+    for member in members:
+        other = model_checks.check_logits_fn(
+            as_pytree(member, "substitute_fn"), images, name="substitute_fn"
+        )
+        if other != num_classes:
+            raise ValueError(
+                f"`substitute_fn` must have the {num_classes} classes of `logits_fn`, "
+                f"got {other}."
+            )
+    if labels is None and not targeted:
+        labels = predict(logits_fn, images)
+    run = partial(attack, average_models(members, average), images, labels)
+    return run(key=key, targeted=targeted, bounds=bounds, **hyperparams)

@@ -1,0 +1,205 @@
+"""From a configuration to objects; with `runs`, the only reader of configurations."""
+
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax
+import optax
+from ml_collections import ConfigDict
+
+from advgan_jax import models
+from advgan_jax.attacks.generator import generator_attack
+from advgan_jax.checkpointing import Checkpoints
+from advgan_jax.checks import check_at_least, unknown_name
+from advgan_jax.data import Dataset
+from advgan_jax.training import advgan, loop
+from advgan_jax.training.advgan import Networks, Objective
+from advgan_jax.types import Attack
+
+OPTIMIZERS = ("adam", "sgd")
+
+
+def make_optimizer(section: ConfigDict, num_steps: int) -> optax.GradientTransformation:
+    """A classifier's optimiser, its learning rate falling to zero along a cosine.
+
+    Args:
+      section: `optimizer`, `learning_rate` and `weight_decay`.
+      num_steps: of the whole run.
+
+    Returns:
+      Adam, or SGD with Nesterov momentum 0.9; weight decay is added to the gradient.
+
+    Raises:
+      ValueError: for an unknown optimiser; lists the known ones.
+    """
+    if section.optimizer not in OPTIMIZERS:
+        raise unknown_name("optimizer", section.optimizer, OPTIMIZERS)
+    schedule = optax.cosine_decay_schedule(section.learning_rate, max(num_steps, 1))
+    if section.optimizer == "adam":
+        rule = optax.adam(schedule)
+    else:
+        rule = optax.sgd(schedule, momentum=0.9, nesterov=True)
+    return optax.chain(optax.add_decayed_weights(section.weight_decay), rule)
+
+
+def advgan_networks(config: ConfigDict, num_steps: int) -> Networks:
+    """Generator, discriminator and their optimisers.
+
+    Args:
+      config: the run's; reads `epsilon`, `generator` and `discriminator`.
+      num_steps: of the whole run; both learning rates fall to zero along a cosine.
+
+    Returns:
+      What `training.advgan` trains. Adam's first moment decays with 0.5, as in other
+      image-to-image GANs.
+    """
+
+    def adam(section):
+        rate = optax.cosine_decay_schedule(section.learning_rate, max(num_steps, 1))
+        return optax.adam(rate, b1=0.5)
+
+    return Networks(
+        models.Generator(
+            epsilon=config.epsilon,
+            widths=tuple(config.generator.widths),
+            num_residual=config.generator.num_residual,
+        ),
+        models.Discriminator(widths=tuple(config.discriminator.widths)),
+        adam(config.generator),
+        adam(config.discriminator),
+    )
+
+
+def advgan_objective(config: ConfigDict, num_classes: int) -> Objective:
+    """AdvGAN's losses, weights and bounds, checked.
+
+    Args:
+      config: the run's; reads `epsilon`, `target_class` and `loss`.
+      num_classes: K.
+
+    Returns:
+      What `training.advgan` minimises.
+
+    Raises:
+      ValueError: if a bound is negative, a loss unknown, or there is no such class.
+    """
+    check_at_least("epsilon", config.epsilon, 0)
+    target = config.target_class
+    if target is not None and not 0 <= target < num_classes:
+        raise ValueError(
+            f"`target_class` must be in [0, {num_classes}), got {target}; "
+            "leave it out for an untargeted attack."
+        )
+    objective = Objective(
+        epsilon=config.epsilon,
+        target_class=target,
+        adversarial_loss=config.loss.adversarial,
+        confidence=config.loss.confidence,
+        gan_loss=config.loss.gan,
+        gan_weight=config.loss.gan_weight,
+        hinge_weight=config.loss.hinge_weight,
+        hinge_bound=config.loss.hinge_bound,
+    )
+    for name in ("confidence", "gan_weight", "hinge_weight", "hinge_bound"):
+        check_at_least(name, getattr(objective, name), 0)
+    advgan.make_adversarial_loss(objective)  # refuses what does not fit together
+    return objective
+
+
+def training_plan(
+    section: ConfigDict, dataset: Dataset, steps_per_call: int
+) -> loop.Plan:
+    """How long to train; reads `num_epochs` and `batch_size`.
+
+    Args:
+      section: `config.target` or `config.training`.
+      dataset: whose training split is used.
+      steps_per_call: steps in one call of the compiled function.
+
+    Returns:
+      The plan.
+    """
+    return loop.Plan(
+        len(dataset.train), section.batch_size, section.num_epochs, steps_per_call
+    )
+
+
+def plain(config: ConfigDict) -> dict[str, Any]:
+    """The configuration as JSON values, placeholders resolved to None."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def fingerprint(values: Any) -> str:
+    """Eight hexadecimal digits that stand for some JSON values."""
+    text = json.dumps(values, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def target_description(config: ConfigDict) -> dict[str, Any]:
+    """All that decides what a target model becomes, and nothing else."""
+    values = plain(config)
+    keys = ("dataset", "target_model", "target", "seed")
+    return {"method": "target", **{key: values[key] for key in keys}}
+
+
+def load_generator(path: str | os.PathLike[str]) -> Attack:
+    """A trained generator as an attack, from a run's checkpoints.
+
+    Args:
+      path: the workdir of an AdvGAN run.
+
+    Returns:
+      An attack: `attack(logits_fn, images, labels, epsilon=0.3)`. Its bound is the one
+      of training unless the call says otherwise; a generator trained for one class is
+      called with `targeted=True`.
+
+    Raises:
+      FileNotFoundError: if there is no checkpoint.
+      ValueError: if none is whole, or it is not one of a generator.
+    """
+    # Opening would make the folder, and a mistyped path look like an empty run.
+    directory = pathlib.Path(path) / "checkpoints"
+    if not directory.is_dir():
+        raise FileNotFoundError(
+            f"No checkpoints in {directory}; expected the workdir of an AdvGAN run."
+        )
+    with Checkpoints(directory) as checkpoints:
+        run = checkpoints.describe()
+        if "image_shape" not in run:
+            raise ValueError(
+                f"{path} holds a {run.get('method', 'run of another kind')}, no "
+                "generator; expected the workdir of an AdvGAN run."
+            )
+        config = ConfigDict(run["config"])
+        networks = advgan_networks(config, num_steps=1)
+        like = jax.eval_shape(
+            lambda: advgan.init_state(
+                networks, jax.random.key(0), tuple(run["image_shape"])
+            )
+        )
+        state = checkpoints.restore(like)
+    return bind_generator(networks, state, config)
+
+
+def bind_generator(
+    networks: Networks, state: advgan.AdvGANState, config: ConfigDict
+) -> Attack:
+    """The generator of a state as an attack.
+
+    Args:
+      networks: the modules.
+      state: trained or in training.
+      config: the run's; reads `epsilon` and `target_class`.
+
+    Returns:
+      An attack like all others.
+    """
+    return generator_attack(
+        advgan.make_generator_fn(networks.generator),
+        state.generator.params,
+        epsilon=config.epsilon,
+        target_class=config.target_class,
+    )

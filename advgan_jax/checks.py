@@ -1,0 +1,124 @@
+"""Errors at the border: what was expected, what came, and the cure.
+
+Shapes and dtypes are known while JAX traces, so those checks always run. Values are
+known only outside `jit`: on a traced array the value checks do nothing.
+"""
+
+import difflib
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from advgan_jax.types import Array, Bounds
+
+
+def is_concrete(*arrays: Any) -> bool:
+    """Whether the values of all `arrays` can be looked at (no tracer among them)."""
+    return not any(isinstance(a, jax.core.Tracer) for a in arrays)
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> ValueError:
+    """An error that lists the known names and the nearest one.
+
+    Args:
+      kind: what was asked for, "attack" say.
+      name: the name that is not known.
+      known: all names that are.
+
+    Returns:
+      The `ValueError` to raise.
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(str(name), known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return ValueError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(known)}.")
+
+
+def check_bounds(bounds: Bounds) -> None:
+    """Raises `ValueError` unless `bounds` are two finite numbers, the lesser first."""
+    if len(bounds) != 2 or not all(math.isfinite(b) for b in bounds):
+        raise ValueError(f"`bounds` must be two finite numbers, got {bounds!r}.")
+    if not bounds[0] < bounds[1]:
+        raise ValueError(f"`bounds` must be (least, greatest), got {bounds!r}.")
+
+
+def check_images(images: Array, bounds: Bounds = (0.0, 1.0)) -> None:
+    """Checks a batch of images.
+
+    Args:
+      images: what should be float32 `[B, H, W, C]` within `bounds`.
+      bounds: the least and the greatest pixel value.
+
+    Raises:
+      TypeError: if the dtype is not float32 or float64.
+      ValueError: if the rank is wrong, or a pixel is NaN or out of bounds.
+    """
+    if images.ndim != 4:
+        raise ValueError(
+            f"`images` must have shape [B, H, W, C], got {images.shape}; "
+            "add the missing axis (`images[None]` for one image, "
+            "`images[..., None]` for grey images without a channel)."
+        )
+    if images.dtype not in (jnp.float32, jnp.float64):
+        raise TypeError(
+            f"`images` must be float32, got {images.dtype}; half precision cannot "
+            "hold small perturbations and integers cannot be differentiated: "
+            "convert with `images.astype(jnp.float32)` (uint8: divide by 255)."
+        )
+    if not is_concrete(images) or images.size == 0:
+        return
+    low, high = float(images.min()), float(images.max())
+    # In the images' own precision: float32(0.3) is above the double 0.3.
+    least, greatest = (float(images.dtype.type(b)) for b in bounds)
+    if not (least <= low and high <= greatest):
+        cure = " Divide by 255." if 2 < high <= 255 and low >= 0 else ""
+        raise ValueError(
+            f"`images` must lie within bounds {bounds}, got values from {low:g} to "
+            f"{high:g}.{cure} Normalisation belongs inside `logits_fn`."
+        )
+
+
+def check_labels(
+    labels: Array, num_images: int, num_classes: int, *, name: str = "labels"
+) -> None:
+    """Checks class ids.
+
+    Args:
+      labels: what should be integers `[B]` in `[0, num_classes)`.
+      num_images: B.
+      num_classes: K.
+      name: the argument's name for the message.
+
+    Raises:
+      TypeError: if the dtype is not an integer.
+      ValueError: if the shape or a value is wrong.
+    """
+    got = f"got {labels.dtype}{list(labels.shape)}"
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(
+            f"`{name}` must be integer class ids of shape ({num_images},), {got}; "
+            "one-hot labels are not accepted, use `argmax(axis=-1)`."
+        )
+    if labels.shape != (num_images,):
+        raise ValueError(
+            f"`{name}` must be integer class ids of shape ({num_images},), {got}; "
+            "one-hot labels are not accepted."
+        )
+    if is_concrete(labels) and labels.size:
+        values = np.asarray(labels)
+        bad = np.flatnonzero((values < 0) | (values >= num_classes))
+        if bad.size:
+            raise ValueError(
+                f"`{name}` must be in [0, {num_classes}), got {values[bad[0]]} at "
+                f"index {bad[0]}; does the model have as many classes as the data?"
+            )
+
+
+def check_at_least(name: str, value: Any, least: float) -> None:
+    """Raises `ValueError` unless the concrete number `value` is finite, >= `least`."""
+    if is_concrete(value) and not (value >= least and math.isfinite(value)):
+        raise ValueError(f"`{name}` must be a finite number >= {least:g}, got {value}.")

@@ -1,0 +1,65 @@
+"""Data sets as checked numpy arrays: by name, from a file, or from the user's arrays.
+
+TensorFlow Datasets is imported only for a set of its own, and TensorFlow only to
+prepare one that cannot be prepared without it.
+"""
+
+import os
+
+from advgan_jax.data.batches import epoch_order, evaluation_batches
+from advgan_jax.data.dataset import (
+    Dataset,
+    Split,
+    check_split,
+    split_for_distillation,
+    to_float,
+)
+from advgan_jax.data.digits import load_digits
+from advgan_jax.data.npz import load_npz
+from advgan_jax.data.prepare import prepare_dataset
+from advgan_jax.data.tfds_source import load_tfds
+
+__all__ = [
+    "Dataset",
+    "Split",
+    "check_split",
+    "epoch_order",
+    "evaluation_batches",
+    "load_dataset",
+    "load_digits",
+    "load_npz",
+    "load_tfds",
+    "prepare_dataset",
+    "split_for_distillation",
+    "to_float",
+]
+
+
+def load_dataset(
+    name: str, *, data_dir: str | os.PathLike[str] | None = None
+) -> Dataset:
+    """Loads a data set by name.
+
+    Args:
+      name: `digits` (scikit-learn's, 8x8, no download); `npz:PATH` (see `load_npz`);
+        or an image-classification set of TensorFlow Datasets (see `load_tfds`), of
+        which `mnist`, `fashion_mnist`, `cifar10` and `cifar100` need no TensorFlow.
+      data_dir: where TensorFlow Datasets keeps its sets; default `TFDS_DATA_DIR`, or
+        else `~/tensorflow_datasets`. Original files in `data_dir/downloads/manual` are
+        used instead of a download.
+
+    Returns:
+      The data set, shapes, dtypes and values checked.
+
+    Raises:
+      ConnectionError: if the set must be fetched and there is no network.
+      FileNotFoundError: if there is no file at PATH.
+      ModuleNotFoundError: if the set can only be prepared by TensorFlow.
+      TypeError: if an array has the wrong dtype.
+      ValueError: if the name is unknown or the data cannot be used.
+    """
+    if name == "digits":
+        return load_digits()
+    if name.startswith("npz:"):
+        return load_npz(name.removeprefix("npz:"))
+    return load_tfds(name, data_dir=data_dir)

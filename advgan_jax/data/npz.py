@@ -1,0 +1,89 @@
+"""A user's own arrays, from one `.npz` file."""
+
+import os
+import pathlib
+import zipfile
+from collections.abc import Mapping
+
+import numpy as np
+
+from advgan_jax.data.dataset import Dataset, check_split
+
+_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
+_KERAS_KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+def load_npz(path: str | os.PathLike[str]) -> Dataset:
+    """Loads a data set from a file written by `np.savez`.
+
+    Args:
+      path: the file. Its arrays are `train_images`, `train_labels`, `test_images`,
+        `test_labels` as `check_split` wants them (or Keras' `x_train`, `y_train`,
+        `x_test`, `y_test`; labels `[N, 1]` are read as `[N]`), and optionally the
+        integer `num_classes`, which is else the greatest label plus one.
+
+    Returns:
+      The data set, named `npz:PATH`.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      TypeError: if an array has the wrong dtype.
+      ValueError: if it is not an npz file, or an array is missing or wrong.
+    """
+    path = pathlib.Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"expected an npz file, found none at {path.absolute()}; "
+            "`npz:PATH` is relative to the current folder."
+        )
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"expected an npz file (`np.savez`), {path} is none or is cut short."
+        )
+    with np.load(path, allow_pickle=False) as file:
+        images, labels, test_images, test_labels = _read(file, path)
+        declared = file.get("num_classes")
+    num_classes = _count_classes(declared, labels, test_labels)
+    return Dataset(
+        name=f"npz:{path}",
+        train=check_split(images, labels, num_classes, where="train"),
+        test=check_split(test_images, test_labels, num_classes, where="test"),
+        num_classes=num_classes,
+    )
+
+
+def _read(file: Mapping[str, np.ndarray], path: pathlib.Path) -> list[np.ndarray]:
+    keys = _KERAS_KEYS if _KERAS_KEYS[0] in file else _KEYS
+    missing = [key for key in keys if key not in file]
+    if missing:
+        raise ValueError(
+            f"{path} must have the arrays {', '.join(keys)}; missing: "
+            f"{', '.join(missing)}, found: {', '.join(sorted(file)) or 'none'}."
+        )
+    try:
+        arrays = [file[key] for key in keys]
+    except ValueError as error:  # numpy's message tells to allow pickles: do not
+        raise ValueError(
+            f"{path} must hold plain arrays, found Python objects; make one array "
+            "of equal images and save it again."
+        ) from error
+    for i in (1, 3):
+        if arrays[i].ndim == 2 and arrays[i].shape[1] == 1:
+            arrays[i] = arrays[i][:, 0]
+    return arrays
+
+
+def _count_classes(
+    declared: np.ndarray | None, labels: np.ndarray, test_labels: np.ndarray
+) -> int:
+    if declared is not None:
+        if declared.shape != () or not np.issubdtype(declared.dtype, np.integer):
+            raise ValueError(
+                "`num_classes` must be one integer, got "
+                f"{declared.dtype}{list(declared.shape)}."
+            )
+        return int(declared)
+    both = (labels, test_labels)
+    if not all(a.size and np.issubdtype(a.dtype, np.integer) for a in both):
+        return 2  # `check_split` says better what is wrong with such labels
+    return max(2, int(max(a.max() for a in both)) + 1)

@@ -1,0 +1,33 @@
+"""Evaluation: a model, an attack and images in; numbers, image by image, out."""
+
+from advgan_jax.evaluation.crafting import assess, craft
+from advgan_jax.evaluation.results import (
+    Evaluation,
+    PairSuccess,
+    Success,
+    success_by_pair,
+    within,
+    worst_case,
+)
+from advgan_jax.evaluation.robustness import evaluate, evaluate_many
+from advgan_jax.evaluation.rows import ROW_KEYS, THREAT_MODELS, make_row
+from advgan_jax.evaluation.statistics import wilson_interval
+from advgan_jax.evaluation.transfer import transfer_matrix
+
+__all__ = [
+    "ROW_KEYS",
+    "THREAT_MODELS",
+    "Evaluation",
+    "PairSuccess",
+    "Success",
+    "assess",
+    "craft",
+    "evaluate",
+    "evaluate_many",
+    "make_row",
+    "success_by_pair",
+    "transfer_matrix",
+    "wilson_interval",
+    "within",
+    "worst_case",
+]

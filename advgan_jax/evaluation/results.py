@@ -1,0 +1,260 @@
+"""What an evaluation measured, image by image, and the rates that follow from it."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from advgan_jax.checks import check_at_least, check_labels, unknown_name
+from advgan_jax.evaluation.statistics import wilson_interval
+
+OVER = ("all", "correct", "correct-not-target")
+_DISTANCES = ("linf", "l2")
+
+
+class Success(NamedTuple):
+    """An attack success rate with what it was counted over.
+
+    Attributes:
+      successes: how many images the attack succeeded on.
+      trials: of how many.
+      rate: their ratio; NaN without trials.
+      low: lower end of Wilson's interval; NaN without trials.
+      high: upper end; NaN without trials.
+    """
+
+    successes: int
+    trials: int
+    rate: float
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+    """One attack on one model: what was recomputed from each of the N images.
+
+    Attributes:
+      labels: true classes, int `[N]`.
+      target_labels: wanted classes, int `[N]`; None for an untargeted attack.
+      clean_predictions: of the model on the clean images, int `[N]`.
+      adversarial_predictions: of the model on the adversarial images, int `[N]`.
+      linf: largest change of a pixel, float64 `[N]`, in pixel units.
+      l2: Euclidean length of the perturbation, float64 `[N]`, in pixel units.
+      rms: `l2 / sqrt(H W C)`, float64 `[N]`.
+      seconds: what the attack took for all of them, without compilation; None where
+        it was not timed.
+    """
+
+    labels: np.ndarray
+    target_labels: np.ndarray | None
+    clean_predictions: np.ndarray
+    adversarial_predictions: np.ndarray
+    linf: np.ndarray
+    l2: np.ndarray
+    rms: np.ndarray
+    seconds: float | None = None
+
+    @property
+    def num_images(self) -> int:
+        """N."""
+        return len(self.labels)
+
+    @property
+    def targeted(self) -> bool:
+        """Whether there are wanted classes."""
+        return self.target_labels is not None
+
+    @property
+    def default_over(self) -> str:
+        """Which images count unless asked otherwise: those where success is earned."""
+        return "correct-not-target" if self.targeted else "correct"
+
+    @property
+    def clean_accuracy(self) -> float:
+        """Share of the clean images that are classified rightly."""
+        return float(np.mean(self.clean_predictions == self.labels))
+
+    @property
+    def robust_accuracy(self) -> float:
+        """Share of the adversarial images that are classified rightly."""
+        return float(np.mean(self.adversarial_predictions == self.labels))
+
+    @property
+    def succeeded(self) -> np.ndarray:
+        """Whether predicted as the wanted or (untargeted) as a wrong class, `[N]`."""
+        if self.targeted:
+            return self.adversarial_predictions == self.target_labels
+        return self.adversarial_predictions != self.labels
+
+    def counted(self, over: str | None = None) -> np.ndarray:
+        """The images that a success rate is over.
+
+        Args:
+          over: `all`; `correct`, classified rightly before the attack; or
+            `correct-not-target`, of these the ones that are not of the wanted class
+            anyway. Default `correct`, and `correct-not-target` for targeted attacks.
+
+        Returns:
+          bool `[N]`.
+
+        Raises:
+          ValueError: for an unknown name, or `correct-not-target` of an untargeted
+            attack.
+        """
+        over = self.default_over if over is None else over
+        if over not in OVER:
+            raise unknown_name("denominator", over, OVER)
+        if over == "all":
+            return np.ones(self.num_images, bool)
+        correct = self.clean_predictions == self.labels
+        if over == "correct":
+            return correct
+        if not self.targeted:
+            raise ValueError(
+                "'correct-not-target' needs `target_labels`, this evaluation is of an "
+                "untargeted attack; use 'correct'."
+            )
+        return correct & (self.labels != self.target_labels)
+
+    def success(self, over: str | None = None, *, confidence: float = 0.95) -> Success:
+        """The attack success rate.
+
+        Args:
+          over: see `counted`.
+          confidence: of the interval.
+
+        Returns:
+          Counts, rate and interval.
+
+        Raises:
+          ValueError: as `counted` does.
+        """
+        counted = self.counted(over)
+        return _count(self.succeeded & counted, counted, confidence)
+
+
+def _count(hits: np.ndarray, counted: np.ndarray, confidence: float = 0.95) -> Success:
+    successes, trials = int(hits.sum()), int(counted.sum())
+    rate = successes / trials if trials else math.nan
+    return Success(
+        successes, trials, rate, *wilson_interval(successes, trials, confidence)
+    )
+
+
+def within(evaluation: Evaluation, epsilon: float, norm: str = "linf") -> Evaluation:
+    """The same attack, if only perturbations up to a size were allowed.
+
+    For attacks that look for the smallest perturbation: one run gives the whole
+    robustness curve.
+
+    Args:
+      evaluation: of the attack without a bound.
+      epsilon: the largest allowed distance, in pixel units.
+      norm: `linf` or `l2`.
+
+    Returns:
+      An evaluation in which images that were moved further count as not moved at all.
+
+    Raises:
+      ValueError: for an unknown norm or a negative epsilon.
+    """
+    if norm not in _DISTANCES:
+        raise unknown_name("distance", norm, _DISTANCES)
+    check_at_least("epsilon", epsilon, 0)
+    near = getattr(evaluation, norm) <= epsilon
+    return dataclasses.replace(
+        evaluation,
+        adversarial_predictions=np.where(
+            near, evaluation.adversarial_predictions, evaluation.clean_predictions
+        ),
+        linf=np.where(near, evaluation.linf, 0),
+        l2=np.where(near, evaluation.l2, 0),
+        rms=np.where(near, evaluation.rms, 0),
+    )
+
+
+def worst_case(evaluations: Sequence[Evaluation]) -> Evaluation:
+    """Several attacks as one that is right if any of them is: the row 'ensemble'.
+
+    Args:
+      evaluations: of one model on the same images, in the order of preference.
+
+    Returns:
+      For each image what was measured for the first attack that succeeds on it, or
+      else for the first attack; `seconds` is the sum.
+
+    Raises:
+      ValueError: if there are none, or they are not of the same images and model.
+    """
+    if not evaluations:
+        raise ValueError("`evaluations` must be at least one, got none.")
+    first = evaluations[0]
+    for other in evaluations[1:]:
+        for name in ("labels", "target_labels", "clean_predictions"):
+            if not np.array_equal(getattr(first, name), getattr(other, name)):
+                raise ValueError(
+                    "`evaluations` must be of the same images and the same model, got "
+                    f"different `{name}`; use the same split for all attacks."
+                )
+    # argmax gives the first that succeeds, and 0 where none does.
+    winner = np.argmax([e.succeeded for e in evaluations], axis=0)
+    columns = np.arange(first.num_images)
+    picked = {
+        name: np.stack([getattr(e, name) for e in evaluations])[winner, columns]
+        for name in ("adversarial_predictions", "linf", "l2", "rms")
+    }
+    times = [e.seconds for e in evaluations]
+    seconds = None if None in times else sum(times)
+    return dataclasses.replace(first, **picked, seconds=seconds)
+
+
+class PairSuccess(NamedTuple):
+    """Targeted success for each pair of a true and a wanted class.
+
+    Attributes:
+      rates: float64 `[K, K]`, true class by wanted class; NaN without trials.
+      successes: int `[K, K]`.
+      trials: int `[K, K]`.
+    """
+
+    rates: np.ndarray
+    successes: np.ndarray
+    trials: np.ndarray
+
+
+def success_by_pair(
+    evaluation: Evaluation, num_classes: int, *, over: str | None = None
+) -> PairSuccess:
+    """Breaks a targeted success rate down by true and wanted class.
+
+    Args:
+      evaluation: of a targeted attack.
+      num_classes: K.
+      over: see `Evaluation.counted`; with the default the diagonal is NaN.
+
+    Returns:
+      Rates and counts, `[true class, wanted class]`.
+
+    Raises:
+      ValueError: if the attack was untargeted, or has classes beyond K.
+    """
+    if not evaluation.targeted:
+        raise ValueError(
+            "`success_by_pair` needs an evaluation with `target_labels`, got one of an "
+            "untargeted attack."
+        )
+    for name in ("labels", "target_labels"):
+        values = getattr(evaluation, name)
+        check_labels(values, evaluation.num_images, num_classes, name=name)
+    counted = evaluation.counted(over)
+    pairs = (evaluation.labels, evaluation.target_labels)
+    trials = np.zeros((num_classes, num_classes), np.int64)
+    np.add.at(trials, pairs, counted)
+    successes = np.zeros_like(trials)
+    np.add.at(successes, pairs, counted & evaluation.succeeded)
+    rates = np.full(trials.shape, np.nan)
+    np.divide(successes, trials, out=rates, where=trials > 0)
+    return PairSuccess(rates, successes, trials)

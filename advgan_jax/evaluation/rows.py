@@ -1,0 +1,140 @@
+"""One line of `results.json`: the same fields for every experiment."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from advgan_jax.checks import check_at_least, unknown_name
+from advgan_jax.evaluation.results import Evaluation
+
+THREAT_MODELS = (
+    "semi-white-box",
+    "black-box-static",
+    "black-box-dynamic",
+    "white-box",
+    "transfer",
+)
+NORMS = ("linf", "l2", "l1")
+ROW_KEYS = (
+    "experiment",
+    "dataset",
+    "target_model",
+    "attack",
+    "threat_model",
+    "targeted",
+    "epsilon",
+    "norm",
+    "num_images",
+    "clean_accuracy",
+    "robust_accuracy",
+    "attack_success_rate",
+    "success_over",
+    "success_low",
+    "success_high",
+    "linf_max",
+    "l2_mean",
+    "rms_mean",
+    "seconds",
+    "images_per_second",
+    "queries",
+    "seed",
+)
+
+
+def make_row(
+    evaluation: Evaluation,
+    *,
+    experiment: str,
+    dataset: str,
+    target_model: str,
+    attack: str,
+    threat_model: str,
+    epsilon: float | None,
+    norm: str | None,
+    seed: int | None,
+    queries: float | None = None,
+    success_over: str | None = None,
+) -> dict[str, Any]:
+    """Describes an evaluation in the fields of `results.json`.
+
+    `linf_max` is over all images. `l2_mean` and `rms_mean` are over the successes that
+    the rate counts: an attack that gives up on an image returns it unchanged, and must
+    not look gentler for it.
+
+    Args:
+      evaluation: what was measured.
+      experiment: name of the experiment.
+      dataset: name of the data set, as configured.
+      target_model: name of the attacked model.
+      attack: the attack's registry name, or `ensemble`.
+      threat_model: one of `THREAT_MODELS`.
+      epsilon: bound of the perturbation, in pixel units; None if there is none.
+      norm: of that bound: `linf`, `l2`, `l1`; None if there is none.
+      seed: of the run; None if nothing was drawn.
+      queries: to the target model, if they were counted.
+      success_over: see `Evaluation.counted`.
+
+    Returns:
+      Plain Python values by the keys `ROW_KEYS`, in that order; None where a field does
+      not apply.
+
+    Raises:
+      ValueError: for an unknown threat model, norm or denominator; or if the images are
+        further away than `epsilon` says.
+    """
+    if threat_model not in THREAT_MODELS:
+        raise unknown_name("threat model", threat_model, THREAT_MODELS)
+    if norm is not None and norm not in NORMS:
+        raise unknown_name("norm", norm, NORMS)
+    if epsilon is not None:
+        _check_size(evaluation, epsilon, norm)
+    over = evaluation.default_over if success_over is None else success_over
+    success = evaluation.success(over)
+    found = evaluation.counted(over) & evaluation.succeeded
+    seconds = evaluation.seconds
+    values = (
+        experiment,
+        dataset,
+        target_model,
+        attack,
+        threat_model,
+        evaluation.targeted,
+        _plain(epsilon),
+        norm,
+        evaluation.num_images,
+        evaluation.clean_accuracy,
+        evaluation.robust_accuracy,
+        _plain(success.rate),
+        over,
+        _plain(success.low),
+        _plain(success.high),
+        float(evaluation.linf.max()),
+        float(evaluation.l2[found].mean()) if found.any() else None,
+        float(evaluation.rms[found].mean()) if found.any() else None,
+        _plain(seconds),
+        evaluation.num_images / seconds if seconds else None,
+        _plain(queries),
+        _plain(seed),
+    )
+    return dict(zip(ROW_KEYS, values, strict=True))
+
+
+def _check_size(evaluation: Evaluation, epsilon: float, norm: str | None) -> None:
+    check_at_least("epsilon", epsilon, 0)
+    if norm not in ("linf", "l2"):
+        return
+    largest = float(getattr(evaluation, norm).max())
+    # Far above rounding (1e-7 of the pixel range), far below any other epsilon.
+    if largest > 1.001 * epsilon + 1e-6:
+        raise ValueError(
+            f"Perturbations must be at most `epsilon` = {epsilon:g} in the norm "
+            f"{norm!r}, got one of {largest:g}; give the epsilon and the norm that the "
+            "attack used, or None for both if it has no bound."
+        )
+
+
+def _plain(number: float | None) -> float | None:
+    """A Python number; None for None and NaN."""
+    number = np.asarray(number).item()
+    return None if isinstance(number, float) and math.isnan(number) else number

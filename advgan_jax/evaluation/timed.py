@@ -1,0 +1,133 @@
+"""Running an attack so that its time can be told: compiled ahead, waited for."""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.tree_util import Partial
+
+from advgan_jax.attacks.border import as_pytree
+from advgan_jax.evaluation.inputs import Task
+from advgan_jax.types import Array, Attack, Bounds, LogitsFn
+
+
+class TimedAttack:
+    """An attack on one model, compiled for the shapes of its first batch.
+
+    Compilation is not counted as the attack's time, copying to the device neither.
+    """
+
+    def __init__(
+        self, attack: Attack, logits_fn: LogitsFn, *, targeted: bool, bounds: Bounds
+    ):
+        """Binds an attack to a model.
+
+        Args:
+          attack: a bound attack. If it is a pytree (`jax.tree_util.Partial`) the
+            arrays in it are passed as arguments, else they become constants. One with
+            an attribute `host` that is True calls back into Python and is not compiled.
+          logits_fn: the attacked model.
+          targeted: whether the labels are wanted classes.
+          bounds: the least and the greatest pixel value.
+
+        Raises:
+          TypeError: if the attack cannot be called.
+        """
+        if not callable(attack):
+            raise TypeError(
+                "`attack` must be a function (logits_fn, images, labels, *, key, "
+                f"targeted, bounds) -> images, got {type(attack).__name__}; "
+                "`attacks.make_attack(name)` makes one."
+            )
+        self.seconds = 0.0
+        self._attack = attack
+        self._logits_fn = logits_fn
+        self._settings = {"targeted": targeted, "bounds": bounds}
+        self._compiled = None
+
+    def __call__(
+        self,
+        images: Array,
+        labels: Array,
+        key: Array | None,
+        epsilon: float | None = None,
+    ) -> Any:
+        """Runs the attack and adds its time to `seconds`.
+
+        Args:
+          images: float32 `[B, H, W, C]`.
+          labels: int32 `[B]`.
+          key: typed key or None.
+          epsilon: overrides the attack's own, if given; another value compiles nothing.
+
+        Returns:
+          Whatever the attack returns, computed.
+        """
+        size = {} if epsilon is None else {"epsilon": epsilon}
+        arguments = jax.block_until_ready(jax.device_put((images, labels, key, size)))
+        run = self._host_run if runs_on_host(self._attack) else self._compile(arguments)
+        start = time.perf_counter()
+        adversarial = jax.block_until_ready(run(*arguments))
+        self.seconds += time.perf_counter() - start
+        return adversarial
+
+    def _host_run(self, images, labels, key, size):
+        size = {name: float(value) for name, value in size.items()}
+        return self._attack(
+            self._logits_fn, images, labels, key=key, **self._settings, **size
+        )
+
+    def _compile(self, arguments: tuple) -> Callable:
+        if self._compiled is None:
+
+            def call(attack, logits_fn, images, labels, key, size):
+                return attack(
+                    logits_fn, images, labels, key=key, **self._settings, **size
+                )
+
+            weights = (_as_argument(self._attack), as_pytree(self._logits_fn))
+            compiled = jax.jit(call).lower(*weights, *arguments).compile()
+            self._compiled = functools.partial(compiled, *weights)
+        return self._compiled
+
+
+def time_attack(task: Task, attack: Attack) -> TimedAttack:
+    """Binds an attack to the model of a task.
+
+    Args:
+      task: the model and the images.
+      attack: a bound attack, see `TimedAttack`.
+
+    Returns:
+      The attack, not yet compiled.
+
+    Raises:
+      TypeError: if the attack cannot be called.
+    """
+    targeted = task.target_labels is not None
+    return TimedAttack(attack, task.logits_fn, targeted=targeted, bounds=task.bounds)
+
+
+def _as_argument(attack: Attack) -> Attack:
+    if not jax.tree_util.all_leaves([attack]):
+        return attack
+    # A function of its own has a hash, which a data class may lack.
+    return Partial(lambda *args, **kwargs: attack(*args, **kwargs))
+
+
+def runs_on_host(attack: Attack) -> bool:
+    """Whether an attack, or the function that it binds, says that it is `host` code.
+
+    Args:
+      attack: a function, a `functools.partial`, or one of `attacks.make_attack`.
+
+    Returns:
+      True if it has the attribute `host`, and that is true.
+    """
+    while attack is not None:
+        if getattr(attack, "host", False):
+            return True
+        attack = getattr(attack, "func", getattr(attack, "function", None))
+    return False

@@ -1,0 +1,101 @@
+"""How loops run: the one place that knows which loop is fast on which platform.
+
+A model that is called in a loop is first made `loop_ready`: on CPU its convolutions
+and max-pools are swapped for those of `layers`, whose gradients do not slow down
+inside `scan` and `while` (jax-ml/jax#12868). So a user's stock Flax model, or any
+other JAX function, runs as fast inside a compiled loop as outside of one.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import jax
+from jax import lax
+from jax.extend.core import Jaxpr, JaxprEqn, Literal
+
+from advgan_jax import layers
+from advgan_jax.types import Array, LogitsFn
+
+Carry = TypeVar("Carry")
+
+
+def repeat(step: Callable[[Carry], Carry], carry: Carry, num_steps: int) -> Carry:
+    """Applies `step` to `carry` again and again.
+
+    Args:
+      step: a pure function of the carry.
+      carry: a pytree of arrays.
+      num_steps: how often, a Python integer >= 0.
+
+    Returns:
+      The last carry.
+    """
+    return lax.scan(lambda c, _: (step(c), None), carry, length=num_steps)[0]
+
+
+def loop_ready(logits_fn: LogitsFn) -> LogitsFn:
+    """The same function, with gradients that are fast inside compiled loops.
+
+    On CPU the function is traced and its convolutions and max-pools are replaced,
+    where `layers` has an equal; all else, and all on other platforms, stays as it is.
+
+    Args:
+      logits_fn: any JAX function of one array.
+
+    Returns:
+      A function of the same values and gradients (see `layers.max_pool` for ties).
+    """
+    if jax.default_backend() != "cpu":
+        return logits_fn
+
+    def ready(images: Array) -> Array:
+        closed, out = jax.make_jaxpr(logits_fn, return_shape=True)(images)
+        values = _evaluate(closed.jaxpr, closed.consts, [images])
+        return jax.tree.unflatten(jax.tree.structure(out), values)
+
+    return ready
+
+
+def _evaluate(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
+    """Runs a jaxpr, equation by equation, with the replacements."""
+    values = dict(zip(jaxpr.constvars, consts, strict=True))
+    values.update(zip(jaxpr.invars, args, strict=True))
+
+    def read(atom):
+        return atom.val if isinstance(atom, Literal) else values[atom]
+
+    for equation in jaxpr.eqns:
+        results = _apply(equation, [read(atom) for atom in equation.invars])
+        values.update(zip(equation.outvars, results, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _apply(equation: JaxprEqn, operands: list[Any]) -> list[Any]:
+    name, params = equation.primitive.name, equation.params
+    # Nested functions are looked into only where nothing but a call is lost: a
+    # custom gradient stays its author's, a model's own loop stays a loop.
+    if name in ("jit", "pjit", "closed_call"):
+        inner = params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"]
+        return _evaluate(inner.jaxpr, inner.consts, operands)
+    if name == "conv_general_dilated" and params.get("out_sharding") is None:
+        known = {k: v for k, v in params.items() if k != "out_sharding"}
+        return [layers.conv_general_dilated(*operands, **known)]
+    if name == "reduce_window_max" and _is_square_pool(operands[0], params):
+        return [layers.max_pool(operands[0], params["window_dimensions"][1])]
+    bound = equation.primitive.get_bind_params(params)
+    results = equation.primitive.bind(*operands, **bound)
+    return list(results) if equation.primitive.multiple_results else [results]
+
+
+def _is_square_pool(x: Array, params: dict[str, Any]) -> bool:
+    """Whether `layers.max_pool` computes the same: squares without overlap, `NHWC`."""
+    window = tuple(params["window_dimensions"])
+    return (
+        len(window) == 4
+        and window == tuple(params["window_strides"])
+        and window[0] == window[3] == 1
+        and window[1] == window[2]
+        and window[1] <= min(x.shape[1:3])
+        and all(pad == (0, 0) for pad in params["padding"])
+        and set(params["base_dilation"]) == set(params["window_dilation"]) == {1}
+    )

@@ -1,0 +1,100 @@
+"""Networks: target models by name, and the generators and discriminators."""
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jax.tree_util import Partial
+
+from advgan_jax.checks import unknown_name
+from advgan_jax.models.advgan import Discriminator, Generator
+from advgan_jax.models.classifiers import (
+    FullyConnected,
+    ModelA,
+    ModelB,
+    ModelC,
+    SmallNet,
+)
+from advgan_jax.models.resnet import ResNet
+from advgan_jax.types import Array, LogitsFn
+
+CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
+    "A": ModelA,
+    "B": ModelB,
+    "C": ModelC,
+    "small": SmallNet,
+    "resnet32": ResNet,
+    "wrn34_10": partial(ResNet, blocks=5, widths=(160, 320, 640), preactivated=True),
+    "fc10": FullyConnected,
+    "fc100_100_10": partial(FullyConnected, hidden=(100, 100)),
+    "fc200_200_10": partial(FullyConnected, hidden=(200, 200)),
+    "fc123_456_10": partial(FullyConnected, hidden=(123, 456)),
+}
+
+
+def make_classifier(
+    name: str, num_classes: int, *, axis_name: str | None = None
+) -> nn.Module:
+    """The target model of that name.
+
+    Args:
+      name: a key of `CLASSIFIERS`.
+      num_classes: K.
+      axis_name: the devices' axis over which batch statistics are averaged in
+        training; only models with batch normalisation have any.
+
+    Returns:
+      A Flax module, `images [B, H, W, C] -> logits [B, K]`.
+
+    Raises:
+      ValueError: for an unknown name; lists the known ones.
+    """
+    if name not in CLASSIFIERS:
+        raise unknown_name("target model", name, CLASSIFIERS)
+    model = CLASSIFIERS[name](num_classes=num_classes)
+    if hasattr(model, "axis_name"):
+        model = model.clone(axis_name=axis_name)
+    return model
+
+
+@cache
+def _apply_fn(model: nn.Module) -> Callable[[Any, Array], Array]:
+    """One function object per (equal) module, so that `jit` sees the same one again."""
+
+    def apply(variables: Any, images: Array) -> Array:
+        return model.apply(variables, images)
+
+    return apply
+
+
+def make_logits_fn(model: nn.Module, variables: Any) -> LogitsFn:
+    """A model with its weights as one callable that is also a pytree.
+
+    Passed as an argument through `jit`, new weights of the same shapes do not trace
+    anything again.
+
+    Args:
+      model: a Flax module that takes images alone at inference.
+      variables: what its `init` returns (`params`, perhaps `batch_stats`).
+
+    Returns:
+      `images [B, H, W, C] -> logits [B, K]`.
+    """
+    return Partial(_apply_fn(model), jax.tree.map(lambda leaf: leaf, dict(variables)))
+
+
+__all__ = [
+    "CLASSIFIERS",
+    "Discriminator",
+    "FullyConnected",
+    "Generator",
+    "ModelA",
+    "ModelB",
+    "ModelC",
+    "ResNet",
+    "SmallNet",
+    "make_classifier",
+    "make_logits_fn",
+]

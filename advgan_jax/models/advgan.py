@@ -1,0 +1,93 @@
+"""AdvGAN's generator and discriminator.
+
+Generator (in the notation of Johnson et al.): c3s1-8, d16, d32, four r32, u16, u8,
+c3s1-C. Discriminator: C8, C16, C32, one dense unit.
+
+Deviations from the paper:
+  * The last layer is `epsilon * tanh`. The paper prints a ReLU there, which forbids
+    negative perturbations, and clips afterwards, which kills the gradient of every
+    clipped pixel.
+  * Images whose sides are no multiple of 4 are padded by reflection and cropped back.
+  * The discriminator leaves InstanceNorm out where the map has shrunk to one pixel:
+    over one pixel it is identically zero and the discriminator constant.
+  * The last convolution starts small, so training starts near the clean image, where
+    the loss has its gradient.
+
+References:
+  Xiao et al., 2018 (https://arxiv.org/abs/1801.02610), Sec. 4 and appendix.
+"""
+
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from advgan_jax.layers import Conv
+from advgan_jax.types import Array
+
+
+class _Residual(nn.Module):
+    """Two 3x3 convolutions of the same width, added to their input."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        y = nn.relu(nn.InstanceNorm()(Conv(self.width, (3, 3), use_bias=False)(x)))
+        return x + nn.InstanceNorm()(Conv(self.width, (3, 3), use_bias=False)(y))
+
+
+class Generator(nn.Module):
+    r"""A perturbation for each image: :math:`r = \epsilon \tanh(h(x))`.
+
+    Attributes:
+      epsilon: the L-infinity bound, in pixel units.
+      widths: filters at full, half and quarter size.
+      num_residual: residual blocks at quarter size.
+    """
+
+    epsilon: float
+    widths: tuple[int, int, int] = (8, 16, 32)
+    num_residual: int = 4
+
+    @nn.compact
+    def __call__(self, images: Array) -> Array:
+        """Images `[B, H, W, C]` to perturbations of the same shape, pixel units."""
+        height, width, channels = images.shape[1:]
+        rows, columns = -height % 4, -width % 4
+        x = jnp.pad(images, ((0, 0), (0, rows), (0, columns), (0, 0)), mode="reflect")
+        full, half, quarter = self.widths
+        norm_relu = lambda y: nn.relu(nn.InstanceNorm()(y))  # noqa: E731
+        conv = partial(Conv, kernel_size=(3, 3), use_bias=False)
+        # A fractionally strided convolution: zeros between the pixels, 2 before 1.
+        up = partial(conv, input_dilation=2, padding=((1, 2), (1, 2)))
+        x = norm_relu(conv(full)(2 * x - 1))
+        x = norm_relu(conv(half, strides=2)(x))
+        x = norm_relu(conv(quarter, strides=2)(x))
+        for _ in range(self.num_residual):
+            x = _Residual(quarter)(x)
+        x = norm_relu(up(half)(x))
+        x = norm_relu(up(full)(x))
+        last = Conv(channels, (3, 3), kernel_init=nn.initializers.normal(0.02))
+        return self.epsilon * jnp.tanh(last(x)[:, :height, :width])
+
+
+class Discriminator(nn.Module):
+    """A score for each image: high for clean ones, low for perturbed ones.
+
+    Attributes:
+      widths: filters of the 4x4 convolutions of stride 2.
+    """
+
+    widths: tuple[int, ...] = (8, 16, 32)
+
+    @nn.compact
+    def __call__(self, images: Array) -> Array:
+        """Images `[B, H, W, C]` to scores `[B]`, unbounded (logits)."""
+        x = 2 * images - 1
+        for layer, width in enumerate(self.widths):
+            x = Conv(width, (4, 4), strides=2)(x)
+            if layer > 0 and x.shape[1] * x.shape[2] > 1:
+                x = nn.InstanceNorm()(x)
+            x = nn.leaky_relu(x, 0.2)
+        return nn.Dense(1)(x.reshape(x.shape[0], -1))[:, 0]

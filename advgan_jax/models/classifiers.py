@@ -1,0 +1,131 @@
+"""Target models: the convolutional and fully connected nets that the papers attack.
+
+A and B are those of Tramèr et al., C is Carlini and Wagner's (AdvGAN's "Model C" is
+not Tramèr's). All take images in [0, 1] and give logits. Dropout is active only with
+`train=True`, so an attacked model is the same function at every call.
+
+References:
+  Tramèr et al., 2018 (https://arxiv.org/abs/1705.07204), Appendix;
+  Carlini & Wagner, 2017 (https://arxiv.org/abs/1608.04644), Table I;
+  Szegedy et al., 2013 (https://arxiv.org/abs/1312.6199), Sec. 4.
+"""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from advgan_jax.layers import Conv, max_pool
+from advgan_jax.types import Array
+
+
+def _flatten(x: Array) -> Array:
+    return x.reshape(x.shape[0], -1)
+
+
+def _need(images: Array, least: int, model: str) -> None:
+    if min(images.shape[1:3]) < least:
+        raise ValueError(
+            f"Model {model} needs images of at least {least} by {least} pixels, got "
+            f"{images.shape[1]} by {images.shape[2]}; use 'small' for small images."
+        )
+
+
+class ModelA(nn.Module):
+    """Tramèr's A: two 5x5 convolutions of 64, a hidden layer of 128."""
+
+    num_classes: int = 10
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool = False) -> Array:
+        """Images `[B, H, W, C]` to logits `[B, K]`."""
+        _need(images, 9, "A")
+        x = nn.relu(Conv(64, (5, 5), padding="VALID")(images))
+        x = nn.relu(Conv(64, (5, 5), padding="VALID")(x))
+        x = _flatten(nn.Dropout(0.25, deterministic=not train)(x))
+        x = nn.Dropout(0.5, deterministic=not train)(nn.relu(nn.Dense(128)(x)))
+        return nn.Dense(self.num_classes)(x)
+
+
+class ModelB(nn.Module):
+    """Tramèr's B: dropout on the input, three wide convolutions, no hidden layer."""
+
+    num_classes: int = 10
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool = False) -> Array:
+        """Images `[B, H, W, C]` to logits `[B, K]`."""
+        _need(images, 27, "B")
+        x = nn.Dropout(0.2, deterministic=not train)(images)
+        x = nn.relu(Conv(64, (8, 8), strides=2, padding="SAME")(x))
+        x = nn.relu(Conv(128, (6, 6), strides=2, padding="VALID")(x))
+        x = nn.relu(Conv(128, (5, 5), padding="VALID")(x))
+        x = _flatten(nn.Dropout(0.5, deterministic=not train)(x))
+        return nn.Dense(self.num_classes)(x)
+
+
+class ModelC(nn.Module):
+    """Carlini and Wagner's net: 32, 32, pool, 64, 64, pool, two hidden layers of 200.
+
+    Attributes:
+      num_classes: K.
+      widths: filters before and after the first pool; (64, 128) and 256 hidden units
+        make their CIFAR net.
+      hidden: units of each hidden layer.
+    """
+
+    num_classes: int = 10
+    widths: tuple[int, int] = (32, 64)
+    hidden: int = 200
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool = False) -> Array:
+        """Images `[B, H, W, C]` to logits `[B, K]`."""
+        _need(images, 16, "C")
+        x = images
+        for width in self.widths:
+            for _ in range(2):
+                x = nn.relu(Conv(width, (3, 3), padding="VALID")(x))
+            x = max_pool(x, 2)
+        x = nn.relu(nn.Dense(self.hidden)(_flatten(x)))
+        x = nn.Dropout(0.5, deterministic=not train)(x)
+        x = nn.relu(nn.Dense(self.hidden)(x))
+        return nn.Dense(self.num_classes)(x)
+
+
+class SmallNet(nn.Module):
+    """A small net for small images, such as the 8x8 digits."""
+
+    num_classes: int = 10
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool = False) -> Array:
+        """Images `[B, H, W, C]` to logits `[B, K]`."""
+        x = nn.relu(Conv(32, (3, 3))(images))
+        x = max_pool(nn.relu(Conv(64, (3, 3))(x)), 2)
+        x = nn.relu(nn.Dense(128)(_flatten(x)))
+        x = nn.Dropout(0.25, deterministic=not train)(x)
+        return nn.Dense(self.num_classes)(x)
+
+
+class FullyConnected(nn.Module):
+    """Szegedy's nets: hidden layers of sigmoids (or any other unit), then logits.
+
+    Attributes:
+      num_classes: K.
+      hidden: units of the hidden layers; none makes the linear softmax classifier.
+      activation: of the hidden units.
+    """
+
+    num_classes: int = 10
+    hidden: Sequence[int] = ()
+    activation: Callable[[Array], Array] = nn.sigmoid
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool = False) -> Array:
+        """Images `[B, H, W, C]` to logits `[B, K]`."""
+        del train  # no dropout, no batch statistics
+        x = _flatten(jnp.asarray(images))
+        for units in self.hidden:
+            x = self.activation(nn.Dense(units)(x))
+        return nn.Dense(self.num_classes)(x)

@@ -1,0 +1,85 @@
+"""Residual target models for CIFAR-10: ResNet-32 and Wide-ResNet-34-10.
+
+Deviations: shortcuts that change shape are 1x1 convolutions (He et al.'s option B)
+where ResNet-32 pads with zeros. The pixels are centred inside the model, so attacks
+stay in [0, 1].
+
+References:
+  He et al., 2016 (https://arxiv.org/abs/1512.03385), Sec. 4.2;
+  Zagoruyko & Komodakis, 2016 (https://arxiv.org/abs/1605.07146), Table 1.
+"""
+
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from advgan_jax.layers import Conv
+from advgan_jax.types import Array
+
+
+class _Block(nn.Module):
+    """One residual block of two 3x3 convolutions, plain or pre-activated."""
+
+    width: int
+    stride: int
+    preactivated: bool
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        norm = partial(
+            nn.BatchNorm,
+            use_running_average=not train,
+            momentum=0.9,
+            axis_name=self.axis_name if train else None,
+        )
+        conv = partial(Conv, self.width, (3, 3), use_bias=False)
+        shortcut, y = x, x
+        if self.preactivated:
+            y = nn.relu(norm()(x))
+        if self.stride != 1 or x.shape[-1] != self.width:
+            entry = y if self.preactivated else x
+            shortcut = Conv(self.width, (1, 1), self.stride, use_bias=False)(entry)
+        y = nn.relu(norm()(conv(strides=self.stride)(y)))
+        y = conv()(y)
+        return shortcut + y if self.preactivated else nn.relu(shortcut + norm()(y))
+
+
+class ResNet(nn.Module):
+    """A residual net for small images: three stages of equal blocks.
+
+    Attributes:
+      num_classes: K.
+      blocks: blocks in each stage; the depth is `6 * blocks + 2` (plain) or
+        `6 * blocks + 4` (pre-activated).
+      widths: filters of the stages.
+      preactivated: normalise before rather than after each convolution.
+      axis_name: the devices' axis over which batch statistics are averaged.
+    """
+
+    num_classes: int = 10
+    blocks: int = 5
+    widths: tuple[int, int, int] = (16, 32, 64)
+    preactivated: bool = False
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool = False) -> Array:
+        """Images `[B, H, W, C]` to logits `[B, K]`."""
+        norm = partial(
+            nn.BatchNorm,
+            use_running_average=not train,
+            momentum=0.9,
+            axis_name=self.axis_name if train else None,
+        )
+        x = Conv(16, (3, 3), use_bias=False)((images - 0.5) / 0.25)
+        if not self.preactivated:
+            x = nn.relu(norm()(x))
+        for stage, width in enumerate(self.widths):
+            for block in range(self.blocks):
+                stride = 2 if stage > 0 and block == 0 else 1
+                x = _Block(width, stride, self.preactivated, self.axis_name)(x, train)
+        if self.preactivated:
+            x = nn.relu(norm()(x))
+        return nn.Dense(self.num_classes)(jnp.mean(x, axis=(1, 2)))

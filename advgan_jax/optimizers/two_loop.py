@@ -1,0 +1,139 @@
+r"""Limited memory of curvature pairs and the two-loop product, batched and masked.
+
+For each problem the last `m` pairs `s = x_{k+1} - x_k`, `y = g_{k+1} - g_k` are kept in
+the order of time, oldest first: adding a pair shifts the others. (A ring buffer would
+save the shift, but every product over the pairs depends on their order.) Slots not yet
+used hold zeros, which the curvature test skips like any other useless pair.
+
+References:
+  Nocedal & Wright, Numerical Optimization, 2nd ed., 2006, Algorithm 7.4.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import DTypeLike
+
+from advgan_jax.types import Array
+
+
+class Memory(NamedTuple):
+    """Curvature pairs of `B` problems, slot `m - 1` the newest.
+
+    Attributes:
+      steps: `s`, shape `[B, m, ...]`.
+      gradient_changes: `y`, shape `[B, m, ...]`.
+      count: pairs held, int32 `[B]`, at most `m`.
+    """
+
+    steps: Array
+    gradient_changes: Array
+    count: Array
+
+
+def dot(a: Array, b: Array) -> Array:
+    """Inner product of each problem: `[B, ...]`, `[B, ...]` -> `[B]`."""
+    return jnp.sum(a * b, axis=tuple(range(1, a.ndim)))
+
+
+def expand(per_problem: Array, like: Array) -> Array:
+    """Gives a `[B]` array the trailing axes of `like`, each of size one."""
+    return per_problem.reshape(per_problem.shape + (1,) * (like.ndim - 1))
+
+
+def select(condition: Array, new: Array, old: Array) -> Array:
+    """Takes `new` for the problems where `condition` `[B]` holds, else `old`."""
+    return jnp.where(expand(condition, new), new, old)
+
+
+def blank(like: Array, dtype: DTypeLike | None = None) -> Array:
+    """Zeros shaped like `like`, which under `shard_map` vary over the axes it does."""
+    return (like < like).astype(like.dtype if dtype is None else dtype)
+
+
+def empty_memory(x: Array, size: int) -> Memory:
+    """Returns a memory of `size` unused slots for problems shaped like `x`."""
+    slots = jnp.repeat(blank(x)[:, None], size, axis=1)
+    return Memory(slots, slots, dot(blank(x), blank(x)).astype(jnp.int32))
+
+
+def has_curvature(s: Array, y: Array) -> Array:
+    r"""Whether `s^T y > eps ||s|| ||y||`, shape `[B]`, and both can be divided by."""
+    info = jnp.finfo(s.dtype)
+    sy, yy = dot(s, y), dot(y, y)
+    enough = sy > info.eps * jnp.sqrt(dot(s, s)) * jnp.sqrt(yy)
+    return enough & (sy > info.tiny) & (yy > info.tiny)
+
+
+def push(memory: Memory, s: Array, y: Array, where: Array) -> Memory:
+    """Adds the pair of each problem in `where` `[B]` as the newest."""
+
+    def shift(slots: Array, new: Array) -> Array:
+        return jnp.concatenate([slots[:, 1:], new[:, None]], axis=1)
+
+    count = jnp.minimum(memory.count + 1, memory.steps.shape[1])
+    return Memory(
+        select(where, shift(memory.steps, s), memory.steps),
+        select(where, shift(memory.gradient_changes, y), memory.gradient_changes),
+        jnp.where(where, count, memory.count),
+    )
+
+
+def clear(memory: Memory, where: Array) -> Memory:
+    """Forgets all pairs of the problems in `where` `[B]`."""
+    return jax.tree.map(lambda a: select(where, jnp.zeros_like(a), a), memory)
+
+
+def inverse_hessian_product(
+    memory: Memory, vector: Array, free: Array, scale: Array
+) -> Array:
+    r"""Multiplies by the L-BFGS inverse Hessian of the free variables.
+
+    .. math::
+        H_{k+1} = (I - \rho s y^T) H_k (I - \rho y s^T) + \rho s s^T,
+        \quad \rho = 1 / s^T y, \quad H_0 = \gamma I,
+
+    with `s` and `y` cut to the free variables. There a pair may lose its positive
+    curvature; it is then skipped for this product but kept in the memory.
+
+    Args:
+      memory: the pairs, oldest first.
+      vector: shape `[B, ...]`.
+      free: which variables may move, bool `[B, ...]`.
+      scale: `gamma` where no pair is usable, shape `[B]`; else
+        `gamma = s^T y / y^T y` of the newest usable pair.
+
+    Returns:
+      The product, shape `[B, ...]`, zero at variables that are not free.
+    """
+    size = memory.steps.shape[1]
+
+    def pair(slot: Array) -> tuple[Array, Array]:
+        s = lax.dynamic_index_in_dim(memory.steps, slot, 1, keepdims=False)
+        y = lax.dynamic_index_in_dim(memory.gradient_changes, slot, 1, keepdims=False)
+        return jnp.where(free, s, 0), jnp.where(free, y, 0)
+
+    def newest_to_oldest(i: Array, carry: tuple[Array, ...]) -> tuple[Array, ...]:
+        q, alphas, rhos, gamma, found = carry
+        slot = size - 1 - i
+        s, y = pair(slot)
+        usable = has_curvature(s, y)
+        sy = jnp.where(usable, dot(s, y), 1)
+        yy = jnp.where(usable, dot(y, y), 1)
+        rho = usable / sy
+        alpha = rho * dot(s, q)
+        gamma = jnp.where(usable & ~found, sy / yy, gamma)
+        q = q - expand(alpha, q) * y
+        alphas, rhos = alphas.at[slot].set(alpha), rhos.at[slot].set(rho)
+        return q, alphas, rhos, gamma, found | usable
+
+    def oldest_to_newest(slot: Array, r: Array) -> Array:
+        s, y = pair(slot)
+        return r + expand(alphas[slot] - rhos[slot] * dot(y, r), r) * s
+
+    zeros = jnp.repeat(blank(scale)[None], size, axis=0)
+    start = (jnp.where(free, vector, 0), zeros, zeros, scale, blank(scale, bool))
+    q, alphas, rhos, gamma, _ = lax.fori_loop(0, size, newest_to_oldest, start)
+    return lax.fori_loop(0, size, oldest_to_newest, expand(gamma, q) * q)

@@ -1,0 +1,25 @@
+"""Reporting: results as files, tables and figures."""
+
+from advgan_jax.reporting.charts import heatmap, robustness_curve, training_curves
+from advgan_jax.reporting.environment import device_name, versions
+from advgan_jax.reporting.figures import attack_grid, save_figure
+from advgan_jax.reporting.files import write_json
+from advgan_jax.reporting.run_directory import MetricsLog, read_metrics, write_results
+from advgan_jax.reporting.tables import format_table, markdown_table, write_csv
+
+__all__ = [
+    "MetricsLog",
+    "attack_grid",
+    "device_name",
+    "format_table",
+    "heatmap",
+    "markdown_table",
+    "read_metrics",
+    "robustness_curve",
+    "save_figure",
+    "training_curves",
+    "versions",
+    "write_csv",
+    "write_json",
+    "write_results",
+]

@@ -1,0 +1,150 @@
+"""What a run leaves behind: `config.json`, `metrics.jsonl`, `results.json`, events.
+
+`metrics.jsonl` has one line for each call of `MetricsLog.write`, `{"step": ...}` and
+the metrics by name. TensorBoard's events are in `tensorboard/`.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import tensorboardX
+
+from advgan_jax.evaluation import ROW_KEYS
+from advgan_jax.reporting.environment import device_name, versions
+from advgan_jax.reporting.files import Path, plain, replacing, write_json
+
+METRICS, RESULTS, TENSORBOARD = "metrics.jsonl", "results.json", "tensorboard"
+
+
+def write_results(
+    workdir: Path, rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any]
+) -> pathlib.Path:
+    """Writes `results.json`.
+
+    Args:
+      workdir: folder of the run.
+      rows: from `evaluation.make_row`.
+      config: the resolved configuration.
+
+    Returns:
+      The path of the file.
+
+    Raises:
+      ValueError: if a row has other fields than `evaluation.ROW_KEYS`.
+      TypeError: if a value has no form in JSON.
+    """
+    for number, row in enumerate(rows):
+        if tuple(row) != ROW_KEYS:
+            odd = sorted(set(row) ^ set(ROW_KEYS)) or "another order"
+            raise ValueError(
+                f"Rows must have the fields of `evaluation.ROW_KEYS`, row {number} "
+                f"differs in {odd}; build it with `evaluation.make_row`."
+            )
+    path = pathlib.Path(workdir, RESULTS)
+    results = {
+        "rows": rows,
+        "config": config,
+        "versions": versions(),
+        "device": device_name(),
+    }
+    write_json(path, results)
+    return path
+
+
+class MetricsLog:
+    """The metrics of a training run, on disk line by line; a context manager."""
+
+    def __init__(self, workdir: Path, *, restored_step: int | None = None):
+        """Opens the log of a run.
+
+        Args:
+          workdir: folder of the run, which need not exist.
+          restored_step: the step from which the run goes on: what was logged after it
+            is taken back. None begins a new log.
+
+        Raises:
+          ValueError: if the old log is not one of ours.
+        """
+        self.path = pathlib.Path(workdir, METRICS)
+        kept = [] if restored_step is None else _lines_up_to(self.path, restored_step)
+        with replacing(self.path) as partial:
+            partial.write_text("".join(kept), encoding="utf8")
+        self._file = self.path.open("a", encoding="utf8")
+        # TensorBoard hides older events from this step on.
+        self._events = tensorboardX.SummaryWriter(
+            str(pathlib.Path(workdir, TENSORBOARD)), purge_step=(restored_step or 0) + 1
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._file.close()
+        self._events.close()
+
+    def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Appends one line; it is on disk when this returns.
+
+        Args:
+          step: how many steps have been made.
+          metrics: scalars by name.
+
+        Raises:
+          ValueError: if a metric is called `step`.
+        """
+        if "step" in metrics:
+            raise ValueError("A metric must not be called 'step', got one; rename it.")
+        values = {name: plain(value) for name, value in metrics.items()}
+        line = json.dumps({"step": int(step), **values}, allow_nan=False)
+        self._file.write(line + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        for name, value in metrics.items():
+            self._events.add_scalar(name, float(value), int(step))
+        self._events.flush()
+
+
+def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+    """Reads a log.
+
+    Args:
+      workdir: folder of the run.
+
+    Returns:
+      One dict for each line, None for what was not finite; empty without a log.
+
+    Raises:
+      ValueError: if a line is not one of ours; names it.
+    """
+    return [row for _, row in _read(pathlib.Path(workdir, METRICS))]
+
+
+def _lines_up_to(path: pathlib.Path, step: int) -> list[str]:
+    return [line for line, row in _read(path) if row["step"] <= step]
+
+
+def _read(path: pathlib.Path) -> list[tuple[str, dict[str, Any]]]:
+    if not path.exists():
+        return []
+    parsed = []
+    lines = path.read_text(encoding="utf8").splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
+        if not line.endswith("\n"):  # The run was killed while it wrote this.
+            break
+        try:
+            row = json.loads(line)
+            row["step"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"{path} must have one JSON object with a 'step' on each line, line "
+                f"{number} is {line[:40]!r}; move the file away."
+            ) from error
+        parsed.append((line, row))
+    return parsed

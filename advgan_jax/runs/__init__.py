@@ -1,0 +1,55 @@
+"""What `experiments/train.py` does: whole runs, from a configuration to results."""
+
+import pathlib
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from advgan_jax import build
+from advgan_jax.checks import unknown_name
+from advgan_jax.data import load_dataset
+from advgan_jax.reporting import write_results
+from advgan_jax.runs import advgan, target
+from advgan_jax.runs.common import Run, Stopped
+from advgan_jax.runs.workdir import claim
+from advgan_jax.training import loop
+
+# Each has `check(config, dataset)` and `train(run) -> rows`.
+METHODS = {"advgan": advgan, "target": target}
+
+__all__ = ["METHODS", "Run", "Stopped", "train"]
+
+
+def train(
+    config: ConfigDict,
+    workdir: str | pathlib.Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> list[dict[str, Any]]:
+    """Trains what `config.method` names, evaluates it and writes all results.
+
+    Args:
+      config: see `configs/`.
+      workdir: a folder for this run; made if missing.
+      resume: go on with the run that is in the folder.
+      overwrite: discard the run that is in the folder, but keep its target models.
+
+    Returns:
+      The rows of `results.json`.
+
+    Raises:
+      Stopped: if a signal ended the run early; it can be resumed.
+      ValueError: if the configuration is wrong, or the folder holds another run.
+    """
+    if config.method not in METHODS:
+        raise unknown_name("method", config.method, METHODS)
+    workdir = pathlib.Path(workdir).absolute()
+    dataset = load_dataset(config.dataset, data_dir=config.data_dir)
+    METHODS[config.method].check(config, dataset)
+    claim(workdir, config, resume=resume, overwrite=overwrite)
+    with loop.interruptible() as stop:
+        run = Run(config, workdir, dataset, stop)
+        rows = METHODS[config.method].train(run)
+    write_results(workdir, rows, build.plain(config))
+    return rows

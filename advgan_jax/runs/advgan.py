@@ -1,0 +1,114 @@
+"""AdvGAN from target model to results."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from advgan_jax import build
+from advgan_jax.checks import unknown_name
+from advgan_jax.data import Dataset, to_float
+from advgan_jax.evaluation import Evaluation, evaluate, make_row
+from advgan_jax.reporting import (
+    attack_grid,
+    read_metrics,
+    save_figure,
+    training_curves,
+)
+from advgan_jax.runs import target
+from advgan_jax.runs.common import Run, fit
+from advgan_jax.training import advgan
+from advgan_jax.types import Attack, LogitsFn
+
+
+def check(config: ConfigDict, dataset: Dataset) -> None:
+    """Refuses a wrong configuration before anything is written."""
+    target.check(config, dataset)
+    build.advgan_objective(config, dataset.num_classes)
+    build.training_plan(config.training, dataset, 1)
+    if config.distillation is not None:
+        raise unknown_name("distillation", config.distillation, ["none (leave it out)"])
+
+
+def train(run: Run) -> list[dict[str, Any]]:
+    """AdvGAN, semi-white-box: the generator is trained with the target model's help."""
+    config, dataset = run.config, run.dataset
+    logits_fn = target.target_logits_fn(run)
+    plan = build.training_plan(config.training, dataset, 1)
+    networks = build.advgan_networks(config, plan.num_steps)
+    objective = build.advgan_objective(config, dataset.num_classes)
+    shape = dataset.train.images.shape[1:]
+    state = fit(
+        run,
+        run.workdir,
+        config.training,
+        advgan.init_state(networks, jax.random.key(config.seed), shape),
+        advgan.make_train_step(networks, objective),
+        description={
+            "config": build.plain(config),
+            "image_shape": list(shape),
+            "num_classes": dataset.num_classes,
+        },
+        frozen=(logits_fn,),
+        title="AdvGAN",
+    )
+    attack = build.bind_generator(networks, state, config)
+    evaluation = _evaluate_generator(run, logits_fn, attack)
+    _draw(run, evaluation, attack, logits_fn)
+    return [
+        make_row(
+            evaluation,
+            experiment="advgan",
+            dataset=config.dataset,
+            target_model=config.target_model,
+            attack="advgan",
+            threat_model="semi-white-box",
+            epsilon=config.epsilon,
+            norm="linf",
+            seed=config.seed,
+        )
+    ]
+
+
+def _evaluate_generator(run: Run, logits_fn: LogitsFn, attack: Attack) -> Evaluation:
+    """The trained generator on the test split (or its first `num_images`)."""
+    config, test = run.config, run.dataset.test
+    if config.evaluation.num_images is not None:
+        test = test.take(config.evaluation.num_images)
+    wanted = config.target_class
+    return evaluate(
+        logits_fn,
+        attack,
+        test.images,
+        test.labels,
+        target_labels=None if wanted is None else np.full_like(test.labels, wanted),
+        batch_size=config.evaluation.batch_size,
+    )
+
+
+def _draw(
+    run: Run, evaluation: Evaluation, attack: Attack, logits_fn: LogitsFn
+) -> None:
+    """Leaves the pictures a person would want in `figures/`."""
+    shown = run.config.evaluation.grid_images
+    test = run.dataset.test
+    images = to_float(test.images[:shown])
+    wanted = run.config.target_class
+    labels = test.labels[:shown]
+    adversarial = attack(
+        logits_fn,
+        images,
+        labels if wanted is None else np.full_like(labels, wanted),
+        targeted=wanted is not None,
+    )
+    grid = attack_grid(
+        images,
+        np.asarray(adversarial),
+        labels,
+        evaluation.clean_predictions[:shown],
+        evaluation.adversarial_predictions[:shown],
+    )
+    save_figure(grid, run.workdir / "figures" / "adversarial.png")
+    curves = training_curves(read_metrics(run.workdir))
+    save_figure(curves, run.workdir / "figures" / "curves.png")

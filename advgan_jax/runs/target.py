@@ -1,0 +1,103 @@
+"""Target models: trained once, and found again by all that decides what they are."""
+
+import pathlib
+import re
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from advgan_jax import build, models, parallel
+from advgan_jax.data import Dataset
+from advgan_jax.evaluation import evaluate, make_row
+from advgan_jax.runs.common import Run, fit
+from advgan_jax.training import classifier
+from advgan_jax.types import LogitsFn
+
+
+def target_logits_fn(run: Run) -> LogitsFn:
+    """The target model, trained unless the target folder has it already.
+
+    Args:
+      run: the run that needs it.
+
+    Returns:
+      The model in inference mode.
+    """
+    config, dataset = run.config, run.dataset
+    description = build.target_description(config)
+    slug = re.sub(r"[^\w.-]+", "_", f"{config.dataset}-{config.target_model}")
+    folder = f"{slug}-{build.fingerprint(description)}"
+    directory = pathlib.Path(config.target_dir or run.workdir / "targets") / folder
+    axis = parallel.AXIS if parallel.choose_mode(config.parallel) == "pmap" else None
+    model = models.make_classifier(
+        config.target_model, dataset.num_classes, axis_name=axis
+    )
+    plan = build.training_plan(config.target, dataset, 1)
+    optimizer = build.make_optimizer(config.target, plan.num_steps)
+    step = classifier.make_train_step(
+        model,
+        optimizer,
+        label_smoothing=config.target.label_smoothing,
+        max_shift=config.target.max_shift,
+        flip=config.target.flip,
+    )
+    state = classifier.init_state(
+        model,
+        optimizer,
+        jax.random.key(config.seed),
+        dataset.train.images.shape[1:],
+    )
+    state = fit(
+        run,
+        directory.absolute(),
+        config.target,
+        state,
+        step,
+        description=description,
+        title=f"target {config.target_model}",
+    )
+    return models.make_logits_fn(model, state.variables)
+
+
+def check(config: ConfigDict, dataset: Dataset) -> None:
+    """Refuses a wrong configuration before anything is written."""
+    parallel.choose_mode(config.parallel)
+    model = models.make_classifier(config.target_model, dataset.num_classes)
+    shape = (1, *dataset.train.images.shape[1:])
+    images = jax.ShapeDtypeStruct(shape, np.float32)
+    jax.eval_shape(model.init, jax.random.key(0), images)
+    build.make_optimizer(config.target, 1)
+    build.training_plan(config.target, dataset, 1)
+
+
+def train(run: Run) -> list[dict[str, Any]]:
+    """A target model alone; its row has no attack."""
+    logits_fn = target_logits_fn(run)
+    test = run.dataset.test
+    evaluation = evaluate(
+        logits_fn,
+        _unchanged,
+        test.images,
+        test.labels,
+        batch_size=run.config.evaluation.batch_size,
+    )
+    row = make_row(
+        evaluation,
+        experiment="target",
+        dataset=run.config.dataset,
+        target_model=run.config.target_model,
+        attack=None,
+        threat_model=None,
+        epsilon=None,
+        norm=None,
+        seed=run.config.seed,
+    )
+    return [row]
+
+
+def _unchanged(logits_fn, images, labels, **_):
+    """No attack at all: evaluated with it, a model shows its clean accuracy."""
+    del logits_fn, labels
+    return images

@@ -1,0 +1,53 @@
+"""The folder of a run: whose it is, and what may go on in it."""
+
+import json
+import pathlib
+import shutil
+from collections.abc import Mapping
+
+from ml_collections import ConfigDict
+
+from advgan_jax import build
+from advgan_jax.reporting import write_json
+
+# What may differ between a run and its continuation: it changes no result.
+_HARMLESS = ("data_dir", "target_dir", "evaluation")
+
+
+def claim(
+    workdir: pathlib.Path, config: ConfigDict, *, resume: bool, overwrite: bool
+) -> None:
+    """Makes the folder this run's, unless it holds another."""
+    saved, ours = workdir / "config.json", build.plain(config)
+    if overwrite:
+        for name in ("checkpoints", "tensorboard", "figures"):
+            shutil.rmtree(workdir / name, ignore_errors=True)
+        for name in ("metrics.jsonl", "results.json", "config.json"):
+            (workdir / name).unlink(missing_ok=True)
+    if saved.exists():
+        differ = _differences(json.loads(saved.read_text(encoding="utf8")), ours)
+        if differ:
+            raise ValueError(
+                f"{workdir} holds a run with another configuration "
+                f"({'; '.join(differ)}); choose another --workdir, or discard that "
+                "run with --overwrite."
+            )
+        if not resume:
+            raise ValueError(
+                f"{workdir} holds this very run already; continue it with --resume, "
+                "discard it with --overwrite, or choose another --workdir."
+            )
+    elif resume:
+        raise ValueError(f"{workdir} holds no run to resume; leave --resume out.")
+    write_json(saved, ours)
+
+
+def _differences(saved: Mapping, ours: Mapping, prefix: str = "") -> list[str]:
+    found = []
+    for key in sorted({*saved, *ours} - set(_HARMLESS)):
+        a, b = saved.get(key), ours.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += _differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key} is {a} there and {b} here")
+    return found

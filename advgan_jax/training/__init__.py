@@ -1,0 +1,1 @@
+"""States, pure training steps, and the host's loop around them."""

@@ -1,0 +1,122 @@
+"""Training of classifiers: target models, and later distilled and defended ones."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from advgan_jax import parallel
+from advgan_jax.training.states import ClassifierState, first_step, init_net
+from advgan_jax.types import Array, Batch, Metrics
+
+
+def init_state(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    key: Array,
+    image_shape: tuple[int, int, int],
+) -> ClassifierState:
+    """A fresh classifier.
+
+    Args:
+      model: `images, train -> logits`.
+      optimizer: any optax optimiser.
+      key: typed PRNG key of the run.
+      image_shape: (H, W, C).
+
+    Returns:
+      The state at step 0.
+    """
+    key_init, key_run = jax.random.split(key)
+    images = jnp.zeros((1, *image_shape), jnp.float32)
+    net, batch_stats = init_net(model, optimizer, key_init, images)
+    return ClassifierState(first_step(), key_run, net, batch_stats)
+
+
+def make_train_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    *,
+    label_smoothing: float = 0.0,
+    max_shift: int = 0,
+    flip: bool = False,
+) -> Callable[..., tuple[ClassifierState, Metrics]]:
+    r"""The step that minimises the mean cross-entropy.
+
+    .. math:: L = \frac1B \sum_b H(q(y_b), \mathrm{softmax}(f(\tilde x_b)))
+
+    Args:
+      model: `images, train -> logits`; may have dropout and batch normalisation.
+      optimizer: that of the state.
+      label_smoothing: share of the label `q` spread evenly over all classes.
+      max_shift: augmentation, each image moved by up to so many pixels on both axes.
+      flip: augmentation, half of the images mirrored left to right.
+
+    Returns:
+      A pure `train_step(state, batch, *, axis_name=None) -> (state, metrics)`; the
+      metrics are `loss` and `accuracy` on the (augmented) batch.
+    """
+
+    def loss_fn(params, state, batch, key, axis_name):
+        logits, updated = model.apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            batch.images,
+            train=True,
+            rngs={"dropout": key},
+            mutable=["batch_stats"],
+        )
+        labels = jax.nn.one_hot(batch.labels, logits.shape[-1])
+        smooth = optax.smooth_labels(labels, label_smoothing)
+        loss = jnp.mean(optax.softmax_cross_entropy(logits, smooth))
+        accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == batch.labels)
+        # Averaged here and again as gradients: right under jit, pmap and shard_map.
+        loss, accuracy = parallel.mean_over((loss, accuracy), axis_name)
+        return loss, (accuracy, updated.get("batch_stats", {}))
+
+    def train_step(state, batch: Batch, *, axis_name: str | None = None):
+        key = jax.random.fold_in(state.key, state.step)
+        key_augment, key_dropout = jax.random.split(
+            parallel.fold_in_shard(key, axis_name)
+        )
+        images = augment(batch.images, key_augment, max_shift=max_shift, flip=flip)
+        batch = batch._replace(images=images)
+        (loss, (accuracy, batch_stats)), gradients = jax.value_and_grad(
+            loss_fn, has_aux=True
+        )(state.net.params, state, batch, key_dropout, axis_name)
+        gradients = parallel.mean_over(gradients, axis_name)
+        net = state.net.updated(gradients, optimizer)
+        state = state.replace(step=state.step + 1, net=net, batch_stats=batch_stats)
+        return state, {"loss": loss, "accuracy": accuracy}
+
+    return train_step
+
+
+def augment(images: Array, key: Array, *, max_shift: int, flip: bool) -> Array:
+    """Moves and mirrors each image at random; what is moved in is black.
+
+    Args:
+      images: `[B, H, W, C]`.
+      key: typed PRNG key.
+      max_shift: pixels; 0 leaves the images where they are.
+      flip: whether half of them are mirrored left to right.
+
+    Returns:
+      `[B, H, W, C]`.
+    """
+    key_shift, key_flip = jax.random.split(key)
+    if flip:
+        mirrored = jax.random.bernoulli(key_flip, shape=(images.shape[0], 1, 1, 1))
+        images = jnp.where(mirrored, images[:, :, ::-1], images)
+    if max_shift == 0:
+        return images
+    edge = (max_shift, max_shift)
+    padded = jnp.pad(images, ((0, 0), edge, edge, (0, 0)))
+    offsets = jax.random.randint(key_shift, (images.shape[0], 2), 0, 2 * max_shift + 1)
+
+    def crop(image, offset):
+        start = (offset[0], offset[1], 0)
+        return jax.lax.dynamic_slice(image, start, images.shape[1:])
+
+    return jax.vmap(crop)(padded, offsets)

@@ -1,0 +1,211 @@
+"""The host's loop: epochs, progress, logs, checkpoints, interruption.
+
+The loop decides only when steps run, never what they compute. Within an epoch it
+hands batches to the device and waits for nothing; metrics come back once an epoch.
+"""
+
+import contextlib
+import dataclasses
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from advgan_jax.data import Split, epoch_order
+from advgan_jax.types import Array, Batch
+
+State = TypeVar("State")
+
+
+class DivergenceError(FloatingPointError):
+    """A metric became NaN or infinite."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How long to train, and on how many images at a time.
+
+    Attributes:
+      num_examples: N, images in the training split.
+      batch_size: B, images in a step; what is left of an epoch waits for the next
+        shuffle.
+      num_epochs: how often the split is visited.
+      steps_per_call: steps that one call of the compiled function makes.
+    """
+
+    num_examples: int
+    batch_size: int
+    num_epochs: int
+    steps_per_call: int = 1
+
+    def __post_init__(self):
+        if not 1 <= self.batch_size <= self.num_examples:
+            raise ValueError(
+                f"`batch_size` must be from 1 to the {self.num_examples} training "
+                f"images, got {self.batch_size}."
+            )
+        if self.num_epochs < 0 or self.steps_per_call < 1:
+            raise ValueError(
+                "`num_epochs` must be at least 0 and `steps_per_call` at least 1, got "
+                f"{self.num_epochs} and {self.steps_per_call}."
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in the split."""
+        return self.num_examples // self.batch_size
+
+    @property
+    def num_steps(self) -> int:
+        """Steps in the whole run."""
+        return self.num_epochs * self.steps_per_epoch
+
+
+class Hooks(NamedTuple):
+    """What the loop reports to; each may be left out.
+
+    Attributes:
+      log: called with (step, means of the metrics since the last call).
+      save: called with (step, state) when a state is worth keeping.
+      epochs_per_save: how many epochs lie between two saves.
+      stop: asked between calls whether to save and leave.
+      description: of the progress bar.
+    """
+
+    log: Callable[[int, Mapping[str, float]], None] = lambda step, metrics: None
+    save: Callable[[int, Any], None] = lambda step, state: None
+    epochs_per_save: int = 1
+    stop: Callable[[], bool] = lambda: False
+    description: str = "training"
+
+
+def on_device(split: Split) -> Batch:
+    """A split as a `Batch` of device arrays, pixels as they are stored."""
+    return Batch(jnp.asarray(split.images), jnp.asarray(split.labels))
+
+
+def fit(
+    state: State,
+    run: Callable[..., tuple[State, Mapping[str, Array]]],
+    data: Batch,
+    plan: Plan,
+    *,
+    order_key: Array,
+    frozen: tuple[Any, ...] = (),
+    hooks: Hooks = Hooks(),  # noqa: B008 (immutable)
+) -> tuple[State, bool]:
+    """Trains from the state's own step to the end of the plan.
+
+    The order of the examples depends on `order_key` and the step alone, so a run that
+    was stopped anywhere goes on as if it had not been.
+
+    Args:
+      state: what to train; donated, if `run` donates.
+      run: compiled steps, from `parallel.compile_steps`.
+      data: all training images, from `on_device`.
+      plan: how long.
+      order_key: typed key of the shuffles.
+      frozen: further arguments of the step, the target model say.
+      hooks: logs, checkpoints, progress, interruption.
+
+    Returns:
+      The state, and whether the plan was finished (else it was stopped and saved).
+
+    Raises:
+      DivergenceError: if a metric is not finite; names the step and the metric. The
+        state of that epoch is not saved.
+    """
+    step = int(state.step)
+    with tqdm(
+        total=plan.num_steps * plan.batch_size,
+        initial=step * plan.batch_size,
+        desc=hooks.description,
+        unit=" img",
+        unit_scale=True,
+        disable=None,
+    ) as bar:
+        while step < plan.num_steps:
+            epoch = step // plan.steps_per_epoch
+            rows = _remaining_rows(plan, order_key, step)
+            state, metrics = _run_epoch(state, run, data, rows, frozen, hooks, bar)
+            made = len(next(iter(metrics.values()))) if metrics else 0
+            _check_finite(metrics, step)
+            step += made
+            if made:
+                hooks.log(step, {k: float(v.mean()) for k, v in metrics.items()})
+            if hooks.stop():
+                hooks.save(step, state)
+                return state, step == plan.num_steps
+            done = epoch + 1
+            if done % hooks.epochs_per_save == 0 or done == plan.num_epochs:
+                hooks.save(step, state)
+    return state, True
+
+
+def _remaining_rows(plan: Plan, order_key: Array, step: int) -> list[np.ndarray]:
+    """The rows of the epoch's batches from `step` on, `[k, B]` for each call."""
+    epoch, done = divmod(step, plan.steps_per_epoch)
+    used = plan.steps_per_epoch * plan.batch_size
+    order = epoch_order(order_key, epoch, plan.num_examples)[:used]
+    batches = order.reshape(plan.steps_per_epoch, plan.batch_size)[done:]
+    size = plan.steps_per_call
+    return [batches[i : i + size] for i in range(0, len(batches), size)]
+
+
+def _run_epoch(state, run, data, calls, frozen, hooks, bar):
+    collected = []
+    for rows in calls:
+        if hooks.stop():
+            break
+        state, metrics = run(state, data, rows, *frozen)
+        collected.append(metrics)
+        bar.update(rows.size)
+    collected = jax.device_get(collected)
+    names = collected[0] if collected else ()
+    return state, {k: np.concatenate([m[k] for m in collected]) for k in names}
+
+
+def _check_finite(metrics: Mapping[str, np.ndarray], first_step: int) -> None:
+    for name, values in metrics.items():
+        bad = np.flatnonzero(~np.isfinite(values))
+        if bad.size:
+            raise DivergenceError(
+                f"`{name}` became {values[bad[0]]} at step {first_step + bad[0] + 1}; "
+                "the last checkpoint before it is kept. Lower the learning rate, or "
+                "resume with another seed."
+            )
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Turns Ctrl-C and SIGTERM into a question the loop can ask.
+
+    The first signal lets the current call end and the state be saved; a second Ctrl-C
+    interrupts at once. Outside the main thread signals are left alone.
+
+    Yields:
+      A function that says whether a signal has come.
+    """
+    requested = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield requested.is_set
+        return
+
+    def handle(number, frame):
+        del frame
+        if requested.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        requested.set()
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, handle) for number in signals}
+    try:
+        yield requested.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,104 @@
+"""Train states: all that a resumed run needs, and nothing else.
+
+A state is a pytree of arrays. Modules, optimisers and frozen networks are not part of
+it: step functions close over the first two and take the last as arguments.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from advgan_jax.types import Array, Params
+
+
+class NetState(struct.PyTreeNode):
+    """One network in training.
+
+    Attributes:
+      params: its weights.
+      opt_state: its optimiser's state.
+    """
+
+    params: Params
+    opt_state: optax.OptState
+
+    def updated(
+        self, gradients: Params, optimizer: optax.GradientTransformation
+    ) -> "NetState":
+        """The state after one step of the optimiser along `gradients`."""
+        updates, opt_state = optimizer.update(gradients, self.opt_state, self.params)
+        return NetState(optax.apply_updates(self.params, updates), opt_state)
+
+
+class ClassifierState(struct.PyTreeNode):
+    """A classifier in training.
+
+    Attributes:
+      step: int32, the steps made so far.
+      key: typed PRNG key of the run; step i uses `fold_in(key, i)`.
+      net: weights and optimiser state.
+      batch_stats: running statistics of batch normalisation; may be empty.
+    """
+
+    step: Array
+    key: Array
+    net: NetState
+    batch_stats: Params
+
+    @property
+    def variables(self) -> dict[str, Params]:
+        """What the module's `apply` takes at inference."""
+        variables = {"params": self.net.params}
+        return variables | (
+            {"batch_stats": self.batch_stats} if self.batch_stats else {}
+        )
+
+
+class AdvGANState(struct.PyTreeNode):
+    """An AdvGAN in training; the target model is not part of it.
+
+    Attributes:
+      step: int32, the steps made so far.
+      key: typed PRNG key of the run; step i uses `fold_in(key, i)`.
+      generator: weights and optimiser state of G.
+      discriminator: weights and optimiser state of D.
+    """
+
+    step: Array
+    key: Array
+    generator: NetState
+    discriminator: NetState
+
+
+def init_net(
+    module: nn.Module,
+    optimizer: optax.GradientTransformation,
+    key: Array,
+    *inputs: Array,
+) -> tuple[NetState, Params]:
+    """Initial weights and optimiser state of one network.
+
+    Args:
+      module: the network.
+      optimizer: its optimiser.
+      key: typed PRNG key of the initial weights.
+      *inputs: what the module is called with; only shapes and dtypes matter.
+
+    Returns:
+      The network's state, and its batch statistics (empty if it has none).
+    """
+    variables = module.init(key, *inputs)
+    params = variables["params"]
+    return NetState(params, optimizer.init(params)), variables.get("batch_stats", {})
+
+
+def first_step() -> Array:
+    """The step counter of a fresh state."""
+    return jnp.zeros((), jnp.int32)
+
+
+def own_copy(state: struct.PyTreeNode) -> struct.PyTreeNode:
+    """A copy that shares no buffer, for a caller who donates the original."""
+    return jax.tree.map(jnp.copy, state)

@@ -1,0 +1,74 @@
+"""AdvGAN against a classifier that the same run trains first.
+
+    python experiments/train.py --config=configs/advgan.py            # digits
+    python experiments/train.py --config=configs/advgan.py:mnist
+    python experiments/train.py --config=configs/advgan.py:cifar10
+
+Override any value: `--config.epsilon=0.2 --config.target_class=3`.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+VARIANTS = ("digits", "mnist", "cifar10")
+
+
+def get_config(variant: str = "digits") -> ConfigDict:
+    """The configuration of one data set's run."""
+    if variant not in VARIANTS:
+        raise ValueError(
+            f"Unknown variant {variant!r} of this config. Known: {', '.join(VARIANTS)}."
+        )
+    config = ConfigDict()
+    config.method = "advgan"
+    config.dataset = variant
+    config.data_dir = placeholder(str)  # default: TFDS_DATA_DIR
+    config.target_model = {"digits": "small", "mnist": "C", "cifar10": "resnet32"}[
+        variant
+    ]
+    config.target_dir = placeholder(str)  # default: the workdir's `targets`
+    config.target_class = placeholder(int)  # none: untargeted
+    config.epsilon = 8 / 255 if variant == "cifar10" else 0.3
+    config.distillation = placeholder(str)  # none: semi-white-box
+    config.parallel = "auto"
+    config.seed = 0
+
+    # The target model's training; see also configs/target.py.
+    config.target = ConfigDict()
+    config.target.num_epochs = {"digits": 25, "mnist": 5, "cifar10": 60}[variant]
+    config.target.batch_size = 128
+    config.target.optimizer = "sgd" if variant == "cifar10" else "adam"
+    config.target.learning_rate = 0.1 if variant == "cifar10" else 1e-3
+    config.target.weight_decay = 5e-4 if variant == "cifar10" else 0.0
+    config.target.label_smoothing = 0.0
+    config.target.max_shift = 4 if variant == "cifar10" else 0
+    config.target.flip = variant == "cifar10"
+
+    # Generator and discriminator; the paper gives no weights, these were measured.
+    config.generator = ConfigDict()
+    config.generator.widths = (8, 16, 32) if variant != "cifar10" else (32, 64, 128)
+    config.generator.num_residual = 4
+    config.generator.learning_rate = 1e-3
+    config.discriminator = ConfigDict()
+    config.discriminator.widths = (8, 16, 32)
+    config.discriminator.learning_rate = 1e-3
+
+    config.loss = ConfigDict()
+    config.loss.adversarial = "margin"
+    config.loss.confidence = 10.0
+    config.loss.gan = "lsgan"
+    config.loss.gan_weight = 0.1
+    config.loss.hinge_weight = 0.1
+    config.loss.hinge_bound = 1.0
+
+    config.training = ConfigDict()
+    config.training.num_epochs = {"digits": 25, "mnist": 3, "cifar10": 40}[variant]
+    config.training.batch_size = 128
+    config.training.epochs_per_checkpoint = 10 if variant == "digits" else 1
+    config.training.steps_per_call = placeholder(int)  # default: by platform
+
+    config.evaluation = ConfigDict()
+    config.evaluation.num_images = placeholder(int)  # default: the whole test split
+    config.evaluation.batch_size = 500
+    config.evaluation.grid_images = 10
+    return config

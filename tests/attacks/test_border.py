@@ -1,0 +1,278 @@
+"""Bad input is refused with what was expected, what came and the cure."""
+
+import warnings
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.tree_util import Partial
+
+from advgan_jax import attacks
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+KEY = jax.random.key(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "hyperparams", "error", "match"),
+    [
+        ("fgsm", {"eps": 0.1}, TypeError, r"argument of fgsm 'eps'.*epsilon"),
+        ("fgsm", {"epsilon": -0.1}, ValueError, "`epsilon` must be a finite.*-0.1"),
+        ("fgsm", {"epsilon": np.nan}, ValueError, "`epsilon` must be a finite"),
+        ("fgsm", {"epsilon": "0.1"}, TypeError, "`epsilon` must be a real number"),
+        ("fgsm", {"epsilon": None}, TypeError, "`epsilon` must be a real number"),
+        ("fgsm", {"epsilon": jnp.ones(3)}, TypeError, "`epsilon` must be a real"),
+        ("fgsm", {"norm": "l3"}, ValueError, "norm 'l3'.*l1, l2, linf"),
+        ("fgsm", {"loss": "ce"}, ValueError, "loss 'ce'.*cross_entropy"),
+        ("fgsm", {"bounds": (1, 0)}, ValueError, r"`bounds` must be \(least"),
+        ("fgsm", {"targeted": 3}, TypeError, "`targeted` must be True or False"),
+        ("bim", {"step_size": 0.0}, ValueError, "`step_size` must be > 0"),
+        ("bim", {"step_size": 0.4}, ValueError, "must not exceed `epsilon`.*0.4"),
+        ("bim", {"num_steps": -1}, ValueError, "`num_steps` must be an integer >= 0"),
+        ("bim", {"num_steps": 2.0}, TypeError, "`num_steps` must be a Python integer"),
+        ("bim", {"num_steps": True}, TypeError, "`num_steps` must be an integer"),
+        ("mi_fgsm", {"decay": -1.0}, ValueError, "`decay` must be a finite"),
+        ("ilcm", {"targeted": True}, ValueError, "chooses the wanted classes itself"),
+        ("pgd", {}, ValueError, r"`pgd` draws random.*key=jax.random.key\(0\)"),
+        ("pgd", {"key": 3}, TypeError, r"`key` must be a typed key, got 3"),
+        ("pgd", {"key": jax.random.PRNGKey(0)}, TypeError, r"typed key, got uint32"),
+        ("pgd", {"key": jax.random.split(KEY)}, ValueError, r"must be one key.*\(2,\)"),
+        (
+            "pgd",
+            {"random_start": False, "num_restarts": 2},
+            ValueError,
+            "needs `random_start=True`",
+        ),
+        ("pgd", {"key": KEY, "num_restarts": 0}, ValueError, "`num_restarts` must be"),
+        ("apgd", {"key": KEY, "norm": "l1"}, ValueError, "norm 'l1'.*l2, linf"),
+        ("deepfool", {"norm": "l1"}, ValueError, "norm 'l1'.*l2, linf"),
+        ("carlini_wagner", {"confidence": -1}, ValueError, "`confidence` must be"),
+        ("carlini_wagner", {"initial_const": 0}, ValueError, "`initial_const` must"),
+        ("carlini_wagner", {"num_search_steps": 0}, ValueError, "`num_search_steps`"),
+    ],
+)
+def test_bad_hyperparams(name, hyperparams, error, match, net, images, labels):
+    with pytest.raises(error, match=match):
+        attacks.ATTACKS[name](net, images, labels, **hyperparams)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        (lambda x: x[0], ValueError, r"must have shape \[B, H, W, C\]"),
+        (lambda x: x.astype(jnp.bfloat16), TypeError, r"float32, got bfloat16.*astype"),
+        (lambda x: (255 * x).astype(jnp.uint8), TypeError, "got uint8.*divide by 255"),
+        (lambda x: 255 * x, ValueError, "within bounds.*Divide by 255"),
+        (lambda x: x - 0.5, ValueError, "within bounds.*inside `logits_fn`"),
+        (lambda x: x.at[0, 0, 0, 0].set(jnp.nan), ValueError, "within bounds.*nan"),
+    ],
+)
+def test_bad_images(change, error, match, net, images, labels):
+    with pytest.raises(error, match=match):
+        attacks.fgsm(net, change(images), labels)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "match"),
+    [
+        (lambda y: jax.nn.one_hot(y, 5), TypeError, "one-hot labels are not accepted"),
+        (lambda y: jax.nn.one_hot(y, 5, dtype=int), ValueError, "one-hot"),
+        (lambda y: y[:2], ValueError, r"of shape \(3,\), got int32\[2\]"),
+        (lambda y: y + 5, ValueError, r"in \[0, 5\), got"),
+        (lambda y: y - 5, ValueError, r"in \[0, 5\), got"),
+    ],
+)
+def test_bad_labels(make, error, match, net, images, labels):
+    with pytest.raises(error, match=match):
+        attacks.fgsm(net, images, make(labels))
+
+
+def test_targeted_needs_labels(net, images):
+    with pytest.raises(ValueError, match="`fgsm` with `targeted=True` needs `labels`"):
+        attacks.fgsm(net, images, None, targeted=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        (lambda z: z[0], ValueError, r"logits of shape \(3, K\), got \(5,\)"),
+        (lambda z: z[:2], ValueError, r"logits of shape \(3, K\), got \(2, 5\)"),
+        (lambda z: z[:, :1], ValueError, "K >= 2, got K = 1"),
+        (lambda z: jnp.argmax(z, -1, keepdims=True), ValueError, "K >= 2"),
+        (lambda z: (z > 0).astype(int), TypeError, "floating point, got int32"),
+        (lambda z: (z, z), TypeError, "got a tuple; return the logits alone"),
+        (lambda z: z * jnp.inf, ValueError, "finite logits, got NaN or infinity"),
+    ],
+)
+def test_bad_models(change, error, match, net, images, labels):
+    with pytest.raises(error, match=match):
+        attacks.fgsm(lambda x: change(net(x)), images, labels)
+
+
+def test_a_model_must_be_callable(images, labels):
+    with pytest.raises(TypeError, match=r"must be a function from images.*got dict"):
+        attacks.fgsm({"params": 0}, images, labels)
+
+
+def test_probabilities_are_noticed(net, images, labels):
+    def probabilities(x):
+        return jax.nn.softmax(net(x))
+
+    with pytest.warns(UserWarning, match="look like probabilities; pass logits"):
+        attacks.fgsm(probabilities, images, labels)
+    with warnings.catch_warnings():  # log-probabilities are logits
+        warnings.simplefilter("error")
+        attacks.fgsm(lambda x: jax.nn.log_softmax(net(x)), images, labels)
+
+
+def test_shapes_and_numbers_are_checked_under_jit(net, images, labels):
+    with pytest.raises(ValueError, match=r"\[B, H, W, C\]"):
+        jax.jit(lambda x: attacks.fgsm(net, x, labels))(images[0])
+    with pytest.raises(ValueError, match="`epsilon` must be"):
+        jax.jit(lambda x: attacks.fgsm(net, x, labels, epsilon=-1.0))(images)
+    with pytest.raises(TypeError, match="typed key"):
+        jax.jit(lambda x: attacks.pgd(net, x, labels, key=jnp.zeros(2)))(images)
+
+
+def test_epsilon_zero_takes_any_step(net, images, labels):
+    result = attacks.bim(net, images, labels, epsilon=0, step_size=0.1)
+    np.testing.assert_array_equal(result, images)
+
+
+def test_no_steps(net, images, labels):
+    result = attacks.bim(net, images, labels, num_steps=0)
+    np.testing.assert_array_equal(result, images)
+
+
+def test_numpy_and_integer_arguments(net, images, labels):
+    expected = attacks.bim(net, images, labels, epsilon=1.0, num_steps=3)
+    result = attacks.bim(
+        net,
+        np.asarray(images),
+        np.asarray(labels).astype(np.int64),
+        epsilon=1,
+        num_steps=np.int64(3),
+        bounds=(0, 1),
+    )
+    np.testing.assert_array_equal(result, expected)
+
+
+def test_traced_epsilon(net, images, labels):
+    expected = attacks.fgsm(net, images, labels, epsilon=0.2)
+    many = jax.vmap(lambda e: attacks.fgsm(net, images, labels, epsilon=e))
+    result = many(jnp.array([0.1, 0.2]))
+    np.testing.assert_allclose(result[1], expected, atol=1e-7)
+
+
+def test_signature_and_docstring_are_kept():
+    import inspect
+
+    parameters = inspect.signature(attacks.pgd).parameters
+    assert list(parameters)[:3] == ["logits_fn", "images", "labels"]
+    assert parameters["num_steps"].default == 40
+    assert attacks.pgd.__doc__.startswith("Projected gradient descent.")
+
+
+def test_half_precision_models(net, images, labels):
+    def half(x):
+        return net(x).astype(jnp.bfloat16)
+
+    result = attacks.fgsm(half, images, labels, epsilon=0.1)
+    assert result.dtype == jnp.float32
+    assert (result != images).any()
+
+
+class Stateful:
+    """A model whose equality says nothing of its weights."""
+
+    def __init__(self, weights):
+        self.weights = weights
+
+    def __call__(self, images):
+        return images.reshape(images.shape[0], -1) @ self.weights
+
+    def __eq__(self, other):
+        return isinstance(other, Stateful)
+
+    def __hash__(self):
+        return 0
+
+
+def as_method(weights):
+    return Stateful(weights).__call__
+
+
+def as_partial_with_flag(weights):
+    def apply(weights, images, train):
+        assert train is False  # a traced False could not be looked at
+        return images.reshape(images.shape[0], -1) @ weights
+
+    return Partial(apply, weights, train=False)
+
+
+def as_bound_flax_module(weights):
+    class Dense(nn.Module):
+        @nn.compact
+        def __call__(self, images):
+            flat = images.reshape(images.shape[0], -1)
+            return nn.Dense(weights.shape[1], use_bias=False, name="out")(flat)
+
+    return Dense().bind({"params": {"out": {"kernel": weights}}})
+
+
+class NnxLinear(nnx.Module):
+    def __init__(self, weights):
+        self.weights = nnx.Param(weights)
+
+    def __call__(self, images):
+        return images.reshape(images.shape[0], -1) @ self.weights[...]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Stateful,
+        as_method,
+        as_partial_with_flag,
+        as_bound_flax_module,
+        NnxLinear,
+        lambda weights: partial(Stateful.__call__, Stateful(weights)),
+        lambda weights: lambda images: Stateful(weights)(images),
+    ],
+)
+def test_new_weights_are_never_stale(make, images):
+    weights = jax.random.normal(KEY, (70, 4))
+    labels = jnp.zeros(3, jnp.int32)
+    first = attacks.fgsm(make(weights), images, labels)
+    second = attacks.fgsm(make(-weights), images, labels)
+    expected = attacks.fgsm(lambda x: Stateful(-weights)(x), images, labels)
+    np.testing.assert_array_equal(second, expected)
+    assert (first != second).any()
+
+
+def test_stock_convolutions_in_a_loop(images):
+    """The rewritten convolutions and pools of `loop_ready` give the same attack."""
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.relu(nn.Conv(4, (3, 3))(x))
+            x = nn.max_pool(x, (2, 2), (2, 2))
+            return nn.Dense(5)(x.reshape(x.shape[0], -1))
+
+    model = Net()
+    variables = model.init(KEY, images)
+    logits_fn = Partial(model.apply, variables)
+    labels = jnp.argmax(logits_fn(images), axis=-1)
+    hyper = {"epsilon": 0.1, "step_size": 0.02}
+    result = attacks.bim(logits_fn, images, labels, num_steps=3, **hyper)
+    x = images
+    for _ in range(3):
+        x = attacks.fgsm(logits_fn, x, labels, epsilon=0.02)
+        x = jnp.clip(x, images - 0.1, images + 0.1)
+    np.testing.assert_allclose(result, x, atol=1e-6)

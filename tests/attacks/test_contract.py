@@ -1,0 +1,213 @@
+"""One contract over the registry: what every attack promises."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from advgan_jax import attacks, losses
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+NAMES = sorted(attacks.ATTACKS)
+CW = {"num_search_steps": 4, "num_steps": 40, "learning_rate": 0.05}
+CW_LINF = {"num_steps": 20, "learning_rate": 0.1, "initial_const": 0.1}
+CHEAP = {
+    "apgd": {"num_steps": 10},
+    "bim": {"num_steps": 5},
+    "carlini_wagner": {**CW, "initial_const": 0.1},
+    "carlini_wagner_linf": {**CW_LINF, "tau_factor": 0.5},
+    "deepfool": {"num_steps": 10},
+    "ilcm": {"num_steps": 5},
+    "lbfgs": {"num_search_steps": 3},
+    "mi_fgsm": {"num_steps": 5},
+    "pgd": {"num_steps": 5},
+}
+FIXED_EPSILON = ["apgd", "bim", "fgsm", "ilcm", "mi_fgsm", "pgd", "substitute"]
+MINIMUM = ["carlini_wagner", "carlini_wagner_linf", "deepfool", "lbfgs"]
+RANDOM = ["apgd", "pgd", "substitute"]
+EPSILON = 0.1
+
+
+def tanh_generator(images):
+    return jnp.tanh(images - 0.4)
+
+
+def bind(name, net, **hyperparams):
+    """The attack with few steps and all that it cannot do without."""
+    needed = {"substitute_fn": net, "generator": Partial(tanh_generator)}
+    signature = inspect.signature(attacks.ATTACKS[name]).parameters
+    extra = {k: v for k, v in needed.items() if k in signature}
+    return attacks.make_attack(name, **{**CHEAP.get(name, {}), **extra, **hyperparams})
+
+
+def only(names):
+    return pytest.mark.parametrize("name", [n for n in names if n in NAMES])
+
+
+@only(NAMES)
+def test_same_shape_and_dtype_within_the_box(name, net, images, labels):
+    result = bind(name, net)(net, images, labels, key=jax.random.key(0))
+    assert result.shape == images.shape
+    assert result.dtype == images.dtype
+    assert float(result.min()) >= 0
+    assert float(result.max()) <= 1
+
+
+@only([n for n in NAMES if n != "substitute"])
+def test_odd_bounds(name, net, images, labels):
+    bounds = (-1.0, 3.0)
+    run = bind(name, net)
+    result = run(net, 4 * images - 1, labels, key=jax.random.key(0), bounds=bounds)
+    assert float(result.min()) >= bounds[0]
+    assert float(result.max()) <= bounds[1]
+
+
+@only([n for n in FIXED_EPSILON if n != "ilcm"])
+@pytest.mark.parametrize("targeted", [False, True])
+def test_every_loss_is_worse(name, targeted, net, images, labels, wanted):
+    chosen = wanted if targeted else labels
+    run = bind(name, net, epsilon=EPSILON)
+    result = run(net, images, chosen, key=jax.random.key(0), targeted=targeted)
+    before = losses.cross_entropy(net(images), chosen, targeted=targeted)
+    after = losses.cross_entropy(net(result), chosen, targeted=targeted)
+    assert (after < before).all()
+
+
+@only(MINIMUM)
+@pytest.mark.parametrize("targeted", [False, True])
+def test_minimum_distortion_succeeds(name, targeted, net, images, labels, wanted):
+    chosen = wanted if targeted else labels
+    result = bind(name, net)(net, images, chosen, targeted=targeted)
+    assert attacks.succeeded(net(result), chosen, targeted=targeted).all()
+
+
+@only(MINIMUM)
+def test_impossible_leaves_the_image_unchanged(name, images):
+    def constant(x):
+        return jnp.zeros((x.shape[0], 3)).at[:, 1].set(3.0)
+
+    labels = jnp.ones(images.shape[0], jnp.int32)
+    result = bind(name, None)(constant, images, labels)
+    np.testing.assert_array_equal(result, images)
+
+
+@only(MINIMUM)
+def test_misclassified_images_stay(name, net, images, labels):
+    result = bind(name, net)(net, images, (labels + 1) % 5)
+    np.testing.assert_array_equal(result, images)
+
+
+@only(NAMES)
+def test_jit_equals_eager(name, net, images, labels):
+    run, key = bind(name, net), jax.random.key(1)
+    eager = run(net, images, labels, key=key)
+    jitted = jax.jit(lambda fn, x, y, k: run(fn, x, y, key=k))(net, images, labels, key)
+    # Other fusions round otherwise: a few units in the last place of a step.
+    np.testing.assert_allclose(jitted, eager, atol=1e-5)
+
+
+@only(NAMES)
+def test_vmap_over_batches(name, net, images, labels):
+    run, key = bind(name, net), jax.random.key(1)
+    stacked = jnp.stack([images, images[::-1]])
+    labels = jnp.stack([labels, labels[::-1]])
+    result = jax.vmap(lambda x, y: run(net, x, y, key=key))(stacked, labels)
+    single = run(net, images[::-1], labels[1], key=key)
+    np.testing.assert_allclose(result[1], single, atol=1e-5)
+
+
+@only([n for n in NAMES if n not in RANDOM])
+def test_images_do_not_see_each_other(name, net, images, labels):
+    run = bind(name, net)
+    together = run(net, images, labels)
+    alone = run(net, images[1:2], labels[1:2])
+    # Adam divides by gradients, which magnifies another batch size's rounding.
+    np.testing.assert_allclose(together[1:2], alone, atol=1e-4)
+
+
+@only(NAMES)
+def test_a_fixed_key_repeats(name, net, images, labels):
+    run, key = bind(name, net), jax.random.key(7)
+    first, second = (run(net, images, labels, key=key) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+@only(RANDOM)
+def test_another_key_differs(name, net, images, labels):
+    run = bind(name, net, num_steps=1)
+    first, second = (
+        run(net, images, labels, key=jax.random.key(seed)) for seed in range(2)
+    )
+    assert (first != second).any(axis=(1, 2, 3)).all()
+
+
+@only(NAMES)
+def test_labels_none_means_the_prediction(name, net, images, labels):
+    run, key = bind(name, net), jax.random.key(1)
+    np.testing.assert_allclose(
+        run(net, images, None, key=key), run(net, images, labels, key=key), atol=1e-5
+    )
+
+
+@only([*FIXED_EPSILON, "advgan"])
+def test_epsilon_zero_is_the_identity(name, net, images, labels):
+    run = bind(name, net, epsilon=0.0)
+    result = run(net, images, labels, key=jax.random.key(0))
+    np.testing.assert_array_equal(result, images)
+
+
+def counting(weights):
+    """A model that counts how often it is traced, and whose weights are an argument."""
+    calls = []
+
+    def logits_fn(weights, images):
+        calls.append(images.shape)
+        return jnp.tanh(images.reshape(images.shape[0], -1)) @ weights
+
+    return calls, lambda scale: Partial(logits_fn, scale * weights)
+
+
+@only(NAMES)
+def test_one_trace_for_many_calls(name, images):
+    calls, make = counting(jax.random.normal(jax.random.key(0), (70, 4)))
+    run, key = bind(name, make(1.0)), jax.random.key(0)
+    known = run.known
+    run(make(1.0), images, None, key=key)
+    num_calls = len(calls)
+    hyper = {"epsilon": 0.2} if "epsilon" in known else {}
+    hyper |= {"confidence": 0.5} if "confidence" in known else {}
+    hyper |= {"overshoot": 0.03} if "overshoot" in known else {}
+    run(make(2.0), images[::-1], None, key=jax.random.key(9), **hyper)
+    assert len(calls) == num_calls
+
+
+# A step, a loop and a search; the rest is the border's.
+@only(["fgsm", "pgd", "deepfool"])
+def test_it_is_a_constant_to_gradients(name, net, images, labels):
+    run, key = bind(name, net), jax.random.key(1)
+
+    def total(fn, x):
+        return jnp.sum(run(fn, x, labels, key=key))
+
+    weights, pixels = jax.grad(total, argnums=(0, 1))(net, images)
+    assert all(not leaf.any() for leaf in jax.tree.leaves((weights, pixels)))
+
+
+# All that carry more than images through their loops.
+@only(["apgd", "carlini_wagner", "carlini_wagner_linf", "deepfool", "lbfgs", "pgd"])
+def test_under_shard_map(name, net, images, labels):
+    run, key = bind(name, net), jax.random.key(1)
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    batch = jax.sharding.PartitionSpec("data")
+    sharded = jax.shard_map(
+        lambda x, y: run(net, x, y, key=key),
+        mesh=mesh,
+        in_specs=(batch, batch),
+        out_specs=batch,
+    )
+    expected = run(net, images, labels, key=key)
+    np.testing.assert_allclose(jax.jit(sharded)(images, labels), expected, atol=1e-5)

@@ -1,0 +1,321 @@
+"""Attacks on linear models, whose answers are known."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from advgan_jax import attacks, losses
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+SHAPES = [(1, (5, 7, 2)), (3, (4, 3, 1)), (8, (2, 9, 3))]
+
+
+def two_class(images):
+    """A linear model of two classes: class 0 where `w . x` is large."""
+    rng = np.random.default_rng(0)
+    weights = jnp.asarray(rng.normal(size=images.shape[1:]), jnp.float32)
+
+    def logits(w, x):
+        score = jnp.sum(w * (x - 0.5), axis=(1, 2, 3))
+        return jnp.stack([score, -score], axis=-1)
+
+    return Partial(logits, weights), weights
+
+
+def boundary_distance(model, images, labels, order, targeted=None):
+    """Distance to the nearest (or the wanted) class of a linear model, box aside."""
+    weights = np.asarray(model.args[0]["w"], np.float64)
+    logits = np.asarray(model(images), np.float64)
+    dual = {2: 2, np.inf: 1}[order]
+    distances = []
+    for row, label in zip(logits, np.asarray(labels), strict=True):
+        others = [k for k in range(len(row)) if k != label]
+        distances.append(
+            min(
+                (row[label] - row[k])
+                / np.linalg.norm(weights[:, label] - weights[:, k], dual)
+                for k in others
+            )
+        )
+    return np.array(distances)
+
+
+def norms(perturbation, order):
+    flat = np.asarray(perturbation, np.float64).reshape(len(perturbation), -1)
+    return np.linalg.norm(flat, order, axis=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "targeted"),
+    [
+        ("fgsm", False),
+        ("fgsm", True),
+        ("bim", False),
+        ("pgd", False),
+        ("pgd", True),
+        ("mi_fgsm", False),
+        ("apgd", False),
+    ],
+)
+def test_linf_ends_in_the_corner(name, targeted, images):
+    model, weights = two_class(images)
+    labels = jnp.zeros(len(images), jnp.int32) + int(targeted)
+    # 40 steps of 2.5 epsilon / 40 cross the ball from any start.
+    result = attacks.ATTACKS[name](
+        model, images, labels, key=jax.random.key(0), epsilon=0.1, targeted=targeted
+    )
+    expected = np.clip(images - 0.1 * np.sign(weights), 0, 1)
+    np.testing.assert_allclose(result, expected, atol=1.2e-7)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_fgsm_is_bim_with_one_step(norm, net, images, labels):
+    one = attacks.fgsm(net, images, labels, epsilon=0.1, norm=norm)
+    hyper = {"epsilon": 0.1, "step_size": 0.1, "num_steps": 1, "norm": norm}
+    np.testing.assert_array_equal(attacks.bim(net, images, labels, **hyper), one)
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd"])
+def test_l2_follows_the_weights(name, make_linear):
+    _, images, _ = make_linear(3)
+    model, weights = two_class(images)
+    labels = jnp.zeros(3, jnp.int32)
+    # Long steps: each turns the perturbation by a share of the angle that is left.
+    hyper = {"step_size": 0.2} if name == "pgd" else {}
+    result = attacks.ATTACKS[name](
+        model, images, labels, key=jax.random.key(0), epsilon=0.5, norm="l2", **hyper
+    )
+    expected = images - 0.5 * weights / jnp.linalg.norm(weights)
+    # The loss is flat to second order around the optimum: compare what it gains.
+    gain = jnp.sum(weights * (images - result), axis=(1, 2, 3))
+    best = jnp.sum(weights * (images - expected), axis=(1, 2, 3))
+    np.testing.assert_allclose(gain, best, rtol=1e-4)
+
+
+@pytest.mark.parametrize("random_start", [False, True])
+def test_l1_fills_the_best_pixels(random_start, make_linear):
+    _, images, _ = make_linear(3)
+    model, weights = two_class(images)
+    labels = jnp.zeros(3, jnp.int32)
+    epsilon = 2.2  # room for about four pixels
+    result = attacks.pgd(
+        model,
+        images,
+        labels,
+        key=jax.random.key(0),
+        epsilon=epsilon,
+        norm="l1",
+        num_steps=400,
+        random_start=random_start,
+    )
+    gain = jnp.sum(weights * (images - result), axis=(1, 2, 3))
+    slopes = np.abs(np.asarray(weights)).ravel()
+    for image, found in zip(np.asarray(images), np.asarray(gain), strict=True):
+        room = np.where(weights > 0, image, 1 - image).ravel()
+        left, best = epsilon, 0.0
+        for pixel in np.argsort(-slopes):
+            step = min(left, room[pixel])
+            left, best = left - step, best + step * slopes[pixel]
+        # It hovers about the optimum by a few of its steps, 2.5 / 400 of epsilon each.
+        assert 0.98 * best <= found <= best * (1 + 1e-5)
+
+
+def test_fgm_in_l2_heeds_epsilon(net, images, labels):
+    images = jnp.clip(images, 0.3, 0.7)
+    for epsilon in (0.1, 0.2):
+        result = attacks.fgsm(net, images, labels, epsilon=epsilon, norm="l2")
+        # Rounding of 70 pixels, half a unit in the last place each.
+        np.testing.assert_allclose(norms(result - images, 2), epsilon, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("num_images", "shape", "targeted"),
+    [(*case, False) for case in SHAPES] + [(*SHAPES[1], True)],
+)
+def test_carlini_wagner_is_within_one_percent(num_images, shape, targeted, make_linear):
+    model, images, labels = make_linear(num_images, shape, num_classes=3)
+    chosen = jnp.argsort(model(images), axis=-1)[:, -2] if targeted else labels
+    if targeted:  # the plane between the two is what must be crossed
+        keep = model.args[0]
+        expected = plane_distance(keep["w"], model(images), labels, chosen)
+    else:
+        expected = boundary_distance(model, images, labels, 2)
+    result = attacks.carlini_wagner_search(
+        model, images, chosen, targeted=targeted, num_steps=400
+    )
+    assert result.success.all()
+    np.testing.assert_allclose(norms(result.images - images, 2), expected, rtol=0.01)
+    np.testing.assert_allclose(result.l2, expected, rtol=0.01)
+
+
+def test_carlini_wagner_searches_c_for_each_image():
+    """Distances a hundredfold apart need constants as far apart."""
+    images = jnp.full((3, 5, 7, 2), 0.5)
+    model, weights = two_class(images)
+    distances = jnp.array([0.01, 0.1, 1.0])
+    unit = weights / jnp.linalg.norm(weights)
+    images = images + distances[:, None, None, None] * unit
+    found = attacks.carlini_wagner_search(
+        model, images, jnp.zeros(3, jnp.int32), num_steps=400
+    )
+    np.testing.assert_allclose(found.l2, distances, rtol=0.01)
+
+
+def plane_distance(weights, logits, labels, wanted):
+    lane = jnp.arange(len(labels))
+    gap = logits[lane, labels] - logits[lane, wanted]
+    normal = jnp.linalg.norm(weights[:, labels] - weights[:, wanted], axis=0)
+    return gap / normal
+
+
+@pytest.mark.parametrize(("num_images", "shape"), SHAPES)
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_deepfool_is_within_one_percent(num_images, shape, norm, make_linear):
+    model, images, labels = make_linear(num_images, shape)
+    order = {"l2": 2, "linf": np.inf}[norm]
+    # Its own overshoot of 2 percent is not an error.
+    result = attacks.deepfool(model, images, labels, norm=norm, overshoot=1e-4)
+    assert attacks.succeeded(model(result), labels).all()
+    expected = boundary_distance(model, images, labels, order)
+    np.testing.assert_allclose(norms(result - images, order), expected, rtol=0.01)
+
+
+def test_deepfool_with_few_candidates(make_linear):
+    model, images, labels = make_linear(8)
+    every = attacks.deepfool(model, images, labels)
+    same = attacks.deepfool(model, images, labels, num_candidates=4)
+    np.testing.assert_array_equal(every, same)
+    two = attacks.deepfool(model, images, labels, num_candidates=2)
+    assert attacks.succeeded(model(two), labels).all()
+
+
+def test_deepfool_uses_the_pixels_that_have_room(net, images, labels):
+    black_and_white = jnp.round(images)
+    labels = jnp.argmax(net(black_and_white), axis=-1)
+    result = attacks.deepfool(net, black_and_white, labels)
+    assert attacks.succeeded(net(result), labels).all()
+
+
+@pytest.mark.parametrize(("num_images", "shape"), SHAPES[:2])
+def test_carlini_wagner_linf_is_near_the_minimum(num_images, shape, make_linear):
+    # Two classes: with more, the margin may lead it to one that is not the nearest.
+    model, images, labels = make_linear(num_images, shape, num_classes=2)
+    result = attacks.carlini_wagner_linf(
+        model, images, labels, num_steps=300, tau_factor=0.98, initial_const=1e-3
+    )
+    assert attacks.succeeded(model(result), labels).all()
+    expected = boundary_distance(model, images, labels, np.inf)
+    found = norms(result - images, np.inf)
+    # It knows the minimum no better than its tau, of which each is 2 percent less.
+    assert (found >= expected * 0.999).all()
+    assert (found <= expected * 1.05).all()
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_carlini_wagner_moves_black_and_white_pixels(targeted, net, images):
+    images = jnp.round(images)
+    logits = net(images)
+    chosen = jnp.argsort(logits, axis=-1)[:, -2 if targeted else -1]
+    result = attacks.carlini_wagner(
+        net, images, chosen, targeted=targeted, num_steps=200, initial_const=0.1
+    )
+    assert attacks.succeeded(net(result), chosen, targeted=targeted).all()
+    assert (norms(result - images, np.inf) > 0).all()
+
+
+def test_carlini_wagner_reports_what_it_returns(net, images, labels):
+    found = attacks.carlini_wagner_search(net, images, labels, num_steps=100)
+    np.testing.assert_allclose(norms(found.images - images, 2), found.l2, rtol=1e-5)
+    assert (found.success == attacks.succeeded(net(found.images), labels)).all()
+    assert np.isfinite(found.c).all()
+
+
+def test_carlini_wagner_keeps_its_confidence(net, images, labels):
+    result = attacks.carlini_wagner(
+        net, images, labels, confidence=2.0, num_steps=200, initial_const=1.0
+    )
+    assert (losses.margin(net(result), labels, confidence=100.0) <= -2).all()
+
+
+def test_carlini_wagner_tells_failure(images):
+    def constant(x):
+        return jnp.zeros((x.shape[0], 3)).at[:, 1].set(3.0)
+
+    labels = jnp.ones(len(images), jnp.int32)
+    found = attacks.carlini_wagner_search(constant, images, labels, num_steps=5)
+    assert not found.success.any()
+    assert np.isinf(found.l2).all()
+    np.testing.assert_array_equal(found.images, images)
+
+
+def test_margin_with_negative_logits(make_linear):
+    """All logits below 0: a rival takes 0 for the best other one and stops early."""
+    model, images, labels = make_linear(3)
+    shifted = Partial(lambda fn, x: fn(x) - 100, model)
+    plain = attacks.pgd(model, images, labels, loss="margin", random_start=False)
+    moved = attacks.pgd(shifted, images, labels, loss="margin", random_start=False)
+    np.testing.assert_allclose(moved, plain, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "loss"),
+    [("pgd", "cross_entropy"), ("pgd", "margin"), ("pgd", "dlr"), ("apgd", "dlr")],
+)
+def test_losses_all_break_the_net(loss, name, net, images, labels):
+    result = attacks.ATTACKS[name](
+        net, images, labels, key=jax.random.key(0), loss=loss, num_steps=10
+    )
+    assert attacks.succeeded(net(result), labels).all()
+
+
+@pytest.mark.parametrize("name", ["pgd", "apgd"])
+def test_restarts_are_never_worse(name, net, images, labels):
+    hyper = {"epsilon": 0.03, "num_steps": 3, "key": jax.random.key(2)}
+    run = attacks.ATTACKS[name]
+    one = run(net, images, labels, **hyper)
+    five = run(net, images, labels, num_restarts=5, **hyper)
+    before, after = (losses.cross_entropy(net(x), labels) for x in (one, five))
+    succeeded = attacks.succeeded(net(one), labels)
+    assert (succeeded | (after <= before)).all()
+
+
+def test_apgd_checkpoints_are_those_of_the_paper():
+    from advgan_jax.attacks.apgd import _windows
+
+    checkpoints = np.flatnonzero(_windows(100))
+    assert checkpoints.tolist() == [22, 41, 57, 70, 80, 87, 93, 99]
+    assert _windows(100)[41] == 19
+    for short in range(12):
+        assert len(_windows(short)) == short + 1
+
+
+def test_apgd_beats_pgd_on_average(net):
+    images = jax.random.uniform(jax.random.key(8), (64, 5, 7, 2))
+    labels = jnp.argmax(net(images), axis=-1)
+    hyper = {"epsilon": 0.03, "num_steps": 20, "random_start": False}
+    fine = losses.cross_entropy(net(attacks.apgd(net, images, labels, **hyper)), labels)
+    plain = losses.cross_entropy(net(attacks.pgd(net, images, labels, **hyper)), labels)
+    # Both find the same corner of this smooth problem; APGD by its own step sizes.
+    assert fine.mean() <= plain.mean() + 1e-3
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_random_points_fill_the_ball(norm):
+    from advgan_jax.attacks.norms import NORMS
+
+    images = jnp.zeros((2000, 1, 3, 1))
+    noise = NORMS[norm].sample(jax.random.key(0), images, 2.0)
+    order = {"linf": np.inf, "l2": 2, "l1": 1}[norm]
+    radii = norms(noise, order) / 2
+    assert radii.max() <= 1 + 1e-6
+    # In 3 dimensions the cube of a uniform point's radius is uniform in [0, 1]:
+    # its mean is 1/2, with a standard error of 0.29 / sqrt(2000) = 0.0065.
+    assert abs((radii**3).mean() - 0.5) < 4 * 0.0065
+    for axes in itertools.combinations(range(3), 2):
+        pair = np.asarray(noise).reshape(-1, 3)[:, axes]
+        assert abs(np.corrcoef(pair.T)[0, 1]) < 4 / np.sqrt(2000)

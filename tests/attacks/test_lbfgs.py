@@ -1,0 +1,289 @@
+"""Szegedy's attack: known answers on linear models, and what it promises."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from advgan_jax.attacks import lbfgs_bracket, lbfgs_solvers, succeeded
+from advgan_jax.attacks.lbfgs import SOLVERS, lbfgs, lbfgs_search
+
+SHAPE = (5, 7, 2)
+# Brackets of c from 1 to 100, say, are then cut to 4 percent.
+STEPS = 9
+
+
+def _two_class(weights, images):
+    score = jnp.sum(weights * (images - 0.5), axis=(1, 2, 3))
+    return jnp.stack([score, -score], axis=-1)
+
+
+def two_class(num_images, shape, low, high, seed=0):
+    """A linear model, and images that are of class 0."""
+    rng = np.random.default_rng(seed)
+    weights = rng.normal(size=shape).astype(np.float32)
+    pixels = rng.uniform(low, high, (num_images, *shape)).astype(np.float32)
+    images = jnp.clip(pixels + 0.2 * np.sign(weights), 0, 1)
+    return Partial(_two_class, jnp.asarray(weights)), images
+
+
+def least_distances(weights, images):
+    """To the boundary within the box: `clip(x - t w)` for the t that reaches it."""
+    weights, images = np.asarray(weights, np.float64), np.asarray(images, np.float64)
+    distances = []
+    for image in images:
+        low, high = 0.0, 100.0
+        for _ in range(100):
+            t = (low + high) / 2
+            moved = np.clip(image - t * weights, 0, 1)
+            low, high = (t, high) if np.sum(weights * (moved - 0.5)) > 0 else (low, t)
+        distances.append(np.linalg.norm(np.clip(image - high * weights, 0, 1) - image))
+    return np.array(distances)
+
+
+def lengths(perturbation):
+    flat = np.asarray(perturbation, np.float64).reshape(len(perturbation), -1)
+    return np.linalg.norm(flat, axis=1)
+
+
+@pytest.mark.parametrize(
+    ("solver", "num_images", "shape", "targeted", "box"),
+    [
+        ("projected", 1, (5, 7, 2), True, "inactive"),
+        ("projected", 3, (4, 3, 1), True, "active"),
+        ("projected", 8, (2, 9, 3), False, "active"),
+        ("scipy", 1, (5, 7, 2), False, "inactive"),
+        ("scipy", 8, (2, 9, 3), True, "active"),
+        ("jax", 3, (4, 3, 1), True, "active"),
+        ("jax", 8, (5, 7, 2), False, "inactive"),
+    ],
+)
+def test_within_one_percent_of_the_least_distance(
+    solver, num_images, shape, targeted, box
+):
+    # A third of the pixels is exactly 0 or 1 where the box is active.
+    low, high = {"inactive": (0.4, 0.6), "active": (-0.4, 1.4)}[box]
+    model, images = two_class(num_images, shape, low, high)
+    labels = jnp.full(num_images, int(targeted))
+    result = lbfgs(
+        model,
+        images,
+        labels,
+        solver=solver,
+        targeted=targeted,
+        num_search_steps=STEPS,
+    )
+    assert succeeded(model(result), labels, targeted=targeted).all()
+    assert float(result.min()) >= 0
+    assert float(result.max()) <= 1
+    at_edge = np.isin(np.asarray(result), (0, 1)) & (result != images)
+    assert at_edge.any() == (box == "active")
+    least = least_distances(model.args[0], images)
+    ratio = lengths(result - images) / least
+    assert ratio.min() > 1 - 1e-5  # rounding of float32
+    assert ratio.max() < 1.01
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_several_classes(targeted, make_linear):
+    model, images, labels = make_linear(8)
+    weights = np.asarray(model.args[0]["w"], np.float64)
+    logits = np.asarray(model(images), np.float64)
+    rows, own = np.arange(8), np.asarray(labels)
+    slopes = np.linalg.norm(weights.T[None] - weights.T[own][:, None], axis=-1)
+    gaps = logits[rows, own][:, None] - logits
+    distances = np.where(slopes > 0, gaps / np.maximum(slopes, 1e-9), np.inf)
+    # The nearest class is reached by crossing a single boundary.
+    chosen = jnp.asarray(distances.argmin(axis=1)) if targeted else labels
+    result = lbfgs(model, images, chosen, targeted=targeted, num_search_steps=STEPS + 3)
+    ratio = lengths(result - images) / distances.min(axis=1)
+    assert ratio.min() > 1 - 1e-5
+    assert ratio.max() < 1.01
+
+
+@pytest.mark.parametrize("initial_const", [1e-3, 1e4])
+def test_the_largest_c_is_found_from_either_side(initial_const):
+    model, images = two_class(3, SHAPE, 0.4, 0.6)
+    labels = jnp.zeros(3, jnp.int32)
+    found = lbfgs_search(
+        model, images, labels, initial_const=initial_const, num_search_steps=14
+    )
+    distances = least_distances(model.args[0], images)
+    # At the boundary both classes have p = 1/2, and 2 c r balances |2 w| / 2.
+    largest = np.linalg.norm(model.args[0]) / (2 * distances)
+    # Six to nine bisections of a factor ten leave 4 percent.
+    assert (found.c <= 1.0001 * largest).all()
+    assert (found.c >= 0.96 * largest).all()
+    np.testing.assert_allclose(found.l2, distances, rtol=0.01)
+
+
+def test_result_says_what_was_found(net, images, labels):
+    chosen = labels.at[1].set((labels[1] + 1) % 5)  # misclassified already
+    found = lbfgs_search(net, images, chosen, num_search_steps=STEPS)
+    assert found.success.all()
+    np.testing.assert_array_equal(found.images[1], images[1])
+    np.testing.assert_array_equal(found.l2[1], 0)
+    np.testing.assert_array_equal(found.c, [*found.c[:1], np.inf, *found.c[2:]])
+    # Squares are summed in another order.
+    np.testing.assert_allclose(found.l2, lengths(found.images - images), rtol=1e-5)
+    np.testing.assert_allclose(found.rms_distortion, found.l2 / np.sqrt(70), rtol=1e-6)
+    assert (found.evaluations[::2] > STEPS).all()
+    np.testing.assert_array_equal(
+        found.images, lbfgs(net, images, chosen, num_search_steps=STEPS)
+    )
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_failed_and_finished_images_stay(solver, images):
+    def constant(x):
+        return jnp.zeros((x.shape[0], 3)).at[:, 1].set(3.0) + 0 * x.sum()
+
+    wanted = jnp.array([0, 1, 2])
+    settings = {"solver": solver, "targeted": True, "num_search_steps": 3}
+    found = lbfgs_search(constant, images, wanted, **settings)
+    np.testing.assert_array_equal(found.images, images)
+    np.testing.assert_array_equal(found.success, [False, True, False])
+    np.testing.assert_array_equal(found.c, [0, np.inf, 0])
+    np.testing.assert_array_equal(found.l2, [np.inf, 0, np.inf])
+
+
+@pytest.fixture(scope="module")
+def digit_problems(digits, digits_logits_fn):
+    """Correctly classified digits and random other classes."""
+    images = digits.test.images[:44].astype(np.float32)
+    images = images / 255 if images.max() > 1 else images
+    labels = digits.test.labels[:44]
+    right = np.asarray(digits_logits_fn(images)).argmax(axis=-1) == labels
+    images, labels = images[right][:40], labels[right][:40]
+    shift = np.random.default_rng(0).integers(1, 10, len(labels))
+    return jnp.asarray(images), jnp.asarray(labels), jnp.asarray((labels + shift) % 10)
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_as_good_as_scipy_on_a_trained_net(targeted, digits_logits_fn, digit_problems):
+    images, labels, wanted = digit_problems
+    chosen = wanted if targeted else labels
+    found = {
+        solver: lbfgs_search(
+            digits_logits_fn,
+            images,
+            chosen,
+            solver=solver,
+            targeted=targeted,
+            num_search_steps=7,
+        )
+        for solver in SOLVERS
+    }
+    for result in found.values():
+        assert result.success.all()
+        assert succeeded(
+            digits_logits_fn(result.images), chosen, targeted=targeted
+        ).all()
+    mean = {solver: float(result.l2.mean()) for solver, result in found.items()}
+    assert mean["projected"] <= 1.01 * mean["scipy"]
+    assert mean["jax"] <= 1.03 * mean["scipy"]  # a penalty is not a box
+
+
+def test_each_image_is_searched_alone(digits_logits_fn, digit_problems):
+    images, _, wanted = digit_problems
+    settings = {"targeted": True, "num_search_steps": 7}
+    together = lbfgs_search(digits_logits_fn, images, wanted, **settings)
+    one = slice(4, 5)
+    alone = lbfgs_search(digits_logits_fn, images[one], wanted[one], **settings)
+    # Rounding differs with the batch, and a kinked net magnifies it: the distances
+    # agree to what the tolerance of the minimisation leaves open.
+    np.testing.assert_allclose(alone.l2, together.l2[one], rtol=0.01)
+    mixed = images.at[5:].set(1 - images[5:])
+    beside = lbfgs_search(digits_logits_fn, mixed, wanted, **settings)
+    np.testing.assert_array_equal(beside.images[:5], together.images[:5])
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_new_weights_and_images_trace_nothing(solver, images):
+    calls = []
+
+    def logits_fn(weights, x):
+        calls.append(x.shape)
+        return jnp.tanh(x.reshape(x.shape[0], -1)) @ weights
+
+    weights = jax.random.normal(jax.random.key(0), (70, 4))
+    settings = {"solver": solver, "num_search_steps": 2, "targeted": True}
+    labels = jnp.zeros(3, jnp.int32)
+    lbfgs(Partial(logits_fn, weights), images, labels, **settings)
+    num_calls = len(calls)
+    model = Partial(logits_fn, 2 * weights)
+    lbfgs(model, images[::-1], labels + 1, initial_const=3.0, **settings)
+    assert len(calls) == num_calls
+
+
+@pytest.mark.parametrize("solver", ["jax", "projected"])
+def test_jit_and_vmap(solver):
+    model, images = two_class(2, (3, 4, 1), -0.4, 1.4)
+    labels = jnp.zeros(2, jnp.int32)
+    run = Partial(lbfgs, solver=solver, num_search_steps=4, max_iterations=15)
+    expected = run(model, images, labels)
+    jitted = jax.jit(run)(model, images, labels)
+    # Other fusions round otherwise.
+    np.testing.assert_allclose(jitted, expected, atol=1e-5)
+    mapped = jax.vmap(lambda x, y: run(model, x[None], y[None])[0])(images, labels)
+    np.testing.assert_allclose(mapped, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("transform", [jax.jit, jax.vmap])
+def test_scipy_cannot_be_traced(transform, net, images, labels):
+    def run(x, y):
+        x, y = (x, y) if x.ndim == 4 else (x[None], y[None])
+        return lbfgs(net, x, y, solver="scipy")
+
+    with pytest.raises(TypeError, match=r"on the host.*solver='projected'"):
+        transform(run)(images, labels)
+    with pytest.raises(TypeError, match="runs on the host"):
+        jax.jit(lambda: lbfgs(net, images, labels, solver="scipy"))()
+
+
+@pytest.mark.parametrize("solver", ["projected", "scipy"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_search_steps": 0}, "`num_search_steps` must be an integer >= 1, got 0"),
+        ({"max_iterations": 0}, "`max_iterations` must be a finite number >= 1, got 0"),
+        ({"memory": 0}, "`memory` must be a finite number >= 1, got 0"),
+        ({"initial_const": 0.0}, "`initial_const` must be > 0, got 0"),
+        ({"initial_const": np.nan}, "`initial_const` must be a finite number"),
+        ({"targeted": True}, "`lbfgs` with `targeted=True` needs `labels`"),
+    ],
+)
+def test_wrong_settings_are_refused(solver, arguments, message, net, images):
+    with pytest.raises(ValueError, match=message):
+        lbfgs(net, images, solver=solver, **arguments)
+
+
+def test_unknown_solver_lists_the_known(net, images):
+    with pytest.raises(ValueError, match=r"'projekted'. Did you mean 'projected'.*sci"):
+        lbfgs(net, images, solver="projekted")
+
+
+def test_loss_is_the_cross_entropy_of_what_is_wanted():
+    logits = jnp.log(jnp.array([[0.7, 0.2, 0.1], [0.25, 0.5, 0.25]])) + 4
+    labels = jnp.array([0, 2])
+    towards = lbfgs_solvers.attack_loss(logits, labels, targeted=True)
+    away = lbfgs_solvers.attack_loss(logits, labels, targeted=False)
+    np.testing.assert_allclose(towards, -np.log([0.7, 0.25]), rtol=1e-5)
+    np.testing.assert_allclose(away, -np.log([0.3, 0.75]), rtol=1e-5)
+
+
+def test_bracket_by_tens_then_by_halves():
+    c, succeeded_at, failed_at = (
+        jnp.array(row)
+        for row in zip(
+            (1.0, 1.0, 0.0),  # succeeded at once: tenfold
+            (1.0, 0.0, 1.0),  # failed at once: a tenth
+            (5.0, 0.1, 10.0),  # both: the geometric mean
+            (1e18, 1e18, 0.0),  # the end of the range
+            strict=True,
+        )
+    )
+    failed_at = jnp.where(failed_at == 0, jnp.inf, failed_at)
+    following = lbfgs_bracket.next_c(c, succeeded_at, failed_at)
+    np.testing.assert_allclose(following, [10, 0.1, 1, 1e18], rtol=1e-6)

@@ -1,0 +1,145 @@
+"""Attacks by name, bound, passed on to a substitute, and combined."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from advgan_jax import attacks, losses
+from advgan_jax.attacks.transfer import average_models
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+KEY = jax.random.key(0)
+
+
+def test_bound_equals_direct(net, images, labels):
+    bound = attacks.make_attack("bim", epsilon=0.1, num_steps=3)
+    expected = attacks.bim(net, images, labels, epsilon=0.1, num_steps=3)
+    np.testing.assert_array_equal(bound(net, images, labels), expected)
+    assert bound.name == "bim"
+    assert {"epsilon", "key", "targeted"} <= bound.known
+
+
+def test_a_call_takes_precedence(net, images, labels):
+    bound = attacks.make_attack("fgsm", epsilon=0.1)
+    expected = attacks.fgsm(net, images, labels, epsilon=0.2)
+    result = bound(net, images, labels, epsilon=0.2)
+    np.testing.assert_array_equal(result, expected)
+
+
+def test_unknown_names():
+    with pytest.raises(ValueError, match=r"Unknown attack 'pdg'.*Did you mean 'pgd'"):
+        attacks.make_attack("pdg")
+    with pytest.raises(TypeError, match=r"argument of pgd 'steps'.*num_steps"):
+        attacks.make_attack("pgd", steps=3)
+    with pytest.raises(TypeError, match="`substitute` needs the argument `substitute_"):
+        attacks.make_attack("substitute")
+    with pytest.raises(TypeError, match=r"argument of substitute 'eps'.*epsilon"):
+        attacks.make_attack("substitute", substitute_fn=abs, eps=3)
+    fgsm = attacks.make_attack("fgsm")
+    with pytest.raises(TypeError, match="argument of substitute 'num_steps'"):
+        attacks.make_attack("substitute", substitute_fn=abs, attack=fgsm, num_steps=3)
+
+
+@pytest.fixture
+def other(net):
+    """A second model, not the first with other weights only."""
+    return Partial(lambda fn, x: jnp.tanh(fn(x[:, ::-1]) / 3), net)
+
+
+def test_substitute_is_the_attack_on_the_other_model(net, other, images, labels):
+    hyper = {"epsilon": 0.1, "num_steps": 5}
+    bound = attacks.make_attack(
+        "substitute", substitute_fn=other, attack=attacks.bim, **hyper
+    )
+    expected = attacks.bim(other, images, labels, **hyper)
+    np.testing.assert_array_equal(bound(net, images, labels), expected)
+    # None means the prediction of the attacked model, not of the substitute.
+    np.testing.assert_array_equal(bound(net, images, None), expected)
+
+
+def test_substitutes_are_averaged(net, other, images):
+    both = average_models([net, other])
+    np.testing.assert_allclose(
+        both(images), (net(images) + other(images)) / 2, rtol=1e-6
+    )
+    logs = average_models([net, other], "log_probabilities")
+    labels = jnp.arange(3)
+    expected = (
+        losses.cross_entropy(net(images), labels)
+        + losses.cross_entropy(other(images), labels)
+    ) / 2
+    at_labels = logs(images)[jnp.arange(3), labels]
+    np.testing.assert_allclose(at_labels, expected, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"Unknown average 'mean'.*logits"):
+        average_models([net, other], "mean")
+    with pytest.raises(ValueError, match="at least one model"):
+        average_models([])
+
+
+def test_an_ensemble_of_substitutes(net, other, images, labels):
+    hyper = {"attack": attacks.fgsm, "epsilon": 0.1}
+    pair = attacks.substitute(net, images, labels, substitute_fn=[net, other], **hyper)
+    expected = attacks.fgsm(average_models([net, other]), images, labels, epsilon=0.1)
+    np.testing.assert_array_equal(pair, expected)
+
+
+def test_substitutes_must_know_the_same_classes(net, images, labels):
+    with pytest.raises(ValueError, match="5 classes of `logits_fn`, got 4"):
+        attacks.substitute(
+            net, images, labels, substitute_fn=lambda x: net(x)[:, :4], key=KEY
+        )
+
+
+def test_worst_case_keeps_what_succeeds(net, images, labels):
+    weak = attacks.make_attack("fgsm", epsilon=1e-4)
+    strong = attacks.make_attack("bim", epsilon=0.3)
+    worst = attacks.worst_case([weak, strong])(net, images, labels)
+    np.testing.assert_array_equal(worst, strong(net, images, labels))
+    # The first that succeeds stays, however strong the next one is.
+    first = attacks.make_attack("bim", epsilon=0.25)
+    worst = attacks.worst_case([first, strong])(net, images, labels)
+    np.testing.assert_array_equal(worst, first(net, images, labels))
+
+
+def test_worst_case_is_per_image(net, images, labels):
+    """Two attacks that each break other images: together they break all."""
+
+    def only(chosen):
+        def attack(logits_fn, images, labels, **_):
+            broken = attacks.bim(logits_fn, images, labels)
+            return jnp.where(chosen[:, None, None, None], broken, images)
+
+        return attack
+
+    chosen = jnp.array([True, False, True])
+    worst = attacks.worst_case([only(chosen), only(~chosen)])
+    assert attacks.succeeded(net(worst(net, images, labels)), labels).all()
+    assert attacks.succeeded(net(worst(net, images, None)), labels).all()
+
+
+def test_worst_case_keeps_the_least_margin_when_none_succeeds(net, images, labels):
+    small, larger = (attacks.make_attack("fgsm", epsilon=e) for e in (1e-4, 1e-3))
+    worst = attacks.worst_case([small, larger, small])
+    jitted = jax.jit(lambda x: worst(net, x, labels))
+    np.testing.assert_allclose(jitted(images), larger(net, images, labels), atol=1e-6)
+
+
+def test_worst_case_gives_each_attack_its_own_key(net, images, labels):
+    keys = []
+
+    def attack(logits_fn, images, labels, *, key, **_):
+        keys.append(jax.random.key_data(key).tolist())
+        return images
+
+    attacks.worst_case([attack, attack])(net, images, labels, key=KEY)
+    assert keys[0] != keys[1]
+    with pytest.raises(ValueError, match="at least one attack"):
+        attacks.worst_case([])
+
+
+@pytest.mark.parametrize("logits", [[jnp.nan, 0.0], [jnp.inf, 0.0], [-1.0, -2.0]])
+def test_what_does_not_count_as_success(logits):
+    assert not attacks.succeeded(jnp.array([logits]), jnp.array([0])).any()

@@ -1,0 +1,60 @@
+"""Order of training and batches of evaluation."""
+
+import jax
+import numpy as np
+import pytest
+
+from advgan_jax.data import epoch_order, evaluation_batches
+
+
+def test_epoch_order_is_a_permutation_of_its_arguments_only():
+    key = jax.random.key(0)
+    first = epoch_order(key, 0, 10)
+    assert isinstance(first, np.ndarray)
+    assert sorted(first.tolist()) == list(range(10))
+    np.testing.assert_array_equal(first, epoch_order(key, 0, 10))
+    assert not np.array_equal(first, epoch_order(key, 1, 10))
+    assert not np.array_equal(first, epoch_order(jax.random.key(1), 0, 10))
+
+
+def test_epoch_order_refuses():
+    with pytest.raises(TypeError, match=r"typed PRNG key, got uint32; use"):
+        epoch_order(jax.random.PRNGKey(0), 0, 10)
+    with pytest.raises(TypeError, match=r"typed PRNG key, got int; use"):
+        epoch_order(0, 0, 10)
+    for epoch, num_examples in ((-1, 10), (0, 0)):
+        with pytest.raises(ValueError, match=f"got {epoch} and {num_examples}"):
+            epoch_order(jax.random.key(0), epoch, num_examples)
+
+
+@pytest.mark.parametrize(
+    ("num_images", "masks"),
+    [(4, [[1, 1], [1, 1]]), (3, [[1, 1], [1, 0]]), (1, [[1, 0]]), (0, [])],
+)
+def test_evaluation_batches(num_images, masks):
+    images = np.arange(num_images, dtype=np.uint8).reshape(-1, 1, 1, 1)
+    labels = np.arange(num_images) + 7
+    batches = list(evaluation_batches(images, labels, 2))
+    assert [mask.astype(int).tolist() for _, _, mask in batches] == masks
+    assert all(x.shape == (2, 1, 1, 1) and y.shape == (2,) for x, y, _ in batches)
+    rows = [int(row) for x, _, mask in batches for row in x[mask].ravel()]
+    assert rows == list(range(num_images))
+    ids = [int(label) for _, y, mask in batches for label in y[mask]]
+    assert ids == labels.tolist()
+
+
+def test_padding_is_a_real_image():
+    images = np.array([0.25, 0.75], np.float32).reshape(2, 1, 1, 1)
+    ((padded, labels, mask),) = evaluation_batches(images, np.array([3, 4]), 4)
+    assert padded.ravel().tolist() == [0.25, 0.75, 0.75, 0.75]
+    assert labels.tolist() == [3, 4, 4, 4]
+    assert mask.dtype == bool
+    assert padded.dtype == np.float32
+
+
+def test_evaluation_batches_refuses_at_the_call():
+    images = np.zeros((2, 1, 1, 1))
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        evaluation_batches(images, np.zeros(2), 0)
+    with pytest.raises(ValueError, match="equal lengths, got 2 and 3"):
+        evaluation_batches(images, np.zeros(3), 1)

@@ -1,0 +1,148 @@
+"""Pictures and charts: what is on them."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from PIL import Image
+
+from advgan_jax.reporting import (
+    attack_grid,
+    heatmap,
+    robustness_curve,
+    save_figure,
+    training_curves,
+)
+from advgan_jax.reporting.figures import RIGHT, WRONG
+
+LABELS = np.array([3, 5])
+SEEN, FOOLED = np.array([3, 4]), np.array([8, 5])
+
+
+def grid(channels, **options):
+    clean = np.full((2, 4, 4, channels), 0.5, np.float32)
+    moved = clean.copy()
+    moved[0, 0, 0] = 0.7
+    moved[1, 1, 1] = 0.4
+    return attack_grid(clean, moved, LABELS, SEEN, FOOLED, **options)
+
+
+def drawn(axis):
+    return np.asarray(axis.images[0].get_array())
+
+
+def test_grid_of_grey_images():
+    figure = grid(1)
+    assert len(figure.axes) == 3 * 2 + 1  # and the colour bar
+    titles = [axis.get_title() for axis in figure.axes[:6]]
+    assert titles == ["3", "4", "L2 0.20", "L2 0.10", "8", "5"]
+    colours = [to_hex(figure.axes[i].title.get_color()) for i in (0, 1, 4, 5)]
+    assert colours == [RIGHT, WRONG, WRONG, RIGHT]
+    rows = [figure.axes[i].get_ylabel() for i in (0, 2, 4)]
+    assert rows == ["clean", "perturbation", "adversarial"]
+    np.testing.assert_allclose(drawn(figure.axes[2])[0, 0], 0.2, rtol=1e-6)
+    assert figure.axes[3].images[0].get_clim() == pytest.approx((-0.2, 0.2))
+    scale = [text.get_text() for text in figure.axes[-1].get_yticklabels()]
+    assert scale == ["-0.2", "0", "+0.2"]
+
+
+def test_grid_of_rgb_images():
+    figure = grid(3, class_names="abcdefghi")
+    assert len(figure.axes) == 6
+    assert figure.axes[4].get_title() == "i"
+    assert figure.axes[2].get_ylabel() == "perturbation\n(grey: 0,\nscale ±0.2)"
+    np.testing.assert_allclose(drawn(figure.axes[2])[0, 0], 1.0, rtol=1e-6)
+    np.testing.assert_allclose(drawn(figure.axes[3])[1, 1], 0.25, rtol=1e-6)
+    np.testing.assert_allclose(drawn(figure.axes[3])[0, 0], 0.5)
+
+
+def test_grid_without_any_change():
+    clean = np.zeros((1, 4, 4, 1), np.uint8)
+    figure = attack_grid(clean, clean, LABELS[:1], SEEN[:1], FOOLED[:1])
+    assert figure.axes[1].images[0].get_clim() == (-1, 1)
+
+
+def test_grid_refuses():
+    clean = np.zeros((2, 4, 4, 1), np.float32)
+    with pytest.raises(ValueError, match=r"C 1, 3 or 4, got \[2, 4, 4\]"):
+        attack_grid(clean[..., 0], clean, LABELS, SEEN, FOOLED)
+    with pytest.raises(ValueError, match=r"got \[1, 4, 4, 1\] and"):
+        attack_grid(clean, clean[:1], LABELS, SEEN, FOOLED)
+    with pytest.raises(ValueError, match=r"predictions \(2,\), got .* \(1,\)"):
+        attack_grid(clean, clean, LABELS, SEEN, FOOLED[:1])
+
+
+def test_training_curves():
+    rows = [
+        {"step": 1, "generator_loss": 2.0, "hinge_loss": 0.1, "success_rate": 0.2},
+        {"step": 2, "generator_loss": None, "hinge_loss": 0.3, "success_rate": 0.7},
+        {"step": 3, "accuracy": 0.9},
+    ]
+    figure = training_curves(rows)
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles == ["generator_loss", "hinge_loss", "share of images"]
+    assert figure.axes[1].lines[0].get_xydata().tolist() == [[1, 0.1], [2, 0.3]]
+    assert figure.axes[0].lines[0].get_xydata().tolist() == [[1, 2.0]]
+    assert [line.get_label() for line in figure.axes[2].lines] == [
+        "success_rate",
+        "accuracy",
+    ]
+    with pytest.raises(ValueError, match="at least one metric"):
+        training_curves([{"step": 1}])
+
+
+def test_training_curves_of_a_metric_that_never_was_finite():
+    figure = training_curves([{"step": 1, "loss": None, "accuracy": 0.5}])
+    assert [axis.get_title() for axis in figure.axes] == ["loss", "accuracy"]
+
+
+def test_heatmap():
+    matrix = [[np.nan, 0.99996, 1], [0.5, np.nan, 0]]
+    figure = heatmap(matrix, "ab", "abc", "pairs", row_label="true")
+    axis = figure.axes[0]
+    texts = {t.get_position(): t.get_text() for t in axis.texts}
+    assert texts == {(1, 0): "99.996", (2, 0): "100", (0, 1): "50.0", (2, 1): "0"}
+    assert (axis.get_title(), axis.get_ylabel()) == ("pairs", "true")
+    assert not heatmap(np.ones((30, 2)), range(30), "ab", "").axes[0].texts
+    with pytest.raises(ValueError, match=r"shape \[1, 3\].*got \[2, 3\]"):
+        heatmap(matrix, "a", "abc", "")
+
+
+def test_robustness_curve():
+    figure = robustness_curve({"pgd": [(0.2, 0.1), (0.0, 0.9)], "fgsm": [(0, 1)]})
+    axis = figure.axes[0]
+    assert axis.lines[0].get_xydata().tolist() == [[0.0, 0.9], [0.2, 0.1]]
+    labels = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert labels == ["pgd", "fgsm"]
+    assert axis.get_xlabel() == "epsilon (L-infinity)"
+    for empty in ({}, {"pgd": []}):
+        with pytest.raises(ValueError, match="at least one point"):
+            robustness_curve(empty)
+
+
+@pytest.mark.parametrize("make", [lambda: grid(1), lambda: grid(3)])
+def test_saved_pictures_can_be_read(tmp_path, make):
+    path = tmp_path / "figures" / "grid.png"
+    save_figure(make(), path, dpi=50)
+    assert [p.name for p in path.parent.iterdir()] == ["grid.png"]
+    with Image.open(path) as picture:
+        assert min(picture.size) > 100
+
+
+def test_charts_are_drawn(tmp_path):
+    rows = [{"step": step, "loss": 1.0, "accuracy": 0.5} for step in (1, 2)]
+    for name, figure in {
+        "training": training_curves(rows),
+        "heatmap": heatmap(np.eye(2), ["a long name", "b"], ["a long name", "b"], "t"),
+        "curve": robustness_curve({"pgd": [(0, 1), (1, 0)]}),
+    }.items():
+        save_figure(figure, tmp_path / f"{name}.png", dpi=50)
+
+
+def test_no_global_state():
+    code = (
+        "import sys, advgan_jax.reporting; sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,241 @@
+"""Whole runs on digits: what they leave behind, resume, and what they refuse."""
+
+import importlib.util
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import advgan_jax
+from advgan_jax import runs
+from advgan_jax.checkpointing import Checkpoints
+from advgan_jax.evaluation import evaluate
+from advgan_jax.reporting import read_metrics
+from advgan_jax.training import loop
+
+
+@pytest.fixture(scope="module")
+def get_config(repository):
+    """Loads a configuration file and shortens its run."""
+
+    def load(name="advgan", **changes):
+        path = repository / "configs" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(name, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        config = module.get_config()
+        config.target.num_epochs = 6
+        config.update_from_flattened_dict(
+            {
+                "generator.widths": (4, 8, 8),
+                "generator.num_residual": 1,
+                "training.num_epochs": 2,
+                "training.epochs_per_checkpoint": 1,
+                "evaluation.num_images": 100,
+            }
+            if name == "advgan"
+            else {}
+        )
+        config.update_from_flattened_dict(changes)
+        return config.lock()
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def finished(get_config, tmp_path_factory):
+    """A finished run and its rows."""
+    workdir = tmp_path_factory.mktemp("run")
+    return workdir, runs.train(get_config(), workdir)
+
+
+@pytest.fixture
+def sharing(get_config, finished):
+    """A configuration that takes the target model of the finished run."""
+
+    def load(**changes):
+        return get_config(target_dir=str(finished[0] / "targets"), **changes)
+
+    return load
+
+
+def test_leaves_everything_in_the_workdir(finished, get_config):
+    workdir, rows = finished
+    results = json.loads((workdir / "results.json").read_text())
+    assert results["rows"] == rows
+    assert set(results) == {"rows", "config", "versions", "device"}
+    (row,) = rows
+    assert row["attack"] == "advgan"
+    assert row["threat_model"] == "semi-white-box"
+    assert row["success_over"] == "correct"
+    assert row["num_images"] == 100
+    assert row["clean_accuracy"] > 0.9
+    assert row["linf_max"] <= 0.3 + 1e-6
+    config = json.loads((workdir / "config.json").read_text())
+    assert config == results["config"]
+    assert config["generator"]["widths"] == [4, 8, 8]
+    assert [line["step"] for line in read_metrics(workdir)] == [11, 22]
+    for name in ("adversarial.png", "curves.png"):
+        assert (workdir / "figures" / name).read_bytes().startswith(b"\x89PNG")
+    assert list((workdir / "tensorboard").iterdir())
+
+
+def test_generator_is_loaded_as_an_attack(finished, digits, digits_logits_fn):
+    workdir, _ = finished
+    attack = advgan_jax.load_generator(workdir)
+    images, labels = digits.test.images[:20], digits.test.labels[:20]
+    adversarial = attack(digits_logits_fn, images, labels, epsilon=0.1)
+    assert adversarial.shape == images.shape
+    # One ulp of a pixel near 1 may separate `x + r - x` from r.
+    assert 0 < np.abs(adversarial - images).max() <= 0.1 + 1e-7
+    default = attack(digits_logits_fn, images, labels)
+    assert 0.1 < np.abs(default - images).max() <= 0.3 + 1e-7
+    same = attack(digits_logits_fn, images, labels, epsilon=0.0)
+    np.testing.assert_array_equal(same, images)
+    assert evaluate(digits_logits_fn, attack, images, labels).num_images == 20
+
+
+def test_second_run_takes_the_target_from_the_folder(
+    sharing, tmp_path, finished, monkeypatch
+):
+    trained = []
+    fit = loop.fit
+
+    def counting_fit(*args, hooks, **kwargs):
+        trained.append(hooks.description)
+        return fit(*args, hooks=hooks, **kwargs)
+
+    monkeypatch.setattr(loop, "fit", counting_fit)
+    runs.train(sharing(epsilon=0.2), tmp_path)
+    assert trained == ["AdvGAN"]
+
+
+def test_interrupted_run_resumes_to_the_same_results(
+    sharing, finished, tmp_path, monkeypatch
+):
+    calls = []
+    compiled = runs.common.parallel.compile_steps
+
+    def interrupting(step, *, mode):
+        run = compiled(step, mode=mode)
+
+        def counted(*args):
+            calls.append(1)
+            if len(calls) == 5:
+                signal_self()
+            return run(*args)
+
+        return counted
+
+    monkeypatch.setattr(runs.common.parallel, "compile_steps", interrupting)
+    with pytest.raises(runs.Stopped, match="step 5 of AdvGAN"):
+        runs.train(sharing(), tmp_path)
+    monkeypatch.undo()
+    (row,) = runs.train(sharing(), tmp_path, resume=True)
+    # Two runs share nothing but the target model; clocks and images a second differ.
+    (whole,) = finished[1]
+    for timed in ("seconds", "images_per_second"):
+        row.pop(timed), whole.pop(timed)
+    assert row == whole
+    with Checkpoints(tmp_path / "checkpoints") as ours:
+        assert ours.steps()[-1] == 22
+
+
+def signal_self():
+    import os
+    import signal
+
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_targeted_run_counts_images_not_of_the_class(sharing, tmp_path):
+    (row,) = runs.train(
+        sharing(target_class=3, **{"evaluation.grid_images": 4}), tmp_path
+    )
+    assert row["targeted"]
+    assert row["success_over"] == "correct-not-target"
+    attack = advgan_jax.load_generator(tmp_path)
+    images = np.zeros((2, 8, 8, 1), np.float32)
+    with pytest.raises(ValueError, match="trained targeted, got targeted=False"):
+        attack(lambda x: x[:, 0, :, 0], images, np.array([3, 3]))
+    with pytest.raises(ValueError, match="to reach class 3, got the target label 5"):
+        attack(lambda x: x[:, 0, :, 0], images, np.array([3, 5]), targeted=True)
+
+
+def test_target_alone(get_config, tmp_path):
+    (row,) = runs.train(get_config("target"), tmp_path)
+    assert row["experiment"] == "target"
+    assert row["attack"] is row["epsilon"] is None
+    assert row["clean_accuracy"] > 0.9
+
+
+def test_epsilon_zero_leaves_the_images_alone(sharing, tmp_path):
+    (row,) = runs.train(sharing(epsilon=0.0), tmp_path)
+    assert row["linf_max"] == 0.0
+    assert row["attack_success_rate"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": "digit"}, "digits"),
+        ({"target_model": "D"}, r"Unknown target model 'D'.*A, B, C"),
+        ({"target_model": "C"}, "needs images of at least 16 by 16"),
+        ({"loss.adversarial": "margins"}, r"Unknown adversarial loss.*margin"),
+        ({"loss.gan": "wgan"}, r"Unknown GAN loss 'wgan'.*bce, hinge, lsgan"),
+        ({"loss.gan_weight": -1.0}, "`gan_weight` must be a finite number >= 0"),
+        ({"target.optimizer": "lamb"}, "Unknown optimizer 'lamb'"),
+        ({"epsilon": -0.1}, "`epsilon` must be a finite number >= 0, got -0.1"),
+        ({"target_class": 10}, r"`target_class` must be in \[0, 10\), got 10"),
+        ({"training.batch_size": 5000}, "`batch_size` must be from 1 to the 1437"),
+        ({"parallel": "tpu"}, "Unknown parallel mode 'tpu'"),
+        ({"distillation": "statik"}, "Unknown distillation 'statik'"),
+        ({"method": "gan"}, "Unknown method 'gan'"),
+    ],
+)
+def test_wrong_configuration_writes_nothing(get_config, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        runs.train(get_config(**changes), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+class TestWorkdirOfAnotherRun:
+    def test_other_configuration(self, get_config, finished):
+        with pytest.raises(ValueError, match="epsilon is 0.3 there and 0.1 here"):
+            runs.train(get_config(epsilon=0.1), finished[0], resume=True)
+
+    def test_same_configuration_without_resume(self, get_config, finished):
+        with pytest.raises(ValueError, match="continue it with --resume"):
+            runs.train(get_config(), finished[0])
+
+    def test_nothing_to_resume(self, get_config, tmp_path):
+        with pytest.raises(ValueError, match="holds no run to resume"):
+            runs.train(get_config(), tmp_path, resume=True)
+
+    def test_overwrite_keeps_the_target(self, get_config, sharing, tmp_path):
+        runs.train(sharing(**{"training.num_epochs": 1}), tmp_path)
+        config = sharing(epsilon=0.1, **{"training.num_epochs": 1})
+        (row,) = runs.train(config, tmp_path, overwrite=True)
+        assert row["epsilon"] == 0.1
+
+
+def test_finished_run_resumes_without_training(sharing, tmp_path, finished):
+    config = sharing(**{"training.num_epochs": 1})
+    runs.train(config, tmp_path)
+    before = jax.device_get(read_metrics(tmp_path))
+    runs.train(config, tmp_path, resume=True)
+    assert read_metrics(tmp_path) == before
+    (tmp_path / "results.json").unlink()
+
+
+@pytest.mark.parametrize("what", ["nothing there", "no generator"])
+def test_no_generator_to_load(what, finished, tmp_path):
+    if what == "nothing there":
+        with pytest.raises(FileNotFoundError, match="expected the workdir"):
+            advgan_jax.load_generator(tmp_path / "mistyped")
+        assert not (tmp_path / "mistyped").exists()
+    else:
+        (target,) = (finished[0] / "targets").iterdir()
+        with pytest.raises(ValueError, match="no generator"):
+            advgan_jax.load_generator(target)

@@ -1,0 +1,105 @@
+"""Checkpoints: all of a state, bit for bit, or the one before."""
+
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from advgan_jax.checkpointing import Checkpoints
+from advgan_jax.training.states import ClassifierState, NetState, first_step
+
+
+def make_state(seed=0, impl=None):
+    params = {"kernel": jax.random.normal(jax.random.key(seed), (3, 4))}
+    net = NetState(params, optax.adam(1e-3).init(params))
+    key = jax.random.key(seed, impl=impl)
+    return ClassifierState(first_step() + seed, key, net, {})
+
+
+def assert_same(a, b):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert x.dtype == y.dtype
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        np.testing.assert_array_equal(x, y)
+
+
+def spoil(directory, step):
+    """Cuts every file of one checkpoint's state short."""
+    files = [p for p in (directory / str(step) / "state").rglob("*") if p.is_file()]
+    assert files
+    for path in files:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three checkpoints, of steps 1 to 3."""
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, make_state(step), {"seed": step})
+    return tmp_path
+
+
+def test_latest_comes_back_with_the_same_bits(folder):
+    with Checkpoints(folder) as checkpoints:
+        assert checkpoints.steps() == [1, 2, 3]
+        assert checkpoints.describe() == {"seed": 3}
+        assert_same(checkpoints.restore(jax.eval_shape(make_state)), make_state(3))
+
+
+def test_relative_paths_are_written_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Checkpoints("here") as checkpoints:
+        checkpoints.save(1, make_state(1), {})
+    with Checkpoints(tmp_path / "here") as checkpoints:
+        assert_same(checkpoints.restore(make_state()), make_state(1))
+
+
+def test_saved_state_is_a_copy(tmp_path):
+    """The next step may reuse the memory of the state while it is being written."""
+    step = jax.jit(lambda s: jax.tree.map(jnp.zeros_like, s.net), donate_argnums=0)
+    state = make_state(1)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, state, {})
+        step(state)
+        assert_same(checkpoints.restore(make_state()), make_state(1))
+
+
+def test_truncated_checkpoint_falls_back_and_says_so(folder, caplog):
+    spoil(folder, 3)
+    with caplog.at_level(logging.WARNING), Checkpoints(folder) as checkpoints:
+        assert_same(checkpoints.restore(make_state()), make_state(2))
+        checkpoints.discard_after(2)
+        assert checkpoints.steps() == [1, 2]
+    assert "Checkpoint 3" in caplog.text
+    assert "trying the one before" in caplog.text
+
+
+def test_nothing_whole_is_left(folder):
+    for step in (1, 2, 3):
+        spoil(folder, step)
+    with (
+        Checkpoints(folder) as checkpoints,
+        pytest.raises(ValueError, match=r"None of the checkpoints \[1, 2, 3\]"),
+    ):
+        checkpoints.restore(make_state())
+
+
+def test_no_checkpoint(tmp_path):
+    with (
+        Checkpoints(tmp_path) as checkpoints,
+        pytest.raises(FileNotFoundError, match="No checkpoint in"),
+    ):
+        checkpoints.restore(make_state())
+
+
+def test_another_kind_of_key_is_refused(folder):
+    with (
+        Checkpoints(folder) as checkpoints,
+        pytest.raises(ValueError, match="saved by other code"),
+    ):
+        checkpoints.restore(make_state(impl="rbg"))

@@ -1,0 +1,94 @@
+"""Our convolution and pooling against Flax' and JAX' own: values and gradients."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from advgan_jax import layers
+
+# strides, padding, input dilation, kernel size, image size
+GEOMETRIES = {
+    "valid": ((1, 1), "VALID", (1, 1), 3, 9),
+    "strided same": ((2, 2), "SAME", (1, 1), 8, 28),
+    "strided valid": ((2, 2), "VALID", (1, 1), 6, 14),
+    "fractional": ((1, 1), ((1, 2), (1, 2)), (2, 2), 3, 7),
+    "strided odd": ((2, 2), "SAME", (1, 1), 3, 7),
+    "strided leaving rows": ((3, 3), "VALID", (1, 1), 2, 9),
+    "strides unequal": ((3, 2), ((0, 2), (1, 0)), (1, 1), 3, 9),
+    "fractional unequal": ((1, 1), ((0, 2), (3, 1)), (3, 1), 4, 6),
+    "fractional by 3": ((1, 1), ((2, 2), (4, 0)), (3, 3), 5, 4),
+    "both": ((3, 2), ((0, 2), (1, 0)), (2, 1), 3, 9),
+    "cropped": ((1, 1), ((-1, -2), (0, -1)), (1, 1), 3, 9),
+    "pointwise": ((2, 2), "SAME", (1, 1), 1, 5),
+}
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_convolution_equals_lax(name):
+    strides, padding, dilation, window, size = GEOMETRIES[name]
+    key_x, key_k = jax.random.split(jax.random.key(0))
+    x = jax.random.normal(key_x, (3, size, size, 2))
+    kernel = jax.random.normal(key_k, (window, window, 2, 5))
+
+    def value_and_gradients(conv):
+        def loss(x, kernel):
+            y = conv(
+                x,
+                kernel,
+                strides,
+                padding,
+                lhs_dilation=dilation,
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            )
+            return jnp.sum(jnp.sin(y)), y
+
+        (_, y), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(x, kernel)
+        return y, *gradients
+
+    ours = value_and_gradients(layers.conv_general_dilated)
+    theirs = value_and_gradients(lax.conv_general_dilated)
+    for a, b in zip(ours, theirs, strict=True):
+        # Sums of at most a few hundred float32 products, in another order.
+        np.testing.assert_allclose(a, b, atol=1e-5 * float(jnp.abs(b).max()))
+
+
+def test_flax_layer_uses_the_convolution_and_keeps_its_parameters():
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    ours, stock = layers.Conv(4, (3, 3)), nn.Conv(4, (3, 3))
+    variables = stock.init(jax.random.key(1), x)
+    np.testing.assert_allclose(
+        ours.apply(variables, x), stock.apply(variables, x), atol=1e-6
+    )
+    jaxpr = str(jax.make_jaxpr(lambda x: ours.apply(variables, x))(x))
+    assert ("custom_vjp" in jaxpr) == (jax.default_backend() == "cpu")
+
+
+def test_convolution_of_another_layout_stays_with_jax():
+    x = jnp.ones((1, 2, 6, 6))
+    kernel = jnp.ones((3, 2, 3, 3))
+    y = layers.conv_general_dilated(x, kernel, (1, 1), "VALID")
+    np.testing.assert_array_equal(
+        y, lax.conv_general_dilated(x, kernel, (1, 1), "VALID")
+    )
+
+
+@pytest.mark.parametrize(("size", "window"), [(8, 2), (9, 2), (10, 3)])
+def test_max_pool_equals_flax(size, window):
+    # A permutation: no two entries are equal, so the gradients have no ties to break.
+    x = jax.random.permutation(jax.random.key(0), size * size * 6).astype(jnp.float32)
+    x = x.reshape(2, size, size, 3)
+
+    def stock(x):
+        return nn.max_pool(x, (window, window), (window, window))
+
+    def gradient(pool):
+        return jax.grad(lambda x: jnp.sum(pool(x) ** 2))(x)
+
+    def ours(x):
+        return layers.max_pool(x, window)
+
+    np.testing.assert_array_equal(ours(x), stock(x))
+    np.testing.assert_array_equal(gradient(ours), gradient(stock))

@@ -1,0 +1,83 @@
+"""Loops, and stock models made ready for them."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from advgan_jax import loops
+
+
+class StockNet(nn.Module):
+    """What a user might bring: Flax' own layers, a custom gradient, a nested jit."""
+
+    pool_padding: str = "VALID"
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Conv(4, (3, 3))(x))
+        x = nn.max_pool(x, (2, 2), (2, 2), self.pool_padding)
+        x = jax.jit(nn.silu)(nn.Conv(4, (3, 3), feature_group_count=2)(x))
+        x = nn.avg_pool(x, (2, 2))
+        return nn.Dense(5)(x.reshape(x.shape[0], -1))
+
+
+@pytest.fixture(params=["VALID", "SAME"])
+def stock(request):
+    net = StockNet(request.param)
+    images = jax.random.uniform(jax.random.key(0), (3, 9, 9, 2))
+    variables = net.init(jax.random.key(1), images)
+    return lambda x: net.apply(variables, x), images
+
+
+def test_repeat_counts():
+    assert loops.repeat(lambda x: x + 2, jnp.int32(1), 5) == 11
+    assert loops.repeat(lambda x: x + 2, jnp.int32(1), 0) == 1
+
+
+def test_loop_ready_keeps_values_and_gradients(stock):
+    logits_fn, images = stock
+    ready = loops.loop_ready(logits_fn)
+    np.testing.assert_allclose(ready(images), logits_fn(images), atol=1e-6)
+
+    def gradient(fn):
+        return jax.grad(lambda x: jnp.sum(fn(x) ** 2))(images)
+
+    np.testing.assert_allclose(gradient(ready), gradient(logits_fn), atol=1e-5)
+
+
+def test_loop_ready_replaces_what_is_slow(stock):
+    logits_fn, images = stock
+    if jax.default_backend() != "cpu":
+        pytest.skip("the replacement is for CPU only")
+    before = str(jax.make_jaxpr(logits_fn)(images))
+    after = str(jax.make_jaxpr(loops.loop_ready(logits_fn))(images))
+    assert "custom_vjp_call" not in before
+    assert "custom_vjp_call" in after
+    # The grouped convolution has no equal in `layers` and must stay.
+    assert "feature_group_count=2" in after
+    # A pool that pads must stay too.
+    padded = "padding=((0, 0), (0, 1), (0, 1), (0, 0))" in before
+    assert ("reduce_window_max" in after) == padded
+
+
+def test_loop_ready_works_under_transformations(stock):
+    logits_fn, images = stock
+    ready = loops.loop_ready(logits_fn)
+    stacked = jnp.stack([images, images[::-1]])
+    np.testing.assert_allclose(
+        jax.jit(jax.vmap(ready))(stacked),
+        jnp.stack([logits_fn(x) for x in stacked]),
+        atol=1e-5,
+    )
+
+
+def test_loop_ready_keeps_custom_gradients():
+    @jax.custom_vjp
+    def reversed_gradient(x):
+        return x
+
+    reversed_gradient.defvjp(lambda x: (x, None), lambda _, g: (-g,))
+    ready = loops.loop_ready(lambda x: 3 * reversed_gradient(x))
+    assert jax.grad(lambda x: ready(x).sum())(jnp.ones(2)).tolist() == [-3, -3]

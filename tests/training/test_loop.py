@@ -1,0 +1,193 @@
+"""The host's loop: it resumes exactly, stops cleanly, and refuses to diverge."""
+
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from advgan_jax import models, parallel
+from advgan_jax.checkpointing import Checkpoints
+from advgan_jax.training import advgan, classifier, loop
+
+
+def network_pair():
+    return advgan.Networks(
+        models.Generator(epsilon=0.3, widths=(4, 8, 8), num_residual=1),
+        models.Discriminator(widths=(4, 8, 8)),
+        optax.adam(1e-3),
+        optax.adam(1e-3),
+    )
+
+
+def train(digits, logits_fn, state, num_steps, save=lambda step, state: None):
+    """So many steps of AdvGAN, 3 steps an epoch; then a signal comes."""
+    step = advgan.make_train_step(network_pair(), advgan.Objective(0.3))
+    compiled = parallel.compile_steps(step, mode="jit")
+    made = []
+
+    def run(*arguments):
+        made.append(1)
+        return compiled(*arguments)
+
+    state, _ = loop.fit(
+        state,
+        run,
+        loop.on_device(digits.train.take(100)),
+        loop.Plan(num_examples=100, batch_size=32, num_epochs=4),
+        order_key=jax.random.key(7),
+        frozen=(logits_fn,),
+        hooks=loop.Hooks(save=save, stop=lambda: len(made) == num_steps),
+    )
+    return state
+
+
+def fresh():
+    return advgan.init_state(network_pair(), jax.random.key(0), (8, 8, 1))
+
+
+def bits(state):
+    return [
+        np.asarray(
+            jax.random.key_data(leaf)
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            else leaf
+        ).tobytes()
+        for leaf in jax.tree.leaves(state)
+    ]
+
+
+def test_resumes_bit_for_bit_in_the_middle_of_an_epoch(
+    digits, digits_logits_fn, tmp_path
+):
+    whole = train(digits, digits_logits_fn, fresh(), 4)
+    assert whole.step == 4  # 3 steps an epoch: one step into the second
+    with Checkpoints(tmp_path) as checkpoints:
+
+        def save(step, state):
+            checkpoints.save(step, state, {})
+
+        train(digits, digits_logits_fn, fresh(), 2, save=save)
+        assert checkpoints.steps() == [2]
+        restored = checkpoints.restore(jax.eval_shape(fresh))
+    resumed = train(digits, digits_logits_fn, restored, 2)
+    assert bits(resumed) == bits(whole)
+    assert bits(resumed) != bits(fresh())
+
+
+def test_scanned_steps_equal_single_steps(digits):
+    model = models.FullyConnected(10, hidden=(16,))
+    step = classifier.make_train_step(model, optax.sgd(0.1))
+    run = parallel.compile_steps(step, mode="jit")
+    data, rows = loop.on_device(digits.train), np.arange(96).reshape(3, 32)
+    states = [
+        classifier.init_state(model, optax.sgd(0.1), jax.random.key(0), (8, 8, 1))
+        for _ in range(2)
+    ]
+    scanned, metrics = run(states[0], data, rows)
+    single = states[1]
+    for row in rows:
+        single, last = run(single, data, row[None])
+    assert metrics["loss"].shape == (3,)
+    np.testing.assert_allclose(metrics["loss"][-1], last["loss"][0], rtol=1e-5)
+    for a, b in zip(
+        jax.tree.leaves(scanned.net), jax.tree.leaves(single.net), strict=True
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+class Counted:
+    """A stand-in for a train state and its compiled steps: it counts."""
+
+    def __init__(self, metric=lambda step: 0.0):
+        self.step, self.metric, self.seen = 0, metric, []
+
+    def run(self, state, data, rows):
+        del data
+        values = [self.metric(self.step + i + 1) for i in range(len(rows))]
+        self.step += len(rows)
+        self.seen.append(rows)
+        return state, {"loss": np.array(values)}
+
+
+PLAN = loop.Plan(num_examples=10, batch_size=3, num_epochs=2, steps_per_call=2)
+
+
+def fit(counted, **hooks):
+    return loop.fit(
+        counted,
+        counted.run,
+        None,
+        PLAN,
+        order_key=jax.random.key(0),
+        hooks=loop.Hooks(**hooks),
+    )
+
+
+def test_every_epoch_visits_other_rows_once():
+    counted = Counted()
+    _, finished = fit(counted)
+    assert finished
+    assert counted.step == 6
+    first, second = np.concatenate(counted.seen).reshape(2, 9)
+    assert len(set(first)) == len(set(second)) == 9
+    assert first.tolist() != second.tolist()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_divergence_names_step_and_metric_and_saves_nothing(bad):
+    saved = []
+    counted = Counted(lambda step: bad if step == 5 else 0.0)
+    with pytest.raises(loop.DivergenceError, match=r"`loss` became \w+ at step 5"):
+        fit(counted, save=lambda step, state: saved.append(step))
+    assert saved == [3]
+
+
+def test_logs_means_and_saves_at_the_pace_asked_for():
+    logged, saved = {}, []
+    fit(
+        Counted(float),
+        log=lambda step, metrics: logged.update({step: metrics}),
+        save=lambda step, state: saved.append(step),
+        epochs_per_save=2,
+    )
+    assert logged == {3: {"loss": 2.0}, 6: {"loss": 5.0}}
+    assert saved == [6]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_leaves(number):
+    saved, counted = [], Counted()
+    before = signal.getsignal(number)
+    with loop.interruptible() as stop:
+        os.kill(os.getpid(), number)
+        _, finished = fit(
+            counted, stop=stop, save=lambda step, state: saved.append(step)
+        )
+        assert not finished
+    assert saved == [0]
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_ctrl_c_interrupts_at_once():
+    with pytest.raises(KeyboardInterrupt), loop.interruptible():  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 11}, "`batch_size` must be from 1 to the 10"),
+        ({"batch_size": 0}, "`batch_size`"),
+        ({"num_epochs": -1}, "`num_epochs`"),
+        ({"steps_per_call": 0}, "`steps_per_call`"),
+    ],
+)
+def test_impossible_plans(change, message):
+    values = {"num_examples": 10, "batch_size": 3, "num_epochs": 2, **change}
+    with pytest.raises(ValueError, match=message):
+        loop.Plan(**values)
