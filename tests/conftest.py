@@ -1,5 +1,6 @@
 """Shared fixtures: real digits, a small trained classifier, the prepared MNIST."""
 
+import importlib.util
 import os
 import pathlib
 
@@ -7,7 +8,7 @@ import jax
 import optax
 import pytest
 
-from advgan_jax import data, models, parallel
+from advgan_jax import data, models, parallel, runs
 from advgan_jax.training import classifier, loop
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
@@ -46,3 +47,38 @@ def mnist():
     if not directory or not (pathlib.Path(directory) / "mnist").is_dir():
         pytest.skip("needs MNIST prepared in TFDS_DATA_DIR")
     return data.load_dataset("mnist", data_dir=directory)
+
+
+@pytest.fixture(scope="session")
+def get_config(repository):
+    """Loads a configuration file and shortens its run."""
+
+    def load(name="advgan", **changes):
+        path = repository / "configs" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(name, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        config = module.get_config()
+        config.target.num_epochs = 6
+        config.update_from_flattened_dict(
+            {
+                "generator.widths": (4, 8, 8),
+                "generator.num_residual": 1,
+                "training.num_epochs": 2,
+                "training.epochs_per_checkpoint": 1,
+                "evaluation.num_images": 100,
+            }
+            if name == "advgan"
+            else {}
+        )
+        config.update_from_flattened_dict(changes)
+        return config.lock()
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def finished(get_config, tmp_path_factory):
+    """A finished run and its rows."""
+    workdir = tmp_path_factory.mktemp("run")
+    return workdir, runs.train(get_config(), workdir)

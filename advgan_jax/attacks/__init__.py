@@ -10,6 +10,7 @@ from advgan_jax.attacks.carlini_wagner import (
 from advgan_jax.attacks.carlini_wagner_linf import carlini_wagner_linf
 from advgan_jax.attacks.criteria import succeeded
 from advgan_jax.attacks.deepfool import deepfool
+from advgan_jax.attacks.generator import advgan, generator_attack
 from advgan_jax.attacks.gradient import bim, fgsm, ilcm, mi_fgsm
 from advgan_jax.attacks.pgd import pgd
 from advgan_jax.attacks.registry import (
@@ -24,6 +25,7 @@ __all__ = [
     "ATTACKS",
     "BoundAttack",
     "CarliniWagnerResult",
+    "advgan",
     "apgd",
     "attack",
     "average_models",
@@ -33,6 +35,7 @@ __all__ = [
     "carlini_wagner_search",
     "deepfool",
     "fgsm",
+    "generator_attack",
     "ilcm",
     "make_attack",
     "mi_fgsm",

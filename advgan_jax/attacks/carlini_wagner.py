@@ -1,6 +1,6 @@
 """Carlini & Wagner's L2 attack: the least perturbation, by a search over c per image.
 
-Deviations: the tanh that keeps pixels in the box reaches one percent beyond it and is
+Deviations: the tanh that keeps pixels in the box reaches five percent beyond it and is
 clipped, so that pixels which are exactly 0 or 1 (most of MNIST) have a finite `w` with
 a gradient that is not zero; the search begins at the very image. Every image of the
 batch has its own c, its own early stop, and the last iterate is looked at too. An

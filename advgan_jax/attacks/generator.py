@@ -78,23 +78,46 @@ def generator_attack(
       An attack like all others: `attack(logits_fn, images, labels, epsilon=0.3)`.
     """
     generator = Partial(apply_fn, params)
+    trained_epsilon = epsilon
 
-    def bound(logits_fn, images, labels=None, **hyperparams):
-        targeted = hyperparams.get("targeted", False)
-        if targeted != (target_class is not None):
-            kind = "untargeted" if target_class is None else "targeted"
-            raise ValueError(
-                f"This generator was trained {kind}, got targeted={targeted}; "
-                "pass the other value, or load another generator."
-            )
-        if targeted and labels is not None and is_concrete(labels):
-            others = np.setdiff1d(np.asarray(labels), target_class)
-            if others.size:
-                raise ValueError(
-                    f"This generator was trained to reach class {target_class}, got "
-                    f"the target label {others[0]}; it can reach no other class."
-                )
-        hyperparams = {"epsilon": epsilon, **hyperparams}
-        return advgan(logits_fn, images, labels, generator=generator, **hyperparams)
+    def bound(
+        logits_fn: LogitsFn,
+        images: Array,
+        labels: Array | None = None,
+        *,
+        key: Array | None = None,
+        epsilon: float = trained_epsilon,
+        targeted: bool = False,
+        bounds: Bounds = (0.0, 1.0),
+    ) -> Array:
+        """A trained generator as an attack; see `advgan`."""
+        _check_aim(labels, targeted, target_class)
+        return advgan(
+            logits_fn,
+            images,
+            labels,
+            key=key,
+            generator=generator,
+            epsilon=epsilon,
+            targeted=targeted,
+            bounds=bounds,
+        )
 
     return bound
+
+
+def _check_aim(labels: Array | None, targeted: bool, target_class: int | None) -> None:
+    """Raises `ValueError` if a generator is asked for what it was not trained for."""
+    if targeted != (target_class is not None):
+        kind = "untargeted" if target_class is None else "targeted"
+        raise ValueError(
+            f"This generator was trained {kind}, got targeted={targeted}; "
+            "pass the other value, or load another generator."
+        )
+    if targeted and labels is not None and is_concrete(labels):
+        others = np.setdiff1d(np.asarray(labels), target_class)
+        if others.size:
+            raise ValueError(
+                f"This generator was trained to reach class {target_class}, got "
+                f"the target label {others[0]}; it can reach no other class."
+            )

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from advgan_jax.attacks import criteria
-from advgan_jax.attacks.lbfgs_solvers import Problem
+from advgan_jax.attacks.lbfgs_solvers import Problem, Settings, nearest_classes
 from advgan_jax.types import Array, LogitsFn
 
 _FACTOR = 10.0
@@ -54,17 +54,20 @@ class State(NamedTuple):
     evaluations: Array
 
 
-@partial(jax.jit, static_argnames="targeted", inline=True)
+@partial(jax.jit, static_argnames="settings", inline=True)
 def begin(
     logits_fn: LogitsFn,
     images: Array,
     labels: Array,
     initial_const: Array,
     *,
-    targeted: bool,
+    settings: Settings,
 ) -> tuple[Problem, State]:
     """The state before the first c; images that are adversarial already sit out."""
-    done = criteria.succeeded(logits_fn(images), labels, targeted=targeted)
+    done = criteria.succeeded(logits_fn(images), labels, targeted=settings.targeted)
+    rivals = labels
+    if not settings.targeted:
+        rivals = nearest_classes(logits_fn, images, labels, settings.bounds)
     zeros = jnp.where(done, 0, jnp.zeros_like(initial_const))
     state = State(
         best=images,
@@ -76,10 +79,10 @@ def begin(
         failed=zeros + jnp.inf,
         evaluations=zeros.astype(jnp.int32),
     )
-    return Problem(images, labels, ~done), state
+    return Problem(images, labels, rivals, ~done), state
 
 
-@partial(jax.jit, static_argnames="targeted", inline=True)
+@partial(jax.jit, static_argnames="settings", inline=True)
 def judge(
     logits_fn: LogitsFn,
     problem: Problem,
@@ -87,11 +90,11 @@ def judge(
     x: Array,
     evaluations: Array,
     *,
-    targeted: bool,
+    settings: Settings,
 ) -> State:
     """Keeps the shortest adversarial image and moves c towards its boundary."""
     success = criteria.succeeded_clearly(
-        logits_fn(x), problem.labels, targeted=targeted
+        logits_fn(x), problem.labels, targeted=settings.targeted
     )
     squares = jnp.sum((x - problem.images) ** 2, axis=(1, 2, 3))
     better = success & (squares < state.squares)
@@ -118,13 +121,13 @@ def next_c(c: Array, succeeded: Array, failed: Array) -> Array:
     return jnp.where(bracketed, middle, jnp.clip(outward, *_RANGE))
 
 
-@partial(jax.jit, static_argnames="targeted", inline=True)
+@partial(jax.jit, static_argnames="settings", inline=True)
 def end(
-    logits_fn: LogitsFn, problem: Problem, state: State, *, targeted: bool
+    logits_fn: LogitsFn, problem: Problem, state: State, *, settings: Settings
 ) -> LBFGSResult:
     """What was found, judged once more on the very images that are returned."""
     verdict = criteria.succeeded(
-        logits_fn(state.best), problem.labels, targeted=targeted
+        logits_fn(state.best), problem.labels, targeted=settings.targeted
     )
     success = verdict & jnp.isfinite(state.squares)
     l2 = jnp.where(success, jnp.sqrt(state.squares), jnp.inf)

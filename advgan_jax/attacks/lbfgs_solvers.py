@@ -13,9 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
+from jax import lax
 from jax.scipy import optimize
 
 from advgan_jax import losses, optimizers
+from advgan_jax.projections import norm_l2
 from advgan_jax.types import Array, Bounds, LogitsFn
 
 # Relative decrease of the objective that ends a minimisation: the distances of 1e-9
@@ -24,6 +26,8 @@ _VALUE_TOLERANCE = 1e-5
 _GRADIENT_TOLERANCE = 1e-5
 # Weight of the squared distance from the box, relative to c, where there is no box.
 _PENALTY = 10.0
+# Classes of the largest logits among which the nearest is looked for.
+_NUM_CANDIDATES = 10
 
 
 class Problem(NamedTuple):
@@ -32,11 +36,13 @@ class Problem(NamedTuple):
     Attributes:
       images: the clean images, `[B, H, W, C]`.
       labels: class ids, `[B]`.
+      rivals: what to move to from `labels`, class ids, `[B]`; not used when targeted.
       active: whether an image is to be attacked, bool `[B]`; others stay as they are.
     """
 
     images: Array
     labels: Array
+    rivals: Array
     active: Array
 
 
@@ -49,17 +55,22 @@ class Settings(NamedTuple):
     bounds: Bounds
 
 
-def attack_loss(logits: Array, labels: Array, *, targeted: bool) -> Array:
-    r"""Cross-entropy of what is wanted: the class `y`, or any other class than `y`.
+def attack_loss(
+    logits: Array, labels: Array, rivals: Array, *, targeted: bool
+) -> Array:
+    r"""Cross-entropy of what is wanted; at least 0, and convex in the logits.
 
-    .. math:: \ell = -\log p_y \quad\text{or}\quad \ell = -\log(1 - p_y)
+    .. math:: \ell = -\log p_y \quad\text{or}\quad
+        \ell = -\log \frac{p_k}{p_k + p_y} = \log(1 + e^{Z_y - Z_k})
 
-    Both are at least 0 and convex in the margin. `log p_y`, which untargeted attacks
-    often minimise, is neither: it goes on falling beyond the boundary.
+    towards a wanted class `y`, or from the true class `y` to one rival `k`. (`log p_y`,
+    which untargeted attacks often minimise, goes on falling behind the boundary; on
+    digits it made distortions two to three times as long.)
 
     Args:
-      logits: shape `[B, K]`.
+      logits: `Z`, shape `[B, K]`.
       labels: class ids, shape `[B]`; wanted ones when `targeted`, else true ones.
+      rivals: class ids, shape `[B]`.
       targeted: which of the two.
 
     Returns:
@@ -67,10 +78,48 @@ def attack_loss(logits: Array, labels: Array, *, targeted: bool) -> Array:
     """
     if targeted:
         return losses.cross_entropy(logits, labels, targeted=True)
-    chosen = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
-    at_label = jnp.sum(jnp.where(chosen, logits, 0), axis=-1)
-    others = jax.nn.logsumexp(jnp.where(chosen, -jnp.inf, logits), axis=-1)
-    return jax.nn.softplus(at_label - others)
+    pairs = jnp.stack([labels, rivals], axis=-1)
+    at_label, at_rival = jnp.take_along_axis(logits, pairs, axis=-1).T
+    return jax.nn.softplus(at_label - at_rival)
+
+
+def nearest_classes(
+    logits_fn: LogitsFn, images: Array, labels: Array, bounds: Bounds
+) -> Array:
+    r"""The class whose boundary the linearised model has nearest, as in DeepFool.
+
+    .. math:: \arg\min_{k \ne y}
+        \frac{Z_y - Z_k}{\lVert \nabla Z_k - \nabla Z_y\rVert_2}
+
+    Pixels at an edge of the box count only if they would move inwards.
+
+    Args:
+      logits_fn: the attacked model.
+      images: `[B, H, W, C]` within `bounds`.
+      labels: true classes, `[B]`.
+      bounds: the least and the greatest pixel value.
+
+    Returns:
+      Class ids, int32 `[B]`.
+    """
+    logits, pull_back = jax.vjp(lambda x: logits_fn(x).astype(x.dtype), images)
+    num_classes = logits.shape[-1]
+    own = jax.nn.one_hot(labels, num_classes, dtype=logits.dtype)
+    others = jnp.where(own > 0, -jnp.inf, logits)
+    count = min(_NUM_CANDIDATES, num_classes - 1)
+    candidates = lax.top_k(others, count)[1].T
+
+    def distance(classes: Array) -> Array:
+        seeds = jax.nn.one_hot(classes, num_classes, dtype=logits.dtype) - own
+        direction = pull_back(seeds)[0]
+        outward = ((images <= bounds[0]) & (direction < 0)) | (
+            (images >= bounds[1]) & (direction > 0)
+        )
+        slope = norm_l2(jnp.where(outward, 0, direction))[:, 0, 0, 0]
+        return -jnp.sum(seeds * logits, axis=-1) / jnp.maximum(slope, 1e-20)
+
+    nearest = jnp.argmin(lax.map(distance, candidates), axis=0)
+    return jnp.take_along_axis(candidates, nearest[None], axis=0)[0]
 
 
 def objective(
@@ -79,7 +128,7 @@ def objective(
     """What is minimised, `[B]`; constant for images that are not to be attacked."""
     squares = jnp.sum((x - problem.images) ** 2, axis=(1, 2, 3))
     logits = logits_fn(x).astype(x.dtype)
-    loss = attack_loss(logits, problem.labels, targeted=targeted)
+    loss = attack_loss(logits, problem.labels, problem.rivals, targeted=targeted)
     return jnp.where(problem.active, c * squares + loss, 0)
 
 
@@ -157,7 +206,7 @@ def solve_jax(
         return jnp.where(jnp.isfinite(found), found, start[0]), result.nfev
 
     # Under `vmap` every image would repeat the line searches of the slowest.
-    return jax.lax.map(solve, (problem, start, c))
+    return lax.map(solve, (problem, start, c))
 
 
 _evaluate = jax.jit(value_and_grad, static_argnames="targeted")

@@ -16,6 +16,7 @@ from advgan_jax.attacks.border import as_pytree, keyword_defaults, predict
 from advgan_jax.attacks.carlini_wagner import carlini_wagner
 from advgan_jax.attacks.carlini_wagner_linf import carlini_wagner_linf
 from advgan_jax.attacks.deepfool import deepfool
+from advgan_jax.attacks.generator import advgan
 from advgan_jax.attacks.gradient import bim, fgsm, ilcm, mi_fgsm
 from advgan_jax.attacks.pgd import pgd
 from advgan_jax.attacks.transfer import substitute
@@ -24,6 +25,7 @@ from advgan_jax.types import Array, Attack, Bounds, LogitsFn
 # A new attack is one line here; `make_attack`, the configs and the tests' contract
 # know it from then on.
 ATTACKS: dict[str, Callable[..., Array]] = {
+    "advgan": advgan,
     "apgd": apgd,
     "bim": bim,
     "carlini_wagner": carlini_wagner,

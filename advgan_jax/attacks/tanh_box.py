@@ -5,9 +5,9 @@ import jax.numpy as jnp
 from advgan_jax.projections import clip_inward
 from advgan_jax.types import Array, Bounds
 
-# The tanh reaches so much further than the box. At an edge its slope then is about
-# 2 percent of that in the middle, instead of 0, and `w` is 2.7 instead of infinite.
-_STRETCH = 1.01
+# The tanh reaches so much further than the box. At an edge its slope then is about a
+# tenth of that in the middle, instead of 0, and `w` is 1.9 instead of infinite.
+_STRETCH = 1.05
 
 
 def decode(w: Array, bounds: Bounds) -> Array:

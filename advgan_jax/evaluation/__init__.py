@@ -10,7 +10,7 @@ from advgan_jax.evaluation.results import (
     worst_case,
 )
 from advgan_jax.evaluation.robustness import evaluate, evaluate_many
-from advgan_jax.evaluation.rows import ROW_KEYS, THREAT_MODELS, make_row
+from advgan_jax.evaluation.rows import ROW_KEYS, THREAT_MODELS, make_clean_row, make_row
 from advgan_jax.evaluation.statistics import wilson_interval
 from advgan_jax.evaluation.transfer import transfer_matrix
 
@@ -24,6 +24,7 @@ __all__ = [
     "craft",
     "evaluate",
     "evaluate_many",
+    "make_clean_row",
     "make_row",
     "success_by_pair",
     "transfer_matrix",

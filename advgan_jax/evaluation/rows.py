@@ -138,3 +138,34 @@ def _plain(number: float | None) -> float | None:
     """A Python number; None for None and NaN."""
     number = np.asarray(number).item()
     return None if isinstance(number, float) and math.isnan(number) else number
+
+
+def make_clean_row(
+    evaluation: Evaluation,
+    *,
+    experiment: str,
+    dataset: str,
+    target_model: str,
+    seed: int | None,
+) -> dict[str, Any]:
+    """Describes a model that nothing has attacked.
+
+    Args:
+      evaluation: of the clean images.
+      experiment: name of the experiment.
+      dataset: name of the data set, as configured.
+      target_model: name of the model.
+      seed: of the run; None if nothing was drawn.
+
+    Returns:
+      Plain Python values by the keys `ROW_KEYS`, in that order; None in all fields of an
+      attack.
+    """
+    return dict.fromkeys(ROW_KEYS) | {
+        "experiment": experiment,
+        "dataset": dataset,
+        "target_model": target_model,
+        "num_images": evaluation.num_images,
+        "clean_accuracy": evaluation.clean_accuracy,
+        "seed": _plain(seed),
+    }

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from advgan_jax import build, models, parallel
 from advgan_jax.data import Dataset
-from advgan_jax.evaluation import evaluate, make_row
+from advgan_jax.evaluation import evaluate, make_clean_row
 from advgan_jax.runs.common import Run, fit
 from advgan_jax.training import classifier
 from advgan_jax.types import LogitsFn
@@ -83,15 +83,11 @@ def train(run: Run) -> list[dict[str, Any]]:
         test.labels,
         batch_size=run.config.evaluation.batch_size,
     )
-    row = make_row(
+    row = make_clean_row(
         evaluation,
         experiment="target",
         dataset=run.config.dataset,
         target_model=run.config.target_model,
-        attack=None,
-        threat_model=None,
-        epsilon=None,
-        norm=None,
         seed=run.config.seed,
     )
     return [row]

@@ -70,7 +70,9 @@ class Hooks(NamedTuple):
     """What the loop reports to; each may be left out.
 
     Attributes:
-      log: called with (step, means of the metrics since the last call).
+      log: called with (step, means of the metrics since the last call), at the end of
+        each epoch for all of it.
+      steps_per_log: over how many steps the means are taken, at most.
       save: called with (step, state) when a state is worth keeping.
       epochs_per_save: how many epochs lie between two saves.
       stop: asked between calls whether to save and leave.
@@ -78,6 +80,7 @@ class Hooks(NamedTuple):
     """
 
     log: Callable[[int, Mapping[str, float]], None] = lambda step, metrics: None
+    steps_per_log: int = 50
     save: Callable[[int, Any], None] = lambda step, state: None
     epochs_per_save: int = 1
     stop: Callable[[], bool] = lambda: False
@@ -133,11 +136,8 @@ def fit(
             epoch = step // plan.steps_per_epoch
             rows = _remaining_rows(plan, order_key, step)
             state, metrics = _run_epoch(state, run, data, rows, frozen, hooks, bar)
-            made = len(next(iter(metrics.values()))) if metrics else 0
             _check_finite(metrics, step)
-            step += made
-            if made:
-                hooks.log(step, {k: float(v.mean()) for k, v in metrics.items()})
+            step = _log(metrics, step, hooks)
             if hooks.stop():
                 hooks.save(step, state)
                 return state, step == plan.num_steps
@@ -168,6 +168,16 @@ def _run_epoch(state, run, data, calls, frozen, hooks, bar):
     collected = jax.device_get(collected)
     names = collected[0] if collected else ()
     return state, {k: np.concatenate([m[k] for m in collected]) for k in names}
+
+
+def _log(metrics: Mapping[str, np.ndarray], step: int, hooks: Hooks) -> int:
+    """Logs the steps made since `step`, and counts them."""
+    made = len(next(iter(metrics.values()))) if metrics else 0
+    for start in range(0, made, hooks.steps_per_log):
+        end = min(start + hooks.steps_per_log, made)
+        means = {k: float(v[start:end].mean()) for k, v in metrics.items()}
+        hooks.log(step + end, means)
+    return step + made
 
 
 def _check_finite(metrics: Mapping[str, np.ndarray], first_step: int) -> None:

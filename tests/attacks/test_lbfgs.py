@@ -10,7 +10,7 @@ from advgan_jax.attacks import lbfgs_bracket, lbfgs_solvers, succeeded
 from advgan_jax.attacks.lbfgs import SOLVERS, lbfgs, lbfgs_search
 
 SHAPE = (5, 7, 2)
-# Brackets of c from 1 to 100, say, are then cut to 4 percent.
+# Some three tenfold steps, and the last bracket is cut to 4 percent.
 STEPS = 9
 
 
@@ -19,12 +19,12 @@ def _two_class(weights, images):
     return jnp.stack([score, -score], axis=-1)
 
 
-def two_class(num_images, shape, low, high, seed=0):
-    """A linear model, and images that are of class 0."""
+def two_class(num_images, shape, low, high, push, seed=0):
+    """A linear model, and images that are pushed towards class 0."""
     rng = np.random.default_rng(seed)
     weights = rng.normal(size=shape).astype(np.float32)
     pixels = rng.uniform(low, high, (num_images, *shape)).astype(np.float32)
-    images = jnp.clip(pixels + 0.2 * np.sign(weights), 0, 1)
+    images = jnp.clip(pixels + push * np.sign(weights), 0, 1)
     return Partial(_two_class, jnp.asarray(weights)), images
 
 
@@ -62,9 +62,9 @@ def lengths(perturbation):
 def test_within_one_percent_of_the_least_distance(
     solver, num_images, shape, targeted, box
 ):
-    # A third of the pixels is exactly 0 or 1 where the box is active.
-    low, high = {"inactive": (0.4, 0.6), "active": (-0.4, 1.4)}[box]
-    model, images = two_class(num_images, shape, low, high)
+    # Most pixels are exactly 0 or 1 where the box is active.
+    pixels = {"inactive": (0.4, 0.6, 0.1), "active": (-0.4, 1.4, 0.6)}[box]
+    model, images = two_class(num_images, shape, *pixels)
     labels = jnp.full(num_images, int(targeted))
     result = lbfgs(
         model,
@@ -104,17 +104,17 @@ def test_several_classes(targeted, make_linear):
 
 @pytest.mark.parametrize("initial_const", [1e-3, 1e4])
 def test_the_largest_c_is_found_from_either_side(initial_const):
-    model, images = two_class(3, SHAPE, 0.4, 0.6)
+    model, images = two_class(3, SHAPE, 0.4, 0.6, 0.1)
     labels = jnp.zeros(3, jnp.int32)
     found = lbfgs_search(
-        model, images, labels, initial_const=initial_const, num_search_steps=14
+        model, images, labels, initial_const=initial_const, num_search_steps=15
     )
     distances = least_distances(model.args[0], images)
     # At the boundary both classes have p = 1/2, and 2 c r balances |2 w| / 2.
     largest = np.linalg.norm(model.args[0]) / (2 * distances)
-    # Six to nine bisections of a factor ten leave 4 percent.
-    assert (found.c <= 1.0001 * largest).all()
-    assert (found.c >= 0.96 * largest).all()
+    # Nine bisections of a factor ten leave half a percent, and so does the tolerance
+    # of the minimisation.
+    np.testing.assert_allclose(found.c, largest, rtol=0.01)
     np.testing.assert_allclose(found.l2, distances, rtol=0.01)
 
 
@@ -219,13 +219,18 @@ def test_new_weights_and_images_trace_nothing(solver, images):
 
 @pytest.mark.parametrize("solver", ["jax", "projected"])
 def test_jit_and_vmap(solver):
-    model, images = two_class(2, (3, 4, 1), -0.4, 1.4)
+    model, images = two_class(2, (3, 4, 1), -0.4, 1.4, 0.6)
     labels = jnp.zeros(2, jnp.int32)
-    run = Partial(lbfgs, solver=solver, num_search_steps=4, max_iterations=15)
+
+    def run(model, images, labels):
+        return lbfgs(model, images, labels, solver=solver, num_search_steps=4)
+
     expected = run(model, images, labels)
     jitted = jax.jit(run)(model, images, labels)
     # Other fusions round otherwise.
     np.testing.assert_allclose(jitted, expected, atol=1e-5)
+    if solver == "jax":  # works, but see `solve_jax` for why nobody wants it
+        return
     mapped = jax.vmap(lambda x, y: run(model, x[None], y[None])[0])(images, labels)
     np.testing.assert_allclose(mapped, expected, atol=1e-5)
 
@@ -267,10 +272,30 @@ def test_unknown_solver_lists_the_known(net, images):
 def test_loss_is_the_cross_entropy_of_what_is_wanted():
     logits = jnp.log(jnp.array([[0.7, 0.2, 0.1], [0.25, 0.5, 0.25]])) + 4
     labels = jnp.array([0, 2])
-    towards = lbfgs_solvers.attack_loss(logits, labels, targeted=True)
-    away = lbfgs_solvers.attack_loss(logits, labels, targeted=False)
+    rivals = jnp.array([2, 0])
+    towards = lbfgs_solvers.attack_loss(logits, labels, rivals, targeted=True)
+    away = lbfgs_solvers.attack_loss(logits, labels, rivals, targeted=False)
     np.testing.assert_allclose(towards, -np.log([0.7, 0.25]), rtol=1e-5)
-    np.testing.assert_allclose(away, -np.log([0.3, 0.75]), rtol=1e-5)
+    np.testing.assert_allclose(away, -np.log([1 / 8, 1 / 2]), rtol=1e-5)
+
+
+def test_nearest_class_weighs_gaps_by_slopes_within_the_box():
+    # One pixel per class; that of class 2 is at its upper edge and cannot help.
+    slopes = jnp.array([1.0, 1.0, 9.0, 4.0])
+    images = jnp.array([0.9, 0.5, 1.0, 0.2]).reshape(1, 1, 4, 1)
+
+    def logits_fn(x):
+        return slopes * (x.reshape(x.shape[0], -1) - jnp.array([0.0, 0.0, 0.95, 0.1]))
+
+    # Gaps to class 0: 0.4, 0.45, 0.5; slopes sqrt(2), 1 (instead of sqrt(82)), sqrt(17).
+    nearest = lbfgs_solvers.nearest_classes(
+        logits_fn, images, jnp.array([0]), (0.0, 1.0)
+    )
+    np.testing.assert_array_equal(nearest, [3])
+    inside = lbfgs_solvers.nearest_classes(
+        logits_fn, images, jnp.array([0]), (0.0, 1.1)
+    )
+    np.testing.assert_array_equal(inside, [2])
 
 
 def test_bracket_by_tens_then_by_halves():

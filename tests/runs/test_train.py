@@ -1,7 +1,8 @@
 """Whole runs on digits: what they leave behind, resume, and what they refuse."""
 
-import importlib.util
 import json
+import os
+import signal
 
 import jax
 import numpy as np
@@ -13,41 +14,6 @@ from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.evaluation import evaluate
 from advgan_jax.reporting import read_metrics
 from advgan_jax.training import loop
-
-
-@pytest.fixture(scope="module")
-def get_config(repository):
-    """Loads a configuration file and shortens its run."""
-
-    def load(name="advgan", **changes):
-        path = repository / "configs" / f"{name}.py"
-        spec = importlib.util.spec_from_file_location(name, path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        config = module.get_config()
-        config.target.num_epochs = 6
-        config.update_from_flattened_dict(
-            {
-                "generator.widths": (4, 8, 8),
-                "generator.num_residual": 1,
-                "training.num_epochs": 2,
-                "training.epochs_per_checkpoint": 1,
-                "evaluation.num_images": 100,
-            }
-            if name == "advgan"
-            else {}
-        )
-        config.update_from_flattened_dict(changes)
-        return config.lock()
-
-    return load
-
-
-@pytest.fixture(scope="module")
-def finished(get_config, tmp_path_factory):
-    """A finished run and its rows."""
-    workdir = tmp_path_factory.mktemp("run")
-    return workdir, runs.train(get_config(), workdir)
 
 
 @pytest.fixture
@@ -123,7 +89,7 @@ def test_interrupted_run_resumes_to_the_same_results(
         def counted(*args):
             calls.append(1)
             if len(calls) == 5:
-                signal_self()
+                os.kill(os.getpid(), signal.SIGTERM)
             return run(*args)
 
         return counted
@@ -140,13 +106,6 @@ def test_interrupted_run_resumes_to_the_same_results(
     assert row == whole
     with Checkpoints(tmp_path / "checkpoints") as ours:
         assert ours.steps()[-1] == 22
-
-
-def signal_self():
-    import os
-    import signal
-
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_targeted_run_counts_images_not_of_the_class(sharing, tmp_path):
@@ -202,7 +161,7 @@ def test_wrong_configuration_writes_nothing(get_config, tmp_path, changes, messa
 
 class TestWorkdirOfAnotherRun:
     def test_other_configuration(self, get_config, finished):
-        with pytest.raises(ValueError, match="epsilon is 0.3 there and 0.1 here"):
+        with pytest.raises(ValueError, match=r"epsilon is 0.3 there and 0.1 here"):
             runs.train(get_config(epsilon=0.1), finished[0], resume=True)
 
     def test_same_configuration_without_resume(self, get_config, finished):

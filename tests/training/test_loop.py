@@ -152,9 +152,16 @@ def test_logs_means_and_saves_at_the_pace_asked_for():
         Counted(float),
         log=lambda step, metrics: logged.update({step: metrics}),
         save=lambda step, state: saved.append(step),
+        steps_per_log=2,
         epochs_per_save=2,
     )
-    assert logged == {3: {"loss": 2.0}, 6: {"loss": 5.0}}
+    # An epoch has 3 steps, with losses 1 to 6: its last window is shorter.
+    assert logged == {
+        2: {"loss": 1.5},
+        3: {"loss": 3.0},
+        5: {"loss": 4.5},
+        6: {"loss": 6.0},
+    }
     assert saved == [6]
 
 

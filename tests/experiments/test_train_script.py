@@ -1,0 +1,74 @@
+"""The command of the README, in a process of its own."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+SHORT = [
+    "--config.target.num_epochs=3",
+    "--config.training.num_epochs=1",
+    "--config.generator.num_residual=1",
+    "--config.evaluation.num_images=60",
+]
+
+
+@pytest.fixture
+def command(repository, tmp_path):
+    """The command, and where it runs."""
+    script = str(repository / "experiments" / "train.py")
+    config = f"--config={repository / 'configs' / 'advgan.py'}"
+    return [sys.executable, script, config, f"--workdir={tmp_path / 'run'}"]
+
+
+def run(command, *arguments):
+    return subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, timeout=300
+    )
+
+
+def test_prints_the_table_last_and_resumes_after_a_signal(command, tmp_path):
+    arguments = [*SHORT, "--config.training.num_epochs=400"]
+    process = subprocess.Popen(
+        [*command, *arguments], stderr=subprocess.PIPE, text=True
+    )
+    log = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 240
+    while not (log.exists() and log.read_text()):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Go on with --resume" in errors
+    steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
+    saved = {int(p.name) for p in (tmp_path / "run" / "checkpoints").glob("[0-9]*")}
+    assert steps[-1] in saved
+
+    whole = run(command, *SHORT, "--overwrite")
+    assert whole.returncode == 0, whole.stderr
+    header, rule, row = whole.stdout.rstrip().splitlines()[-3:]
+    assert header.split()[:2] == ["dataset", "model"]
+    assert set(rule) == {"-", " "}
+    assert row.split()[:3] == ["digits", "small", "advgan"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.epsilom=0.2"], "epsilon"),
+        (["--config.epsilon=much"], "epsilon"),
+        (["--config.epsilon=-1"], "error: `epsilon` must be a finite number >= 0"),
+        (["--config.dataset=digit"], "digits"),
+        (["--resume"], "holds no run to resume"),
+    ],
+)
+def test_one_clear_error_and_nothing_written(command, tmp_path, arguments, message):
+    result = run(command, *arguments)
+    assert result.returncode != 0
+    assert message in result.stderr
+    assert not (tmp_path / "run").exists()
