@@ -10,7 +10,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from advgan_jax import models
+from advgan_jax import losses, models
 from advgan_jax.attacks.generator import generator_attack
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.checks import check_at_least, unknown_name
@@ -105,7 +105,9 @@ def advgan_objective(config: ConfigDict, num_classes: int) -> Objective:
     )
     for name in ("confidence", "gan_weight", "hinge_weight", "hinge_bound"):
         check_at_least(name, getattr(objective, name), 0)
-    advgan.make_adversarial_loss(objective)  # refuses what does not fit together
+    # Both refuse what is unknown or does not fit together.
+    advgan.make_adversarial_loss(objective)
+    losses.gan_loss(objective.gan_loss)
     return objective
 
 

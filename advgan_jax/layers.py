@@ -67,8 +67,18 @@ def _conv2d_bwd(precision, residuals, gradient):
 conv2d.defvjp(_conv2d_fwd, _conv2d_bwd)
 
 
-def _strided(x: Array, kernel: Array, strides: _Pair, precision) -> Array:
+def _strided(
+    x: Array,
+    kernel: Array,
+    padding: Sequence[_Pair],
+    strides: _Pair,
+    precision: lax.PrecisionLike,
+) -> Array:
     """A convolution with strides: pixels that share a phase become channels."""
+    around = [(0, 0, 0), *((a, b, 0) for a, b in padding), (0, 0, 0)]
+    x = lax.pad(x, jnp.zeros((), x.dtype), around)
+    if strides == (1, 1):
+        return conv2d(x, kernel, precision)
     padding_x, padding_k, sizes = [(0, 0, 0)], [], []
     for axis, stride in enumerate(strides):
         window, size = kernel.shape[axis], x.shape[1 + axis]
@@ -166,7 +176,6 @@ def conv_general_dilated(
     layout = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     ours = (
         jax.default_backend() == "cpu"
-        and lhs.ndim == 4
         and layout == _NHWC
         and rhs_dilation == (1, 1)
         and (lhs_dilation == (1, 1) or tuple(window_strides) == (1, 1))
@@ -194,11 +203,7 @@ def conv_general_dilated(
         )
     if lhs_dilation != (1, 1):
         return _dilated(lhs, rhs, padding, lhs_dilation, precision)
-    around = [(0, 0, 0), *((a, b, 0) for a, b in padding), (0, 0, 0)]
-    lhs = lax.pad(lhs, jnp.zeros((), lhs.dtype), around)
-    if tuple(window_strides) == (1, 1):
-        return conv2d(lhs, rhs, precision)
-    return _strided(lhs, rhs, tuple(window_strides), precision)
+    return _strided(lhs, rhs, padding, tuple(window_strides), precision)
 
 
 Conv = partial(nn.Conv, conv_general_dilated=conv_general_dilated)

@@ -14,6 +14,15 @@ from advgan_jax.training import classifier, loop
 REPOSITORY = pathlib.Path(__file__).parent.parent
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compile_once(tmp_path_factory):
+    """Programs that several tests compile are compiled once a session."""
+    jax.config.update(
+        "jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs"))
+    )
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
 @pytest.fixture(scope="session")
 def repository():
     return REPOSITORY

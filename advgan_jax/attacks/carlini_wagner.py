@@ -68,46 +68,54 @@ class _Outer(NamedTuple):
     upper: Array
 
 
-def _search(
-    logits_fn: LogitsFn,
-    images: Array,
-    labels: Array,
-    *,
-    num_search_steps: int,
-    num_steps: int,
-    learning_rate: Array,
-    initial_const: Array,
-    confidence: Array,
-    targeted: bool,
-    bounds: Bounds,
-) -> CarliniWagnerResult:
-    adam = optax.scale_by_adam()
+class _Problem(NamedTuple):
+    """What is attacked, and what counts as success."""
 
-    def look(w: Array, c: Array, best: _Best):
-        """The objective of each image, and the best image so far."""
-        x = decode(w, bounds)
-        logits = logits_fn(x)
-        squares = jnp.sum((x - images) ** 2, axis=(1, 2, 3))
-        loss = losses.margin(logits, labels, targeted=targeted, confidence=confidence)
-        success = criteria.succeeded_clearly(
-            logits, labels, targeted=targeted, confidence=confidence
+    logits_fn: LogitsFn
+    images: Array
+    labels: Array
+    targeted: bool
+    confidence: Array
+    bounds: Bounds
+
+    def succeeded(self, logits: Array) -> Array:
+        """Whether the attack succeeds with its confidence."""
+        return criteria.succeeded_clearly(
+            logits, self.labels, targeted=self.targeted, confidence=self.confidence
         )
+
+    def look(self, w: Array, c: Array, best: _Best):
+        """The summed objective; that of each image, the best so far, successes."""
+        x = decode(w, self.bounds)
+        logits = self.logits_fn(x)
+        squares = jnp.sum((x - self.images) ** 2, axis=(1, 2, 3))
+        loss = losses.margin(
+            logits, self.labels, targeted=self.targeted, confidence=self.confidence
+        )
+        success = self.succeeded(logits)
         better = success & (squares < best.squares)
         best = _select(better, _Best(x, squares, c), best)
         objective = squares + c * loss
         return jnp.sum(objective), (objective, best, success)
 
-    def descend(state: _Inner, c: Array) -> _Inner:
-        gradient, (objective, best, success) = jax.grad(look, has_aux=True)(
+
+def _minimise(
+    problem: _Problem, best: _Best, c: Array, num_steps: int, learning_rate: Array
+) -> tuple[_Best, Array]:
+    """Adam for one c per image: the best images, and whether this run found any."""
+    adam = optax.scale_by_adam()
+    interval = max(num_steps // _CHECKS_PER_RUN, 1)
+
+    def step(state: _Inner) -> _Inner:
+        gradient, (objective, best, success) = jax.grad(problem.look, has_aux=True)(
             state.w, c, state.best
         )
         updates, optimizer = adam.update(gradient, state.optimizer)
-        w = state.w - jnp.where(_wide(state.active), learning_rate * updates, 0)
-        due = state.step % max(num_steps // _CHECKS_PER_RUN, 1) == 0
+        due = state.step % interval == 0
         stalled = due & (objective > _STALLED * state.checked)
         return _Inner(
             step=state.step + 1,
-            w=w,
+            w=state.w - jnp.where(_wide(state.active), learning_rate * updates, 0),
             optimizer=optimizer,
             best=best,
             found=state.found | success,
@@ -115,38 +123,49 @@ def _search(
             checked=jnp.where(due, objective, state.checked),
         )
 
-    def search(state: _Outer) -> _Outer:
-        w = encode(images, bounds)
-        start = _Inner(
-            step=jnp.asarray(0),
-            w=w,
-            optimizer=adam.init(w),
-            best=state.best,
-            found=state.c < 0,
-            active=state.c > 0,
-            checked=jnp.full_like(state.c, jnp.inf),
-        )
-        end = lax.while_loop(
-            lambda s: (s.step < num_steps) & jnp.any(s.active),
-            lambda s: descend(s, state.c),
-            start,
-        )
-        _, (_, best, success) = look(end.w, state.c, end.best)
-        return _next_c(state._replace(best=best), end.found | success)
-
-    clean = logits_fn(images)
-    done = criteria.succeeded_clearly(
-        clean, labels, targeted=targeted, confidence=confidence
+    w = encode(problem.images, problem.bounds)
+    start = _Inner(
+        step=jnp.asarray(0),
+        w=w,
+        optimizer=adam.init(w),
+        best=best,
+        found=c < 0,
+        active=c > 0,
+        checked=jnp.full_like(c, jnp.inf),
     )
+    end = lax.while_loop(
+        lambda s: (s.step < num_steps) & jnp.any(s.active), step, start
+    )
+    _, (_, best, success) = problem.look(end.w, c, end.best)
+    return best, end.found | success
+
+
+def _search(
+    problem: _Problem,
+    *,
+    num_search_steps: int,
+    num_steps: int,
+    learning_rate: Array,
+    initial_const: Array,
+) -> CarliniWagnerResult:
+    def search(state: _Outer) -> _Outer:
+        best, found = _minimise(problem, state.best, state.c, num_steps, learning_rate)
+        return _next_c(state._replace(best=best), found)
+
+    images = problem.images
+    done = problem.succeeded(problem.logits_fn(images))
+    nothing = jnp.where(done, 0, jnp.inf).astype(images.dtype)
     c = jnp.where(done, 0, initial_const)
-    best = _Best(images, jnp.where(done, 0, jnp.inf), jnp.where(done, 0, jnp.inf))
-    best = loops.repeat(
-        search,
-        _Outer(best, c, lower=jnp.zeros_like(c), upper=jnp.full_like(c, jnp.inf)),
-        num_search_steps,
-    ).best
-    verdict = criteria.succeeded(logits_fn(best.images), labels, targeted=targeted)
-    success = verdict & jnp.isfinite(best.squares)
+    start = _Outer(
+        _Best(images, nothing, nothing),
+        c,
+        lower=jnp.zeros_like(c),
+        upper=jnp.full_like(c, jnp.inf),
+    )
+    best = loops.repeat(search, start, num_search_steps).best
+    success = jnp.isfinite(best.squares) & criteria.succeeded(
+        problem.logits_fn(best.images), problem.labels, targeted=problem.targeted
+    )
     return CarliniWagnerResult(
         images=jnp.where(_wide(success), best.images, images),
         success=success,
@@ -198,16 +217,11 @@ def carlini_wagner_search(
     """`carlini_wagner` with all that it knows; same arguments."""
     del key
     return _search(
-        logits_fn,
-        images,
-        labels,
+        _Problem(logits_fn, images, labels, targeted, confidence, bounds),
         num_search_steps=num_search_steps,
         num_steps=num_steps,
         learning_rate=learning_rate,
         initial_const=initial_const,
-        confidence=confidence,
-        targeted=targeted,
-        bounds=bounds,
     )
 
 
@@ -256,14 +270,9 @@ def carlini_wagner(
     """
     del key
     return _search(
-        logits_fn,
-        images,
-        labels,
+        _Problem(logits_fn, images, labels, targeted, confidence, bounds),
         num_search_steps=num_search_steps,
         num_steps=num_steps,
         learning_rate=learning_rate,
         initial_const=initial_const,
-        confidence=confidence,
-        targeted=targeted,
-        bounds=bounds,
     ).images

@@ -108,33 +108,14 @@ def carlini_wagner_linf(
             best=jnp.where(_wide(improved), x, state.best),
             linf=jnp.where(improved, linf, state.linf),
         )
+        state, stalled = _check(state, objective, num_steps)
         within = success & (linf <= state.tau)
-        due = state.step % max(num_steps // _CHECKS_PER_RUN, 1) == 0
-        least = jnp.minimum(state.least, objective)
-        stalled = due & (least > _STALLED * state.checked)
         over = ~within & (stalled | (state.step >= num_steps))
-        checked = jnp.where(due, least, state.checked)
-        state = state._replace(least=least, checked=checked)
-        moved = _adam(state, gradient, learning_rate)
-        return _next_run(moved, within, over)
-
-    def _next_run(state: _State, within: Array, over: Array) -> _State:
-        """Begins new runs: a smaller tau after success, a larger c after failure."""
-        new = within | over
-        tau = jnp.where(within, tau_factor * state.linf, state.tau)
-        c = jnp.where(over, 2 * state.c, state.c)
-        w = jnp.where(_wide(over), encode(state.best, bounds), state.w)
-        return state._replace(
-            w=w,
-            mean=jnp.where(_wide(new), 0, state.mean),
-            square=jnp.where(_wide(new), 0, state.square),
-            step=jnp.where(new, 0, state.step),
-            least=jnp.where(new, jnp.inf, state.least),
-            checked=jnp.where(new, jnp.inf, state.checked),
-            tau=tau,
-            c=c,
-            active=state.active & (tau >= least_tau) & (c <= largest_const),
+        state = _next_run(
+            _adam(state, gradient, learning_rate), within, over, tau_factor, bounds
         )
+        going = (state.tau >= least_tau) & (state.c <= largest_const)
+        return state._replace(active=state.active & going)
 
     clean = criteria.succeeded_clearly(logits_fn(images), labels, **options)
     start = _start(images, clean, bounds, initial_const)
@@ -158,6 +139,33 @@ def _start(images: Array, done: Array, bounds: Bounds, c: Array) -> _State:
         best=images,
         linf=jnp.where(done, 0, zero + jnp.inf),
         active=~done,
+    )
+
+
+def _check(state: _State, objective: Array, num_steps: int) -> tuple[_State, Array]:
+    """Keeps the least objective; says which images' runs have stalled."""
+    due = state.step % max(num_steps // _CHECKS_PER_RUN, 1) == 0
+    least = jnp.minimum(state.least, objective)
+    stalled = due & (least > _STALLED * state.checked)
+    checked = jnp.where(due, least, state.checked)
+    return state._replace(least=least, checked=checked), stalled
+
+
+def _next_run(
+    state: _State, within: Array, over: Array, tau_factor: Array, bounds: Bounds
+) -> _State:
+    """Begins new runs: a smaller tau after success, a larger c after failure."""
+    new = within | over
+    again = encode(state.best, bounds)
+    return state._replace(
+        w=jnp.where(_wide(over), again, state.w),
+        mean=jnp.where(_wide(new), 0, state.mean),
+        square=jnp.where(_wide(new), 0, state.square),
+        step=jnp.where(new, 0, state.step),
+        least=jnp.where(new, jnp.inf, state.least),
+        checked=jnp.where(new, jnp.inf, state.checked),
+        tau=jnp.where(within, tau_factor * state.linf, state.tau),
+        c=jnp.where(over, 2 * state.c, state.c),
     )
 
 

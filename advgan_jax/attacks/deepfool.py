@@ -6,6 +6,7 @@ away from, and there is a targeted form, which crosses the boundary between the 
 class and the best other one.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -71,48 +72,27 @@ def deepfool(
     """
     del key
     ball = get_norm(norm, ("l2", "linf"))
-    dual = {"l2": _dual_l2, "linf": _dual_linf}[norm]
-
-    def linearise(x: Array, classes: Array) -> tuple[Array, Array]:
-        """Distances `[N, B]` in logits, and their gradients `[N, B, H, W, C]`."""
-        logits, pull_back = jax.vjp(logits_fn, x)
-        seeds = jax.nn.one_hot(classes, logits.shape[-1], dtype=logits.dtype)
-        origin = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
-        seeds = (seeds - origin[:, None]).swapaxes(0, 1)
-        seeds = -seeds if targeted else seeds
-        gradients = jax.vmap(lambda seed: pull_back(seed)[0])(seeds)
-        return jnp.sum(seeds * logits, axis=-1), gradients
-
-    def candidates(logits: Array) -> Array:
-        if targeted:
-            hidden = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
-            best_other = jnp.argmax(jnp.where(hidden, -jnp.inf, logits), axis=-1)
-            return best_other[:, None]
-        count = min(num_candidates or logits.shape[-1], logits.shape[-1])
-        return lax.top_k(logits, count)[1]
+    dual = _DUALS[norm]
 
     def step(state: _State) -> _State:
-        classes = candidates(state.logits)
-        gaps, gradients = linearise(state.x, classes)
+        classes = _candidates(state.logits, labels, num_candidates, targeted)
+        gaps, gradients = _linearise(logits_fn, state.x, labels, classes, targeted)
         outward = ((state.x <= bounds[0]) & (gradients < 0)) | (
             (state.x >= bounds[1]) & (gradients > 0)
         )
         gradients = jnp.where(outward, 0, gradients)
-        slopes = jax.vmap(dual)(gradients)
-        distances = jnp.abs(gaps) / jnp.where(slopes > 0, slopes, 1)
-        unusable = (labels == classes.T) | (slopes == 0)
-        distances = jnp.where(unusable, jnp.inf, distances)
-        nearest = jnp.argmin(distances, axis=0)
-        lane = jnp.arange(labels.shape[0])
-        distance = distances[nearest, lane][:, None, None, None]
-        direction = ball.steepest(gradients[nearest, lane], state.x, bounds)
-        movable = state.active[:, None, None, None] & jnp.isfinite(distance)
-        move = jnp.where(movable, distance * direction, 0)
-        x, perturbation = _apply(images, state.perturbation + move, overshoot, bounds)
+        distance, gradient = _nearest(gaps, gradients, labels != classes.T, dual)
+        movable = (state.active & jnp.isfinite(distance))[:, None, None, None]
+        distance = jnp.where(movable, distance[:, None, None, None], 0)
+        move = distance * ball.steepest(gradient, state.x, bounds)
+        perturbation = state.perturbation + move
+        x = jnp.clip(images + (1 + overshoot) * perturbation, *bounds)
         x = jnp.where(movable, x, state.x)
         logits = logits_fn(x)
         done = criteria.succeeded_clearly(logits, labels, targeted=targeted)
-        return _State(state.step + 1, perturbation, x, logits, state.active & ~done)
+        # What the box has left of it is where the next step begins.
+        kept = jnp.clip(images + perturbation, *bounds) - images
+        return _State(state.step + 1, kept, x, logits, state.active & ~done)
 
     logits = logits_fn(images)
     done = criteria.succeeded_clearly(logits, labels, targeted=targeted)
@@ -124,12 +104,38 @@ def deepfool(
     return jnp.where(verdict[:, None, None, None], end.x, images)
 
 
-def _apply(
-    images: Array, perturbation: Array, overshoot: Array, bounds: Bounds
+def _candidates(
+    logits: Array, labels: Array, num_candidates: int | None, targeted: bool
+) -> Array:
+    """Classes on the other side of the boundaries that are looked at, `[B, N]`."""
+    num_classes = logits.shape[-1]
+    if targeted:
+        hidden = jax.nn.one_hot(labels, num_classes, dtype=bool)
+        return jnp.argmax(jnp.where(hidden, -jnp.inf, logits), axis=-1)[:, None]
+    return lax.top_k(logits, min(num_candidates or num_classes, num_classes))[1]
+
+
+def _linearise(
+    logits_fn: LogitsFn, x: Array, labels: Array, classes: Array, targeted: bool
 ) -> tuple[Array, Array]:
-    """The image with overshoot, and what the box has left of the perturbation."""
-    x = jnp.clip(images + (1 + overshoot) * perturbation, *bounds)
-    return x, jnp.clip(images + perturbation, *bounds) - images
+    """Gaps `[N, B]`, positive after success, and gradients `[N, B, H, W, C]`."""
+    logits, pull_back = jax.vjp(logits_fn, x)
+    seeds = jax.nn.one_hot(classes, logits.shape[-1], dtype=logits.dtype)
+    seeds -= jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)[:, None]
+    seeds = (-seeds if targeted else seeds).swapaxes(0, 1)
+    gradients = jax.vmap(lambda seed: pull_back(seed)[0])(seeds)
+    return jnp.sum(seeds * logits, axis=-1), gradients
+
+
+def _nearest(
+    gaps: Array, gradients: Array, usable: Array, dual: Callable[[Array], Array]
+) -> tuple[Array, Array]:
+    """Distance to the nearest boundary, infinite without one, and its gradient."""
+    slopes = jax.vmap(dual)(gradients)
+    distances = jnp.abs(gaps) / jnp.where(slopes > 0, slopes, 1)
+    distances = jnp.where(usable & (slopes > 0), distances, jnp.inf)
+    nearest, lane = jnp.argmin(distances, axis=0), jnp.arange(gaps.shape[1])
+    return distances[nearest, lane], gradients[nearest, lane]
 
 
 def _dual_l2(gradient: Array) -> Array:
@@ -138,3 +144,6 @@ def _dual_l2(gradient: Array) -> Array:
 
 def _dual_linf(gradient: Array) -> Array:
     return jnp.sum(jnp.abs(gradient), axis=(1, 2, 3))
+
+
+_DUALS = {"l2": _dual_l2, "linf": _dual_linf}

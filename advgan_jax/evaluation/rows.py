@@ -158,8 +158,8 @@ def make_clean_row(
       seed: of the run; None if nothing was drawn.
 
     Returns:
-      Plain Python values by the keys `ROW_KEYS`, in that order; None in all fields of an
-      attack.
+      Plain Python values by the keys `ROW_KEYS`, in that order; None in all fields of
+      an attack.
     """
     return dict.fromkeys(ROW_KEYS) | {
         "experiment": experiment,

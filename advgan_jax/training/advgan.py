@@ -179,18 +179,8 @@ def make_train_step(
       the batch: `discriminator_loss`, `generator_loss` and its parts, and
       `success_rate`, the share of the batch that fools the target model.
     """
-    adversarial_loss = make_adversarial_loss(objective)
-    gan_discriminator, _ = losses.gan_loss(objective.gan_loss)
-
-    def discriminator_update(state, clean, adversarial, axis_name):
-        def loss_fn(params):
-            score = partial(networks.discriminator.apply, {"params": params})
-            loss = gan_discriminator(score(clean), score(adversarial))
-            return parallel.mean_over(loss, axis_name)
-
-        loss, gradients = jax.value_and_grad(loss_fn)(state.params)
-        gradients = parallel.mean_over(gradients, axis_name)
-        return state.updated(gradients, networks.discriminator_optimizer), loss
+    update_discriminator = _make_discriminator_update(networks, objective)
+    differentiate = _make_generator_gradient(networks, objective)
 
     def train_step(
         state: AdvGANState,
@@ -204,30 +194,13 @@ def make_train_step(
             return perturb(batch.images, r, objective.epsilon, (0.0, 1.0))
 
         adversarial, pull_back = jax.vjp(generate, state.generator.params)
-        discriminator, d_loss = discriminator_update(
+        discriminator, d_loss = update_discriminator(
             state.discriminator, batch.images, adversarial, axis_name
         )
-
-        def loss_fn(adversarial):
-            logits = target_logits_fn(adversarial)
-            scores = networks.discriminator.apply(
-                {"params": discriminator.params}, adversarial
-            )
-            total, parts = generator_loss(
-                adversarial_loss,
-                objective,
-                logits,
-                batch.labels,
-                scores,
-                adversarial - batch.images,
-            )
-            parts["success_rate"] = _success_rate(logits, batch.labels, objective)
-            return parallel.mean_over((total, parts), axis_name)
-
-        (g_loss, parts), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
-            adversarial
+        (g_loss, parts), gradient = differentiate(
+            adversarial, batch, discriminator.params, target_logits_fn, axis_name
         )
-        (gradients,) = pull_back(gradients)
+        (gradients,) = pull_back(gradient)
         gradients = parallel.mean_over(gradients, axis_name)
         generator = state.generator.updated(gradients, networks.generator_optimizer)
         state = state.replace(
@@ -237,6 +210,44 @@ def make_train_step(
         return state, metrics
 
     return train_step
+
+
+def _make_discriminator_update(networks: Networks, objective: Objective) -> Callable:
+    """The discriminator's step on clean and (constant) adversarial images."""
+    gan_loss, _ = losses.gan_loss(objective.gan_loss)
+
+    def update(state, clean, adversarial, axis_name):
+        def loss_fn(params):
+            score = partial(networks.discriminator.apply, {"params": params})
+            loss = gan_loss(score(clean), score(adversarial))
+            return parallel.mean_over(loss, axis_name)
+
+        loss, gradients = jax.value_and_grad(loss_fn)(state.params)
+        gradients = parallel.mean_over(gradients, axis_name)
+        return state.updated(gradients, networks.discriminator_optimizer), loss
+
+    return update
+
+
+def _make_generator_gradient(networks: Networks, objective: Objective) -> Callable:
+    """The generator's loss with its gradient in the adversarial images."""
+    adversarial_loss = make_adversarial_loss(objective)
+
+    def loss_fn(adversarial, batch, params, target_logits_fn, axis_name):
+        logits = target_logits_fn(adversarial)
+        scores = networks.discriminator.apply({"params": params}, adversarial)
+        total, parts = generator_loss(
+            adversarial_loss,
+            objective,
+            logits,
+            batch.labels,
+            scores,
+            adversarial - batch.images,
+        )
+        parts["success_rate"] = _success_rate(logits, batch.labels, objective)
+        return parallel.mean_over((total, parts), axis_name)
+
+    return jax.value_and_grad(loss_fn, has_aux=True)
 
 
 def _success_rate(logits: Array, labels: Array, objective: Objective) -> Array:

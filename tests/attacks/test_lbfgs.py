@@ -287,7 +287,7 @@ def test_nearest_class_weighs_gaps_by_slopes_within_the_box():
     def logits_fn(x):
         return slopes * (x.reshape(x.shape[0], -1) - jnp.array([0.0, 0.0, 0.95, 0.1]))
 
-    # Gaps to class 0: 0.4, 0.45, 0.5; slopes sqrt(2), 1 (instead of sqrt(82)), sqrt(17).
+    # Gaps to class 0: 0.4, 0.45, 0.5; slopes sqrt(2), 1 (no box: sqrt(82)), sqrt(17)
     nearest = lbfgs_solvers.nearest_classes(
         logits_fn, images, jnp.array([0]), (0.0, 1.0)
     )
