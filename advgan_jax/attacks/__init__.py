@@ -12,6 +12,7 @@ from advgan_jax.attacks.criteria import succeeded
 from advgan_jax.attacks.deepfool import deepfool
 from advgan_jax.attacks.generator import advgan, generator_attack
 from advgan_jax.attacks.gradient import bim, fgsm, ilcm, mi_fgsm
+from advgan_jax.attacks.lbfgs import LBFGSResult, lbfgs, lbfgs_search
 from advgan_jax.attacks.pgd import pgd
 from advgan_jax.attacks.registry import (
     ATTACKS,
@@ -25,6 +26,7 @@ __all__ = [
     "ATTACKS",
     "BoundAttack",
     "CarliniWagnerResult",
+    "LBFGSResult",
     "advgan",
     "apgd",
     "attack",
@@ -37,6 +39,8 @@ __all__ = [
     "fgsm",
     "generator_attack",
     "ilcm",
+    "lbfgs",
+    "lbfgs_search",
     "make_attack",
     "mi_fgsm",
     "pgd",

@@ -18,6 +18,7 @@ from advgan_jax.attacks.carlini_wagner_linf import carlini_wagner_linf
 from advgan_jax.attacks.deepfool import deepfool
 from advgan_jax.attacks.generator import advgan
 from advgan_jax.attacks.gradient import bim, fgsm, ilcm, mi_fgsm
+from advgan_jax.attacks.lbfgs import lbfgs
 from advgan_jax.attacks.pgd import pgd
 from advgan_jax.attacks.transfer import substitute
 from advgan_jax.types import Array, Attack, Bounds, LogitsFn
@@ -33,6 +34,7 @@ ATTACKS: dict[str, Callable[..., Array]] = {
     "deepfool": deepfool,
     "fgsm": fgsm,
     "ilcm": ilcm,
+    "lbfgs": lbfgs,
     "mi_fgsm": mi_fgsm,
     "pgd": pgd,
     "substitute": substitute,

