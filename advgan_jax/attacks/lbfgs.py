@@ -16,7 +16,7 @@ of the largest c: nets are not convex. Only the model judges what is adversarial
 
 The paper's attack is targeted. Untargeted, each image heads for the class whose
 boundary is nearest by the linearised model, but any other class counts as well. On the
-8x8 digits that is within 1.5 percent of the best of all nine targets.
+8x8 digits that is within one percent of the best of all nine targets.
 
 References:
   Szegedy et al., 2013 (https://arxiv.org/abs/1312.6199), Sec. 4.1.

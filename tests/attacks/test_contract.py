@@ -201,7 +201,9 @@ def test_it_is_a_constant_to_gradients(name, net, images, labels):
         return jnp.sum(run(fn, x, labels, key=key))
 
     weights, pixels = jax.grad(total, argnums=(0, 1))(net, images)
-    assert all(not leaf.any() for leaf in jax.tree.leaves((weights, pixels)))
+    closed_over = jax.grad(lambda fn: total(lambda x: fn(x), images))(net)
+    leaves = jax.tree.leaves((weights, pixels, closed_over))
+    assert all(not leaf.any() for leaf in leaves)
 
 
 # All that carry more than images through their loops.

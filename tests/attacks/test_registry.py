@@ -140,6 +140,9 @@ def test_worst_case_gives_each_attack_its_own_key(net, images, labels):
         attacks.worst_case([])
 
 
-@pytest.mark.parametrize("logits", [[jnp.nan, 0.0], [jnp.inf, 0.0], [-1.0, -2.0]])
-def test_what_does_not_count_as_success(logits):
-    assert not attacks.succeeded(jnp.array([logits]), jnp.array([0])).any()
+@pytest.mark.parametrize(
+    ("logits", "label"),
+    [([jnp.nan, 0.0], 1), ([jnp.inf, 0.0], 1), ([-1.0, -2.0], 0)],
+)
+def test_what_does_not_count_as_success(logits, label):
+    assert not attacks.succeeded(jnp.array([logits]), jnp.array([label])).any()
