@@ -11,7 +11,7 @@ import optax
 from ml_collections import ConfigDict
 
 from advgan_jax import losses, models
-from advgan_jax.attacks.generator import generator_attack
+from advgan_jax.attacks import BoundAttack, generator_attack, make_attack
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.data import Dataset
@@ -109,6 +109,32 @@ def advgan_objective(config: ConfigDict, num_classes: int) -> Objective:
     advgan.make_adversarial_loss(objective)
     losses.gan_loss(objective.gan_loss)
     return objective
+
+
+def registry_name(config: ConfigDict, name: str) -> str:
+    """The registry's name of an attack that a configuration calls `name`."""
+    return config.attacks[name].get("attack", name)
+
+
+def bound_attack(config: ConfigDict, name: str, **networks: Any) -> BoundAttack:
+    """An attack with the hyper-parameters of its section of `config.attacks`.
+
+    Args:
+      config: the run's.
+      name: of the section.
+      **networks: arguments that no configuration can hold.
+
+    Returns:
+      The attack, bound.
+
+    Raises:
+      ValueError: for an unknown attack; lists the known ones.
+      TypeError: for an unknown hyper-parameter, or one that is missing.
+    """
+    hyperparams = dict(plain(config.attacks[name]))
+    hyperparams.pop("attack", None)
+    kind = registry_name(config, name)
+    return make_attack(kind, **hyperparams, **networks)
 
 
 def training_plan(

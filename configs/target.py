@@ -6,40 +6,24 @@ python experiments/train.py --config=configs/advgan.py:mnist \
         --config.target_model=A --config.target_dir=runs/targets
 """
 
-from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
+import pathlib
+import runpy
 
-VARIANTS = ("digits", "mnist", "cifar10")
+from ml_collections import ConfigDict
+
+_TAKEN = ("dataset", "data_dir", "target_model", "target_dir", "parallel", "seed")
 
 
 def get_config(variant: str = "digits") -> ConfigDict:
-    """The configuration of one data set's run."""
-    if variant not in VARIANTS:
-        raise ValueError(
-            f"Unknown variant {variant!r} of this config. Known: {', '.join(VARIANTS)}."
-        )
+    """The configuration of one data set's classifier."""
+    # A run looks for its target by these values, so they are taken from there.
+    advgan = runpy.run_path(str(pathlib.Path(__file__).with_name("advgan.py")))
+    whole = advgan["get_config"](variant)
     config = ConfigDict()
     config.method = "target"
-    config.dataset = variant
-    config.data_dir = placeholder(str)  # default: TFDS_DATA_DIR
-    config.target_model = {"digits": "small", "mnist": "C", "cifar10": "resnet32"}[
-        variant
-    ]
-    config.target_dir = placeholder(str)  # default: the workdir's `targets`
-    config.parallel = "auto"
-    config.seed = 0
-
-    # The same values as in configs/advgan.py: a run looks for a target by them.
-    config.target = ConfigDict()
-    config.target.num_epochs = {"digits": 25, "mnist": 5, "cifar10": 60}[variant]
-    config.target.batch_size = 128
-    config.target.optimizer = "sgd" if variant == "cifar10" else "adam"
-    config.target.learning_rate = 0.1 if variant == "cifar10" else 1e-3
-    config.target.weight_decay = 5e-4 if variant == "cifar10" else 0.0
-    config.target.label_smoothing = 0.0
-    config.target.max_shift = 4 if variant == "cifar10" else 0
-    config.target.flip = variant == "cifar10"
-
+    for name in _TAKEN:
+        config[name] = whole.get_ref(name)
+    config.target = whole.target
     config.evaluation = ConfigDict()
-    config.evaluation.batch_size = 500
+    config.evaluation.batch_size = whole.evaluation.batch_size
     return config

@@ -77,7 +77,7 @@ def get_config(repository):
                 "training.epochs_per_checkpoint": 1,
                 "evaluation.num_images": 100,
             }
-            if name == "advgan"
+            if name != "target"
             else {}
         )
         config.update_from_flattened_dict(changes)

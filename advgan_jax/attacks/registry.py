@@ -67,6 +67,15 @@ class BoundAttack:
         return self.function(logits_fn, images, labels, **merged)
 
     @property
+    def host(self) -> bool:
+        """Whether it calls back into Python, so that it cannot be compiled."""
+        inner = self.hyperparams.get("attack")
+        if getattr(inner, "host", False):
+            return True
+        solvers = [getattr(f, "host_solvers", ()) for f in (self.function, inner)]
+        return self.hyperparams.get("solver") in sum(solvers, ())
+
+    @property
     def known(self) -> frozenset[str]:
         """Names of all hyper-parameters that a call takes, `key` and all."""
         return _known(self.function, self.hyperparams)

@@ -54,6 +54,7 @@ def measure(
     clean_predictions: np.ndarray,
     produce: Produce,
     *,
+    keep: int = 0,
     title: str | None = None,
 ) -> Evaluation:
     """Makes adversarial images and measures each.
@@ -62,6 +63,7 @@ def measure(
       task: the model and the images.
       clean_predictions: from `inputs.predict_all`.
       produce: makes the adversarial images of a batch.
+      keep: how many adversarial images to keep, the first ones.
       title: of the progress bar; None for no bar.
 
     Returns:
@@ -70,7 +72,7 @@ def measure(
     Raises:
       ValueError: if an image or a logit is not what it must be.
     """
-    columns = []
+    columns, kept = [], []
     bar = tqdm(
         total=len(task.labels),
         desc=title,
@@ -86,9 +88,16 @@ def measure(
             predictions = np.argmax(logits, axis=-1).astype(np.int32)
             measured = (predictions, *_distances(adversarial, rows.images))
             columns.append([column[rows.mask] for column in measured])
+            kept.append(adversarial[rows.mask & (rows.index < keep)])
             bar.update(int(rows.mask.sum()))
     measured = map(np.concatenate, zip(*columns, strict=True))
-    return Evaluation(task.labels, task.target_labels, clean_predictions, *measured)
+    return Evaluation(
+        task.labels,
+        task.target_labels,
+        clean_predictions,
+        *measured,
+        examples=np.concatenate(kept),
+    )
 
 
 def _distances(adversarial: np.ndarray, clean: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -46,6 +46,8 @@ class Evaluation:
       rms: `l2 / sqrt(H W C)`, float64 `[N]`.
       seconds: what the attack took for all of them, without compilation; None where
         it was not timed.
+      examples: the first adversarial images, float32 `[M, H, W, C]`, `M` as it was
+        asked for; None where they are of no single attack.
     """
 
     labels: np.ndarray
@@ -56,6 +58,7 @@ class Evaluation:
     l2: np.ndarray
     rms: np.ndarray
     seconds: float | None = None
+    examples: np.ndarray | None = None
 
     @property
     def num_images(self) -> int:
@@ -173,6 +176,7 @@ def within(evaluation: Evaluation, epsilon: float, norm: str = "linf") -> Evalua
         linf=np.where(near, evaluation.linf, 0),
         l2=np.where(near, evaluation.l2, 0),
         rms=np.where(near, evaluation.rms, 0),
+        examples=None,
     )
 
 
@@ -208,7 +212,7 @@ def worst_case(evaluations: Sequence[Evaluation]) -> Evaluation:
     }
     times = [e.seconds for e in evaluations]
     seconds = None if None in times else sum(times)
-    return dataclasses.replace(first, **picked, seconds=seconds)
+    return dataclasses.replace(first, **picked, seconds=seconds, examples=None)
 
 
 class PairSuccess(NamedTuple):

@@ -24,6 +24,7 @@ def evaluate(
     batch_size: int = 500,
     key: Array | None = None,
     bounds: Bounds = (0.0, 1.0),
+    keep: int = 0,
     progress: bool = False,
 ) -> Evaluation:
     """Attacks a model on a set of images.
@@ -37,6 +38,7 @@ def evaluate(
       batch_size: how many images at a time; the last batch is filled up.
       key: typed key, for attacks that draw random numbers; each batch gets its own.
       bounds: the least and the greatest pixel value.
+      keep: how many adversarial images to keep as `examples`, the first ones.
       progress: whether to show a bar (never where there is no terminal).
 
     Returns:
@@ -59,7 +61,7 @@ def evaluate(
     timed = time_attack(task, attack)
     produce = attack_batches(task, timed, key)
     title = "attack" if progress else None
-    measured = measure(task, predict_all(task), produce, title=title)
+    measured = measure(task, predict_all(task), produce, keep=keep, title=title)
     return dataclasses.replace(measured, seconds=timed.seconds)
 
 
@@ -74,6 +76,7 @@ def evaluate_many(
     batch_size: int = 500,
     key: Array | None = None,
     bounds: Bounds = (0.0, 1.0),
+    keep: int = 0,
     progress: bool = False,
 ) -> dict[tuple[str, float | None], Evaluation]:
     """Several attacks, each at several sizes of the perturbation.
@@ -89,6 +92,7 @@ def evaluate_many(
       batch_size: how many images at a time.
       key: typed key; all attacks get the same.
       bounds: the least and the greatest pixel value.
+      keep: how many adversarial images to keep as `examples`, the first ones.
       progress: whether to show bars.
 
     Returns:
@@ -120,7 +124,11 @@ def evaluate_many(
             timed.seconds = 0.0
             try:
                 measured = measure(
-                    task, clean_predictions, produce, title=label if progress else None
+                    task,
+                    clean_predictions,
+                    produce,
+                    keep=keep,
+                    title=label if progress else None,
                 )
             except (TypeError, ValueError) as error:
                 error.add_note(f"In attack {label}.")

@@ -2,19 +2,21 @@
 
 from advgan_jax.reporting.charts import heatmap, robustness_curve, training_curves
 from advgan_jax.reporting.environment import device_name, versions
-from advgan_jax.reporting.figures import attack_grid, save_figure
-from advgan_jax.reporting.files import write_json
+from advgan_jax.reporting.figures import attack_grid, comparison_grid, save_figure
+from advgan_jax.reporting.files import replacing, write_json
 from advgan_jax.reporting.run_directory import MetricsLog, read_metrics, write_results
 from advgan_jax.reporting.tables import format_table, markdown_table, write_csv
 
 __all__ = [
     "MetricsLog",
     "attack_grid",
+    "comparison_grid",
     "device_name",
     "format_table",
     "heatmap",
     "markdown_table",
     "read_metrics",
+    "replacing",
     "robustness_curve",
     "save_figure",
     "training_curves",

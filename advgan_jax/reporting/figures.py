@@ -1,6 +1,6 @@
 """Pictures of attacks; figures are objects, nothing is kept in global state."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,6 +11,7 @@ from advgan_jax.types import Bounds
 
 WRONG, RIGHT = "#c0392b", "#222222"
 _CELL, _LEFT, _RIGHT = 0.95, 1.25, 0.65  # inches: a picture, row titles, colour bar
+_COMPARED = 0.6  # inches: a picture where many attacks are shown
 
 
 def save_figure(figure: Figure, path: Path, *, dpi: int = 150) -> None:
@@ -95,6 +96,61 @@ def attack_grid(
         stated = f"perturbation\n(grey: 0,\nscale ±{scale:.2g})"
     for axis, name in zip(axes[:, 0], ("clean", stated, "adversarial"), strict=True):
         axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+    return figure
+
+
+def comparison_grid(
+    images: np.ndarray,
+    labels: np.ndarray,
+    clean_predictions: np.ndarray,
+    lines: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    class_names: Sequence[str] | None = None,
+    bounds: Bounds = (0.0, 1.0),
+) -> Figure:
+    """What several attacks make of the same images: a line each, below the clean ones.
+
+    Above each image stands the predicted class, coloured where it is wrong.
+
+    Args:
+      images: clean, `[N, H, W, C]`, uint8 or float32 within `bounds`; C is 1, 3 or 4.
+      labels: int `[N]`, true classes.
+      clean_predictions: int `[N]`.
+      lines: adversarial images and their predicted classes, by the attack's name.
+      class_names: by class id; default the ids.
+      bounds: the least and the greatest pixel value.
+
+    Returns:
+      The figure.
+
+    Raises:
+      ValueError: if shapes do not fit, or there is no image.
+      TypeError: if a dtype is wrong.
+    """
+    lines = {"clean": (images, clean_predictions), **lines}
+    clean = to_float(np.asarray(images))
+    width, height = _COMPARED * len(clean) + 1.6, (_COMPARED + 0.2) * len(lines) + 0.1
+    figure = Figure(figsize=(width, height))
+    axes = figure.subplots(
+        len(lines),
+        len(clean),
+        squeeze=False,
+        gridspec_kw={
+            "left": 1.5 / width,
+            "right": 1 - 0.1 / width,
+            "top": 1 - 0.25 / height,
+            "bottom": 0.05 / height,
+            "wspace": 0.08,
+            "hspace": 0.36,
+        },
+    )
+    for line, (name, (shown, predictions)) in zip(axes, lines.items(), strict=True):
+        shown = to_float(np.asarray(shown))
+        _check_grid(clean, shown, [np.shape(labels), np.shape(predictions)])
+        for axis, image in zip(line, shown, strict=True):
+            _show(axis, image, bounds)
+        _title(line, predictions, labels, class_names)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
     return figure
 
 

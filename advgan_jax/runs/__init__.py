@@ -1,4 +1,4 @@
-"""What `experiments/train.py` does: whole runs, from a configuration to results."""
+"""What the experiments do: whole runs, from a configuration to results."""
 
 import pathlib
 from typing import Any
@@ -9,13 +9,13 @@ from advgan_jax import build
 from advgan_jax.checks import unknown_name
 from advgan_jax.data import load_dataset
 from advgan_jax.reporting import write_results
-from advgan_jax.runs import advgan, target
+from advgan_jax.runs import advgan, attacks, target
 from advgan_jax.runs.common import Run, Stopped
 from advgan_jax.runs.workdir import claim
 from advgan_jax.training import loop
 
 # Each has `check(config, dataset)` and `train(run) -> rows`.
-METHODS = {"advgan": advgan, "target": target}
+METHODS = {"advgan": advgan, "attacks": attacks, "target": target}
 
 __all__ = ["METHODS", "Run", "Stopped", "train"]
 
@@ -27,7 +27,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
 ) -> list[dict[str, Any]]:
-    """Trains what `config.method` names, evaluates it and writes all results.
+    """Runs what `config.method` names, from training to results, and writes them all.
 
     Args:
       config: see `configs/`.

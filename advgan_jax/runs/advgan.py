@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from advgan_jax import build
 from advgan_jax.checks import unknown_name
-from advgan_jax.data import Dataset, to_float
+from advgan_jax.data import Dataset
 from advgan_jax.evaluation import Evaluation, evaluate, make_row
 from advgan_jax.reporting import (
     attack_grid,
@@ -33,8 +33,37 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
 
 def train(run: Run) -> list[dict[str, Any]]:
     """AdvGAN, semi-white-box: the generator is trained with the target model's help."""
-    config, dataset = run.config, run.dataset
+    config = run.config
     logits_fn = target.target_logits_fn(run)
+    attack = trained_generator(run, logits_fn)
+    evaluation = _evaluate_generator(run, logits_fn, attack)
+    _draw(run, evaluation)
+    return [
+        make_row(
+            evaluation,
+            experiment="advgan",
+            dataset=config.dataset,
+            target_model=config.target_model,
+            attack="advgan",
+            threat_model="semi-white-box",
+            epsilon=config.epsilon,
+            norm="linf",
+            seed=config.seed,
+        )
+    ]
+
+
+def trained_generator(run: Run, logits_fn: LogitsFn) -> Attack:
+    """The run's generator, trained unless its checkpoints say that it is already.
+
+    Args:
+      run: the run that needs it.
+      logits_fn: the target model.
+
+    Returns:
+      The generator as an attack.
+    """
+    config, dataset = run.config, run.dataset
     plan = build.training_plan(config.training, dataset, 1)
     networks = build.advgan_networks(config, plan.num_steps)
     objective = build.advgan_objective(config, dataset.num_classes)
@@ -53,22 +82,7 @@ def train(run: Run) -> list[dict[str, Any]]:
         frozen=(logits_fn,),
         title="AdvGAN",
     )
-    attack = build.bind_generator(networks, state, config)
-    evaluation = _evaluate_generator(run, logits_fn, attack)
-    _draw(run, evaluation, attack, logits_fn)
-    return [
-        make_row(
-            evaluation,
-            experiment="advgan",
-            dataset=config.dataset,
-            target_model=config.target_model,
-            attack="advgan",
-            threat_model="semi-white-box",
-            epsilon=config.epsilon,
-            norm="linf",
-            seed=config.seed,
-        )
-    ]
+    return build.bind_generator(networks, state, config)
 
 
 def _evaluate_generator(run: Run, logits_fn: LogitsFn, attack: Attack) -> Evaluation:
@@ -84,28 +98,17 @@ def _evaluate_generator(run: Run, logits_fn: LogitsFn, attack: Attack) -> Evalua
         test.labels,
         target_labels=None if wanted is None else np.full_like(test.labels, wanted),
         batch_size=config.evaluation.batch_size,
+        keep=config.evaluation.grid_images,
     )
 
 
-def _draw(
-    run: Run, evaluation: Evaluation, attack: Attack, logits_fn: LogitsFn
-) -> None:
+def _draw(run: Run, evaluation: Evaluation) -> None:
     """Leaves the pictures a person would want in `figures/`."""
-    shown = run.config.evaluation.grid_images
-    test = run.dataset.test
-    images = to_float(test.images[:shown])
-    wanted = run.config.target_class
-    labels = test.labels[:shown]
-    adversarial = attack(
-        logits_fn,
-        images,
-        labels if wanted is None else np.full_like(labels, wanted),
-        targeted=wanted is not None,
-    )
+    test, shown = run.dataset.test, len(evaluation.examples)
     grid = attack_grid(
-        images,
-        np.asarray(adversarial),
-        labels,
+        test.images[:shown],
+        evaluation.examples,
+        test.labels[:shown],
         evaluation.clean_predictions[:shown],
         evaluation.adversarial_predictions[:shown],
     )

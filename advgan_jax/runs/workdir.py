@@ -20,7 +20,7 @@ def claim(
     """Makes the folder this run's, unless it holds another."""
     saved, ours = workdir / "config.json", build.plain(config)
     if overwrite:
-        for name in ("checkpoints", "tensorboard", "figures"):
+        for name in ("checkpoints", "tensorboard", "figures", "evaluations"):
             shutil.rmtree(workdir / name, ignore_errors=True)
         for name in ("metrics.jsonl", "results.json", "config.json"):
             (workdir / name).unlink(missing_ok=True)

@@ -123,6 +123,38 @@ def test_host_attacks_see_arrays_and_are_timed():
         assert result.seconds > 0.05
 
 
+@pytest.mark.parametrize("how", ["bound", "of a substitute", "passed on"])
+def test_solver_that_runs_on_the_host(how):
+    attack = {
+        "bound": attacks.make_attack("lbfgs", solver="scipy", max_iterations=5),
+        "of a substitute": attacks.make_attack(
+            "substitute",
+            substitute_fn=logits_fn,
+            attack=attacks.make_attack("lbfgs", solver="scipy", max_iterations=5),
+        ),
+        "passed on": attacks.make_attack(
+            "substitute",
+            substitute_fn=logits_fn,
+            attack=attacks.lbfgs,
+            solver="scipy",
+            max_iterations=5,
+        ),
+    }[how]
+    assert attack.host
+    assert not attacks.make_attack("lbfgs").host
+    assert evaluate(logits_fn, attack, IMAGES, LABELS).success()[:2] == (3, 3)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_first_images_are_kept(batch_size):
+    whole = craft(logits_fn, move_class_0, IMAGES, LABELS)
+    result = evaluate(
+        logits_fn, move_class_0, IMAGES, LABELS, batch_size=batch_size, keep=3
+    )
+    np.testing.assert_array_equal(result.examples, whole[:3])
+    assert evaluate(logits_fn, move_class_0, IMAGES, LABELS).examples.shape[0] == 0
+
+
 def test_weights_stay_arguments():
     """A pytree attack and a pytree model are not baked into the program."""
     seen = []

@@ -10,6 +10,7 @@ from PIL import Image
 
 from advgan_jax.reporting import (
     attack_grid,
+    comparison_grid,
     heatmap,
     robustness_curve,
     save_figure,
@@ -56,6 +57,20 @@ def test_grid_of_rgb_images():
     np.testing.assert_allclose(drawn(figure.axes[2])[0, 0], 1.0, rtol=1e-6)
     np.testing.assert_allclose(drawn(figure.axes[3])[1, 1], 0.25, rtol=1e-6)
     np.testing.assert_allclose(drawn(figure.axes[3])[0, 0], 0.5)
+
+
+def test_line_of_pictures_for_each_attack():
+    clean = np.zeros((2, 4, 4, 1), np.uint8)
+    moved = np.full((2, 4, 4, 1), 0.5, np.float32)
+    lines = {"fgsm": (moved, FOOLED), "none": (clean, SEEN)}
+    figure = comparison_grid(clean, LABELS, SEEN, lines)
+    assert [a.get_ylabel() for a in figure.axes[::2]] == ["clean", "fgsm", "none"]
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles == [str(c) for c in (*SEEN, *FOOLED, *SEEN)]
+    assert to_hex(figure.axes[2].title.get_color()) == WRONG
+    np.testing.assert_array_equal(drawn(figure.axes[3]), moved[1, ..., 0])
+    with pytest.raises(ValueError, match="must have the shape"):
+        comparison_grid(clean, LABELS, SEEN, {"fgsm": (moved[:1], FOOLED)})
 
 
 def test_grid_without_any_change():

@@ -1,0 +1,238 @@
+"""Many attacks on one target model: a row each, robustness curves and a picture."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from advgan_jax import build
+from advgan_jax.checks import check_at_least, unknown_name
+from advgan_jax.data import Dataset, Split
+from advgan_jax.evaluation import (
+    Evaluation,
+    evaluate_many,
+    make_row,
+    within,
+    worst_case,
+)
+from advgan_jax.reporting import comparison_grid, robustness_curve, save_figure
+from advgan_jax.runs import advgan, kept, target
+from advgan_jax.runs.common import Run, Stopped
+from advgan_jax.types import Attack, LogitsFn
+
+NORMS = ("linf", "l2")
+_PRETTY = {"linf": "L-infinity", "l2": "L2"}
+# By the registry's names; these need a network that the run has to train.
+_THREAT_MODELS = {"advgan": "semi-white-box", "substitute": "transfer"}
+
+
+def check(config: ConfigDict, dataset: Dataset) -> None:
+    """Refuses a wrong configuration before anything is written."""
+    advgan.check(config, dataset)
+    target.check(_substitute_config(config), dataset)
+    if not config.names:
+        raise ValueError("`names` must name at least one attack, got none.")
+    for name in config.names:
+        if name not in config.attacks:
+            raise unknown_name("attack", name, config.attacks)
+        if build.registry_name(config, name) not in _THREAT_MODELS:
+            build.bound_attack(config, name)
+        if _norm(config, name) not in NORMS:
+            raise unknown_name("norm of an attack", _norm(config, name), NORMS)
+    for norm in NORMS:
+        for size in _sizes(config, norm):
+            check_at_least("epsilon", size, 0)
+    _check_aim(config)
+
+
+def _check_aim(config: ConfigDict) -> None:
+    if config.random_targets and config.target_class is not None:
+        raise ValueError(
+            "`random_targets` and `target_class` exclude each other; set one."
+        )
+    used = {build.registry_name(config, name) for name in config.names}
+    targeted = config.random_targets or config.target_class is not None
+    if targeted and "ilcm" in used:
+        raise ValueError("`ilcm` is never targeted; leave it out of `names`.")
+    if config.random_targets and "advgan" in used:
+        raise ValueError(
+            "A generator is trained for one class and cannot follow `random_targets`; "
+            "leave `advgan` out of `names`, or set `target_class` instead."
+        )
+
+
+def train(run: Run) -> list[dict[str, Any]]:
+    """Trains what the attacks need, runs them, and compares."""
+    logits_fn = target.target_logits_fn(run)
+    test = run.dataset.test.take(_num_images(run))
+    measured = {name: _measure(run, logits_fn, test, name) for name in run.config.names}
+    rows = [_row(run, name, measured[name]) for name in run.config.names]
+    for norm in NORMS:
+        rows += _compare(run, measured, norm)
+    _draw_examples(run, test, measured)
+    return rows
+
+
+def _measure(
+    run: Run, logits_fn: LogitsFn, test: Split, name: str
+) -> dict[float | None, Evaluation]:
+    """One attack at all its sizes, unless it was measured before an interruption."""
+    config = run.config
+    protocol = build.fingerprint(build.plain(config)["evaluation"])
+    path = run.workdir / "evaluations" / f"{name}-{protocol}.npz"
+    if path.exists():
+        return kept.load(path)
+    attack = _attack(run, logits_fn, name)
+    if run.stop():
+        raise Stopped(f"Stopped before the attack {name}; those before it are saved.")
+    found = evaluate_many(
+        logits_fn,
+        {name: attack},
+        test.images,
+        test.labels,
+        epsilons=_sizes(config, _norm(config, name)),
+        target_labels=_target_labels(config, test, run.dataset.num_classes),
+        batch_size=config.evaluation.batch_size,
+        key=jax.random.key(config.seed + 2),
+        keep=config.evaluation.grid_images,
+        progress=True,
+    )
+    by_size = {size: evaluation for (_, size), evaluation in found.items()}
+    kept.save(path, by_size)
+    return by_size
+
+
+def _attack(run: Run, logits_fn: LogitsFn, name: str) -> Attack:
+    kind = build.registry_name(run.config, name)
+    if kind == "advgan":
+        return advgan.trained_generator(run, logits_fn)
+    if kind == "substitute":
+        other = run._replace(config=_substitute_config(run.config))
+        substitute_fn = target.target_logits_fn(other)
+        return build.bound_attack(run.config, name, substitute_fn=substitute_fn)
+    return build.bound_attack(run.config, name)
+
+
+def _substitute_config(config: ConfigDict) -> ConfigDict:
+    other = config.copy_and_resolve_references()
+    with other.unlocked():
+        other.update(config.substitute)
+    return other
+
+
+def _num_images(run: Run) -> int:
+    wanted = run.config.evaluation.num_images
+    return len(run.dataset.test) if wanted is None else wanted
+
+
+def _target_labels(
+    config: ConfigDict, test: Split, num_classes: int
+) -> np.ndarray | None:
+    """The wanted classes: one, a random other one for each image, or none."""
+    if config.target_class is not None:
+        return np.full_like(test.labels, config.target_class)
+    if not config.random_targets:
+        return None
+    generator = np.random.default_rng(config.seed)
+    away = generator.integers(1, num_classes, len(test), test.labels.dtype)
+    return (test.labels + away) % num_classes
+
+
+def _norm(config: ConfigDict, name: str) -> str:
+    """In which norm an attack is bounded or (`carlini_wagner`, ...) least."""
+    kind = build.registry_name(config, name)
+    default = "l2" if kind in ("carlini_wagner", "deepfool", "lbfgs") else "linf"
+    return config.attacks[name].get("norm", default)
+
+
+def _size(config: ConfigDict, norm: str) -> float:
+    """The size that the rows are about."""
+    return config.epsilon if norm == "linf" else config.epsilon_l2
+
+
+def _sizes(config: ConfigDict, norm: str) -> list[float]:
+    """That size and those of the curve."""
+    more = config.epsilons if norm == "linf" else config.epsilons_l2
+    return sorted({_size(config, norm), *more})
+
+
+def _at(by_size: Mapping, size: float, norm: str) -> Evaluation:
+    """An attack at one size, whether it takes one or looks for the least."""
+    return by_size[size] if size in by_size else within(by_size[None], size, norm)
+
+
+def _row(run: Run, name: str, by_size: Mapping) -> dict[str, Any]:
+    config, norm = run.config, _norm(run.config, name)
+    size = None if None in by_size else _size(config, norm)
+    kind = build.registry_name(config, name)
+    return make_row(
+        by_size[size],
+        experiment="attacks",
+        dataset=config.dataset,
+        target_model=config.target_model,
+        attack=kind,
+        threat_model=_THREAT_MODELS.get(kind, "white-box"),
+        epsilon=size,
+        norm=None if size is None else norm,
+        seed=config.seed,
+    )
+
+
+def _compare(run: Run, measured: Mapping, norm: str) -> list[dict[str, Any]]:
+    """The curves of one norm, and the row of all its attacks together."""
+    config = run.config
+    chosen = {n: m for n, m in measured.items() if _norm(config, n) == norm}
+    if not chosen:
+        return []
+    sizes = _sizes(config, norm)
+    curves = {
+        name: {size: _at(by_size, size, norm) for size in sizes}
+        for name, by_size in chosen.items()
+    }
+    if len(chosen) > 1:
+        curves["ensemble"] = {
+            size: worst_case([curve[size] for curve in curves.values()])
+            for size in sizes
+        }
+    clean = next(iter(curves.values()))[sizes[0]].clean_accuracy
+    figure = robustness_curve(
+        {
+            name: [(0.0, clean), *((s, e.robust_accuracy) for s, e in curve.items())]
+            for name, curve in curves.items()
+        },
+        norm=norm,
+        title=f"{config.dataset}, model {config.target_model}",
+    )
+    save_figure(figure, run.workdir / "figures" / f"robustness-{norm}.png")
+    if "ensemble" not in curves:
+        return []
+    together = curves["ensemble"][_size(config, norm)]
+    return [
+        make_row(
+            together,
+            experiment="attacks",
+            dataset=config.dataset,
+            target_model=config.target_model,
+            attack="ensemble",
+            threat_model="white-box",
+            epsilon=_size(config, norm),
+            norm=norm,
+            seed=config.seed,
+        )
+    ]
+
+
+def _draw_examples(run: Run, test: Split, measured: Mapping) -> None:
+    """A line of adversarial images for each attack, at the size of its row."""
+    lines = {}
+    for name, by_size in measured.items():
+        size = None if None in by_size else _size(run.config, _norm(run.config, name))
+        found = by_size[size]
+        shown = len(found.examples)
+        lines[name] = (found.examples, found.adversarial_predictions[:shown])
+    grid = comparison_grid(
+        test.images[:shown], test.labels[:shown], found.clean_predictions[:shown], lines
+    )
+    save_figure(grid, run.workdir / "figures" / "adversarial.png")

@@ -1,0 +1,162 @@
+"""The comparison of attacks: rows, figures, what is kept, and what is refused."""
+
+import contextlib
+
+import numpy as np
+import pytest
+
+from advgan_jax import runs
+from advgan_jax.attacks import make_attack
+from advgan_jax.evaluation import evaluate_many
+from advgan_jax.reporting import read_metrics
+from advgan_jax.runs import attacks, kept
+
+SMALL = {
+    "names": ("advgan", "fgsm", "substitute", "pgd_l2", "deepfool"),
+    "epsilons": (0.1,),
+    "epsilon_l2": 0.5,
+    "epsilons_l2": (1.0,),
+    "attacks.substitute.num_steps": 5,
+    "attacks.pgd_l2.num_steps": 5,
+    "evaluation.num_images": 40,
+    "evaluation.batch_size": 40,
+    "evaluation.grid_images": 3,
+    "substitute.seed": 0,  # the target itself, so that nothing more is trained
+}
+
+
+@pytest.fixture(scope="module")
+def load(get_config, finished):
+    """A small comparison that takes the target model of the finished run."""
+
+    def load(**changes):
+        target_dir = str(finished[0] / "targets")
+        return get_config("attacks", **(SMALL | {"target_dir": target_dir} | changes))
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def compared(load, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("compared")
+    return workdir, runs.train(load(), workdir)
+
+
+def test_rows_say_how_each_attack_was_bounded(compared):
+    _, rows = compared
+    found = [(r["attack"], r["threat_model"], r["epsilon"], r["norm"]) for r in rows]
+    assert found == [
+        ("advgan", "semi-white-box", 0.3, "linf"),
+        ("fgsm", "white-box", 0.3, "linf"),
+        ("substitute", "transfer", 0.3, "linf"),
+        ("pgd", "white-box", 0.5, "l2"),
+        ("deepfool", "white-box", None, None),
+        ("ensemble", "white-box", 0.3, "linf"),
+        ("ensemble", "white-box", 0.5, "l2"),
+    ]
+    by_name = {(r["attack"], r["norm"]): r["robust_accuracy"] for r in rows}
+    assert by_name["ensemble", "linf"] <= min(
+        by_name[name, "linf"] for name in ("advgan", "fgsm", "substitute")
+    )
+    # Without a bound DeepFool finds something everywhere, within 0.5 it does not.
+    assert by_name["deepfool", None] < by_name["ensemble", "l2"]
+    assert by_name["ensemble", "l2"] <= by_name["pgd", "l2"]
+    assert {r["num_images"] for r in rows} == {40}
+
+
+def test_figures(compared):
+    figures = compared[0] / "figures"
+    for name in ("adversarial", "robustness-linf", "robustness-l2"):
+        assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_interrupted_comparison_repeats_nothing(compared, load, tmp_path, monkeypatch):
+    asked = []
+
+    def counting(logits_fn, bound, *args, **kwargs):
+        asked.extend(bound)
+        return evaluate_many(logits_fn, bound, *args, **kwargs)
+
+    monkeypatch.setattr(attacks, "evaluate_many", counting)
+    monkeypatch.setattr(
+        runs.loop,
+        "interruptible",
+        lambda: contextlib.nullcontext(lambda: len(asked) >= 2),
+    )
+    with pytest.raises(runs.Stopped, match="before the attack substitute"):
+        runs.train(load(), tmp_path)
+    monkeypatch.undo()
+    monkeypatch.setattr(attacks, "evaluate_many", counting)
+    rows = runs.train(load(), tmp_path, resume=True)
+    assert asked == list(SMALL["names"])
+    clocks = ("seconds", "images_per_second")
+    for row, whole in zip(rows, compared[1], strict=True):
+        assert {k: v for k, v in row.items() if k not in clocks} == {
+            k: v for k, v in whole.items() if k not in clocks
+        }
+    assert read_metrics(tmp_path) == read_metrics(compared[0])
+
+
+def test_other_protocol_measures_again(compared, load, tmp_path):
+    config = load(names=("fgsm",))
+    runs.train(config, tmp_path)
+    with config.unlocked():
+        config.evaluation.num_images = 20
+    rows = runs.train(config, tmp_path, resume=True)
+    assert {row["num_images"] for row in rows} == {20}
+
+
+def test_random_targets_are_other_classes(load, tmp_path):
+    config = load(names=("fgsm", "deepfool"), random_targets=True)
+    rows = runs.train(config, tmp_path)
+    assert [row["success_over"] for row in rows] == ["correct-not-target"] * 2
+    (path,) = (tmp_path / "evaluations").glob("deepfool-*")
+    (evaluation,) = kept.load(path).values()
+    assert not np.any(evaluation.labels == evaluation.target_labels)
+    assert len(np.unique(evaluation.target_labels)) > 5
+
+
+def test_one_target_class_for_all(load, tmp_path):
+    rows = runs.train(load(names=("fgsm",), target_class=3), tmp_path)
+    assert rows[0]["targeted"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"names": ()}, "`names` must name at least one attack"),
+        ({"names": ("fgsn",)}, r"Unknown attack 'fgsn'.*fgsm"),
+        ({"names": ("ilcm",), "random_targets": True}, "`ilcm` is never targeted"),
+        ({"random_targets": True}, "leave `advgan` out"),
+        ({"random_targets": True, "target_class": 3}, "exclude each other"),
+        ({"epsilons_l2": (-1.0,)}, "`epsilon` must be a finite number >= 0"),
+        ({"substitute.target_model": "D"}, "Unknown target model 'D'"),
+        ({"attacks.pgd_l2.norm": "l1"}, r"Unknown norm of an attack 'l1'.*l2, linf"),
+    ],
+)
+def test_wrong_configuration_writes_nothing(load, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        runs.train(load(**changes), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_evaluations_survive_the_disk(digits, digits_logits_fn, tmp_path):
+    bound = {"fgsm": make_attack("fgsm"), "deepfool": make_attack("deepfool")}
+    found = evaluate_many(
+        digits_logits_fn,
+        bound,
+        digits.test.images[:5],
+        digits.test.labels[:5],
+        epsilons=(0.1, 0.3),
+        keep=2,
+    )
+    for name in bound:
+        by_size = {size: e for (n, size), e in found.items() if n == name}
+        kept.save(tmp_path / "one.npz", by_size)
+        loaded = kept.load(tmp_path / "one.npz")
+        assert list(loaded) == list(by_size)
+        for size, evaluation in by_size.items():
+            for field in kept._FIELDS:
+                np.testing.assert_array_equal(
+                    getattr(loaded[size], field), getattr(evaluation, field)
+                )
