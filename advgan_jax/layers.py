@@ -4,9 +4,9 @@ XLA on CPU runs the backward pass of a convolution 8 to 25 times slower inside `
 `while` and `cond` than in straight code (jax-ml/jax#12868): it brings convolutions
 into their fast layout only outside of control flow. And strides and dilations, which
 the backward passes of strided convolutions are full of, take a slow path anywhere.
-Here every convolution becomes one without padding, stride or dilation: strides move
-pixels into channels, and input dilation moves channels into pixels. Its gradients are
-then written as two convolutions of the same kind, which need no help.
+Here every convolution becomes one without stride or dilation: strides move pixels into
+channels, and input dilation moves channels into pixels. Its gradients are then written
+as two convolutions of the same kind, which need no help.
 
 The backward pass of a max-pool is several times faster through maxima of slices than
 through `reduce_window`.
@@ -28,39 +28,63 @@ _NHWC = lax.conv_dimension_numbers((1, 1, 1, 1), (1, 1, 1, 1), ("NHWC", "HWIO", 
 _Pair = tuple[int, int]
 
 
-def _valid(x: Array, kernel: Array, precision: lax.PrecisionLike) -> Array:
-    return lax.conv_general_dilated(
-        x, kernel, (1, 1), "VALID", dimension_numbers=_NHWC, precision=precision
+_NONE = ((0, 0), (0, 0))
+
+
+def _convolve(
+    x: Array, kernel: Array, padding: Sequence[_Pair], precision: lax.PrecisionLike
+) -> Array:
+    # A convolution with no padding at all goes to a library that takes up to three
+    # times as long; one column more than is needed goes past it, and is cut off.
+    unpadded = tuple(padding) == _NONE
+    y = lax.conv_general_dilated(
+        x,
+        kernel,
+        (1, 1),
+        ((0, 0), (0, 1)) if unpadded else padding,
+        dimension_numbers=_NHWC,
+        precision=precision,
     )
+    return y[:, :, :-1] if unpadded else y
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def conv2d(x: Array, kernel: Array, precision: lax.PrecisionLike = None) -> Array:
-    """A plain convolution whose gradients are plain convolutions too.
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def conv2d(
+    x: Array,
+    kernel: Array,
+    padding: Sequence[_Pair] = _NONE,
+    precision: lax.PrecisionLike = None,
+) -> Array:
+    """A convolution without strides whose gradients are such convolutions too.
 
     Args:
       x: `[B, H, W, C]`.
       kernel: `[h, w, C, D]`.
+      padding: pixels before and after rows and columns; a pair of pairs.
       precision: as `lax.conv_general_dilated` takes it.
 
     Returns:
-      `[B, H - h + 1, W - w + 1, D]`: no padding, no stride.
+      `[B, H - h + 1, W - w + 1, D]`, and as much more as is padded.
     """
-    return _valid(x, kernel, precision)
+    return _convolve(x, kernel, padding, precision)
 
 
-def _conv2d_fwd(x, kernel, precision):
-    return _valid(x, kernel, precision), (x, kernel)
+def _conv2d_fwd(x, kernel, padding, precision):
+    return _convolve(x, kernel, padding, precision), (x, kernel)
 
 
-def _conv2d_bwd(precision, residuals, gradient):
+def _conv2d_bwd(padding, precision, residuals, gradient):
     x, kernel = residuals
-    rows, columns = kernel.shape[0] - 1, kernel.shape[1] - 1
-    around = ((0, 0), (rows, rows), (columns, columns), (0, 0))
+    around = [
+        (size - 1 - before, size - 1 - after)
+        for size, (before, after) in zip(kernel.shape, padding, strict=False)
+    ]
     flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
-    dx = _valid(jnp.pad(gradient, around), flipped, precision)
+    dx = _convolve(gradient, flipped, around, precision)
     # The batch plays the part of the input channels here, and C that of the batch.
-    dkernel = _valid(x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3), precision)
+    dkernel = _convolve(
+        x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3), padding, precision
+    )
     return dx, dkernel.transpose(1, 2, 0, 3)
 
 
@@ -75,10 +99,10 @@ def _strided(
     precision: lax.PrecisionLike,
 ) -> Array:
     """A convolution with strides: pixels that share a phase become channels."""
+    if strides == (1, 1):
+        return conv2d(x, kernel, tuple(padding), precision)
     around = [(0, 0, 0), *((a, b, 0) for a, b in padding), (0, 0, 0)]
     x = lax.pad(x, jnp.zeros((), x.dtype), around)
-    if strides == (1, 1):
-        return conv2d(x, kernel, precision)
     padding_x, padding_k, sizes = [(0, 0, 0)], [], []
     for axis, stride in enumerate(strides):
         window, size = kernel.shape[axis], x.shape[1 + axis]
@@ -97,6 +121,7 @@ def _strided(
     return conv2d(
         x.reshape(-1, rows, columns, s * t * c),
         kernel.reshape(h, w, s * t * c, d),
+        _NONE,
         precision,
     )
 
@@ -113,7 +138,7 @@ def _dilated(
     Output pixel `d q + p` sees input pixel `q + m` through tap `d m + before - p`:
     each phase p has a small kernel of its own and becomes a channel, then a pixel.
     """
-    padding_x, padding_k, sizes = [(0, 0, 0)], [], []
+    padding_x, padding_k, sizes = [], [], []
     for axis, d in enumerate(dilation):
         window, size = kernel.shape[axis], x.shape[1 + axis]
         before, after = padding[axis]
@@ -121,18 +146,18 @@ def _dilated(
         first, last = -(before // d), (window + d - 2 - before) // d
         taps, low = last - first + 1, d * first + before - (d - 1)
         phases = -(-out // d)
-        padding_x.append((-first, phases + taps - 1 - size + first, 0))
+        padding_x.append((-first, phases + taps - 1 - size + first))
         padding_k.append((-low, low + d * taps - window, 0))
         sizes.append((phases, d, taps, out))
-    zero = jnp.zeros((), x.dtype)
-    x = lax.pad(x, zero, [*padding_x, (0, 0, 0)])
+    zero = jnp.zeros((), kernel.dtype)
     kernel = lax.pad(kernel, zero, [*padding_k, (0, 0, 0), (0, 0, 0)])
     (rows, s, h, height), (columns, t, w, width) = sizes
     c, d = kernel.shape[2:]
     kernel = kernel.reshape(h, s, w, t, c, d)[:, ::-1, :, ::-1]
     kernel = kernel.transpose(0, 2, 4, 1, 3, 5).reshape(h, w, c, s * t * d)
-    y = conv2d(x, kernel, precision).reshape(-1, rows, columns, s, t, d)
-    y = y.transpose(0, 1, 3, 2, 4, 5).reshape(-1, rows * s, columns * t, d)
+    y = conv2d(x, kernel, tuple(padding_x), precision)
+    y = y.reshape(-1, rows, columns, s, t, d).transpose(0, 1, 3, 2, 4, 5)
+    y = y.reshape(-1, rows * s, columns * t, d)
     return y[:, :height, :width]
 
 
