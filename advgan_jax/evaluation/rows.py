@@ -120,26 +120,6 @@ def make_row(
     return dict(zip(ROW_KEYS, values, strict=True))
 
 
-def _check_size(evaluation: Evaluation, epsilon: float, norm: str | None) -> None:
-    check_at_least("epsilon", epsilon, 0)
-    if norm not in ("linf", "l2"):
-        return
-    largest = float(getattr(evaluation, norm).max())
-    # Far above rounding (1e-7 of the pixel range), far below any other epsilon.
-    if largest > 1.001 * epsilon + 1e-6:
-        raise ValueError(
-            f"Perturbations must be at most `epsilon` = {epsilon:g} in the norm "
-            f"{norm!r}, got one of {largest:g}; give the epsilon and the norm that the "
-            "attack used, or None for both if it has no bound."
-        )
-
-
-def _plain(number: float | None) -> float | None:
-    """A Python number; None for None and NaN."""
-    number = np.asarray(number).item()
-    return None if isinstance(number, float) and math.isnan(number) else number
-
-
 def make_clean_row(
     evaluation: Evaluation,
     *,
@@ -169,3 +149,23 @@ def make_clean_row(
         "clean_accuracy": evaluation.clean_accuracy,
         "seed": _plain(seed),
     }
+
+
+def _check_size(evaluation: Evaluation, epsilon: float, norm: str | None) -> None:
+    check_at_least("epsilon", epsilon, 0)
+    if norm not in ("linf", "l2"):
+        return
+    largest = float(getattr(evaluation, norm).max())
+    # Far above rounding (1e-7 of the pixel range), far below any other epsilon.
+    if largest > 1.001 * epsilon + 1e-6:
+        raise ValueError(
+            f"Perturbations must be at most `epsilon` = {epsilon:g} in the norm "
+            f"{norm!r}, got one of {largest:g}; give the epsilon and the norm that the "
+            "attack used, or None for both if it has no bound."
+        )
+
+
+def _plain(number: float | None) -> float | None:
+    """A Python number; None for None and NaN."""
+    number = np.asarray(number).item()
+    return None if isinstance(number, float) and math.isnan(number) else number

@@ -1,0 +1,221 @@
+"""Our attacks beside those of Foolbox, torchattacks and SciPy: speed and quality.
+
+    python benchmarks/attacks.py --target_dir=runs/targets
+
+Same machine, same run, same weights (model C on MNIST, trained first if the folder does
+not hold it), same images, same numbers of steps; medians over rounds in which the
+rivals take turns. Needs `foolbox` and `torchattacks`, which the library does not:
+
+    python -m pip install foolbox==3.3.4 torch torchattacks==3.5.1
+
+Fairness: Foolbox gets the jitted stock-Flax twin of the net (its own code cannot be
+jitted), torchattacks the PyTorch twin with all cores, SciPy's L-BFGS-B the jitted value
+and gradient of one image and the same search over c. Foolbox and torchattacks are on
+the images' own labels, as ours are.
+"""
+
+import pathlib
+import runpy
+import tempfile
+
+import _measure
+import _rivals
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags, logging
+
+from advgan_jax import attacks, data, runs
+from advgan_jax.training import loop
+
+_TARGET_DIR = flags.DEFINE_string("target_dir", "runs/targets", "Trained targets.")
+_ONLY = flags.DEFINE_list("only", None, "Names of the benchmarks to run.")
+_REPEATS = flags.DEFINE_integer("repeats", 5, "Timed rounds, after one to warm up.")
+_LBFGS_IMAGES = flags.DEFINE_integer("lbfgs_images", 256, "Problems for L-BFGS.")
+_OUT = flags.DEFINE_string(
+    "out", "benchmarks/results/attacks-cpu.json", "Where the figures go."
+)
+
+
+def load_target():
+    """MNIST and model C as the configuration describes it."""
+    configs = pathlib.Path(__file__).parents[1] / "configs" / "target.py"
+    config = runpy.run_path(str(configs))["get_config"]("mnist")
+    config.target_dir = str(pathlib.Path(_TARGET_DIR.value).absolute())
+    dataset = data.load_dataset("mnist")
+    with tempfile.TemporaryDirectory() as workdir, loop.interruptible() as stop:
+        run = runs.Run(config, pathlib.Path(workdir), dataset, stop)
+        return dataset, runs.target.target_logits_fn(run)
+
+
+def first_correct(logits_fn, split, count):
+    """The first test images that the model classifies rightly."""
+    images = data.to_float(split.images[: 2 * count])
+    labels = split.labels[: 2 * count]
+    keep = np.asarray(jnp.argmax(logits_fn(images), axis=-1)) == labels
+    return images[keep][:count], labels[keep][:count]
+
+
+def quality(logits_fn, images, labels, found, *, targeted=False):
+    """Success and mean L2 of the successes, recomputed from the images."""
+    found = np.asarray(found)
+    predictions = np.asarray(jnp.argmax(logits_fn(found), axis=-1))
+    success = predictions == labels if targeted else predictions != labels
+    l2 = np.sqrt(np.square(found - images).sum(axis=(1, 2, 3)))
+    return float(success.mean()), float(l2[success].mean())
+
+
+def compare(name, thunks, judge, repeats):
+    """A row for each rival; the first is ours, the ratios are to its time."""
+    seconds, results = _measure.in_turns(thunks, repeats)
+    ours = next(iter(seconds.values()))
+    rows = []
+    for who, took in seconds.items():
+        success, l2 = judge(results[who])
+        row = {
+            "benchmark": name,
+            "who": who,
+            "seconds": took,
+            "times ours": took / ours,
+            "success": success,
+            "mean L2": l2,
+        }
+        rows.append(row)
+        print(_measure.table([row]).splitlines()[1], flush=True)
+    return rows
+
+
+def ours(attack, logits_fn, images, labels, **hyper):
+    """A thunk that runs one of our attacks."""
+    return lambda: jax.block_until_ready(attack(logits_fn, images, labels, **hyper))
+
+
+def pgd_rivals(target, stock, images, labels, epsilon, loss="cross_entropy"):
+    steps = {"num_steps": 40, "step_size": epsilon / 12, "epsilon": epsilon}
+    torch_net = _rivals.torch_model(target.args[0])
+    theirs = {"eps": epsilon, "alpha": epsilon / 12, "steps": 40}
+    hyper = {**steps, "key": jax.random.key(0), "loss": loss}
+    foolbox = _rivals.foolbox_attack(
+        stock,
+        lambda fb: fb.attacks.LinfPGD(steps=40, abs_stepsize=epsilon / 12),
+        images,
+        labels,
+        epsilon,
+    )
+    return {
+        "advgan_jax": ours(attacks.pgd, target, images, labels, **hyper),
+        "advgan_jax, stock Flax": ours(attacks.pgd, stock, images, labels, **hyper),
+        "foolbox": foolbox,
+        "torchattacks": _rivals.torch_attack(
+            torch_net, lambda ta, net: ta.PGD(net, **theirs), images, labels
+        ),
+    }
+
+
+def pgd(target, stock, split):
+    """PGD-40 at the papers' epsilon, where all succeed: speed."""
+    images, labels = first_correct(target, split, 100)
+    judge = lambda found: quality(target, images, labels, found)  # noqa: E731
+    rivals = pgd_rivals(target, stock, images, labels, 0.3)
+    return compare("PGD-40, epsilon 0.3", rivals, judge, _REPEATS.value)
+
+
+def pgd_robust(target, stock, split):
+    """PGD-40 and APGD-100 where some images hold out: strength, on 500 images."""
+    images, labels = first_correct(target, split, 500)
+    judge = lambda found: quality(target, images, labels, found)  # noqa: E731
+    epsilon = 0.15
+    rows = compare(
+        "PGD-40, epsilon 0.15, 500 images",
+        pgd_rivals(target, stock, images, labels, epsilon),
+        judge,
+        1,
+    )
+    hyper = {"epsilon": epsilon, "num_steps": 100, "key": jax.random.key(0)}
+    net = _rivals.torch_model(target.args[0])
+    rivals = {}
+    for loss, short in (("cross_entropy", "ce"), ("dlr", "dlr")):
+        rivals[f"advgan_jax, {short}"] = ours(
+            attacks.apgd, target, images, labels, loss=loss, **hyper
+        )
+        rivals[f"torchattacks, {short}"] = _rivals.torch_attack(
+            net,
+            lambda ta, net, short=short: ta.APGD(
+                net, eps=epsilon, steps=100, loss=short, n_restarts=1
+            ),
+            images,
+            labels,
+        )
+    return rows + compare("APGD-100, epsilon 0.15, 500 images", rivals, judge, 1)
+
+
+def carlini_wagner(target, stock, split):
+    """C&W L2, untargeted, 5 searches of 100 steps, 64 images."""
+    images, labels = first_correct(target, split, 64)
+    judge = lambda found: quality(target, images, labels, found)  # noqa: E731
+    hyper = {
+        "num_search_steps": 5,
+        "num_steps": 100,
+        "learning_rate": 1e-2,
+        "initial_const": 1.0,
+    }
+    foolbox = _rivals.foolbox_attack(
+        stock,
+        lambda fb: fb.attacks.L2CarliniWagnerAttack(
+            binary_search_steps=5, steps=100, stepsize=1e-2, initial_const=1.0
+        ),
+        images,
+        labels,
+        None,
+    )
+    rivals = {
+        "advgan_jax": ours(attacks.carlini_wagner, target, images, labels, **hyper),
+        "foolbox": foolbox,
+    }
+    return compare("C&W L2, 5 x 100 steps", rivals, judge, 1)
+
+
+def lbfgs(target, stock, split):
+    """Szegedy's attack, targeted at random classes."""
+    del stock
+    images, labels = first_correct(target, split, _LBFGS_IMAGES.value)
+    away = np.random.default_rng(0).integers(1, 10, len(labels)).astype(labels.dtype)
+    wanted = (labels + away) % 10
+    judge = lambda found: quality(target, images, wanted, found, targeted=True)  # noqa: E731
+    rivals = {
+        f"advgan_jax, {solver}": ours(
+            attacks.lbfgs, target, images, wanted, targeted=True, solver=solver
+        )
+        for solver in ("projected", "scipy")
+    }
+    return compare(f"L-BFGS, {len(images)} images", rivals, judge, 1)
+
+
+BENCHMARKS = {
+    "pgd": pgd,
+    "pgd_robust": pgd_robust,
+    "carlini_wagner": carlini_wagner,
+    "lbfgs": lbfgs,
+}
+
+
+def main(argv):
+    del argv
+    logging.set_verbosity(logging.WARNING)
+    packages = ("jax", "flax", "numpy", "scipy", "foolbox", "torch", "torchattacks")
+    environment = _measure.environment(packages)
+    dataset, target = load_target()
+    stock = _rivals.stock_logits_fn(target.args[0])
+    twins = target(data.to_float(dataset.test.images[:8]))
+    np.testing.assert_allclose(
+        stock(data.to_float(dataset.test.images[:8])), twins, rtol=1e-3, atol=1e-3
+    )
+    rows = []
+    for name in _ONLY.value or BENCHMARKS:
+        rows += BENCHMARKS[name](target, stock, dataset.test)
+    print(_measure.table(rows))
+    _measure.write(_OUT.value, environment, rows)
+
+
+if __name__ == "__main__":
+    app.run(main)
