@@ -10,7 +10,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from advgan_jax import losses, models
+from advgan_jax import losses, models, parallel
 from advgan_jax.attacks import BoundAttack, generator_attack, make_attack
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.checks import check_at_least, unknown_name
@@ -55,7 +55,15 @@ def advgan_networks(config: ConfigDict, num_steps: int) -> Networks:
     Returns:
       What `training.advgan` trains. Adam's first moment decays with 0.5, as in other
       image-to-image GANs.
+
+    Raises:
+      ValueError: if there are not three widths.
     """
+    if len(config.generator.widths) != 3:
+        raise ValueError(
+            "`generator.widths` must be three numbers of filters, at full, half and "
+            f"quarter size, got {tuple(config.generator.widths)}."
+        )
 
     def adam(section):
         rate = optax.cosine_decay_schedule(section.learning_rate, max(num_steps, 1))
@@ -113,7 +121,8 @@ def advgan_objective(config: ConfigDict, num_classes: int) -> Objective:
 
 def registry_name(config: ConfigDict, name: str) -> str:
     """The registry's name of an attack that a configuration calls `name`."""
-    return config.attacks[name].get("attack", name)
+    section = config.attacks[name]
+    return section.kind if "kind" in section else name
 
 
 def bound_attack(config: ConfigDict, name: str, **networks: Any) -> BoundAttack:
@@ -132,24 +141,28 @@ def bound_attack(config: ConfigDict, name: str, **networks: Any) -> BoundAttack:
       TypeError: for an unknown hyper-parameter, or one that is missing.
     """
     hyperparams = dict(plain(config.attacks[name]))
-    hyperparams.pop("attack", None)
+    hyperparams.pop("kind", None)
     kind = registry_name(config, name)
     return make_attack(kind, **hyperparams, **networks)
 
 
-def training_plan(
-    section: ConfigDict, dataset: Dataset, steps_per_call: int
-) -> loop.Plan:
-    """How long to train; reads `num_epochs` and `batch_size`.
+def training_plan(section: ConfigDict, dataset: Dataset) -> loop.Plan:
+    """How long to train.
 
     Args:
       section: `config.target` or `config.training`.
       dataset: whose training split is used.
-      steps_per_call: steps in one call of the compiled function.
 
     Returns:
       The plan.
+
+    Raises:
+      ValueError: if a number is out of range.
     """
+    steps_per_call = section.steps_per_call
+    if steps_per_call is None:
+        steps_per_call = parallel.default_steps_per_call()
+    check_at_least("epochs_per_checkpoint", section.epochs_per_checkpoint, 1)
     return loop.Plan(
         len(dataset.train), section.batch_size, section.num_epochs, steps_per_call
     )
@@ -167,8 +180,14 @@ def fingerprint(values: Any) -> str:
 
 
 def target_description(config: ConfigDict) -> dict[str, Any]:
-    """All that decides what a target model becomes, and nothing else."""
+    """All of a configuration that decides what a target model becomes.
+
+    How many devices share the work decides it too, by rounding and by the draws of
+    dropout, but any such model is as good.
+    """
     values = plain(config)
+    for pace in ("epochs_per_checkpoint", "steps_per_call"):
+        del values["target"][pace]
     keys = ("dataset", "target_model", "target", "seed")
     return {"method": "target", **{key: values[key] for key in keys}}
 

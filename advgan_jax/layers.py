@@ -11,7 +11,10 @@ as two convolutions of the same kind, which need no help.
 The backward pass of a max-pool is several times faster through maxima of slices than
 through `reduce_window`.
 
-On other platforms everything is JAX' own.
+On other platforms everything is JAX' own. Two differences are visible on CPU only: the
+convolution has a gradient of its own, so forward-mode derivatives (`jvp`, `jacfwd`,
+`hessian`) of it are refused; and where several pixels of a pooled window are equal, the
+gradient is shared among them instead of going to the first.
 """
 
 from collections.abc import Sequence

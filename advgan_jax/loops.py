@@ -2,8 +2,10 @@
 
 A model that is called in a loop is first made `loop_ready`: on CPU its convolutions
 and max-pools are swapped for those of `layers`, whose gradients do not slow down
-inside `scan` and `while` (jax-ml/jax#12868). So a user's stock Flax model, or any
-other JAX function, runs as fast inside a compiled loop as outside of one.
+inside `scan` and `while` (jax-ml/jax#12868). So a user's stock Flax model runs as fast
+inside a compiled loop as outside of one. Left as they are, and slow there: grouped
+convolutions and such with a dilated kernel, pools that overlap or are padded, and
+whatever stands within loops, `remat` or custom gradients of the model's own.
 """
 
 from collections.abc import Callable, Sequence

@@ -55,7 +55,7 @@ def perturb(
 ) -> Array:
     r"""Adds a perturbation, bounded by epsilon (L-infinity) and by the pixel range.
 
-    .. math:: x_A = \mathrm{clip}(x + \mathrm{clip}(r, -\epsilon, \epsilon), l, h)
+    .. math:: x_A = \mathrm{clip}(x + r,\ \max(x - \epsilon, l),\ \min(x + \epsilon, h))
 
     Args:
       images: `[B, H, W, C]`, within `bounds`.
@@ -67,11 +67,7 @@ def perturb(
       Adversarial images. The gradient is that of `clip_inward`: it never dies at an
       edge it could leave.
     """
-    dtype = images.dtype
-    epsilon = jnp.asarray(epsilon, dtype)
-    bounded = clip_inward(perturbation, -epsilon, epsilon)
-    low, high = (jnp.asarray(b, dtype) for b in bounds)
-    return clip_inward(images + bounded, low, high)
+    return clip_inward(images + perturbation, *linf_box(images, epsilon, bounds))
 
 
 def linf_box(

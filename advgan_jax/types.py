@@ -16,7 +16,8 @@ class Batch(NamedTuple):
     """Images with their classes.
 
     Attributes:
-      images: float32 `[B, H, W, C]`, pixels in [0, 1].
+      images: `[B, H, W, C]`, float32 in [0, 1]; a whole split may be kept as uint8, of
+        which compiled steps make floats batch by batch.
       labels: int32 `[B]`, class ids.
     """
 

@@ -3,8 +3,9 @@
     python benchmarks/attacks.py --target_dir=runs/targets
 
 Same machine, same run, same weights (model C on MNIST, trained first if the folder does
-not hold it), same images, same numbers of steps; medians over rounds in which the
-rivals take turns. Needs `foolbox` and `torchattacks`, which the library does not:
+not hold it), same images, same numbers of steps. The rivals take turns; times are
+medians of `--repeats` rounds for PGD at epsilon 0.3, of one round after a warm-up for
+the rest, which take minutes. Needs what the library does not:
 
     python -m pip install foolbox==3.3.4 torch torchattacks==3.5.1
 
@@ -26,7 +27,6 @@ import numpy as np
 from absl import app, flags, logging
 
 from advgan_jax import attacks, data, runs
-from advgan_jax.training import loop
 
 _TARGET_DIR = flags.DEFINE_string("target_dir", "runs/targets", "Trained targets.")
 _ONLY = flags.DEFINE_list("only", None, "Names of the benchmarks to run.")
@@ -43,8 +43,8 @@ def load_target():
     config = runpy.run_path(str(configs))["get_config"]("mnist")
     config.target_dir = str(pathlib.Path(_TARGET_DIR.value).absolute())
     dataset = data.load_dataset("mnist")
-    with tempfile.TemporaryDirectory() as workdir, loop.interruptible() as stop:
-        run = runs.Run(config, pathlib.Path(workdir), dataset, stop)
+    with tempfile.TemporaryDirectory() as workdir:
+        run = runs.Run(config, pathlib.Path(workdir), dataset)
         return dataset, runs.target.target_logits_fn(run)
 
 

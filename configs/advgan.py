@@ -44,6 +44,8 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.target.label_smoothing = 0.0
     config.target.max_shift = 4 if variant == "cifar10" else 0
     config.target.flip = variant == "cifar10"
+    config.target.epochs_per_checkpoint = 1
+    config.target.steps_per_call = placeholder(int)  # default: by platform
 
     # Generator and discriminator; the paper gives no weights, these were measured.
     config.generator = ConfigDict()

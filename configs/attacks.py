@@ -5,7 +5,7 @@
     python experiments/attack.py --config=configs/attacks.py:cifar10
 
 `names` says which attacks run, in the order of the table; each finds its
-hyper-parameters in `attacks` under that name, and `attack` there is the registry's name
+hyper-parameters in `attacks` under that name, and `kind` there is the registry's name
 where the two differ. Override any value, `--config.names="('pgd','lbfgs')"
 --config.attacks.pgd.num_steps=100`.
 """
@@ -14,6 +14,7 @@ import pathlib
 import runpy
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 HYPERPARAMETERS = {
     "advgan": {},
@@ -24,7 +25,7 @@ HYPERPARAMETERS = {
     "pgd": {"num_steps": 40, "num_restarts": 1, "loss": "cross_entropy"},
     "apgd": {"num_steps": 100, "num_restarts": 1, "loss": "dlr"},
     "substitute": {"num_steps": 40},
-    "pgd_l2": {"attack": "pgd", "norm": "l2", "num_steps": 40, "num_restarts": 1},
+    "pgd_l2": {"kind": "pgd", "norm": "l2", "num_steps": 40, "num_restarts": 1},
     "carlini_wagner_linf": {"num_steps": 100, "learning_rate": 5e-3},
     "deepfool": {"num_steps": 50, "overshoot": 0.02},
     "carlini_wagner": {
@@ -55,10 +56,10 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.epsilon_l2 = {"digits": 1.0, "mnist": 2.0, "cifar10": 0.5}[variant]
     config.epsilons_l2 = tuple(config.epsilon_l2 * k / 4 for k in range(1, 7))
 
-    # The model on which `substitute` crafts: same training, another seed.
+    # The model on which `substitute` crafts, trained like the target.
     config.substitute = ConfigDict()
-    config.substitute.target_model = config.target_model
-    config.substitute.seed = 1
+    config.substitute.target_model = placeholder(str)  # default: that of the target
+    config.substitute.seed = placeholder(int)  # default: `seed` + 1
 
     config.evaluation.num_images = {"digits": 360, "mnist": 500, "cifar10": 200}[
         variant

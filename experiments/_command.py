@@ -37,9 +37,13 @@ def main(argv: list[str]) -> None:
     except runs.Stopped as stopped:
         print(f"{stopped} Go on with --resume.", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    except KeyboardInterrupt:
+        print("Interrupted; go on with --resume.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         # The caller's mistakes come with their cure; a traceback would bury it.
-        print(f"error: {error}", file=sys.stderr)
+        notes = getattr(error, "__notes__", [])
+        print("\n".join([f"error: {error}", *notes]), file=sys.stderr)
         sys.exit(2)
     print(f"Results, figures and checkpoints are in {workdir}")
     print(format_table(rows))

@@ -108,11 +108,12 @@ def _candidates(
     logits: Array, labels: Array, num_candidates: int | None, targeted: bool
 ) -> Array:
     """Classes on the other side of the boundaries that are looked at, `[B, N]`."""
-    num_classes = logits.shape[-1]
+    num_others = logits.shape[-1] - 1
+    hidden = jax.nn.one_hot(labels, num_others + 1, dtype=bool)
+    others = jnp.where(hidden, -jnp.inf, logits)
     if targeted:
-        hidden = jax.nn.one_hot(labels, num_classes, dtype=bool)
-        return jnp.argmax(jnp.where(hidden, -jnp.inf, logits), axis=-1)[:, None]
-    return lax.top_k(logits, min(num_candidates or num_classes, num_classes))[1]
+        return jnp.argmax(others, axis=-1)[:, None]
+    return lax.top_k(others, min(num_candidates or num_others, num_others))[1]
 
 
 def _linearise(

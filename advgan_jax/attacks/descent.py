@@ -30,9 +30,16 @@ def make_loss_fn(name: str, *, targeted: bool) -> Callable[[Array, Array], Array
 def make_gradient_fn(
     logits_fn: LogitsFn, labels: Array, *, loss: str, targeted: bool
 ) -> Callable[[Array], Array]:
-    """The gradient of each image's own loss with respect to it."""
+    """The gradient of each image's own loss; zero where it is not finite."""
     loss_fn = make_loss_fn(loss, targeted=targeted)
-    return jax.grad(lambda x: jnp.sum(loss_fn(logits_fn(x), labels)))
+    gradient_fn = jax.grad(lambda x: jnp.sum(loss_fn(logits_fn(x), labels)))
+
+    def finite_gradient_fn(x: Array) -> Array:
+        gradient = gradient_fn(x)
+        # An attack that has met NaN returns its image as good as it got.
+        return jnp.where(jnp.isfinite(gradient), gradient, 0)
+
+    return finite_gradient_fn
 
 
 def derived_step(

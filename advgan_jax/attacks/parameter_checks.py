@@ -18,6 +18,7 @@ _POSITIVE = {
     "step_size",
     "tau_factor",
 }
+_BELOW_ONE = {"tau_factor"}
 _MAY_BE_ZERO = {"num_steps"}
 
 
@@ -77,8 +78,8 @@ def check_numbers(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> Non
 
     Raises:
       TypeError: if one is not a scalar.
-      ValueError: if one is negative, not finite, or zero where that is meaningless; or
-        if a step is larger than the ball.
+      ValueError: if one is negative, not finite, or zero or one where that is
+        meaningless; or if a step is larger than the ball.
     """
     for name, value in values.items():
         if value is None and defaults[name] is None:
@@ -88,6 +89,8 @@ def check_numbers(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> Non
         check_at_least(name, value, 0)
         if name in _POSITIVE and is_concrete(value) and value == 0:
             raise ValueError(f"`{name}` must be > 0, got {value}.")
+        if name in _BELOW_ONE and is_concrete(value) and value >= 1:
+            raise ValueError(f"`{name}` must be < 1, got {value}.")
     epsilon, step_size = values.get("epsilon"), values.get("step_size")
     if epsilon is None or step_size is None or not is_concrete(epsilon, step_size):
         return

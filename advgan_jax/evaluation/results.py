@@ -187,8 +187,8 @@ def worst_case(evaluations: Sequence[Evaluation]) -> Evaluation:
       evaluations: of one model on the same images, in the order of preference.
 
     Returns:
-      For each image what was measured for the first attack that succeeds on it, or
-      else for the first attack; `seconds` is the sum.
+      For each image what was measured for the first attack that succeeds on it, else
+      for the first that makes the model err, else for the first; `seconds` is the sum.
 
     Raises:
       ValueError: if there are none, or they are not of the same images and model.
@@ -203,8 +203,15 @@ def worst_case(evaluations: Sequence[Evaluation]) -> Evaluation:
                     "`evaluations` must be of the same images and the same model, got "
                     f"different `{name}`; use the same split for all attacks."
                 )
-    # argmax gives the first that succeeds, and 0 where none does.
-    winner = np.argmax([e.succeeded for e in evaluations], axis=0)
+    # argmax gives the first of the best; an image that missed the wanted class but
+    # left its own is worse for the model than one that did neither.
+    winner = np.argmax(
+        [
+            2 * e.succeeded + (e.adversarial_predictions != e.labels)
+            for e in evaluations
+        ],
+        axis=0,
+    )
     columns = np.arange(first.num_images)
     picked = {
         name: np.stack([getattr(e, name) for e in evaluations])[winner, columns]

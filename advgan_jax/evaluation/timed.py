@@ -16,7 +16,8 @@ from advgan_jax.types import Array, Attack, Bounds, LogitsFn
 class TimedAttack:
     """An attack on one model, compiled for the shapes of its first batch.
 
-    Compilation is not counted as the attack's time, copying to the device neither.
+    Compilation is not counted as the attack's time, copying to the device neither;
+    an attack that runs on the host compiles what it likes in its own time.
     """
 
     def __init__(

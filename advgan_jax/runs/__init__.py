@@ -12,7 +12,6 @@ from advgan_jax.reporting import write_results
 from advgan_jax.runs import advgan, attacks, target
 from advgan_jax.runs.common import Run, Stopped
 from advgan_jax.runs.workdir import claim
-from advgan_jax.training import loop
 
 # Each has `check(config, dataset)` and `train(run) -> rows`.
 METHODS = {"advgan": advgan, "attacks": attacks, "target": target}
@@ -48,8 +47,6 @@ def train(
     dataset = load_dataset(config.dataset, data_dir=config.data_dir)
     METHODS[config.method].check(config, dataset)
     claim(workdir, config, resume=resume, overwrite=overwrite)
-    with loop.interruptible() as stop:
-        run = Run(config, workdir, dataset, stop)
-        rows = METHODS[config.method].train(run)
+    rows = METHODS[config.method].train(Run(config, workdir, dataset))
     write_results(workdir, rows, build.plain(config))
     return rows

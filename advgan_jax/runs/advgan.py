@@ -7,7 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from advgan_jax import build
-from advgan_jax.checks import unknown_name
+from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.data import Dataset
 from advgan_jax.evaluation import Evaluation, evaluate, make_row
 from advgan_jax.reporting import (
@@ -26,9 +26,24 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     """Refuses a wrong configuration before anything is written."""
     target.check(config, dataset)
     build.advgan_objective(config, dataset.num_classes)
-    build.training_plan(config.training, dataset, 1)
+    build.training_plan(config.training, dataset)
     if config.distillation is not None:
         raise unknown_name("distillation", config.distillation, ["none (leave it out)"])
+    _check_evaluation(config, dataset)
+    networks = build.advgan_networks(config, num_steps=1)
+    shape = dataset.train.images.shape[1:]
+    jax.eval_shape(lambda: advgan.init_state(networks, jax.random.key(0), shape))
+
+
+def _check_evaluation(config: ConfigDict, dataset: Dataset) -> None:
+    section, most = config.evaluation, len(dataset.test)
+    if section.num_images is not None and not 1 <= section.num_images <= most:
+        raise ValueError(
+            f"`num_images` must be from 1 to the {most} test images, got "
+            f"{section.num_images}; leave it out for all."
+        )
+    check_at_least("evaluation.batch_size", section.batch_size, 1)
+    check_at_least("grid_images", section.grid_images, 1)
 
 
 def train(run: Run) -> list[dict[str, Any]]:
@@ -64,7 +79,7 @@ def trained_generator(run: Run, logits_fn: LogitsFn) -> Attack:
       The generator as an attack.
     """
     config, dataset = run.config, run.dataset
-    plan = build.training_plan(config.training, dataset, 1)
+    plan = build.training_plan(config.training, dataset)
     networks = build.advgan_networks(config, plan.num_steps)
     objective = build.advgan_objective(config, dataset.num_classes)
     shape = dataset.train.images.shape[1:]
@@ -99,6 +114,7 @@ def _evaluate_generator(run: Run, logits_fn: LogitsFn, attack: Attack) -> Evalua
         target_labels=None if wanted is None else np.full_like(test.labels, wanted),
         batch_size=config.evaluation.batch_size,
         keep=config.evaluation.grid_images,
+        progress=True,
     )
 
 

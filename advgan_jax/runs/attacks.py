@@ -19,11 +19,10 @@ from advgan_jax.evaluation import (
 )
 from advgan_jax.reporting import comparison_grid, robustness_curve, save_figure
 from advgan_jax.runs import advgan, kept, target
-from advgan_jax.runs.common import Run, Stopped
+from advgan_jax.runs.common import Run
 from advgan_jax.types import Attack, LogitsFn
 
 NORMS = ("linf", "l2")
-_PRETTY = {"linf": "L-infinity", "l2": "L2"}
 # By the registry's names; these need a network that the run has to train.
 _THREAT_MODELS = {"advgan": "semi-white-box", "substitute": "transfer"}
 
@@ -31,20 +30,37 @@ _THREAT_MODELS = {"advgan": "semi-white-box", "substitute": "transfer"}
 def check(config: ConfigDict, dataset: Dataset) -> None:
     """Refuses a wrong configuration before anything is written."""
     advgan.check(config, dataset)
-    target.check(_substitute_config(config), dataset)
+    other = _substitute_config(config)
+    target.check(other, dataset)
+    if build.target_description(other) == build.target_description(config):
+        raise ValueError(
+            "`substitute` describes the target model itself; give it another seed or "
+            "another target_model."
+        )
     if not config.names:
         raise ValueError("`names` must name at least one attack, got none.")
     for name in config.names:
         if name not in config.attacks:
             raise unknown_name("attack", name, config.attacks)
-        if build.registry_name(config, name) not in _THREAT_MODELS:
-            build.bound_attack(config, name)
+        _check_attack(config, name)
         if _norm(config, name) not in NORMS:
             raise unknown_name("norm of an attack", _norm(config, name), NORMS)
     for norm in NORMS:
         for size in _sizes(config, norm):
             check_at_least("epsilon", size, 0)
     _check_aim(config)
+
+
+def _check_attack(config: ConfigDict, name: str) -> None:
+    kind = build.registry_name(config, name)
+    if kind == "advgan" and len(config.attacks[name]):
+        raise ValueError(
+            f"A generator has no hyper-parameters of its own, got "
+            f"{sorted(config.attacks[name])}; its training has, see `generator`."
+        )
+    # In the place of the networks; only names are looked at here.
+    networks = {"advgan": {"generator": len}, "substitute": {"substitute_fn": len}}
+    build.bound_attack(config, name, **networks.get(kind, {}))
 
 
 def _check_aim(config: ConfigDict) -> None:
@@ -85,8 +101,6 @@ def _measure(
     if path.exists():
         return kept.load(path)
     attack = _attack(run, logits_fn, name)
-    if run.stop():
-        raise Stopped(f"Stopped before the attack {name}; those before it are saved.")
     found = evaluate_many(
         logits_fn,
         {name: attack},
@@ -116,9 +130,11 @@ def _attack(run: Run, logits_fn: LogitsFn, name: str) -> Attack:
 
 
 def _substitute_config(config: ConfigDict) -> ConfigDict:
-    other = config.copy_and_resolve_references()
-    with other.unlocked():
-        other.update(config.substitute)
+    """The target's configuration with what the substitute has of its own."""
+    other, own = config.copy_and_resolve_references(), config.substitute
+    if own.target_model is not None:
+        other.target_model = own.target_model
+    other.seed = config.seed + 1 if own.seed is None else own.seed
     return other
 
 
@@ -143,8 +159,10 @@ def _target_labels(
 def _norm(config: ConfigDict, name: str) -> str:
     """In which norm an attack is bounded or (`carlini_wagner`, ...) least."""
     kind = build.registry_name(config, name)
-    default = "l2" if kind in ("carlini_wagner", "deepfool", "lbfgs") else "linf"
-    return config.attacks[name].get("norm", default)
+    section = config.attacks[name]
+    if "norm" in section:
+        return section.norm
+    return "l2" if kind in ("carlini_wagner", "deepfool", "lbfgs") else "linf"
 
 
 def _size(config: ConfigDict, norm: str) -> float:

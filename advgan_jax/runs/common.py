@@ -1,5 +1,6 @@
 """What every run shares: its context, and a training that can be resumed."""
 
+import json
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from advgan_jax import build, parallel
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.data import Dataset
 from advgan_jax.reporting import MetricsLog
+from advgan_jax.runs.workdir import differences
 from advgan_jax.training import loop
 
 
@@ -25,13 +27,11 @@ class Run(NamedTuple):
       config: the resolved configuration.
       workdir: where the run leaves everything.
       dataset: training and test images.
-      stop: says whether a signal has asked the run to end.
     """
 
     config: ConfigDict
     workdir: pathlib.Path
     dataset: Dataset
-    stop: Callable[[], bool]
 
 
 def fit(
@@ -45,22 +45,43 @@ def fit(
     frozen: tuple[Any, ...] = (),
     title: str,
 ) -> Any:
-    """Trains a state in `directory`, from its last checkpoint if there is one."""
-    steps_per_call = section.get("steps_per_call") or parallel.default_steps_per_call()
-    plan = build.training_plan(section, run.dataset, steps_per_call)
+    """Trains a state in `directory`, from its last checkpoint if there is one.
+
+    Args:
+      run: the run that needs it.
+      directory: of the checkpoints and metrics.
+      section: how long to train; `config.target` or `config.training`.
+      state: fresh.
+      step: the pure training step.
+      description: what the state is, kept with each checkpoint.
+      frozen: further arguments of the step.
+      title: of the progress bar.
+
+    Returns:
+      The trained state.
+
+    Raises:
+      Stopped: if a signal came; the state is saved.
+      ValueError: if the checkpoints are those of something else.
+    """
+    plan = build.training_plan(section, run.dataset)
     with Checkpoints(directory / "checkpoints") as checkpoints:
         if checkpoints.steps():
+            _check_same(checkpoints, description)
             state = checkpoints.restore(state)
             checkpoints.discard_after(int(state.step))
         first = int(state.step)
         if first == plan.num_steps:
             return state
-        with MetricsLog(directory, restored_step=first or None) as metrics:
+        with (
+            MetricsLog(directory, restored_step=first or None) as metrics,
+            loop.interruptible() as stop,
+        ):
             hooks = loop.Hooks(
                 log=metrics.write,
                 save=lambda step, state: checkpoints.save(step, state, description),
-                epochs_per_save=section.get("epochs_per_checkpoint", 1),
-                stop=run.stop,
+                epochs_per_save=section.epochs_per_checkpoint,
+                stop=stop,
                 description=title,
             )
             state, finished = loop.fit(
@@ -75,3 +96,15 @@ def fit(
     if not finished:
         raise Stopped(f"Stopped at step {int(state.step)} of {title}; saved.")
     return state
+
+
+def _check_same(checkpoints: Checkpoints, description: Mapping[str, Any]) -> None:
+    """Refuses checkpoints of a state that is described otherwise."""
+    ours = json.loads(json.dumps(description))
+    differ = differences(checkpoints.describe(), ours)
+    if differ:
+        raise ValueError(
+            f"The checkpoints in {checkpoints.directory} are of something else "
+            f"({'; '.join(differ)}). Discard them with --overwrite, or choose another "
+            "--workdir."
+        )

@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from advgan_jax import build, models, parallel
+from advgan_jax.checks import check_at_least
 from advgan_jax.data import Dataset
 from advgan_jax.evaluation import evaluate, make_clean_row
 from advgan_jax.runs.common import Run, fit
@@ -34,7 +35,7 @@ def target_logits_fn(run: Run) -> LogitsFn:
     model = models.make_classifier(
         config.target_model, dataset.num_classes, axis_name=axis
     )
-    plan = build.training_plan(config.target, dataset, 1)
+    plan = build.training_plan(config.target, dataset)
     optimizer = build.make_optimizer(config.target, plan.num_steps)
     step = classifier.make_train_step(
         model,
@@ -69,7 +70,8 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     images = jax.ShapeDtypeStruct(shape, np.float32)
     jax.eval_shape(model.init, jax.random.key(0), images)
     build.make_optimizer(config.target, 1)
-    build.training_plan(config.target, dataset, 1)
+    check_at_least("evaluation.batch_size", config.evaluation.batch_size, 1)
+    build.training_plan(config.target, dataset)
 
 
 def train(run: Run) -> list[dict[str, Any]]:
@@ -82,6 +84,7 @@ def train(run: Run) -> list[dict[str, Any]]:
         test.images,
         test.labels,
         batch_size=run.config.evaluation.batch_size,
+        progress=True,
     )
     row = make_clean_row(
         evaluation,

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from advgan_jax import build
 from advgan_jax.reporting import write_json
 
-# What may differ between a run and its continuation: it changes no result.
+# What may differ between a run and its continuation: no weight depends on it.
 _HARMLESS = ("data_dir", "target_dir", "evaluation")
 
 
@@ -18,14 +18,19 @@ def claim(
     workdir: pathlib.Path, config: ConfigDict, *, resume: bool, overwrite: bool
 ) -> None:
     """Makes the folder this run's, unless it holds another."""
+    if resume and overwrite:
+        raise ValueError(
+            "--resume goes on with a run and --overwrite discards it; give one of them."
+        )
     saved, ours = workdir / "config.json", build.plain(config)
     if overwrite:
         for name in ("checkpoints", "tensorboard", "figures", "evaluations"):
-            shutil.rmtree(workdir / name, ignore_errors=True)
+            if (workdir / name).exists():
+                shutil.rmtree(workdir / name)
         for name in ("metrics.jsonl", "results.json", "config.json"):
             (workdir / name).unlink(missing_ok=True)
     if saved.exists():
-        differ = _differences(json.loads(saved.read_text(encoding="utf8")), ours)
+        differ = differences(json.loads(saved.read_text(encoding="utf8")), ours)
         if differ:
             raise ValueError(
                 f"{workdir} holds a run with another configuration "
@@ -42,12 +47,22 @@ def claim(
     write_json(saved, ours)
 
 
-def _differences(saved: Mapping, ours: Mapping, prefix: str = "") -> list[str]:
+def differences(saved: Mapping, ours: Mapping, prefix: str = "") -> list[str]:
+    """In what two descriptions of a run differ, as far as weights depend on it.
+
+    Args:
+      saved: nested JSON values.
+      ours: likewise.
+      prefix: of the names.
+
+    Returns:
+      A sentence for each difference.
+    """
     found = []
     for key in sorted({*saved, *ours} - set(_HARMLESS)):
         a, b = saved.get(key), ours.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += _differences(a, b, f"{prefix}{key}.")
+            found += differences(a, b, f"{prefix}{key}.")
         elif a != b:
             found.append(f"{prefix}{key} is {a} there and {b} here")
     return found

@@ -23,7 +23,13 @@ State = TypeVar("State")
 
 
 class DivergenceError(FloatingPointError):
-    """A metric became NaN or infinite."""
+    """A metric or a weight became NaN or infinite."""
+
+
+_CURE = (
+    "the checkpoint before it is kept. Start again in another workdir, with a lower "
+    "learning rate or another seed."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,8 +126,8 @@ def fit(
       The state, and whether the plan was finished (else it was stopped and saved).
 
     Raises:
-      DivergenceError: if a metric is not finite; names the step and the metric. The
-        state of that epoch is not saved.
+      DivergenceError: if a metric or a weight is not finite; names it and the step.
+        The state of that epoch is not saved.
     """
     step = int(state.step)
     with tqdm(
@@ -139,11 +145,11 @@ def fit(
             _check_finite(metrics, step)
             step = _log(metrics, step, hooks)
             if hooks.stop():
-                hooks.save(step, state)
+                _save(step, state, hooks)
                 return state, step == plan.num_steps
             done = epoch + 1
             if done % hooks.epochs_per_save == 0 or done == plan.num_epochs:
-                hooks.save(step, state)
+                _save(step, state, hooks)
     return state, True
 
 
@@ -186,9 +192,19 @@ def _check_finite(metrics: Mapping[str, np.ndarray], first_step: int) -> None:
         if bad.size:
             raise DivergenceError(
                 f"`{name}` became {values[bad[0]]} at step {first_step + bad[0] + 1}; "
-                "the last checkpoint before it is kept. Lower the learning rate, or "
-                "resume with another seed."
+                f"{_CURE}"
             )
+
+
+def _save(step: int, state: Any, hooks: Hooks) -> None:
+    """Saves a state whose weights the metrics, taken before them, say nothing of."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        if jnp.issubdtype(leaf.dtype, jnp.floating) and not jnp.isfinite(leaf).all():
+            raise DivergenceError(
+                f"`state{jax.tree_util.keystr(path)}` is not finite after step {step}; "
+                f"{_CURE}"
+            )
+    hooks.save(step, state)
 
 
 @contextlib.contextmanager

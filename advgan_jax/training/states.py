@@ -5,7 +5,6 @@ it: step functions close over the first two and take the last as arguments.
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
@@ -61,7 +60,7 @@ class AdvGANState(struct.PyTreeNode):
 
     Attributes:
       step: int32, the steps made so far.
-      key: typed PRNG key of the run; step i uses `fold_in(key, i)`.
+      key: typed PRNG key of the run, for steps that draw; AdvGAN's does not.
       generator: weights and optimiser state of G.
       discriminator: weights and optimiser state of D.
     """
@@ -97,8 +96,3 @@ def init_net(
 def first_step() -> Array:
     """The step counter of a fresh state."""
     return jnp.zeros((), jnp.int32)
-
-
-def own_copy(state: struct.PyTreeNode) -> struct.PyTreeNode:
-    """A copy that shares no buffer, for a caller who donates the original."""
-    return jax.tree.map(jnp.copy, state)

@@ -31,6 +31,7 @@ KEY = jax.random.key(0)
         ("fgsm", {"loss": "ce"}, ValueError, "loss 'ce'.*cross_entropy"),
         ("fgsm", {"bounds": (1, 0)}, ValueError, r"`bounds` must be \(least"),
         ("fgsm", {"targeted": 3}, TypeError, "`targeted` must be True or False"),
+        ("carlini_wagner_linf", {"tau_factor": 1.5}, ValueError, "must be < 1"),
         ("bim", {"step_size": 0.0}, ValueError, "`step_size` must be > 0"),
         ("bim", {"step_size": 0.4}, ValueError, "must not exceed `epsilon`.*0.4"),
         ("bim", {"num_steps": -1}, ValueError, "`num_steps` must be an integer >= 0"),

@@ -91,6 +91,16 @@ def test_worst_case_takes_the_first_that_succeeds():
     assert worst_case([first, make()]).seconds is None
 
 
+def test_worst_case_of_a_targeted_attack_that_missed_its_class():
+    """Neither reaches the wanted class, but one makes the model err."""
+    targets = np.array([1, 2, 0, 1, 2])
+    stays = make(LABELS, targets)
+    errs = make(np.array([2, 0, 1, 2, 0]), targets)
+    worst = worst_case([stays, errs])
+    assert not worst.succeeded.any()
+    assert worst.robust_accuracy == 0
+
+
 def test_worst_case_refuses_what_cannot_be_compared():
     with pytest.raises(ValueError, match="at least one, got none"):
         worst_case([])

@@ -30,7 +30,7 @@ def run(command, *arguments):
     )
 
 
-def test_prints_the_table_last_and_resumes_after_a_signal(command, tmp_path):
+def test_a_signal_saves_and_a_whole_run_prints_the_table_last(command, tmp_path):
     arguments = [*SHORT, "--config.training.num_epochs=400"]
     process = subprocess.Popen(
         [*command, *arguments], stderr=subprocess.PIPE, text=True
@@ -49,8 +49,13 @@ def test_prints_the_table_last_and_resumes_after_a_signal(command, tmp_path):
     saved = {int(p.name) for p in (tmp_path / "run" / "checkpoints").glob("[0-9]*")}
     assert steps[-1] in saved
 
+    other = run(command, *SHORT, "--resume")
+    assert other.returncode == 2
+    assert "training.num_epochs is 400 there and 1 here" in other.stderr
     whole = run(command, *SHORT, "--overwrite")
     assert whole.returncode == 0, whole.stderr
+    again = run(command, *SHORT, "--resume")
+    assert again.returncode == 0, again.stderr
     header, rule, row = whole.stdout.rstrip().splitlines()[-3:]
     assert header.split()[:2] == ["dataset", "model"]
     assert set(rule) == {"-", " "}
@@ -61,7 +66,7 @@ def test_prints_the_table_last_and_resumes_after_a_signal(command, tmp_path):
     ("arguments", "message"),
     [
         (["--config.epsilom=0.2"], "epsilon"),
-        (["--config.epsilon=much"], "epsilon"),
+        (["--config.epsilon=much"], "could not convert string to float"),
         (["--config.epsilon=-1"], "error: `epsilon` must be a finite number >= 0"),
         (["--config.dataset=digit"], "digits"),
         (["--resume"], "holds no run to resume"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import jax
@@ -147,6 +148,12 @@ def test_epsilon_zero_leaves_the_images_alone(sharing, tmp_path):
         ({"target.optimizer": "lamb"}, "Unknown optimizer 'lamb'"),
         ({"epsilon": -0.1}, "`epsilon` must be a finite number >= 0, got -0.1"),
         ({"target_class": 10}, r"`target_class` must be in \[0, 10\), got 10"),
+        ({"evaluation.num_images": 1000}, "must be from 1 to the 360 test images"),
+        ({"evaluation.batch_size": 0}, "`evaluation.batch_size` must be"),
+        ({"evaluation.grid_images": 0}, "`grid_images` must be"),
+        ({"training.epochs_per_checkpoint": 0}, "`epochs_per_checkpoint` must be"),
+        ({"training.steps_per_call": -1}, "`steps_per_call` at least 1"),
+        ({"generator.widths": (4, 8)}, "must be three numbers of filters"),
         ({"training.batch_size": 5000}, "`batch_size` must be from 1 to the 1437"),
         ({"parallel": "tpu"}, "Unknown parallel mode 'tpu'"),
         ({"distillation": "statik"}, "Unknown distillation 'statik'"),
@@ -172,11 +179,37 @@ class TestWorkdirOfAnotherRun:
         with pytest.raises(ValueError, match="holds no run to resume"):
             runs.train(get_config(), tmp_path, resume=True)
 
-    def test_overwrite_keeps_the_target(self, get_config, sharing, tmp_path):
-        runs.train(sharing(**{"training.num_epochs": 1}), tmp_path)
-        config = sharing(epsilon=0.1, **{"training.num_epochs": 1})
+    def test_overwrite_keeps_the_target(self, get_config, finished, tmp_path):
+        shutil.copytree(finished[0] / "targets", tmp_path / "targets")
+        kept = sorted((tmp_path / "targets").rglob("*"))
+        runs.train(get_config(**{"training.num_epochs": 1}), tmp_path)
+        config = get_config(epsilon=0.1, **{"training.num_epochs": 1})
         (row,) = runs.train(config, tmp_path, overwrite=True)
         assert row["epsilon"] == 0.1
+        assert sorted((tmp_path / "targets").rglob("*")) == kept
+
+    def test_resume_and_overwrite_exclude_each_other(self, get_config, finished):
+        before = sorted(finished[0].rglob("*"))
+        with pytest.raises(ValueError, match="give one of them"):
+            runs.train(get_config(), finished[0], resume=True, overwrite=True)
+        assert sorted(finished[0].rglob("*")) == before
+
+    def test_checkpoints_without_their_configuration(self, sharing, finished, tmp_path):
+        shutil.copytree(finished[0] / "checkpoints", tmp_path / "checkpoints")
+        with pytest.raises(ValueError, match=r"config.epsilon is 0.3 there and 0.1"):
+            runs.train(sharing(epsilon=0.1), tmp_path)
+
+    def test_damaged_checkpoint_falls_back_to_the_one_before(
+        self, sharing, tmp_path, caplog
+    ):
+        config = sharing()
+        (whole,) = runs.train(config, tmp_path)
+        for path in (tmp_path / "checkpoints" / "22").rglob("*"):
+            if path.is_file():
+                path.write_bytes(path.read_bytes()[:10])
+        (row,) = runs.train(config, tmp_path, resume=True)
+        assert "trying the one before" in caplog.text
+        assert row["robust_accuracy"] == whole["robust_accuracy"]
 
 
 def test_finished_run_resumes_without_training(sharing, tmp_path, finished):
@@ -185,7 +218,6 @@ def test_finished_run_resumes_without_training(sharing, tmp_path, finished):
     before = jax.device_get(read_metrics(tmp_path))
     runs.train(config, tmp_path, resume=True)
     assert read_metrics(tmp_path) == before
-    (tmp_path / "results.json").unlink()
 
 
 @pytest.mark.parametrize("what", ["nothing there", "no generator"])

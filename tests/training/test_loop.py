@@ -146,6 +146,27 @@ def test_divergence_names_step_and_metric_and_saves_nothing(bad):
     assert saved == [3]
 
 
+def test_weights_that_are_not_finite_are_not_saved(digits, digits_logits_fn):
+    saved = []
+
+    def run(state, data, rows, *frozen):
+        params = jax.tree.map(lambda a: a * np.nan, state.discriminator.params)
+        broken = state.discriminator.replace(params=params)
+        state = state.replace(step=state.step + len(rows), discriminator=broken)
+        return state, {"loss": np.zeros(len(rows))}
+
+    with pytest.raises(loop.DivergenceError, match=r"discriminator.*after step 3"):
+        loop.fit(
+            fresh(),
+            run,
+            loop.on_device(digits.train.take(100)),
+            loop.Plan(num_examples=100, batch_size=32, num_epochs=1),
+            order_key=jax.random.key(7),
+            hooks=loop.Hooks(save=lambda step, state: saved.append(step)),
+        )
+    assert saved == []
+
+
 def test_logs_means_and_saves_at_the_pace_asked_for():
     logged, saved = {}, []
     fit(
