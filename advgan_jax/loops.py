@@ -20,6 +20,8 @@ from advgan_jax.types import Array, LogitsFn
 
 Carry = TypeVar("Carry")
 
+_NUM_LANES_CPU = 16
+
 
 def repeat(step: Callable[[Carry], Carry], carry: Carry, num_steps: int) -> Carry:
     """Applies `step` to `carry` again and again.
@@ -33,6 +35,21 @@ def repeat(step: Callable[[Carry], Carry], carry: Carry, num_steps: int) -> Carr
       The last carry.
     """
     return lax.scan(lambda c, _: (step(c), None), carry, length=num_steps)[0]
+
+
+def num_lanes(num_problems: int) -> int:
+    """How many of many problems a loop works on side by side.
+
+    Args:
+      num_problems: of different length, such as the images of an attack.
+
+    Returns:
+      At most 16 on CPU, where a larger batch takes longer in proportion: more lanes
+      idle longer at the end, when no problem waits, and fewer use the cores worse.
+      Elsewhere a lane for each problem.
+    """
+    on_cpu = jax.default_backend() == "cpu"
+    return min(num_problems, _NUM_LANES_CPU) if on_cpu else num_problems
 
 
 def loop_ready(logits_fn: LogitsFn) -> LogitsFn:

@@ -29,17 +29,58 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from advgan_jax import checks, loops
-from advgan_jax.attacks import lbfgs_solvers
+from advgan_jax.attacks import lbfgs_pool, lbfgs_solvers
 from advgan_jax.attacks.border import as_pytree, attack
-from advgan_jax.attacks.lbfgs_bracket import LBFGSResult, State, begin, end, judge
-from advgan_jax.attacks.lbfgs_solvers import Settings
+from advgan_jax.attacks.lbfgs_bracket import (
+    LBFGSResult,
+    Search,
+    adversarial,
+    begin,
+    end,
+    judge,
+)
+from advgan_jax.attacks.lbfgs_solvers import Problem, Settings
 from advgan_jax.types import Array, Bounds, LogitsFn
 
-_DEVICE_SOLVERS: dict[str, Callable] = {
-    "jax": lbfgs_solvers.solve_jax,
-    "projected": lbfgs_solvers.solve_projected,
+
+def _search_by_jax(
+    model: LogitsFn,
+    problem: Problem,
+    search: Search,
+    num_search_steps: int,
+    *,
+    settings: Settings,
+) -> Search:
+    """All images go through the same steps of the search together."""
+
+    def step(carry: tuple[Search, Array]) -> tuple[Search, Array]:
+        search, x = carry
+        x, evaluations = lbfgs_solvers.solve_jax(model, problem, x, search.c, settings)
+        return _judge_all(model, problem, search, x, evaluations, settings), x
+
+    return loops.repeat(step, (search, problem.images), num_search_steps)[0]
+
+
+def _judge_all(
+    model: LogitsFn,
+    problem: Problem,
+    search: Search,
+    x: Array,
+    evaluations: Array,
+    settings: Settings,
+) -> Search:
+    """Judges what a solver has found for all images."""
+    success = adversarial(model, problem, x, settings=settings)
+    everywhere = jnp.ones(len(x), bool)
+    search = judge(search, problem.images, jnp.asarray(x), success, everywhere)
+    return search._replace(evaluations=search.evaluations + evaluations)
+
+
+_DEVICE_SEARCHES: dict[str, Callable] = {
+    "jax": _search_by_jax,
+    "projected": lbfgs_pool.search_by_lanes,
 }
-SOLVERS = (*_DEVICE_SOLVERS, "scipy")
+SOLVERS = (*_DEVICE_SEARCHES, "scipy")
 
 
 def _on_device(
@@ -57,20 +98,15 @@ def _on_device(
     bounds: Bounds = (0.0, 1.0),
 ) -> LBFGSResult:
     del key
-    if solver not in _DEVICE_SOLVERS:
+    if solver not in _DEVICE_SEARCHES:
         raise checks.unknown_name("solver", solver, SOLVERS)
     settings = _settings(max_iterations, memory, targeted, bounds)
     model = Partial(logits_fn)
-    problem, state = begin(model, images, labels, initial_const, settings=settings)
-
-    def step(state: State) -> State:
-        x, evaluations = _DEVICE_SOLVERS[solver](
-            model, problem, state.x, state.c, settings
-        )
-        return judge(model, problem, state, x, evaluations, settings=settings)
-
-    state = loops.repeat(step, state, num_search_steps)
-    return end(model, problem, state, settings=settings)
+    problem, search = begin(model, images, labels, initial_const, settings=settings)
+    search = _DEVICE_SEARCHES[solver](
+        model, problem, search, num_search_steps, settings=settings
+    )
+    return end(model, problem, search, settings=settings)
 
 
 def _on_host(
@@ -90,13 +126,14 @@ def _on_host(
     # The border makes a new function of each model; `model` is compiled only once.
     del logits_fn, key
     settings = _settings(max_iterations, memory, targeted, bounds)
-    problem, state = begin(model, images, labels, initial_const, settings=settings)
+    problem, search = begin(model, images, labels, initial_const, settings=settings)
+    x = images
     for _ in range(num_search_steps):
         x, evaluations = lbfgs_solvers.solve_scipy(
-            model, problem, state.x, state.c, settings
+            model, problem, x, search.c, settings
         )
-        state = judge(model, problem, state, x, evaluations, settings=settings)
-    return end(model, problem, state, settings=settings)
+        search = _judge_all(model, problem, search, x, evaluations, settings)
+    return end(model, problem, search, settings=settings)
 
 
 def _settings(
@@ -179,11 +216,11 @@ def lbfgs(
       images: float32 `[B, H, W, C]` within `bounds`.
       labels: int `[B]`, true (wanted when `targeted`); None: the model's prediction.
       key: not used.
-      solver: what minimises for a given c. `projected`: `optimizers.minimize`, all
-        images at once, compiled with the search. `jax`: the L-BFGS of
+      solver: what minimises for a given c. `projected`: the L-BFGS of `optimizers`,
+        many images side by side, compiled with the search. `jax`: the L-BFGS of
         `jax.scipy.optimize`, image by image, with a penalty for the box that it does
         not know. `scipy`: L-BFGS-B of SciPy, image by image on the host, the reference;
-        it cannot be jitted.
+        it cannot be jitted. Both are stopped by a tenth of the tolerance.
       num_search_steps: values of c tried: by factors of ten until one succeeds and one
         fails, then bisecting.
       max_iterations: of L-BFGS for each c.

@@ -41,13 +41,12 @@ class LBFGSResult(NamedTuple):
     evaluations: Array
 
 
-class State(NamedTuple):
+class Search(NamedTuple):
     """A batch of searches on their way."""
 
     best: Array
     squares: Array  # of the norm of the best; infinite before the first success
     best_c: Array
-    x: Array  # where the last minimisation ended
     c: Array
     succeeded: Array  # the largest c that has; 0 before the first
     failed: Array  # the least c that has; infinite before the first
@@ -62,54 +61,64 @@ def begin(
     initial_const: Array,
     *,
     settings: Settings,
-) -> tuple[Problem, State]:
+) -> tuple[Problem, Search]:
     """The state before the first c; images that are adversarial already sit out."""
     done = criteria.succeeded(logits_fn(images), labels, targeted=settings.targeted)
     rivals = labels
     if not settings.targeted:
         rivals = nearest_classes(logits_fn, images, labels, settings.bounds)
     zeros = jnp.where(done, 0, jnp.zeros_like(initial_const))
-    state = State(
+    search = Search(
         best=images,
         squares=jnp.where(done, 0, jnp.inf).astype(images.dtype),
         best_c=jnp.where(done, jnp.inf, zeros),
-        x=images,
         c=zeros + initial_const,
         succeeded=zeros,
         failed=zeros + jnp.inf,
         evaluations=zeros.astype(jnp.int32),
     )
-    return Problem(images, labels, rivals, ~done), state
+    return Problem(images, labels, rivals, ~done), search
 
 
 @partial(jax.jit, static_argnames="settings", inline=True)
-def judge(
-    logits_fn: LogitsFn,
-    problem: Problem,
-    state: State,
-    x: Array,
-    evaluations: Array,
-    *,
-    settings: Settings,
-) -> State:
-    """Keeps the shortest adversarial image and moves c towards its boundary."""
-    success = criteria.succeeded_clearly(
+def adversarial(
+    logits_fn: LogitsFn, problem: Problem, x: Array, *, settings: Settings
+) -> Array:
+    """Whether each `x` is adversarial beyond rounding, bool `[B]`."""
+    return criteria.succeeded_clearly(
         logits_fn(x), problem.labels, targeted=settings.targeted
     )
-    squares = jnp.sum((x - problem.images) ** 2, axis=(1, 2, 3))
-    better = success & (squares < state.squares)
-    succeeded = jnp.where(success, jnp.maximum(state.succeeded, state.c), 0)
-    succeeded = jnp.maximum(succeeded, state.succeeded)
-    failed = jnp.where(success, state.failed, jnp.minimum(state.failed, state.c))
-    return State(
-        best=jnp.where(better[:, None, None, None], x, state.best),
-        squares=jnp.where(better, squares, state.squares),
-        best_c=jnp.where(better, state.c, state.best_c),
-        x=x,
-        c=next_c(state.c, succeeded, failed),
+
+
+@partial(jax.jit, inline=True)
+def judge(
+    search: Search, images: Array, x: Array, success: Array, where: Array
+) -> Search:
+    """Keeps the shortest adversarial image and moves c towards its boundary.
+
+    Args:
+      search: the searches so far.
+      images: the clean images, `[B, H, W, C]`.
+      x: where the minimisations have ended, like `images`.
+      success: whether `x` is adversarial, bool `[B]`.
+      where: whose minimisation has ended, bool `[B]`; others stay as they are.
+
+    Returns:
+      The searches with their next c.
+    """
+    c = search.c
+    good, bad = where & success, where & ~success
+    squares = jnp.sum((x - images) ** 2, axis=(1, 2, 3))
+    better = good & (squares < search.squares)
+    succeeded = jnp.where(good, jnp.maximum(search.succeeded, c), search.succeeded)
+    failed = jnp.where(bad, jnp.minimum(search.failed, c), search.failed)
+    return search._replace(
+        best=jnp.where(better[:, None, None, None], x, search.best),
+        squares=jnp.where(better, squares, search.squares),
+        best_c=jnp.where(better, c, search.best_c),
+        c=jnp.where(where, next_c(c, succeeded, failed), c),
         succeeded=succeeded,
         failed=failed,
-        evaluations=state.evaluations + evaluations,
     )
 
 
@@ -123,20 +132,20 @@ def next_c(c: Array, succeeded: Array, failed: Array) -> Array:
 
 @partial(jax.jit, static_argnames="settings", inline=True)
 def end(
-    logits_fn: LogitsFn, problem: Problem, state: State, *, settings: Settings
+    logits_fn: LogitsFn, problem: Problem, search: Search, *, settings: Settings
 ) -> LBFGSResult:
     """What was found, judged once more on the very images that are returned."""
     verdict = criteria.succeeded(
-        logits_fn(state.best), problem.labels, targeted=settings.targeted
+        logits_fn(search.best), problem.labels, targeted=settings.targeted
     )
-    success = verdict & jnp.isfinite(state.squares)
-    l2 = jnp.where(success, jnp.sqrt(state.squares), jnp.inf)
+    success = verdict & jnp.isfinite(search.squares)
+    l2 = jnp.where(success, jnp.sqrt(search.squares), jnp.inf)
     images = problem.images
     return LBFGSResult(
-        images=jnp.where(success[:, None, None, None], state.best, images),
+        images=jnp.where(success[:, None, None, None], search.best, images),
         success=success,
-        c=jnp.where(success, state.best_c, 0),
+        c=jnp.where(success, search.best_c, 0),
         l2=l2,
         rms_distortion=l2 / math.sqrt(math.prod(images.shape[1:])),
-        evaluations=state.evaluations,
+        evaluations=search.evaluations,
     )

@@ -47,6 +47,7 @@ class Options(NamedTuple):
       gradient_tolerance: stop when `max |clip(x - g, l, u) - x|` is at most this.
       value_tolerance: stop when a step lowers `f` by at most this times
         `max(|f|, 1)`; a decrease below the rounding of `f` always stops.
+        For `update` and `step` also one for each problem, `[B]`.
       max_line_search: trials per line search.
     """
 
@@ -66,8 +67,7 @@ class State(NamedTuple):
       gradient: of `f` at `x`, `[B, ...]`.
       lower: least values, `[B, ...]`.
       upper: greatest values, `[B, ...]`.
-      direction: the next trial is `clip(x + step_size * direction, lower, upper)`.
-      step_size: `[B]`.
+      step_size: of the next trial, in lengths of the direction, `[B]`.
       trials: rejected ones in this line search, int32 `[B]`.
       scale: steepest descent's step, `s^T y / y^T y` of the last good pair, `[B]`.
       memory: curvature pairs in the order of time.
@@ -81,7 +81,6 @@ class State(NamedTuple):
     gradient: Array
     lower: Array
     upper: Array
-    direction: Array
     step_size: Array
     trials: Array
     scale: Array
@@ -170,16 +169,3 @@ def check_evaluation(x: Array, value: Array, gradient: Array) -> None:
                 f"`value_and_grad` must return {name} of `x0`'s dtype {x.dtype}, got "
                 f"{array.dtype}."
             )
-
-
-def _check_broadcasts(
-    name: str, shape: tuple[int, ...], wanted: tuple[int, ...]
-) -> None:
-    try:
-        fits = np.broadcast_shapes(shape, wanted) == wanted
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ValueError(
-            f"`{name}` must broadcast to the shape of `x0`, {wanted}, got {shape}."
-        )

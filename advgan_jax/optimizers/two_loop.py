@@ -9,6 +9,7 @@ References:
   Nocedal & Wright, Numerical Optimization, 2nd ed., 2006, Algorithm 7.4.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -61,9 +62,12 @@ def empty_memory(x: Array, size: int) -> Memory:
 
 def has_curvature(s: Array, y: Array) -> Array:
     r"""Whether `s^T y > eps ||s|| ||y||`, shape `[B]`, and both can be divided by."""
-    info = jnp.finfo(s.dtype)
-    sy, yy = dot(s, y), dot(y, y)
-    enough = sy > info.eps * jnp.sqrt(dot(s, s)) * jnp.sqrt(yy)
+    return _curvature_suffices(dot(s, y), dot(s, s), dot(y, y))
+
+
+def _curvature_suffices(sy: Array, ss: Array, yy: Array) -> Array:
+    info = jnp.finfo(sy.dtype)
+    enough = sy > info.eps * jnp.sqrt(ss) * jnp.sqrt(yy)
     return enough & (sy > info.tiny) & (yy > info.tiny)
 
 
@@ -108,32 +112,33 @@ def inverse_hessian_product(
     Returns:
       The product, shape `[B, ...]`, zero at variables that are not free.
     """
-    size = memory.steps.shape[1]
+    # Curvatures of all slots at once, in rows: in the loops they took most of the time.
+    batch, size = memory.steps.shape[:2]
+    length = math.prod(vector.shape[1:])
+    free = free.reshape(batch, length)
+    s, y = (
+        jnp.where(free[:, None], slots.reshape(batch, size, length), 0)
+        for slots in (memory.steps, memory.gradient_changes)
+    )
+    sy, ss, yy = (jnp.sum(a * b, axis=-1) for a, b in ((s, y), (s, s), (y, y)))
+    usable = _curvature_suffices(sy, ss, yy)
+    rho = usable / jnp.where(usable, sy, 1)
+    newest = size - 1 - jnp.argmax(usable[:, ::-1], axis=1)
+    ratio = jnp.where(usable, sy, 1) / jnp.where(usable, yy, 1)
+    gamma = jnp.take_along_axis(ratio, newest[:, None], axis=1)[:, 0]
+    gamma = jnp.where(jnp.any(usable, axis=1), gamma, scale)
 
-    def pair(slot: Array) -> tuple[Array, Array]:
-        s = lax.dynamic_index_in_dim(memory.steps, slot, 1, keepdims=False)
-        y = lax.dynamic_index_in_dim(memory.gradient_changes, slot, 1, keepdims=False)
-        return jnp.where(free, s, 0), jnp.where(free, y, 0)
-
-    def newest_to_oldest(i: Array, carry: tuple[Array, ...]) -> tuple[Array, ...]:
-        q, alphas, rhos, gamma, found = carry
-        slot = size - 1 - i
-        s, y = pair(slot)
-        usable = has_curvature(s, y)
-        sy = jnp.where(usable, dot(s, y), 1)
-        yy = jnp.where(usable, dot(y, y), 1)
-        rho = usable / sy
+    def newest_to_oldest(q: Array, pair: tuple[Array, ...]) -> tuple[Array, Array]:
+        s, y, rho = pair
         alpha = rho * dot(s, q)
-        gamma = jnp.where(usable & ~found, sy / yy, gamma)
-        q = q - expand(alpha, q) * y
-        alphas, rhos = alphas.at[slot].set(alpha), rhos.at[slot].set(rho)
-        return q, alphas, rhos, gamma, found | usable
+        return q - expand(alpha, q) * y, alpha
 
-    def oldest_to_newest(slot: Array, r: Array) -> Array:
-        s, y = pair(slot)
-        return r + expand(alphas[slot] - rhos[slot] * dot(y, r), r) * s
+    def oldest_to_newest(r: Array, pair: tuple[Array, ...]) -> tuple[Array, None]:
+        s, y, rho, alpha = pair
+        return r + expand(alpha - rho * dot(y, r), r) * s, None
 
-    zeros = jnp.repeat(blank(scale)[None], size, axis=0)
-    start = (jnp.where(free, vector, 0), zeros, zeros, scale, blank(scale, bool))
-    q, alphas, rhos, gamma, _ = lax.fori_loop(0, size, newest_to_oldest, start)
-    return lax.fori_loop(0, size, oldest_to_newest, expand(gamma, q) * q)
+    pairs = tuple(jnp.moveaxis(a, 1, 0) for a in (s, y, rho))
+    q = jnp.where(free, vector.reshape(batch, length), 0)
+    q, alphas = lax.scan(newest_to_oldest, q, pairs, reverse=True)
+    r, _ = lax.scan(oldest_to_newest, expand(gamma, q) * q, (*pairs, alphas))
+    return r.reshape(vector.shape)

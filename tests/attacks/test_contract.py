@@ -110,6 +110,20 @@ def test_jit_equals_eager(name, net, images, labels):
     np.testing.assert_allclose(jitted, eager, atol=1e-5)
 
 
+def assert_same(name, some, others, clean):
+    """The same images as far as another order of the sums in a model allows."""
+    if name not in MINIMUM:
+        np.testing.assert_allclose(some, others, atol=1e-5)
+        return
+    # Adam turns the rounding of a gradient near 0 into a whole step of one pixel, and
+    # L-BFGS stops where the objective is flat; so is the norm, which both minimise.
+    sizes = [
+        jnp.linalg.norm((x - clean).reshape(len(x), -1), axis=1) for x in (some, others)
+    ]
+    np.testing.assert_allclose(*sizes, rtol=1e-3)
+    np.testing.assert_allclose(some, others, atol=1e-2)
+
+
 @only(NAMES)
 def test_vmap_over_batches(name, net, images, labels):
     run, key = bind(name, net), jax.random.key(1)
@@ -117,7 +131,7 @@ def test_vmap_over_batches(name, net, images, labels):
     labels = jnp.stack([labels, labels[::-1]])
     result = jax.vmap(lambda x, y: run(net, x, y, key=key))(stacked, labels)
     single = run(net, images[::-1], labels[1], key=key)
-    np.testing.assert_allclose(result[1], single, atol=1e-5)
+    assert_same(name, result[1], single, images[::-1])
 
 
 @only([n for n in NAMES if n not in RANDOM])
@@ -125,15 +139,7 @@ def test_images_do_not_see_each_other(name, net, images, labels):
     run = bind(name, net)
     together = run(net, images, labels)[1:2]
     alone = run(net, images[1:2], labels[1:2])
-    if name not in MINIMUM:
-        np.testing.assert_allclose(together, alone, atol=1e-5)
-        return
-    # Adam turns the rounding of a gradient near 0 into a whole step of one pixel; the
-    # norm, which the attack minimises, is flat to first order there.
-    clean = images[1:2]
-    sizes = [float(jnp.linalg.norm(x - clean)) for x in (together, alone)]
-    np.testing.assert_allclose(*sizes, rtol=1e-3)
-    np.testing.assert_allclose(together, alone, atol=1e-2)
+    assert_same(name, together, alone, images[1:2])
 
 
 @only(NAMES)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from advgan_jax.attacks import lbfgs_bracket, lbfgs_solvers, succeeded
+from advgan_jax.attacks import lbfgs_bracket, succeeded
 from advgan_jax.attacks.lbfgs import SOLVERS, lbfgs, lbfgs_search
 
 SHAPE = (5, 7, 2)
@@ -148,62 +148,15 @@ def test_failed_and_finished_images_stay(solver, images):
     np.testing.assert_array_equal(found.l2, [np.inf, 0, np.inf])
 
 
-@pytest.fixture(scope="module")
-def digit_problems(digits, digits_logits_fn):
-    """Correctly classified digits and random other classes."""
-    images = digits.test.images[:44].astype(np.float32)
-    images = images / 255 if images.max() > 1 else images
-    labels = digits.test.labels[:44]
-    right = np.asarray(digits_logits_fn(images)).argmax(axis=-1) == labels
-    images, labels = images[right][:40], labels[right][:40]
-    shift = np.random.default_rng(0).integers(1, 10, len(labels))
-    return jnp.asarray(images), jnp.asarray(labels), jnp.asarray((labels + shift) % 10)
-
-
-@pytest.mark.parametrize("targeted", [False, True])
-def test_as_good_as_scipy_on_a_trained_net(targeted, digits_logits_fn, digit_problems):
-    images, labels, wanted = digit_problems
-    chosen = wanted if targeted else labels
-    solvers = SOLVERS if targeted else ("projected", "scipy")
-    found = {
-        solver: lbfgs_search(
-            digits_logits_fn,
-            images,
-            chosen,
-            solver=solver,
-            targeted=targeted,
-            num_search_steps=7,
-        )
-        for solver in solvers
-    }
-    for result in found.values():
-        assert result.success.all()
-        assert succeeded(
-            digits_logits_fn(result.images), chosen, targeted=targeted
-        ).all()
-    mean = {solver: float(result.l2.mean()) for solver, result in found.items()}
-    assert mean["projected"] <= 1.01 * mean["scipy"]
-    if targeted:  # a penalty is not a box
-        assert mean["jax"] <= 1.03 * mean["scipy"]
-
-
-def test_batch_mates_change_nothing(digits_logits_fn, digit_problems):
-    images, _, wanted = digit_problems
-    settings = {"targeted": True, "num_search_steps": 7}
-    found = lbfgs_search(digits_logits_fn, images, wanted, **settings)
-    others = images.at[5:].set(1 - images[5:])
-    beside = lbfgs_search(digits_logits_fn, others, wanted, **settings)
-    for ours, theirs in zip(found, beside, strict=True):
-        np.testing.assert_array_equal(ours[:5], theirs[:5])
-
-
 def test_alone_as_in_a_batch(net, images, labels):
     together = lbfgs_search(net, images, labels, num_search_steps=STEPS)
     for i in range(3):
         one = slice(i, i + 1)
         alone = lbfgs_search(net, images[one], labels[one], num_search_steps=STEPS)
-        # Another batch size rounds otherwise: within the tolerance of a minimisation.
-        np.testing.assert_allclose(alone.l2, together.l2[one], rtol=1e-3)
+        # Another batch size rounds otherwise: within the tolerance of a minimisation,
+        # and where `c r^2` changes by less than the rounding of a loss of about one.
+        rounding = 2 * float(jnp.sqrt(jnp.finfo(jnp.float32).eps / together.c[i]))
+        np.testing.assert_allclose(alone.l2, together.l2[one], rtol=1e-3, atol=rounding)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -274,35 +227,6 @@ def test_wrong_settings_are_refused(solver, arguments, message, net, images):
 def test_unknown_solver_lists_the_known(net, images):
     with pytest.raises(ValueError, match=r"'projekted'. Did you mean 'projected'.*sci"):
         lbfgs(net, images, solver="projekted")
-
-
-def test_loss_is_the_cross_entropy_of_what_is_wanted():
-    logits = jnp.log(jnp.array([[0.7, 0.2, 0.1], [0.25, 0.5, 0.25]])) + 4
-    labels = jnp.array([0, 2])
-    rivals = jnp.array([2, 0])
-    towards = lbfgs_solvers.attack_loss(logits, labels, rivals, targeted=True)
-    away = lbfgs_solvers.attack_loss(logits, labels, rivals, targeted=False)
-    np.testing.assert_allclose(towards, -np.log([0.7, 0.25]), rtol=1e-5)
-    np.testing.assert_allclose(away, -np.log([1 / 8, 1 / 2]), rtol=1e-5)
-
-
-def test_nearest_class_weighs_gaps_by_slopes_within_the_box():
-    # One pixel per class; that of class 2 is at its upper edge and cannot help.
-    slopes = jnp.array([1.0, 1.0, 9.0, 4.0])
-    images = jnp.array([0.9, 0.5, 1.0, 0.2]).reshape(1, 1, 4, 1)
-
-    def logits_fn(x):
-        return slopes * (x.reshape(x.shape[0], -1) - jnp.array([0.0, 0.0, 0.95, 0.1]))
-
-    # Gaps to class 0: 0.4, 0.45, 0.5; slopes sqrt(2), 1 (no box: sqrt(82)), sqrt(17)
-    nearest = lbfgs_solvers.nearest_classes(
-        logits_fn, images, jnp.array([0]), (0.0, 1.0)
-    )
-    np.testing.assert_array_equal(nearest, [3])
-    inside = lbfgs_solvers.nearest_classes(
-        logits_fn, images, jnp.array([0]), (0.0, 1.1)
-    )
-    np.testing.assert_array_equal(inside, [2])
 
 
 def test_bracket_by_tens_then_by_halves():

@@ -92,8 +92,9 @@ def test_a_failed_search_drops_the_memory_and_goes_on_along_steepest_descent():
     advance = jax.jit(lambda state: optimizers.step(value_and_grad, state, options))
     state = optimizers.init(value_and_grad, jnp.ones((2, 3)), -5.0, 5.0, options)
     state = advance(advance(state))
-    uphill = state.direction.at[0].set(state.gradient[0])
-    state = state._replace(direction=uphill)
+    # Pairs of a much flatter function: even the fourth, shortest trial is far beyond.
+    far = state.memory.steps.at[0].multiply(1e6)
+    state = state._replace(memory=state.memory._replace(steps=far))
     counts = [np.array(state.memory.count)]
     while np.any(optimizers.running(state)):
         state = advance(state)
@@ -165,6 +166,43 @@ def test_one_trace_for_many_calls_also_with_traced_options():
     assert np.max(first.iterations) <= 7
     assert np.max(second.iterations) <= 3
     assert np.all(second.x <= 0.5)
+
+
+def test_another_objective_goes_on_with_the_curvature_of_the_last():
+    curvatures = jnp.geomspace(1.0, 300.0, 10)
+
+    def summed(weight):
+        return _summed(
+            lambda x: jnp.sum(curvatures * (x - 0.3) ** 2 + weight * x**2, axis=1)
+        )
+
+    def solve(value_and_grad, state):
+        return jax.lax.while_loop(
+            lambda state: jnp.any(optimizers.running(state)),
+            lambda state: optimizers.step(value_and_grad, state, options),
+            state,
+        )
+
+    options = Options(value_tolerance=0)
+    old, new = summed(1.0), summed(3.0)
+    x0 = jnp.full((2, 10), 0.5)
+    before = solve(old, optimizers.init(old, x0, -1.0, 1.0, options))
+    changes = before.memory.gradient_changes + 4 * before.memory.steps
+    chosen = jnp.array([True, False])
+    revised = optimizers.revise(before, chosen, *new(before.x), changes, options)
+    np.testing.assert_array_equal(revised.memory.gradient_changes[0], changes[0])
+    jax.tree.map(
+        lambda new, old: np.testing.assert_array_equal(new[1:], old[1:]),
+        revised,
+        before,
+    )
+    np.testing.assert_array_equal(optimizers.running(revised), [True, False])
+    after = solve(new, revised)
+    cold = solve(new, optimizers.init(new, before.x, -1.0, 1.0, options))
+    # Values at a minimum agree but for rounding.
+    np.testing.assert_allclose(after.value[0], cold.value[0], rtol=1e-6)
+    again = after.num_evaluations[0] - before.num_evaluations[0]
+    assert again < cold.num_evaluations[0]
 
 
 def test_iteration_limit_and_no_iterations_at_all():

@@ -1,5 +1,7 @@
 """The comparison of attacks: rows, figures, what is kept, and what is refused."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -23,12 +25,15 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def load(get_config, finished):
+def load(get_config, finished, tmp_path_factory):
     """A small comparison that takes the target model of the finished run."""
+    target_dir = tmp_path_factory.mktemp("shared") / "targets"
+    shutil.copytree(finished[0] / "targets", target_dir)
 
     def load(**changes):
-        target_dir = str(finished[0] / "targets")
-        return get_config("attacks", **(SMALL | {"target_dir": target_dir} | changes))
+        return get_config(
+            "attacks", **(SMALL | {"target_dir": str(target_dir)} | changes)
+        )
 
     return load
 
