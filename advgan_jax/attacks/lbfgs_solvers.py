@@ -158,11 +158,21 @@ def value_and_grad(
 def solve_jax(
     logits_fn: LogitsFn, problem: Problem, start: Array, c: Array, settings: Settings
 ) -> tuple[Array, Array]:
-    """By `jax.scipy.optimize`, image by image; arguments as in `solve_projected`.
+    """Minimises by `jax.scipy.optimize`, image by image.
 
     That solver knows no bounds: outside of the box its objective gets a penalty, and
     what it finds is clipped. Its own report of success is ignored; its line search
     often gives up in float32 at points that are good.
+
+    Args:
+      logits_fn: the attacked model.
+      problem: images and labels.
+      start: where each minimisation sets out, like the images.
+      c: the weight of the distance, `[B]`.
+      settings: of the solver.
+
+    Returns:
+      What was found, and the evaluations of each image, int32 `[B]`.
     """
 
     def solve(task: tuple[Problem, Array, Array]) -> tuple[Array, Array]:
@@ -198,7 +208,7 @@ _evaluate = jax.jit(value_and_grad, static_argnames="targeted")
 def solve_scipy(
     logits_fn: LogitsFn, problem: Problem, start: Array, c: Array, settings: Settings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """By L-BFGS-B of SciPy, image by image; arguments as in `solve_projected`."""
+    """Minimises by SciPy's L-BFGS-B, image by image; otherwise as `solve_jax`."""
     problem = jax.tree.map(np.asarray, problem)
     found, c = np.array(start), np.asarray(c)
     shape, dtype = found.shape[1:], found.dtype

@@ -199,7 +199,10 @@ def _check_finite(metrics: Mapping[str, np.ndarray], first_step: int) -> None:
 def _save(step: int, state: Any, hooks: Hooks) -> None:
     """Saves a state whose weights the metrics, taken before them, say nothing of."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        if jnp.issubdtype(leaf.dtype, jnp.floating) and not jnp.isfinite(leaf).all():
+        is_real = isinstance(leaf, jax.Array) and jnp.issubdtype(
+            leaf.dtype, jnp.floating
+        )
+        if is_real and not jnp.isfinite(leaf).all():
             raise DivergenceError(
                 f"`state{jax.tree_util.keystr(path)}` is not finite after step {step}; "
                 f"{_CURE}"

@@ -4,10 +4,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 
 from advgan_jax import attacks
 
-NAMES = ["apgd", "bim", "fgsm", "ilcm", "mi_fgsm", "pgd"]
+NAMES = ["advgan", "apgd", "bim", "fgsm", "ilcm", "mi_fgsm", "pgd", "substitute"]
+
+
+def hyperparameters(name, net):
+    """Few steps, and what the attack cannot do without."""
+    if name == "advgan":
+        return {"generator": Partial(jnp.negative)}
+    steps = {} if name == "fgsm" else {"num_steps": 4}
+    return steps | ({"substitute_fn": net} if name == "substitute" else {})
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +27,7 @@ def many():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_linf(name, net, many):
-    hyper = {} if name == "fgsm" else {"num_steps": 4}
+    hyper = hyperparameters(name, net)
     for epsilon in (0.1, 0.3, 8 / 255):
         result = attacks.ATTACKS[name](
             net, many, None, key=jax.random.key(0), epsilon=epsilon, **hyper
@@ -29,17 +38,20 @@ def test_linf(name, net, many):
         assert float(result.max()) <= 1
 
 
-@pytest.mark.parametrize("norm", ["l2", "l1"])
-def test_other_norms(norm, net, many):
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [("apgd", "l2"), *((n, m) for n in ("bim", "fgsm", "pgd") for m in ("l2", "l1"))],
+)
+def test_other_norms(name, norm, net, many):
     for epsilon in (0.02, 0.5, 4.0):
-        result = attacks.pgd(
+        result = attacks.ATTACKS[name](
             net,
             many,
             None,
             key=jax.random.key(0),
             epsilon=epsilon,
             norm=norm,
-            num_steps=4,
+            **hyperparameters(name, net),
         )
         flat = np.asarray(result - many, np.float64).reshape(len(many), -1)
         size = np.linalg.norm(flat, {"l2": 2, "l1": 1}[norm], axis=1)
