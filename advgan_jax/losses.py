@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.types import Array
@@ -55,8 +54,11 @@ def cross_entropy(logits: Array, labels: Array, *, targeted: bool = False) -> Ar
     r"""Cross-entropy with the sign an attack minimises.
 
     .. math:: \ell = \mp \log \mathrm{softmax}(Z)_y
+        = \pm \log\big(1 + e^{-Z_y} \textstyle\sum_{i \ne y} e^{Z_i}\big)
 
-    minus (the usual cross-entropy) towards a wanted class, plus away from a true one.
+    the usual cross-entropy towards a wanted class, its negative away from a true one.
+    In the second form nothing cancels where a model is sure: the gradient in `Z_y`
+    keeps its share, `1 - p_y`, long after `p_y` has been rounded to one.
 
     Args:
       logits: shape `[B, K]`.
@@ -66,7 +68,10 @@ def cross_entropy(logits: Array, labels: Array, *, targeted: bool = False) -> Ar
     Returns:
       Per-image loss, shape `[B]`.
     """
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    chosen = jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
+    is_label = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
+    others = jax.nn.logsumexp(jnp.where(is_label, -jnp.inf, logits), axis=-1)
+    loss = jax.nn.softplus(others - chosen)
     return loss if targeted else -loss
 
 

@@ -123,3 +123,19 @@ def test_gan_losses(name):
 def test_unknown_names_list_the_known(find):
     with pytest.raises(ValueError, match=r"Unknown .* 'hinges'.*Known: "):
         find("hinges")
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_cross_entropy_has_its_gradient_where_the_model_is_sure(targeted):
+    logits = jnp.array([[40.0, 0.0, 1.0]])
+    label = jnp.array([0])
+    gradient = jax.grad(
+        lambda z: losses.cross_entropy(z, label, targeted=targeted).sum()
+    )(logits)
+    # Beside e^40 the sum of all exponentials is that of the label alone.
+    others = np.exp(np.array([0.0, 1.0]) - 40.0)
+    expected = np.array([[-others.sum(), *others]]) * (1 if targeted else -1)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5)
+    # In the usual form the label's share is lost.
+    usual = jax.grad(lambda z: -jax.nn.log_softmax(z)[0, 0])(logits)
+    assert usual[0, 0] == 0
