@@ -38,7 +38,7 @@ def environment(packages):
         except metadata.PackageNotFoundError:
             versions[name] = None
     return {
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "device": jax.devices()[0].device_kind,
         "cores": len(os.sched_getaffinity(0)),

@@ -129,5 +129,6 @@ def _draw(run: Run, evaluation: Evaluation) -> None:
         evaluation.adversarial_predictions[:shown],
     )
     save_figure(grid, run.workdir / "figures" / "adversarial.png")
-    curves = training_curves(read_metrics(run.workdir))
-    save_figure(curves, run.workdir / "figures" / "curves.png")
+    metrics = read_metrics(run.workdir)
+    if metrics:  # none, if no step was asked for
+        save_figure(training_curves(metrics), run.workdir / "figures" / "curves.png")
