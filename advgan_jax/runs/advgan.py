@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from advgan_jax import build
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.data import Dataset
-from advgan_jax.evaluation import Evaluation, evaluate, make_row
+from advgan_jax.evaluation import Evaluation, evaluate
 from advgan_jax.reporting import (
     attack_grid,
     read_metrics,
@@ -17,7 +17,7 @@ from advgan_jax.reporting import (
     training_curves,
 )
 from advgan_jax.runs import target
-from advgan_jax.runs.common import Run, fit
+from advgan_jax.runs.common import Run, attack_row, fit, test_images
 from advgan_jax.training import advgan
 from advgan_jax.types import Attack, LogitsFn
 
@@ -42,28 +42,23 @@ def _check_evaluation(config: ConfigDict, dataset: Dataset) -> None:
             f"`num_images` must be from 1 to the {most} test images, got "
             f"{section.num_images}; leave it out for all."
         )
-    check_at_least("evaluation.batch_size", section.batch_size, 1)
     check_at_least("grid_images", section.grid_images, 1)
 
 
 def train(run: Run) -> list[dict[str, Any]]:
     """AdvGAN, semi-white-box: the generator is trained with the target model's help."""
-    config = run.config
     logits_fn = target.target_logits_fn(run)
     attack = trained_generator(run, logits_fn)
     evaluation = _evaluate_generator(run, logits_fn, attack)
     _draw(run, evaluation)
     return [
-        make_row(
+        attack_row(
+            run,
             evaluation,
-            experiment="advgan",
-            dataset=config.dataset,
-            target_model=config.target_model,
             attack="advgan",
             threat_model="semi-white-box",
-            epsilon=config.epsilon,
+            epsilon=run.config.epsilon,
             norm="linf",
-            seed=config.seed,
         )
     ]
 
@@ -102,9 +97,7 @@ def trained_generator(run: Run, logits_fn: LogitsFn) -> Attack:
 
 def _evaluate_generator(run: Run, logits_fn: LogitsFn, attack: Attack) -> Evaluation:
     """The trained generator on the test split (or its first `num_images`)."""
-    config, test = run.config, run.dataset.test
-    if config.evaluation.num_images is not None:
-        test = test.take(config.evaluation.num_images)
+    config, test = run.config, test_images(run)
     wanted = config.target_class
     return evaluate(
         logits_fn,

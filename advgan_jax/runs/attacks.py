@@ -13,13 +13,12 @@ from advgan_jax.data import Dataset, Split
 from advgan_jax.evaluation import (
     Evaluation,
     evaluate_many,
-    make_row,
     within,
     worst_case,
 )
 from advgan_jax.reporting import comparison_grid, robustness_curve, save_figure
 from advgan_jax.runs import advgan, kept, target
-from advgan_jax.runs.common import Run
+from advgan_jax.runs.common import Run, attack_row, test_images
 from advgan_jax.types import Attack, LogitsFn
 
 NORMS = ("linf", "l2")
@@ -82,7 +81,7 @@ def _check_aim(config: ConfigDict) -> None:
 def train(run: Run) -> list[dict[str, Any]]:
     """Trains what the attacks need, runs them, and compares."""
     logits_fn = target.target_logits_fn(run)
-    test = run.dataset.test.take(_num_images(run))
+    test = test_images(run)
     measured = {name: _measure(run, logits_fn, test, name) for name in run.config.names}
     rows = [_row(run, name, measured[name]) for name in run.config.names]
     for norm in NORMS:
@@ -138,11 +137,6 @@ def _substitute_config(config: ConfigDict) -> ConfigDict:
     return other
 
 
-def _num_images(run: Run) -> int:
-    wanted = run.config.evaluation.num_images
-    return len(run.dataset.test) if wanted is None else wanted
-
-
 def _target_labels(
     config: ConfigDict, test: Split, num_classes: int
 ) -> np.ndarray | None:
@@ -185,16 +179,13 @@ def _row(run: Run, name: str, by_size: Mapping) -> dict[str, Any]:
     config, norm = run.config, _norm(run.config, name)
     size = None if None in by_size else _size(config, norm)
     kind = build.registry_name(config, name)
-    return make_row(
+    return attack_row(
+        run,
         by_size[size],
-        experiment="attacks",
-        dataset=config.dataset,
-        target_model=config.target_model,
         attack=kind,
         threat_model=_THREAT_MODELS.get(kind, "white-box"),
         epsilon=size,
         norm=None if size is None else norm,
-        seed=config.seed,
     )
 
 
@@ -228,16 +219,13 @@ def _compare(run: Run, measured: Mapping, norm: str) -> list[dict[str, Any]]:
         return []
     together = curves["ensemble"][_size(config, norm)]
     return [
-        make_row(
+        attack_row(
+            run,
             together,
-            experiment="attacks",
-            dataset=config.dataset,
-            target_model=config.target_model,
             attack="ensemble",
             threat_model="white-box",
             epsilon=_size(config, norm),
             norm=norm,
-            seed=config.seed,
         )
     ]
 

@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 
 from advgan_jax import build, parallel
 from advgan_jax.checkpointing import Checkpoints
-from advgan_jax.data import Dataset
+from advgan_jax.data import Dataset, Split
+from advgan_jax.evaluation import Evaluation, make_row
 from advgan_jax.reporting import MetricsLog
 from advgan_jax.runs.workdir import differences
 from advgan_jax.training import loop
@@ -32,6 +33,36 @@ class Run(NamedTuple):
     config: ConfigDict
     workdir: pathlib.Path
     dataset: Dataset
+
+
+def test_images(run: Run) -> Split:
+    """The test split, or as much of its beginning as `evaluation.num_images` says."""
+    test, wanted = run.dataset.test, run.config.evaluation.num_images
+    return test if wanted is None else test.take(wanted)
+
+
+def attack_row(
+    run: Run,
+    evaluation: Evaluation,
+    *,
+    attack: str,
+    threat_model: str,
+    epsilon: float | None,
+    norm: str | None,
+) -> dict[str, Any]:
+    """A row of `results.json`; what is the same in all rows comes from the run."""
+    config = run.config
+    return make_row(
+        evaluation,
+        experiment=config.method,
+        dataset=config.dataset,
+        target_model=config.target_model,
+        attack=attack,
+        threat_model=threat_model,
+        epsilon=epsilon,
+        norm=norm,
+        seed=config.seed,
+    )
 
 
 def fit(
