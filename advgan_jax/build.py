@@ -188,6 +188,8 @@ def target_description(config: ConfigDict) -> dict[str, Any]:
     values = plain(config)
     for pace in ("epochs_per_checkpoint", "steps_per_call"):
         del values["target"][pace]
+    if values["target"]["num_images"] is None:
+        del values["target"]["num_images"]
     keys = ("dataset", "target_model", "target", "seed")
     return {"method": "target", **{key: values[key] for key in keys}}
 

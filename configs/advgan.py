@@ -35,6 +35,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
 
     # The target model's training; see also configs/target.py.
     config.target = ConfigDict()
+    config.target.num_images = placeholder(int)  # default: the whole training split
     config.target.num_epochs = {"digits": 25, "mnist": 12, "cifar10": 60}[variant]
     # On MNIST about as many steps as Carlini & Wagner's 50 epochs of batches of 128.
     config.target.batch_size = 32 if variant == "mnist" else 128

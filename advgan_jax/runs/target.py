@@ -1,5 +1,6 @@
 """Target models: trained once, and found again by all that decides what they are."""
 
+import dataclasses
 import pathlib
 import re
 from typing import Any
@@ -26,7 +27,8 @@ def target_logits_fn(run: Run) -> LogitsFn:
     Returns:
       The model in inference mode.
     """
-    config, dataset = run.config, run.dataset
+    config = run.config
+    dataset = _own_images(run.dataset, config)
     description = build.target_description(config)
     slug = re.sub(r"[^\w.-]+", "_", f"{config.dataset}-{config.target_model}")
     folder = f"{slug}-{build.fingerprint(description)}"
@@ -51,7 +53,7 @@ def target_logits_fn(run: Run) -> LogitsFn:
         dataset.train.images.shape[1:],
     )
     state = fit(
-        run,
+        run._replace(dataset=dataset),
         directory.absolute(),
         config.target,
         state,
@@ -71,7 +73,15 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     jax.eval_shape(model.init, jax.random.key(0), images)
     build.make_optimizer(config.target, 1)
     check_at_least("evaluation.batch_size", config.evaluation.batch_size, 1)
-    build.training_plan(config.target, dataset)
+    build.training_plan(config.target, _own_images(dataset, config))
+
+
+def _own_images(dataset: Dataset, config: ConfigDict) -> Dataset:
+    """The data set with as much of its training split as the target model gets."""
+    if config.target.num_images is None:
+        return dataset
+    train = dataset.train.take(config.target.num_images)
+    return dataclasses.replace(dataset, train=train)
 
 
 def train(run: Run) -> list[dict[str, Any]]:

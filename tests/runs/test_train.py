@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import advgan_jax
-from advgan_jax import runs
+from advgan_jax import build, runs
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.evaluation import evaluate
 from advgan_jax.reporting import read_metrics
@@ -130,6 +130,22 @@ def test_target_alone(get_config, tmp_path):
     assert row["clean_accuracy"] > 0.9
 
 
+def test_target_may_get_a_part_of_the_images(get_config, tmp_path, monkeypatch):
+    seen = []
+    fit = loop.fit
+
+    def watching_fit(state, run, data, plan, **kwargs):
+        seen.append((len(data.labels), plan.num_examples))
+        return fit(state, run, data, plan, **kwargs)
+
+    monkeypatch.setattr(loop, "fit", watching_fit)
+    config = get_config("target", **{"target.num_images": 700, "target.num_epochs": 1})
+    runs.train(config, tmp_path)
+    assert seen == [(700, 700)]
+    whole = get_config("target")
+    assert build.target_description(config) != build.target_description(whole)
+
+
 def test_epsilon_zero_leaves_the_images_alone(sharing, tmp_path):
     (row,) = runs.train(sharing(epsilon=0.0), tmp_path)
     assert row["linf_max"] == 0.0
@@ -145,6 +161,7 @@ def test_epsilon_zero_leaves_the_images_alone(sharing, tmp_path):
         ({"loss.adversarial": "margins"}, r"Unknown adversarial loss.*margin"),
         ({"loss.gan": "wgan"}, r"Unknown GAN loss 'wgan'.*bce, hinge, lsgan"),
         ({"loss.gan_weight": -1.0}, "`gan_weight` must be a finite number >= 0"),
+        ({"target.num_images": 2000}, "`num_images` must be from 1 to 1437"),
         ({"target.optimizer": "lamb"}, "Unknown optimizer 'lamb'"),
         ({"epsilon": -0.1}, "`epsilon` must be a finite number >= 0, got -0.1"),
         ({"target_class": 10}, r"`target_class` must be in \[0, 10\), got 10"),
