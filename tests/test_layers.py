@@ -1,5 +1,7 @@
 """Our convolution and pooling against Flax' and JAX' own: values and gradients."""
 
+import importlib
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,8 @@ import pytest
 from jax import lax
 
 from advgan_jax import layers
+
+_CORE = "advgan_jax.layers.conv2d"  # the package has a function of that name
 
 # strides, padding, input dilation, kernel size, image size
 GEOMETRIES = {
@@ -22,16 +26,35 @@ GEOMETRIES = {
     "fractional by 3": ((1, 1), ((2, 2), (4, 0)), (3, 3), 5, 4),
     "both": ((3, 2), ((0, 2), (1, 0)), (2, 1), 3, 9),
     "cropped": ((1, 1), ((-1, -2), (0, -1)), (1, 1), 3, 9),
+    "large valid": ((1, 1), "VALID", (1, 1), 3, 30),
     "pointwise": ((2, 2), "SAME", (1, 1), 1, 5),
 }
 
 
-@pytest.mark.parametrize("name", GEOMETRIES)
-def test_convolution_equals_lax(name):
+FEW = ("valid", "strided same", "fractional", "cropped")
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "filters"),
+    [(name, 2, 5) for name in GEOMETRIES if name != "large valid"]
+    + [(name, *numbers) for name in FEW for numbers in ((1, 4), (16, 1), (1, 1))],
+)
+def test_convolution_equals_lax(name, channels, filters):
+    _compare_with_lax(name, channels, filters)
+
+
+@pytest.mark.parametrize("cores", [1, 8])
+def test_large_convolution_equals_lax(cores, monkeypatch):
+    monkeypatch.setattr(importlib.import_module(_CORE), "_num_cores", lambda: cores)
+    # 10^8 products, from where the number of cores decides how it is computed.
+    _compare_with_lax("large valid", 48, 96)
+
+
+def _compare_with_lax(name, channels, filters):
     strides, padding, dilation, window, size = GEOMETRIES[name]
     key_x, key_k = jax.random.split(jax.random.key(0))
-    x = jax.random.normal(key_x, (3, size, size, 2))
-    kernel = jax.random.normal(key_k, (window, window, 2, 5))
+    x = jax.random.normal(key_x, (3, size, size, channels))
+    kernel = jax.random.normal(key_k, (window, window, channels, filters))
 
     def value_and_gradients(conv):
         def loss(x, kernel):
@@ -51,7 +74,7 @@ def test_convolution_equals_lax(name):
     ours = value_and_gradients(layers.conv_general_dilated)
     theirs = value_and_gradients(lax.conv_general_dilated)
     for a, b in zip(ours, theirs, strict=True):
-        # Sums of at most a few hundred float32 products, in another order.
+        # Sums of at most a few thousand float32 products, in another order.
         np.testing.assert_allclose(a, b, atol=1e-5 * float(jnp.abs(b).max()))
 
 

@@ -1,104 +1,20 @@
-"""Convolution and pooling that are fast on every platform, with equal gradients.
-
-XLA on CPU runs the backward pass of a convolution 8 to 25 times slower inside `scan`,
-`while` and `cond` than in straight code (jax-ml/jax#12868): it brings convolutions
-into their fast layout only outside of control flow. And strides and dilations, which
-the backward passes of strided convolutions are full of, take a slow path anywhere.
-Here every convolution becomes one without stride or dilation: strides move pixels into
-channels, and input dilation moves channels into pixels. Its gradients are then written
-as two convolutions of the same kind, which need no help.
-
-The backward pass of a max-pool is several times faster through maxima of slices than
-through `reduce_window`.
-
-On other platforms everything is JAX' own. Two differences are visible on CPU only: the
-convolution has a gradient of its own, so forward-mode derivatives (`jvp`, `jacfwd`,
-`hessian`) of it are refused; and where several pixels of a pooled window are equal, the
-gradient is shared among them instead of going to the first.
-"""
+"""Convolutions with strides or dilated inputs, as ones without either."""
 
 from collections.abc import Sequence
-from functools import partial, reduce
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from advgan_jax.layers.conv2d import NHWC, UNPADDED, Pair, conv2d
 from advgan_jax.types import Array
-
-_NHWC = lax.conv_dimension_numbers((1, 1, 1, 1), (1, 1, 1, 1), ("NHWC", "HWIO", "NHWC"))
-_Pair = tuple[int, int]
-
-
-_NONE = ((0, 0), (0, 0))
-
-
-def _convolve(
-    x: Array, kernel: Array, padding: Sequence[_Pair], precision: lax.PrecisionLike
-) -> Array:
-    # A convolution with no padding at all goes to a library that takes up to three
-    # times as long; one column more than is needed goes past it, and is cut off.
-    unpadded = tuple(padding) == _NONE
-    y = lax.conv_general_dilated(
-        x,
-        kernel,
-        (1, 1),
-        ((0, 0), (0, 1)) if unpadded else padding,
-        dimension_numbers=_NHWC,
-        precision=precision,
-    )
-    return y[:, :, :-1] if unpadded else y
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def conv2d(
-    x: Array,
-    kernel: Array,
-    padding: Sequence[_Pair] = _NONE,
-    precision: lax.PrecisionLike = None,
-) -> Array:
-    """A convolution without strides whose gradients are such convolutions too.
-
-    Args:
-      x: `[B, H, W, C]`.
-      kernel: `[h, w, C, D]`.
-      padding: pixels before and after rows and columns; a pair of pairs.
-      precision: as `lax.conv_general_dilated` takes it.
-
-    Returns:
-      `[B, H - h + 1, W - w + 1, D]`, and as much more as is padded.
-    """
-    return _convolve(x, kernel, padding, precision)
-
-
-def _conv2d_fwd(x, kernel, padding, precision):
-    return _convolve(x, kernel, padding, precision), (x, kernel)
-
-
-def _conv2d_bwd(padding, precision, residuals, gradient):
-    x, kernel = residuals
-    around = [
-        (size - 1 - before, size - 1 - after)
-        for size, (before, after) in zip(kernel.shape, padding, strict=False)
-    ]
-    flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
-    dx = _convolve(gradient, flipped, around, precision)
-    # The batch plays the part of the input channels here, and C that of the batch.
-    dkernel = _convolve(
-        x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3), padding, precision
-    )
-    return dx, dkernel.transpose(1, 2, 0, 3)
-
-
-conv2d.defvjp(_conv2d_fwd, _conv2d_bwd)
 
 
 def _strided(
     x: Array,
     kernel: Array,
-    padding: Sequence[_Pair],
-    strides: _Pair,
+    padding: Sequence[Pair],
+    strides: Pair,
     precision: lax.PrecisionLike,
 ) -> Array:
     """A convolution with strides: pixels that share a phase become channels."""
@@ -124,7 +40,7 @@ def _strided(
     return conv2d(
         x.reshape(-1, rows, columns, s * t * c),
         kernel.reshape(h, w, s * t * c, d),
-        _NONE,
+        UNPADDED,
         precision,
     )
 
@@ -132,8 +48,8 @@ def _strided(
 def _dilated(
     x: Array,
     kernel: Array,
-    padding: Sequence[_Pair],
-    dilation: _Pair,
+    padding: Sequence[Pair],
+    dilation: Pair,
     precision: lax.PrecisionLike,
 ) -> Array:
     """A convolution of an input with zeros between its pixels (a transposed one).
@@ -204,7 +120,7 @@ def conv_general_dilated(
     layout = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     ours = (
         jax.default_backend() == "cpu"
-        and layout == _NHWC
+        and layout == NHWC
         and rhs_dilation == (1, 1)
         and (lhs_dilation == (1, 1) or tuple(window_strides) == (1, 1))
         and feature_group_count == batch_group_count == 1
@@ -232,27 +148,3 @@ def conv_general_dilated(
     if lhs_dilation != (1, 1):
         return _dilated(lhs, rhs, padding, lhs_dilation, precision)
     return _strided(lhs, rhs, padding, tuple(window_strides), precision)
-
-
-Conv = partial(nn.Conv, conv_general_dilated=conv_general_dilated)
-
-
-def max_pool(x: Array, window: int) -> Array:
-    """Largest value of each `window` by `window` square, without overlap.
-
-    Rows and columns left over at the end are dropped, as by `nn.max_pool`.
-
-    Args:
-      x: `[B, H, W, C]`.
-      window: the side of the squares, and their stride.
-
-    Returns:
-      `[B, H // window, W // window, C]`. On CPU, entries of a square that are equally
-      large share the gradient; elsewhere the first gets it all.
-    """
-    if jax.default_backend() != "cpu":
-        return nn.max_pool(x, (window, window), (window, window))
-    rows, columns = x.shape[1] // window, x.shape[2] // window
-    x = x[:, : rows * window, : columns * window]
-    x = reduce(jnp.maximum, (x[:, i::window] for i in range(window)))
-    return reduce(jnp.maximum, (x[:, :, j::window] for j in range(window)))
