@@ -1,0 +1,464 @@
+r"""AdvGAN against a model that can only be asked: static and dynamic distillation.
+
+Static: a model f of the attacker's own learns the answers of the black box b, then a
+generator is trained against f. Dynamic: both take turns, each from where it was,
+
+.. math::
+    G_i, D_i &= \arg\min_G \max_D \; L_{adv}^{f_{i-1}} + \alpha L_{GAN}
+        + \beta L_{hinge} \\
+    f_i &= \arg\min_f \; \mathbb{E}_x H(b(x), f(x))
+        + \mathbb{E}_x H(b(x + G_i(x)), f(x + G_i(x)))
+
+Deviations from the paper:
+  * The two expectations are estimated on one batch, half of it clean images, and
+    (`replay`) the second over the perturbed images of all rounds: answers once paid
+    for are kept.
+  * The last round ends with its generator; what f would learn from it, no generator
+    would see.
+  * The generator sees all the attacker's images, the black box a part of them.
+
+References:
+  Xiao et al., 2018 (https://arxiv.org/abs/1801.02610), Sec. 3.3.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from tqdm import tqdm
+
+from advgan_jax import models, parallel
+from advgan_jax.attacks import generator_attack
+from advgan_jax.checks import check_at_least
+from advgan_jax.data import to_float
+from advgan_jax.oracles import BudgetExhausted, Oracle
+from advgan_jax.projections import perturb
+from advgan_jax.training import advgan, distillation, loop
+from advgan_jax.training.states import BlackBoxState
+from advgan_jax.types import Array, Attack, Batch, LogitsFn, Params
+
+_log = logging.getLogger(__name__)
+_BATCH = 500  # images that a network sees at once where none is trained
+
+
+class Attacker(NamedTuple):
+    """What the attacker trains, and with what.
+
+    Attributes:
+      networks: generator, discriminator and their optimisers.
+      objective: what they minimise.
+      model: f, `images, train -> logits`.
+      optimizer: of f.
+    """
+
+    networks: advgan.Networks
+    objective: advgan.Objective
+    model: nn.Module
+    optimizer: optax.GradientTransformation
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """Who learns when, and from how many answers.
+
+    Attributes:
+      num_rounds: R. Static distillation has rounds too, they only say how long it
+        trains: as long as dynamic distillation of as many.
+      generator_steps: of G and D in each round.
+      distilled_steps: of f in each round but the last.
+      initial_epochs: f's training before the first round, in units of
+        `distilled_steps`.
+      clean_queries: images asked about before the first round.
+      perturbed_queries: perturbed images asked about in each round but the last.
+      generator_batch_size: images in a step of G and D.
+      distilled_batch_size: images in a step of f.
+      dynamic: whether f learns from perturbed images too. Static distillation spends
+        the same number of queries on further clean images, before it begins.
+      replay: whether f keeps learning from the perturbed images of earlier rounds.
+    """
+
+    num_rounds: int
+    generator_steps: int
+    distilled_steps: int
+    initial_epochs: int
+    clean_queries: int
+    perturbed_queries: int
+    generator_batch_size: int = 64
+    distilled_batch_size: int = 128
+    dynamic: bool = True
+    replay: bool = True
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self)[:8]:
+            least = 0 if field.name == "perturbed_queries" else 1
+            check_at_least(field.name, getattr(self, field.name), least)
+
+    @property
+    def asked(self) -> list[int]:
+        """Images in each asking."""
+        later = [self.perturbed_queries] * (self.num_rounds - 1)
+        if self.dynamic:
+            return [self.clean_queries, *later]
+        return [self.clean_queries + sum(later)]
+
+    @property
+    def distilled_epochs(self) -> int:
+        """All of f's training, in units of `distilled_steps`."""
+        return self.initial_epochs + self.num_rounds - 1
+
+    def check_images(self, num_images: int) -> None:
+        """Raises `ValueError` if an asking is of more images than there are."""
+        most = max(self.asked)
+        if most > num_images:
+            raise ValueError(
+                f"The attacker has {num_images} images and would ask about {most} at "
+                "once, each of them once; ask about fewer, with fewer rounds or "
+                "queries, or leave more images to the attacker."
+            )
+
+
+class Hooks(NamedTuple):
+    """What the alternation reports to; each may be left out.
+
+    Attributes:
+      training: see `loop.Hooks`; steps are those of `BlackBoxState.step`, and each
+        epoch of each network is saved.
+      record: called with (state, round) when a generator of a round is trained; again
+        if a run resumes just there.
+    """
+
+    training: loop.Hooks = loop.Hooks()
+    record: Callable[[BlackBoxState, int], None] = lambda state, number: None
+
+
+class _Stop(Exception):
+    """A signal came while the black box was being asked."""
+
+
+def init_state(
+    attacker: Attacker,
+    schedule: Schedule,
+    key: Array,
+    image_shape: tuple[int, int, int],
+) -> BlackBoxState:
+    """A fresh attacker.
+
+    Args:
+      attacker: networks and optimisers.
+      schedule: of the alternation.
+      key: typed PRNG key of the run.
+      image_shape: (H, W, C).
+
+    Returns:
+      The state at step 0.
+    """
+    key_advgan, key_distilled = jax.random.split(key)
+    return BlackBoxState(
+        advgan.init_state(attacker.networks, key_advgan, image_shape),
+        distillation.init_state(
+            attacker.model, attacker.optimizer, key_distilled, image_shape
+        ),
+        jnp.zeros(len(schedule.asked), jnp.int32),
+    )
+
+
+def fit(
+    state: BlackBoxState,
+    oracle: Oracle,
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    attacker: Attacker,
+    schedule: Schedule,
+    *,
+    mode: str = "auto",
+    hooks: Hooks = Hooks(),  # noqa: B008 (immutable)
+) -> tuple[BlackBoxState, bool]:
+    """Asks, distils and trains the generator, from where the state is.
+
+    Resuming takes the state that was saved last and an oracle with the same ledger:
+    what has been asked since then is not asked again.
+
+    Args:
+      state: fresh, or restored; donated.
+      oracle: the black box. If its budget ends, a warning says so and the training
+        goes on with the answers there are.
+      images: the attacker's, `[N, H, W, C]`, uint8 or float32 in [0, 1]; none of them
+        should be of those that b was trained on.
+      labels: their classes, int `[N]`; None takes f's own opinion.
+      attacker: what is trained.
+      schedule: how long, and from how many answers.
+      mode: see `parallel.compile_steps`.
+      hooks: logs, checkpoints, progress, interruption.
+
+    Returns:
+      The state, and whether the schedule was finished (else it was stopped and saved).
+
+    Raises:
+      OracleError: if the black box fails; the last saved state and the ledger go on
+        from there.
+      ValueError: if there are too few images.
+      DivergenceError: if a metric or a weight is not finite.
+    """
+    schedule.check_images(len(images))
+    alternation = _Alternation(state, oracle, attacker, schedule, mode, hooks)
+    alternation.set_images(images, labels)
+    try:
+        finished = alternation.run()
+    except _Stop:
+        finished = False
+    return alternation.state, finished
+
+
+def bind_generator(attacker: Attacker, state: BlackBoxState) -> Attack:
+    """The generator of a state as an attack like all others."""
+    return generator_attack(
+        advgan.make_generator_fn(attacker.networks.generator),
+        state.advgan.generator.params,
+        epsilon=attacker.objective.epsilon,
+        target_class=attacker.objective.target_class,
+    )
+
+
+def distilled_logits_fn(attacker: Attacker, state: BlackBoxState) -> LogitsFn:
+    """The distilled model of a state, in inference mode."""
+    return models.make_logits_fn(attacker.model, state.distilled.variables)
+
+
+class Perturb:
+    """Adds what a generator makes of them to any number of images, batch by batch."""
+
+    def __init__(self, attacker: Attacker):
+        """Compiles the generator, once for all its weights."""
+        generator, epsilon = attacker.networks.generator, attacker.objective.epsilon
+
+        def add(params: Params, images: Array) -> Array:
+            r = generator.apply({"params": params}, images)
+            return perturb(images, r, epsilon, (0.0, 1.0))
+
+        self._add = jax.jit(add)
+
+    def __call__(self, state: BlackBoxState, images: np.ndarray) -> np.ndarray:
+        """Returns adversarial images, float32 `[N, H, W, C]`."""
+        return _in_batches(partial(self._add, state.advgan.generator.params), images)
+
+
+def _in_batches(fn: Callable[[Array], Array], images: np.ndarray) -> np.ndarray:
+    """Applies `fn` to batches of one size, filled up with the last image."""
+    parts = []
+    for start in range(0, len(images), _BATCH):
+        rows = np.minimum(np.arange(start, start + _BATCH), len(images) - 1)
+        parts.append(np.asarray(fn(to_float(images[rows]))))
+    return np.concatenate(parts)[: len(images)]
+
+
+class _Alternation:
+    """One call of `fit`."""
+
+    def __init__(self, state, oracle, attacker, schedule, mode, hooks):
+        self.state = state
+        self._oracle = oracle
+        self._attacker = attacker
+        self._schedule = schedule
+        self._hooks = hooks
+        self._perturb = Perturb(attacker)
+        # Keys of the orders; those in the state are for what steps draw.
+        keys = jax.random.split(jax.random.fold_in(state.advgan.key, 1), 3)
+        self._key_images, self._key_generator, self._key_distilled = keys
+        networks, objective = attacker.networks, attacker.objective
+        self._generator_step = parallel.compile_steps(
+            advgan.make_train_step(networks, objective), mode=mode
+        )
+        self._distilled_step = parallel.compile_steps(
+            distillation.make_train_step(attacker.model, attacker.optimizer), mode=mode
+        )
+        self._predict = jax.jit(lambda logits_fn, x: jnp.argmax(logits_fn(x), -1))
+        oracle.rewind(int(state.queries.max()))
+        self._pool = self._load_pool() if oracle.queries else None
+
+    def set_images(self, images: np.ndarray, labels: np.ndarray | None) -> None:
+        self._images = images
+        self._labels = labels
+        self._order = np.asarray(jax.random.permutation(self._key_images, len(images)))
+        self._on_device = jnp.asarray(images)
+
+    def run(self) -> bool:
+        """Goes through the phases, passing over those that are done."""
+        for number, epochs in self._phases():
+            if epochs is None:
+                if not self._train_generator(number):
+                    return False
+            elif not self._distil(number, epochs):
+                return False
+        return True
+
+    def _phases(self) -> Iterator[tuple[int, int | None]]:
+        """(round, f's epochs by then), or (round, None) where it is the generator's."""
+        schedule = self._schedule
+        if not schedule.dynamic:
+            yield 0, schedule.distilled_epochs
+            yield schedule.num_rounds, None
+            return
+        for number in range(schedule.num_rounds):
+            yield number, schedule.initial_epochs + number
+            yield number + 1, None
+
+    def _distil(self, asking: int, epochs: int) -> bool:
+        """Asks, and trains f until it has made `epochs` in all."""
+        schedule = self._schedule
+        per_epoch = schedule.distilled_steps
+        while (done := int(self.state.distilled.step) // per_epoch) < epochs:
+            if not int(self.state.queries[asking]):
+                self._ask(asking)
+            title = f"distilled model, part {done + 1}/{schedule.distilled_epochs}"
+            state, finished = loop.fit(
+                self.state.distilled,
+                self._sampling(done),
+                self._pool,
+                self._plan(per_epoch, schedule.distilled_batch_size, done),
+                order_key=self._key_distilled,
+                hooks=self._hooks_of("distilled", title),
+            )
+            self.state = self.state.replace(distilled=state)
+            if not finished:
+                return False
+        return True
+
+    def _train_generator(self, number: int) -> bool:
+        """Trains G and D until the end of a round, against f as it is."""
+        schedule, finished = self._schedule, True
+        per_epoch, size = schedule.generator_steps, schedule.generator_batch_size
+        epochs = int(self.state.advgan.step) // per_epoch
+        if epochs > number or (epochs == number and self._is_past(number)):
+            return True
+        frozen = distilled_logits_fn(self._attacker, self.state)
+        while finished and epochs < number:
+            title = f"generator, round {epochs + 1}/{schedule.num_rounds}"
+            state, finished = loop.fit(
+                self.state.advgan,
+                _in_turn(
+                    self._generator_step, epochs * per_epoch * size, len(self._images)
+                ),
+                Batch(self._on_device, self._labels_for(frozen)),
+                self._plan(per_epoch, size, epochs),
+                order_key=self._key_generator,
+                frozen=(frozen,),
+                hooks=self._hooks_of("advgan", title),
+            )
+            self.state = self.state.replace(advgan=state)
+            epochs += finished
+        if finished:
+            self._hooks.record(self.state, number)
+        return finished
+
+    def _is_past(self, number: int) -> bool:
+        """Whether f has gone on after a round, so that its end was reported."""
+        schedule = self._schedule
+        if not schedule.dynamic or number == schedule.num_rounds:
+            return False
+        begun = schedule.distilled_steps * (schedule.initial_epochs + number - 1)
+        return int(self.state.distilled.step) > begun
+
+    def _labels_for(self, distilled_fn: LogitsFn) -> Array:
+        if self._labels is not None:
+            return jnp.asarray(self._labels)
+        fn = partial(self._predict, distilled_fn)
+        return jnp.asarray(_in_batches(fn, self._images))
+
+    def _plan(self, steps: int, batch_size: int, epoch: int) -> loop.Plan:
+        """One more epoch, of so many steps; `_in_turn` says on which images."""
+        return loop.Plan(
+            steps * batch_size,
+            batch_size,
+            epoch + 1,
+            parallel.default_steps_per_call(),
+        )
+
+    def _hooks_of(self, part: str, title: str) -> loop.Hooks:
+        """The hooks of one network's training, as seen from the whole state."""
+        hooks, whole = self._hooks.training, self.state
+        other = int(whole.step) - int(getattr(whole, part).step)
+        return hooks._replace(
+            log=lambda step, metrics: hooks.log(other + step, metrics),
+            save=lambda step, state: hooks.save(
+                other + step, whole.replace(**{part: state})
+            ),
+            description=title,
+        )
+
+    def _ask(self, asking: int) -> None:
+        """Asks about this round's images and makes the answers f's data."""
+        count, hooks = self._schedule.asked[asking], self._hooks.training
+        start = sum(self._schedule.asked[:asking])
+        rows = self._order[np.arange(start, start + count) % len(self._order)]
+        images = to_float(self._images[rows])
+        if asking:
+            images = self._perturb(self.state, images)
+        with tqdm(total=count, desc=f"asking, round {asking}", disable=None) as bar:
+
+            def after_batch(number):
+                bar.update(number)
+                if hooks.stop():
+                    raise _Stop
+
+            try:
+                self._oracle(images, after_batch=after_batch)
+            except BudgetExhausted as error:
+                _log.warning("%s The training goes on with these.", error)
+        made = self.state.queries.at[asking].set(self._oracle.queries)
+        self.state = self.state.replace(queries=made)
+        self._pool = self._load_pool()
+
+    def _load_pool(self) -> Batch:
+        """All queries on the device, filled up: one size means one compilation."""
+        images, answers = self._oracle.ledger.made()
+        missing = sum(self._schedule.asked) - len(images)
+        fill = lambda a: np.pad(a, [(0, missing)] + [(0, 0)] * (a.ndim - 1))  # noqa: E731
+        return Batch(jnp.asarray(fill(images)), jnp.asarray(fill(answers)))
+
+    def _sampling(self, epoch: int) -> Callable:
+        """The step of f on batches of clean and perturbed images, half and half."""
+        marks = np.unique(np.asarray(self.state.queries))
+        marks = marks[marks > 0]
+        clean, end = int(marks[0]), int(marks[-1])
+        start = clean if self._schedule.replay or len(marks) < 2 else int(marks[-2])
+        schedule = self._schedule
+        first = epoch * schedule.distilled_steps * schedule.distilled_batch_size
+        return _in_turn(self._distilled_step, first, clean, (start, end))
+
+
+def _in_turn(
+    run: Callable, first: int, count: int, others: tuple[int, int] = (0, 0)
+) -> Callable:
+    """Lets steps see images in turn, each as often as the next.
+
+    The loop shuffles the places of an epoch that is as long as the schedule says.
+    Here places become rows: of the first `count`, and at every second place of those
+    from `others[0]` to `others[1] - 1`.
+
+    Args:
+      run: compiled steps.
+      first: the place, in all epochs, of the epoch's first.
+      count: of the images to go through.
+      others: the images at every second place; none if there are none.
+
+    Returns:
+      `run` on places.
+    """
+    start, end = others
+
+    def mapped(state, data, places, *frozen):
+        places = first + np.asarray(places, np.int64)
+        if start == end:
+            return run(state, data, places % count, *frozen)
+        half = places // 2
+        rows = np.where(places % 2, start + half % (end - start), half % count)
+        return run(state, data, rows, *frozen)
+
+    return mapped
