@@ -1,127 +1,30 @@
-r"""AdvGAN against a model that can only be asked: static and dynamic distillation.
+"""The alternation: who asks, who learns, in which order, from wherever a state is."""
 
-Static: a model f of the attacker's own learns the answers of the black box b, then a
-generator is trained against f. Dynamic: both take turns, each from where it was,
-
-.. math::
-    G_i, D_i &= \arg\min_G \max_D \; L_{adv}^{f_{i-1}} + \alpha L_{GAN}
-        + \beta L_{hinge} \\
-    f_i &= \arg\min_f \; \mathbb{E}_x H(b(x), f(x))
-        + \mathbb{E}_x H(b(x + G_i(x)), f(x + G_i(x)))
-
-Deviations from the paper:
-  * The two expectations are estimated on one batch, half of it clean images, and
-    (`replay`) the second over the perturbed images of all rounds: answers once paid
-    for are kept.
-  * The last round ends with its generator; what f would learn from it, no generator
-    would see.
-  * The generator sees all the attacker's images, the black box a part of them.
-
-References:
-  Xiao et al., 2018 (https://arxiv.org/abs/1801.02610), Sec. 3.3.
-"""
-
-import dataclasses
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from tqdm import tqdm
 
-from advgan_jax import models, parallel
-from advgan_jax.attacks import generator_attack
-from advgan_jax.checks import check_at_least
+from advgan_jax import parallel
 from advgan_jax.data import to_float
 from advgan_jax.oracles import BudgetExhausted, Oracle
-from advgan_jax.projections import perturb
 from advgan_jax.training import advgan, distillation, loop
+from advgan_jax.training.blackbox.attacker import (
+    Attacker,
+    Perturb,
+    distilled_logits_fn,
+    in_batches,
+)
+from advgan_jax.training.blackbox.schedule import Schedule
 from advgan_jax.training.states import BlackBoxState
-from advgan_jax.types import Array, Attack, Batch, LogitsFn, Params
+from advgan_jax.types import Array, Batch, LogitsFn
 
 _log = logging.getLogger(__name__)
-_BATCH = 500  # images that a network sees at once where none is trained
-
-
-class Attacker(NamedTuple):
-    """What the attacker trains, and with what.
-
-    Attributes:
-      networks: generator, discriminator and their optimisers.
-      objective: what they minimise.
-      model: f, `images, train -> logits`.
-      optimizer: of f.
-    """
-
-    networks: advgan.Networks
-    objective: advgan.Objective
-    model: nn.Module
-    optimizer: optax.GradientTransformation
-
-
-@dataclasses.dataclass(frozen=True)
-class Schedule:
-    """Who learns when, and from how many answers.
-
-    Attributes:
-      num_rounds: R. Static distillation has rounds too, they only say how long it
-        trains: as long as dynamic distillation of as many.
-      generator_steps: of G and D in each round.
-      distilled_steps: of f in each round but the last.
-      initial_epochs: f's training before the first round, in units of
-        `distilled_steps`.
-      clean_queries: images asked about before the first round.
-      perturbed_queries: perturbed images asked about in each round but the last.
-      generator_batch_size: images in a step of G and D.
-      distilled_batch_size: images in a step of f.
-      dynamic: whether f learns from perturbed images too. Static distillation spends
-        the same number of queries on further clean images, before it begins.
-      replay: whether f keeps learning from the perturbed images of earlier rounds.
-    """
-
-    num_rounds: int
-    generator_steps: int
-    distilled_steps: int
-    initial_epochs: int
-    clean_queries: int
-    perturbed_queries: int
-    generator_batch_size: int = 64
-    distilled_batch_size: int = 128
-    dynamic: bool = True
-    replay: bool = True
-
-    def __post_init__(self):
-        for field in dataclasses.fields(self)[:8]:
-            least = 0 if field.name == "perturbed_queries" else 1
-            check_at_least(field.name, getattr(self, field.name), least)
-
-    @property
-    def asked(self) -> list[int]:
-        """Images in each asking."""
-        later = [self.perturbed_queries] * (self.num_rounds - 1)
-        if self.dynamic:
-            return [self.clean_queries, *later]
-        return [self.clean_queries + sum(later)]
-
-    @property
-    def distilled_epochs(self) -> int:
-        """All of f's training, in units of `distilled_steps`."""
-        return self.initial_epochs + self.num_rounds - 1
-
-    def check_images(self, num_images: int) -> None:
-        """Raises `ValueError` if an asking is of more images than there are."""
-        most = max(self.asked)
-        if most > num_images:
-            raise ValueError(
-                f"The attacker has {num_images} images and would ask about {most} at "
-                "once, each of them once; ask about fewer, with fewer rounds or "
-                "queries, or leave more images to the attacker."
-            )
 
 
 class Hooks(NamedTuple):
@@ -140,33 +43,6 @@ class Hooks(NamedTuple):
 
 class _Stop(Exception):
     """A signal came while the black box was being asked."""
-
-
-def init_state(
-    attacker: Attacker,
-    schedule: Schedule,
-    key: Array,
-    image_shape: tuple[int, int, int],
-) -> BlackBoxState:
-    """A fresh attacker.
-
-    Args:
-      attacker: networks and optimisers.
-      schedule: of the alternation.
-      key: typed PRNG key of the run.
-      image_shape: (H, W, C).
-
-    Returns:
-      The state at step 0.
-    """
-    key_advgan, key_distilled = jax.random.split(key)
-    return BlackBoxState(
-        advgan.init_state(attacker.networks, key_advgan, image_shape),
-        distillation.init_state(
-            attacker.model, attacker.optimizer, key_distilled, image_shape
-        ),
-        jnp.zeros(len(schedule.asked), jnp.int32),
-    )
 
 
 def fit(
@@ -214,48 +90,6 @@ def fit(
     except _Stop:
         finished = False
     return alternation.state, finished
-
-
-def bind_generator(attacker: Attacker, state: BlackBoxState) -> Attack:
-    """The generator of a state as an attack like all others."""
-    return generator_attack(
-        advgan.make_generator_fn(attacker.networks.generator),
-        state.advgan.generator.params,
-        epsilon=attacker.objective.epsilon,
-        target_class=attacker.objective.target_class,
-    )
-
-
-def distilled_logits_fn(attacker: Attacker, state: BlackBoxState) -> LogitsFn:
-    """The distilled model of a state, in inference mode."""
-    return models.make_logits_fn(attacker.model, state.distilled.variables)
-
-
-class Perturb:
-    """Adds what a generator makes of them to any number of images, batch by batch."""
-
-    def __init__(self, attacker: Attacker):
-        """Compiles the generator, once for all its weights."""
-        generator, epsilon = attacker.networks.generator, attacker.objective.epsilon
-
-        def add(params: Params, images: Array) -> Array:
-            r = generator.apply({"params": params}, images)
-            return perturb(images, r, epsilon, (0.0, 1.0))
-
-        self._add = jax.jit(add)
-
-    def __call__(self, state: BlackBoxState, images: np.ndarray) -> np.ndarray:
-        """Returns adversarial images, float32 `[N, H, W, C]`."""
-        return _in_batches(partial(self._add, state.advgan.generator.params), images)
-
-
-def _in_batches(fn: Callable[[Array], Array], images: np.ndarray) -> np.ndarray:
-    """Applies `fn` to batches of one size, filled up with the last image."""
-    parts = []
-    for start in range(0, len(images), _BATCH):
-        rows = np.minimum(np.arange(start, start + _BATCH), len(images) - 1)
-        parts.append(np.asarray(fn(to_float(images[rows]))))
-    return np.concatenate(parts)[: len(images)]
 
 
 class _Alternation:
@@ -369,7 +203,7 @@ class _Alternation:
         if self._labels is not None:
             return jnp.asarray(self._labels)
         fn = partial(self._predict, distilled_fn)
-        return jnp.asarray(_in_batches(fn, self._images))
+        return jnp.asarray(in_batches(fn, self._images))
 
     def _plan(self, steps: int, batch_size: int, epoch: int) -> loop.Plan:
         """One more epoch, of so many steps; `_in_turn` says on which images."""
