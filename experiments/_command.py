@@ -20,10 +20,7 @@ _OVERWRITE = flags.DEFINE_bool(
 )
 flags.mark_flag_as_required("config")
 
-_FAULTS = (
-    *(ValueError, TypeError, OSError, ImportError, FloatingPointError),
-    OracleError,
-)
+_FAULTS = (ValueError, TypeError, OSError, ImportError, FloatingPointError, OracleError)
 INTERRUPTED = 130  # what shells report after Ctrl-C
 
 

@@ -140,7 +140,7 @@ class _Record:
 
     def __init__(self, run, logits_fn, attacker, log):
         self._run, self._logits_fn, self._log = run, logits_fn, log
-        self._attacker, self._perturb = attacker, blackbox.Perturb(attacker)
+        self._attacker = attacker
         self._monitor = run.dataset.test.take(run.config.evaluation.monitor_images)
 
     def __call__(self, state: BlackBoxState, number: int) -> None:
@@ -152,7 +152,7 @@ class _Record:
         images, labels = self._monitor.images, self._monitor.labels
         wanted = self._run.config.target_class
         wanted = None if wanted is None else np.full_like(labels, wanted)
-        adversarial = self._perturb(state, images)
+        adversarial = blackbox.perturb_images(self._attacker, state, images)
         ours = blackbox.distilled_logits_fn(self._attacker, state)
         on_b, on_f = (
             assess(fn, images, adversarial, labels, target_labels=wanted)

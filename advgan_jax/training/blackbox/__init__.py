@@ -24,20 +24,20 @@ References:
 from advgan_jax.training.blackbox.alternation import Hooks, fit
 from advgan_jax.training.blackbox.attacker import (
     Attacker,
-    Perturb,
     bind_generator,
     distilled_logits_fn,
     init_state,
+    perturb_images,
 )
 from advgan_jax.training.blackbox.schedule import Schedule
 
 __all__ = [
     "Attacker",
     "Hooks",
-    "Perturb",
     "Schedule",
     "bind_generator",
     "distilled_logits_fn",
     "fit",
     "init_state",
+    "perturb_images",
 ]

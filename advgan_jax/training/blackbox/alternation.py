@@ -16,9 +16,9 @@ from advgan_jax.oracles import BudgetExhausted, Oracle
 from advgan_jax.training import advgan, distillation, loop
 from advgan_jax.training.blackbox.attacker import (
     Attacker,
-    Perturb,
     distilled_logits_fn,
     in_batches,
+    perturb_images,
 )
 from advgan_jax.training.blackbox.schedule import Schedule
 from advgan_jax.training.states import BlackBoxState
@@ -101,7 +101,6 @@ class _Alternation:
         self._attacker = attacker
         self._schedule = schedule
         self._hooks = hooks
-        self._perturb = Perturb(attacker)
         # Keys of the orders; those in the state are for what steps draw.
         keys = jax.random.split(jax.random.fold_in(state.advgan.key, 1), 3)
         self._key_images, self._key_generator, self._key_distilled = keys
@@ -233,7 +232,7 @@ class _Alternation:
         rows = self._order[np.arange(start, start + count) % len(self._order)]
         images = to_float(self._images[rows])
         if asking:
-            images = self._perturb(self.state, images)
+            images = perturb_images(self._attacker, self.state, images)
         with tqdm(total=count, desc=f"asking, round {asking}", disable=None) as bar:
 
             def after_batch(number):

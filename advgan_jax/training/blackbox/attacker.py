@@ -80,22 +80,27 @@ def distilled_logits_fn(attacker: Attacker, state: BlackBoxState) -> LogitsFn:
     return models.make_logits_fn(attacker.model, state.distilled.variables)
 
 
-class Perturb:
-    """Adds what a generator makes of them to any number of images, batch by batch."""
+def perturb_images(
+    attacker: Attacker, state: BlackBoxState, images: np.ndarray
+) -> np.ndarray:
+    """What the generator of a state makes of any number of images.
 
-    def __init__(self, attacker: Attacker):
-        """Compiles the generator, once for all its weights."""
-        generator, epsilon = attacker.networks.generator, attacker.objective.epsilon
+    Args:
+      attacker: modules and objective.
+      state: in training or trained.
+      images: `[N, H, W, C]`, uint8 or float32 in [0, 1].
 
-        def add(params: Params, images: Array) -> Array:
-            r = generator.apply({"params": params}, images)
-            return perturb(images, r, epsilon, (0.0, 1.0))
+    Returns:
+      Adversarial images, float32 `[N, H, W, C]`.
+    """
+    add = partial(_add, attacker.networks.generator, attacker.objective.epsilon)
+    return in_batches(partial(add, state.advgan.generator.params), images)
 
-        self._add = jax.jit(add)
 
-    def __call__(self, state: BlackBoxState, images: np.ndarray) -> np.ndarray:
-        """Returns adversarial images, float32 `[N, H, W, C]`."""
-        return in_batches(partial(self._add, state.advgan.generator.params), images)
+@partial(jax.jit, static_argnums=(0, 1))
+def _add(generator: nn.Module, epsilon: float, params: Params, images: Array) -> Array:
+    r = generator.apply({"params": params}, images)
+    return perturb(images, r, epsilon, (0.0, 1.0))
 
 
 def in_batches(fn: Callable[[Array], Array], images: np.ndarray) -> np.ndarray:
