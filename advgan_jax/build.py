@@ -83,22 +83,26 @@ def advgan_networks(config: ConfigDict, num_steps: int) -> Networks:
     )
 
 
-def blackbox_schedule(config: ConfigDict) -> blackbox.Schedule:
-    """Who learns when in a black-box run, and from how many answers.
+def blackbox_attacker(
+    config: ConfigDict, num_classes: int
+) -> tuple[blackbox.Attacker, blackbox.Schedule]:
+    """What the attacker of a black box trains, when, and from how many answers.
 
     Args:
-      config: the run's; reads `distillation`, `training`, `distilled` and `queries`.
+      config: the run's; reads `distillation`, `distilled`, `queries` and `training`,
+        and what `advgan_networks` and `advgan_objective` read.
+      num_classes: K.
 
     Returns:
-      What `training.blackbox` follows.
+      What `training.blackbox` trains, and what it follows.
 
     Raises:
-      ValueError: for an unknown distillation, or a number out of range.
+      ValueError: for an unknown name, or a number out of range.
     """
     if config.distillation not in DISTILLATIONS:
         raise unknown_name("distillation", config.distillation, DISTILLATIONS)
     training, distilled, queries = config.training, config.distilled, config.queries
-    return blackbox.Schedule(
+    schedule = blackbox.Schedule(
         num_rounds=training.num_rounds,
         generator_steps=training.steps_per_round,
         distilled_steps=distilled.steps_per_round,
@@ -110,30 +114,15 @@ def blackbox_schedule(config: ConfigDict) -> blackbox.Schedule:
         dynamic=config.distillation == "dynamic",
         replay=distilled.replay,
     )
-
-
-def blackbox_attacker(config: ConfigDict, num_classes: int) -> blackbox.Attacker:
-    """What the attacker of a black box trains.
-
-    Args:
-      config: the run's; reads what `advgan_networks` and `blackbox_schedule` read.
-      num_classes: K.
-
-    Returns:
-      Networks and optimisers.
-
-    Raises:
-      ValueError: for an unknown model or optimiser, or a number out of range.
-    """
-    schedule = blackbox_schedule(config)
     axis = parallel.AXIS if parallel.choose_mode(config.parallel) == "pmap" else None
     distilled_steps = schedule.distilled_epochs * schedule.distilled_steps
-    return blackbox.Attacker(
+    attacker = blackbox.Attacker(
         advgan_networks(config, schedule.num_rounds * schedule.generator_steps),
         advgan_objective(config, num_classes),
-        models.make_classifier(config.distilled.model, num_classes, axis_name=axis),
-        make_optimizer(config.distilled, distilled_steps),
+        models.make_classifier(distilled.model, num_classes, axis_name=axis),
+        make_optimizer(distilled, distilled_steps),
     )
+    return attacker, schedule
 
 
 def advgan_objective(config: ConfigDict, num_classes: int) -> Objective:
@@ -279,8 +268,8 @@ def load_generator(path: str | os.PathLike[str]) -> Attack:
             )
         config, shape = ConfigDict(run["config"]), tuple(run["image_shape"])
         if config.method == "advgan_blackbox":
-            attacker = blackbox_attacker(config, run["num_classes"])
-            fresh = partial(blackbox.init_state, attacker, blackbox_schedule(config))
+            attacker, schedule = blackbox_attacker(config, run["num_classes"])
+            fresh = partial(blackbox.init_state, attacker, schedule)
             state = checkpoints.restore(jax.eval_shape(fresh, jax.random.key(0), shape))
             return blackbox.bind_generator(attacker, state)
         networks = advgan_networks(config, num_steps=1)

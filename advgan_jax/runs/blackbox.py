@@ -5,7 +5,6 @@ training images; the attacker has the others. Questions that only measure how we
 attacker does are asked of the model itself, and are no queries.
 """
 
-import logging
 import pathlib
 from typing import Any
 
@@ -23,10 +22,9 @@ from advgan_jax.runs import advgan, target
 from advgan_jax.runs.common import Run, Stopped, attack_row, resumable
 from advgan_jax.training import blackbox
 from advgan_jax.training.states import BlackBoxState
-from advgan_jax.types import LogitsFn
+from advgan_jax.types import Attack, LogitsFn
 
 LEDGER = "queries.ledger"
-_log = logging.getLogger(__name__)
 
 
 def check(config: ConfigDict, dataset: Dataset) -> None:
@@ -34,7 +32,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     target.check(config, dataset)
     advgan.check_evaluation(config, dataset)
     answers.check_kind(config.answers)
-    schedule = build.blackbox_schedule(config)
+    attacker, schedule = build.blackbox_attacker(config, dataset.num_classes)
     schedule.check_images(len(_attackers_images(config, dataset)))
     check_at_least("queries.batch_size", config.queries.batch_size, 1)
     if config.queries.budget is not None:
@@ -45,7 +43,6 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
             f"`monitor_images` must be from 1 to the {most} test images, got "
             f"{monitored}."
         )
-    attacker = build.blackbox_attacker(config, dataset.num_classes)
     shape = dataset.train.images.shape[1:]
     key = jax.random.key(0)
     jax.eval_shape(lambda: blackbox.init_state(attacker, schedule, key, shape))
@@ -65,9 +62,7 @@ def _attackers_images(config: ConfigDict, dataset: Dataset) -> Split:
 def train(run: Run) -> list[dict[str, Any]]:
     """Distils, attacks the copy, and evaluates on the black box."""
     logits_fn = target.target_logits_fn(run)
-    state, oracle = _trained(run, logits_fn)
-    attacker = build.blackbox_attacker(run.config, run.dataset.num_classes)
-    attack = blackbox.bind_generator(attacker, state)
+    attack, queries = _trained(run, logits_fn)
     evaluation = advgan.evaluate_generator(run, logits_fn, attack)
     advgan.draw(run, evaluation)
     _draw_curve(run)
@@ -78,15 +73,15 @@ def train(run: Run) -> list[dict[str, Any]]:
         threat_model=f"black-box-{run.config.distillation}",
         epsilon=run.config.epsilon,
         norm="linf",
-        queries=oracle.queries,
+        queries=queries,
     )
     return [row]
 
 
-def _trained(run: Run, logits_fn: LogitsFn) -> tuple[BlackBoxState, Oracle]:
+def _trained(run: Run, logits_fn: LogitsFn) -> tuple[Attack, int]:
+    """The run's generator, and the queries that it cost."""
     config, dataset = run.config, run.dataset
-    attacker = build.blackbox_attacker(config, dataset.num_classes)
-    schedule = build.blackbox_schedule(config)
+    attacker, schedule = build.blackbox_attacker(config, dataset.num_classes)
     shape = dataset.train.images.shape[1:]
     images = _attackers_images(config, dataset)
     description = {
@@ -112,14 +107,7 @@ def _trained(run: Run, logits_fn: LogitsFn) -> tuple[BlackBoxState, Oracle]:
         raise Stopped(
             f"Stopped at step {int(state.step)}, after {oracle.queries} queries; saved."
         )
-    if oracle.changed:
-        _log.warning(
-            "Of %d images that were asked about again, %d got another answer: the "
-            "black box is noisy.",
-            oracle.repeated,
-            oracle.changed,
-        )
-    return state, oracle
+    return blackbox.bind_generator(attacker, state), oracle.queries
 
 
 def make_oracle(run: Run, logits_fn: LogitsFn) -> Oracle:

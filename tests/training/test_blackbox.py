@@ -10,7 +10,7 @@ import pytest
 from advgan_jax import models
 from advgan_jax.oracles import Ledger, Oracle, OracleError
 from advgan_jax.training import advgan, blackbox, loop
-from advgan_jax.training.blackbox.alternation import _in_turn
+from advgan_jax.training.blackbox.sampling import in_turn
 
 ATTACKER = blackbox.Attacker(
     advgan.Networks(
@@ -231,7 +231,7 @@ def test_images_are_seen_in_turn_half_of_them_clean(count):
 
     for epoch in range(10):
         places = np.random.default_rng(epoch).permutation(32).reshape(4, 1, 8)
-        mapped = _in_turn(run, 32 * epoch, count, (count, count + 3))
+        mapped = in_turn(run, 32 * epoch, count, (count, count + 3))
         for rows in places:
             mapped(None, None, rows)
     times = np.bincount(np.concatenate(seen, axis=None), minlength=count + 3)

@@ -20,6 +20,7 @@ from advgan_jax.training.blackbox.attacker import (
     in_batches,
     perturb_images,
 )
+from advgan_jax.training.blackbox.sampling import in_turn, on_device
 from advgan_jax.training.blackbox.schedule import Schedule
 from advgan_jax.training.states import BlackBoxState
 from advgan_jax.types import Array, Batch, LogitsFn
@@ -89,6 +90,13 @@ def fit(
         finished = alternation.run()
     except _Stop:
         finished = False
+    if oracle.changed:
+        _log.warning(
+            "Of %d images that were asked about again %d got another answer: the black "
+            "box is noisy.",
+            oracle.repeated,
+            oracle.changed,
+        )
     return alternation.state, finished
 
 
@@ -113,7 +121,7 @@ class _Alternation:
         )
         self._predict = jax.jit(lambda logits_fn, x: jnp.argmax(logits_fn(x), -1))
         oracle.rewind(int(state.queries.max()))
-        self._pool = self._load_pool() if oracle.queries else None
+        self._pool = self._load() if oracle.queries else None
 
     def set_images(self, images: np.ndarray, labels: np.ndarray | None) -> None:
         self._images = images
@@ -175,7 +183,7 @@ class _Alternation:
             title = f"generator, round {epochs + 1}/{schedule.num_rounds}"
             state, finished = loop.fit(
                 self.state.advgan,
-                _in_turn(
+                in_turn(
                     self._generator_step, epochs * per_epoch * size, len(self._images)
                 ),
                 Batch(self._on_device, self._labels_for(frozen)),
@@ -205,7 +213,7 @@ class _Alternation:
         return jnp.asarray(in_batches(fn, self._images))
 
     def _plan(self, steps: int, batch_size: int, epoch: int) -> loop.Plan:
-        """One more epoch, of so many steps; `_in_turn` says on which images."""
+        """One more epoch, of so many steps; `in_turn` says on which images."""
         return loop.Plan(
             steps * batch_size,
             batch_size,
@@ -246,14 +254,10 @@ class _Alternation:
                 _log.warning("%s The training goes on with these.", error)
         made = self.state.queries.at[asking].set(self._oracle.queries)
         self.state = self.state.replace(queries=made)
-        self._pool = self._load_pool()
+        self._pool = self._load()
 
-    def _load_pool(self) -> Batch:
-        """All queries on the device, filled up: one size means one compilation."""
-        images, answers = self._oracle.ledger.made()
-        missing = sum(self._schedule.asked) - len(images)
-        fill = lambda a: np.pad(a, [(0, missing)] + [(0, 0)] * (a.ndim - 1))  # noqa: E731
-        return Batch(jnp.asarray(fill(images)), jnp.asarray(fill(answers)))
+    def _load(self) -> Batch:
+        return on_device(self._oracle.ledger, sum(self._schedule.asked))
 
     def _sampling(self, epoch: int) -> Callable:
         """The step of f on batches of clean and perturbed images, half and half."""
@@ -263,35 +267,4 @@ class _Alternation:
         start = clean if self._schedule.replay or len(marks) < 2 else int(marks[-2])
         schedule = self._schedule
         first = epoch * schedule.distilled_steps * schedule.distilled_batch_size
-        return _in_turn(self._distilled_step, first, clean, (start, end))
-
-
-def _in_turn(
-    run: Callable, first: int, count: int, others: tuple[int, int] = (0, 0)
-) -> Callable:
-    """Lets steps see images in turn, each as often as the next.
-
-    The loop shuffles the places of an epoch that is as long as the schedule says.
-    Here places become rows: of the first `count`, and at every second place of those
-    from `others[0]` to `others[1] - 1`.
-
-    Args:
-      run: compiled steps.
-      first: the place, in all epochs, of the epoch's first.
-      count: of the images to go through.
-      others: the images at every second place; none if there are none.
-
-    Returns:
-      `run` on places.
-    """
-    start, end = others
-
-    def mapped(state, data, places, *frozen):
-        places = first + np.asarray(places, np.int64)
-        if start == end:
-            return run(state, data, places % count, *frozen)
-        half = places // 2
-        rows = np.where(places % 2, start + half % (end - start), half % count)
-        return run(state, data, rows, *frozen)
-
-    return mapped
+        return in_turn(self._distilled_step, first, clean, (start, end))
