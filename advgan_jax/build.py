@@ -266,15 +266,16 @@ def load_generator(path: str | os.PathLike[str]) -> Attack:
                 f"{path} holds a {run.get('method', 'run of another kind')}, no "
                 "generator; expected the workdir of an AdvGAN run."
             )
-        config, shape = ConfigDict(run["config"]), tuple(run["image_shape"])
+        config = ConfigDict(run["config"])
+        start = (jax.random.key(0), tuple(run["image_shape"]))
         if config.method == "advgan_blackbox":
             attacker, schedule = blackbox_attacker(config, run["num_classes"])
-            fresh = partial(blackbox.init_state, attacker, schedule)
-            state = checkpoints.restore(jax.eval_shape(fresh, jax.random.key(0), shape))
+            fresh = partial(blackbox.init_state, attacker, schedule, *start)
+            state = checkpoints.restore(jax.eval_shape(fresh))
             return blackbox.bind_generator(attacker, state)
         networks = advgan_networks(config, num_steps=1)
-        fresh = partial(advgan.init_state, networks)
-        state = checkpoints.restore(jax.eval_shape(fresh, jax.random.key(0), shape))
+        fresh = partial(advgan.init_state, networks, *start)
+        state = checkpoints.restore(jax.eval_shape(fresh))
     return bind_generator(networks, state, config)
 
 
