@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,10 +16,11 @@ from advgan_jax.attacks import BoundAttack, generator_attack, make_attack
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.data import Dataset
-from advgan_jax.training import advgan, loop
+from advgan_jax.training import advgan, blackbox, loop
 from advgan_jax.training.advgan import Networks, Objective
 from advgan_jax.types import Attack
 
+DISTILLATIONS = ("dynamic", "static")
 OPTIMIZERS = ("adam", "sgd")
 
 
@@ -79,6 +81,48 @@ def advgan_networks(config: ConfigDict, num_steps: int) -> Networks:
         adam(config.generator),
         adam(config.discriminator),
     )
+
+
+def blackbox_attacker(
+    config: ConfigDict, num_classes: int
+) -> tuple[blackbox.Attacker, blackbox.Schedule]:
+    """What the attacker of a black box trains, when, and from how many answers.
+
+    Args:
+      config: the run's; reads `distillation`, `distilled`, `queries` and `training`,
+        and what `advgan_networks` and `advgan_objective` read.
+      num_classes: K.
+
+    Returns:
+      What `training.blackbox` trains, and what it follows.
+
+    Raises:
+      ValueError: for an unknown name, or a number out of range.
+    """
+    if config.distillation not in DISTILLATIONS:
+        raise unknown_name("distillation", config.distillation, DISTILLATIONS)
+    training, distilled, queries = config.training, config.distilled, config.queries
+    schedule = blackbox.Schedule(
+        num_rounds=training.num_rounds,
+        generator_steps=training.steps_per_round,
+        distilled_steps=distilled.steps_per_round,
+        initial_epochs=distilled.initial_rounds,
+        clean_queries=queries.clean,
+        perturbed_queries=queries.perturbed_per_round,
+        generator_batch_size=training.batch_size,
+        distilled_batch_size=distilled.batch_size,
+        dynamic=config.distillation == "dynamic",
+        replay=distilled.replay,
+    )
+    axis = parallel.AXIS if parallel.choose_mode(config.parallel) == "pmap" else None
+    distilled_steps = schedule.distilled_epochs * schedule.distilled_steps
+    attacker = blackbox.Attacker(
+        advgan_networks(config, schedule.num_rounds * schedule.generator_steps),
+        advgan_objective(config, num_classes),
+        models.make_classifier(distilled.model, num_classes, axis_name=axis),
+        make_optimizer(distilled, distilled_steps),
+    )
+    return attacker, schedule
 
 
 def advgan_objective(config: ConfigDict, num_classes: int) -> Objective:
@@ -223,13 +267,15 @@ def load_generator(path: str | os.PathLike[str]) -> Attack:
                 "generator; expected the workdir of an AdvGAN run."
             )
         config = ConfigDict(run["config"])
+        start = (jax.random.key(0), tuple(run["image_shape"]))
+        if config.method == "advgan_blackbox":
+            attacker, schedule = blackbox_attacker(config, run["num_classes"])
+            fresh = partial(blackbox.init_state, attacker, schedule, *start)
+            state = checkpoints.restore(jax.eval_shape(fresh))
+            return blackbox.bind_generator(attacker, state)
         networks = advgan_networks(config, num_steps=1)
-        like = jax.eval_shape(
-            lambda: advgan.init_state(
-                networks, jax.random.key(0), tuple(run["image_shape"])
-            )
-        )
-        state = checkpoints.restore(like)
+        fresh = partial(advgan.init_state, networks, *start)
+        state = checkpoints.restore(jax.eval_shape(fresh))
     return bind_generator(networks, state, config)
 
 

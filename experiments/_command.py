@@ -7,6 +7,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from advgan_jax import runs
+from advgan_jax.oracles import OracleError
 from advgan_jax.reporting import format_table
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration file.")
@@ -19,6 +20,7 @@ _OVERWRITE = flags.DEFINE_bool(
 )
 flags.mark_flag_as_required("config")
 
+_FAULTS = (ValueError, TypeError, OSError, ImportError, FloatingPointError, OracleError)
 INTERRUPTED = 130  # what shells report after Ctrl-C
 
 
@@ -40,7 +42,7 @@ def main(argv: list[str]) -> None:
     except KeyboardInterrupt:
         print("Interrupted; go on with --resume.", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
+    except _FAULTS as error:
         # The caller's mistakes come with their cure; a traceback would bury it.
         notes = getattr(error, "__notes__", [])
         print("\n".join([f"error: {error}", *notes]), file=sys.stderr)

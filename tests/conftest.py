@@ -12,6 +12,15 @@ from advgan_jax import data, models, parallel, runs
 from advgan_jax.training import classifier, loop
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
+# What a test's run takes instead, where its configuration has such a thing.
+SHORT = {
+    "target.num_epochs": 6,
+    "generator.widths": (4, 8, 8),
+    "generator.num_residual": 1,
+    "training.num_epochs": 2,
+    "training.epochs_per_checkpoint": 1,
+    "evaluation.num_images": 100,
+}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -68,18 +77,10 @@ def get_config(repository):
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         config = module.get_config()
-        config.target.num_epochs = 6
-        config.update_from_flattened_dict(
-            {
-                "generator.widths": (4, 8, 8),
-                "generator.num_residual": 1,
-                "training.num_epochs": 2,
-                "training.epochs_per_checkpoint": 1,
-                "evaluation.num_images": 100,
-            }
-            if name != "target"
-            else {}
-        )
+        for path, value in SHORT.items():
+            section, name = path.split(".")
+            if section in config and name in config[section]:
+                config[section][name] = value
         config.update_from_flattened_dict(changes)
         return config.lock()
 

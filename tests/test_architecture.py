@@ -7,7 +7,7 @@ ROWS = (
     ("types",),
     ("checks",),
     ("layers", "data", "losses", "projections"),
-    ("loops", "parallel", "optimizers", "checkpointing"),
+    ("loops", "parallel", "optimizers", "checkpointing", "oracles"),
     ("attacks", "models"),
     ("training",),
     ("evaluation",),

@@ -24,6 +24,8 @@ def test_snippets_run_in_order(readme, finished, tmp_path, monkeypatch, capsys):
         exec(compile(snippet, "README.md", "exec"), names)
     assert names["adversarial"].shape == (8, 8, 8, 1)
     assert "Success(" in capsys.readouterr().out
+    assert names["oracle"].queries == 437
+    assert names["fooled"] > 0.6
 
 
 def test_commands_name_real_files(readme, repository):

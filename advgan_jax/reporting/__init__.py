@@ -1,6 +1,11 @@
 """Reporting: results as files, tables and figures."""
 
-from advgan_jax.reporting.charts import heatmap, robustness_curve, training_curves
+from advgan_jax.reporting.charts import (
+    heatmap,
+    query_curve,
+    robustness_curve,
+    training_curves,
+)
 from advgan_jax.reporting.environment import device_name, versions
 from advgan_jax.reporting.figures import attack_grid, comparison_grid, save_figure
 from advgan_jax.reporting.files import replacing, write_json
@@ -15,6 +20,7 @@ __all__ = [
     "format_table",
     "heatmap",
     "markdown_table",
+    "query_curve",
     "read_metrics",
     "replacing",
     "robustness_curve",

@@ -153,6 +153,39 @@ def robustness_curve(
     Raises:
       ValueError: if there is no point.
     """
+    figure, axis = _share_axes(curves, title)
+    axis.set_xlim(left=0)
+    pretty = {"linf": "L-infinity", "l2": "L2", "l1": "L1"}.get(norm, norm)
+    axis.set_xlabel(f"epsilon ({pretty})", fontsize=9)
+    axis.set_ylabel("accuracy under attack", fontsize=9)
+    return figure
+
+
+def query_curve(
+    curves: Mapping[str, Sequence[tuple[float, float]]], *, title: str = ""
+) -> Figure:
+    """Shares against the number of queries that a black box was asked.
+
+    Args:
+      curves: by name the points `(queries, share)`, in any order.
+      title: of the figure.
+
+    Returns:
+      The figure.
+
+    Raises:
+      ValueError: if there is no point.
+    """
+    figure, axis = _share_axes(curves, title)
+    axis.set_xlabel("queries", fontsize=9)
+    axis.set_ylabel("share of images", fontsize=9)
+    return figure
+
+
+def _share_axes(
+    curves: Mapping[str, Sequence[tuple[float, float]]], title: str
+) -> tuple[Figure, Any]:
+    """One axis with a line for each curve, shares upwards."""
     if not curves or not all(curves.values()):
         raise ValueError("`curves` must have at least one point each, got none.")
     figure = Figure(figsize=(5.2, 3.4), layout="constrained")
@@ -160,19 +193,13 @@ def robustness_curve(
     for (name, points), marker in zip(
         curves.items(), _MARKERS * len(curves), strict=False
     ):
-        epsilons, accuracies = zip(*sorted(points), strict=True)
-        axis.plot(
-            epsilons, accuracies, marker=marker, ms=4, lw=1.4, label=name, clip_on=False
-        )
+        sizes, shares = zip(*sorted(points), strict=True)
+        axis.plot(sizes, shares, marker=marker, ms=4, lw=1.4, label=name, clip_on=False)
     _style(axis, title)
     axis.set_ylim(0, 1)
-    axis.set_xlim(left=0)
     axis.yaxis.set_major_formatter(PercentFormatter(1))
-    pretty = {"linf": "L-infinity", "l2": "L2", "l1": "L1"}.get(norm, norm)
-    axis.set_xlabel(f"epsilon ({pretty})", fontsize=9)
-    axis.set_ylabel("accuracy under attack", fontsize=9)
     axis.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    return figure
+    return figure, axis
 
 
 def _style(axis, title):

@@ -29,13 +29,14 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     build.training_plan(config.training, dataset)
     if config.distillation is not None:
         raise unknown_name("distillation", config.distillation, ["none (leave it out)"])
-    _check_evaluation(config, dataset)
+    check_evaluation(config, dataset)
     networks = build.advgan_networks(config, num_steps=1)
     shape = dataset.train.images.shape[1:]
     jax.eval_shape(lambda: advgan.init_state(networks, jax.random.key(0), shape))
 
 
-def _check_evaluation(config: ConfigDict, dataset: Dataset) -> None:
+def check_evaluation(config: ConfigDict, dataset: Dataset) -> None:
+    """Refuses wrong values of `config.evaluation`."""
     section, most = config.evaluation, len(dataset.test)
     if section.num_images is not None and not 1 <= section.num_images <= most:
         raise ValueError(
@@ -49,8 +50,8 @@ def train(run: Run) -> list[dict[str, Any]]:
     """AdvGAN, semi-white-box: the generator is trained with the target model's help."""
     logits_fn = target.target_logits_fn(run)
     attack = trained_generator(run, logits_fn)
-    evaluation = _evaluate_generator(run, logits_fn, attack)
-    _draw(run, evaluation)
+    evaluation = evaluate_generator(run, logits_fn, attack)
+    draw(run, evaluation)
     return [
         attack_row(
             run,
@@ -95,7 +96,7 @@ def trained_generator(run: Run, logits_fn: LogitsFn) -> Attack:
     return build.bind_generator(networks, state, config)
 
 
-def _evaluate_generator(run: Run, logits_fn: LogitsFn, attack: Attack) -> Evaluation:
+def evaluate_generator(run: Run, logits_fn: LogitsFn, attack: Attack) -> Evaluation:
     """The trained generator on the test split (or its first `num_images`)."""
     config, test = run.config, test_images(run)
     wanted = config.target_class
@@ -111,7 +112,7 @@ def _evaluate_generator(run: Run, logits_fn: LogitsFn, attack: Attack) -> Evalua
     )
 
 
-def _draw(run: Run, evaluation: Evaluation) -> None:
+def draw(run: Run, evaluation: Evaluation) -> None:
     """Leaves the pictures a person would want in `figures/`."""
     test, shown = run.dataset.test, len(evaluation.examples)
     grid = attack_grid(

@@ -1,9 +1,10 @@
 """What every run shares: its context, and a training that can be resumed."""
 
+import contextlib
 import json
 import pathlib
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 from ml_collections import ConfigDict
@@ -15,6 +16,8 @@ from advgan_jax.evaluation import Evaluation, make_row
 from advgan_jax.reporting import MetricsLog
 from advgan_jax.runs.workdir import differences
 from advgan_jax.training import loop
+
+State = TypeVar("State")
 
 
 class Stopped(Exception):
@@ -49,6 +52,7 @@ def attack_row(
     threat_model: str,
     epsilon: float | None,
     norm: str | None,
+    queries: int | None = None,
 ) -> dict[str, Any]:
     """A row of `results.json`; what is the same in all rows comes from the run."""
     config = run.config
@@ -62,6 +66,7 @@ def attack_row(
         epsilon=epsilon,
         norm=norm,
         seed=config.seed,
+        queries=queries,
     )
 
 
@@ -96,37 +101,61 @@ def fit(
       ValueError: if the checkpoints are those of something else.
     """
     plan = build.training_plan(section, run.dataset)
+    with resumable(directory, state, description) as (state, hooks):
+        if int(state.step) == plan.num_steps:
+            return state
+        state, finished = loop.fit(
+            state,
+            parallel.compile_steps(step, mode=run.config.parallel),
+            loop.on_device(run.dataset.train),
+            plan,
+            order_key=jax.random.key(run.config.seed + 1),
+            frozen=frozen,
+            hooks=hooks._replace(
+                epochs_per_save=section.epochs_per_checkpoint, description=title
+            ),
+        )
+    if not finished:
+        raise Stopped(f"Stopped at step {int(state.step)} of {title}; saved.")
+    return state
+
+
+@contextlib.contextmanager
+def resumable(
+    directory: pathlib.Path, state: State, description: Mapping[str, Any]
+) -> Iterator[tuple[State, loop.Hooks]]:
+    """Opens what a training needs to be resumed.
+
+    Args:
+      directory: of the checkpoints and metrics.
+      state: fresh; has a `step`.
+      description: what the state is, kept with each checkpoint.
+
+    Yields:
+      The state as it was saved last, or else as given; and hooks that log, save and
+      stop.
+
+    Raises:
+      ValueError: if the checkpoints are those of something else.
+    """
     with Checkpoints(directory / "checkpoints") as checkpoints:
         if checkpoints.steps():
             _check_same(checkpoints, description)
             state = checkpoints.restore(state)
             checkpoints.discard_after(int(state.step))
-        first = int(state.step)
-        if first == plan.num_steps:
-            return state
+        first = int(state.step) or None
         with (
-            MetricsLog(directory, restored_step=first or None) as metrics,
+            MetricsLog(directory, restored_step=first) as metrics,
             loop.interruptible() as stop,
         ):
-            hooks = loop.Hooks(
-                log=metrics.write,
-                save=lambda step, state: checkpoints.save(step, state, description),
-                epochs_per_save=section.epochs_per_checkpoint,
-                stop=stop,
-                description=title,
-            )
-            state, finished = loop.fit(
+            yield (
                 state,
-                parallel.compile_steps(step, mode=run.config.parallel),
-                loop.on_device(run.dataset.train),
-                plan,
-                order_key=jax.random.key(run.config.seed + 1),
-                frozen=frozen,
-                hooks=hooks,
+                loop.Hooks(
+                    log=metrics.write,
+                    save=lambda step, state: checkpoints.save(step, state, description),
+                    stop=stop,
+                ),
             )
-    if not finished:
-        raise Stopped(f"Stopped at step {int(state.step)} of {title}; saved.")
-    return state
 
 
 def _check_same(checkpoints: Checkpoints, description: Mapping[str, Any]) -> None:

@@ -27,7 +27,7 @@ def claim(
         for name in ("checkpoints", "tensorboard", "figures", "evaluations"):
             if (workdir / name).exists():
                 shutil.rmtree(workdir / name)
-        for name in ("metrics.jsonl", "results.json", "config.json"):
+        for name in ("metrics.jsonl", "results.json", "config.json", "queries.ledger"):
             (workdir / name).unlink(missing_ok=True)
     if saved.exists():
         differ = differences(json.loads(saved.read_text(encoding="utf8")), ours)

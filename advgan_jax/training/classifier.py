@@ -1,4 +1,4 @@
-"""Training of classifiers: target models, and later distilled and defended ones."""
+"""Training of classifiers: on classes, or on another model's answers."""
 
 from collections.abc import Callable
 
@@ -56,7 +56,8 @@ def make_train_step(
 
     Returns:
       A pure `train_step(state, batch, *, axis_name=None) -> (state, metrics)`; the
-      metrics are `loss` and `accuracy` on the (augmented) batch.
+      metrics are `loss` and `accuracy` on the (augmented) batch. Labels may be soft,
+      float `[B, K]`; then `accuracy` is the share of rows with the same largest entry.
     """
 
     def loss_fn(params, state, batch, key, axis_name):
@@ -67,10 +68,13 @@ def make_train_step(
             rngs={"dropout": key},
             mutable=["batch_stats"],
         )
-        labels = jax.nn.one_hot(batch.labels, logits.shape[-1])
+        labels = batch.labels
+        if labels.ndim == 1:
+            labels = jax.nn.one_hot(labels, logits.shape[-1])
         smooth = optax.smooth_labels(labels, label_smoothing)
         loss = jnp.mean(optax.softmax_cross_entropy(logits, smooth))
-        accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == batch.labels)
+        predictions = jnp.argmax(logits, axis=-1)
+        accuracy = jnp.mean(predictions == jnp.argmax(labels, axis=-1))
         # Averaged here and again as gradients: right under jit, pmap and shard_map.
         loss, accuracy = parallel.mean_over((loss, accuracy), axis_name)
         return loss, (accuracy, updated.get("batch_stats", {}))

@@ -55,6 +55,13 @@ class ClassifierState(struct.PyTreeNode):
         )
 
 
+class DistilledState(ClassifierState):
+    """A classifier that learns another's answers; it is attacked in the other's place.
+
+    Has the fields of `ClassifierState`.
+    """
+
+
 class AdvGANState(struct.PyTreeNode):
     """An AdvGAN in training; the target model is not part of it.
 
@@ -69,6 +76,29 @@ class AdvGANState(struct.PyTreeNode):
     key: Array
     generator: NetState
     discriminator: NetState
+
+
+class BlackBoxState(struct.PyTreeNode):
+    """An AdvGAN and the distilled model that it is trained against.
+
+    The images and answers that the distilled model learns from are not part of it:
+    they are the beginning of the oracle's ledger, as far as `queries` says.
+
+    Attributes:
+      advgan: generator and discriminator.
+      distilled: the copy of the black box.
+      queries: int32 `[R]`, how many queries had been made in all when the i-th asking
+        was over; 0 for one that is still to come.
+    """
+
+    advgan: AdvGANState
+    distilled: DistilledState
+    queries: Array
+
+    @property
+    def step(self) -> Array:
+        """The steps made so far, of both."""
+        return self.advgan.step + self.distilled.step
 
 
 def init_net(

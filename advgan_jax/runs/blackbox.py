@@ -1,0 +1,175 @@
+"""AdvGAN against a black box: from asking it to results.
+
+The black box is a target model that was trained on the first `target.num_images`
+training images; the attacker has the others. Questions that only measure how well the
+attacker does are asked of the model itself, and are no queries.
+"""
+
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from advgan_jax import build
+from advgan_jax.checks import check_at_least
+from advgan_jax.data import Dataset, Split
+from advgan_jax.evaluation import assess
+from advgan_jax.oracles import Ledger, Oracle, answers, from_logits_fn
+from advgan_jax.reporting import query_curve, read_metrics, save_figure
+from advgan_jax.runs import advgan, target
+from advgan_jax.runs.common import Run, Stopped, attack_row, resumable
+from advgan_jax.training import blackbox
+from advgan_jax.training.states import BlackBoxState
+from advgan_jax.types import Attack, LogitsFn
+
+LEDGER = "queries.ledger"
+
+
+def check(config: ConfigDict, dataset: Dataset) -> None:
+    """Refuses a wrong configuration before anything is written."""
+    target.check(config, dataset)
+    advgan.check_evaluation(config, dataset)
+    answers.check_kind(config.answers)
+    attacker, schedule = build.blackbox_attacker(config, dataset.num_classes)
+    schedule.check_images(len(_attackers_images(config, dataset)))
+    check_at_least("queries.batch_size", config.queries.batch_size, 1)
+    if config.queries.budget is not None:
+        check_at_least("queries.budget", config.queries.budget, 1)
+    monitored, most = config.evaluation.monitor_images, len(dataset.test)
+    if not 1 <= monitored <= most:
+        raise ValueError(
+            f"`monitor_images` must be from 1 to the {most} test images, got "
+            f"{monitored}."
+        )
+    shape = dataset.train.images.shape[1:]
+    key = jax.random.key(0)
+    jax.eval_shape(lambda: blackbox.init_state(attacker, schedule, key, shape))
+
+
+def _attackers_images(config: ConfigDict, dataset: Dataset) -> Split:
+    """The training images that the black box was not trained on."""
+    train, taken = dataset.train, config.target.num_images
+    if taken is None or taken >= len(train):
+        raise ValueError(
+            "`target.num_images` must leave some of the training images to the "
+            f"attacker, got {taken} of {len(train)}."
+        )
+    return Split(train.images[taken:], train.labels[taken:])
+
+
+def train(run: Run) -> list[dict[str, Any]]:
+    """Distils, attacks the copy, and evaluates on the black box."""
+    logits_fn = target.target_logits_fn(run)
+    attack, queries = _trained(run, logits_fn)
+    evaluation = advgan.evaluate_generator(run, logits_fn, attack)
+    advgan.draw(run, evaluation)
+    _draw_curve(run)
+    row = attack_row(
+        run,
+        evaluation,
+        attack="advgan",
+        threat_model=f"black-box-{run.config.distillation}",
+        epsilon=run.config.epsilon,
+        norm="linf",
+        queries=queries,
+    )
+    return [row]
+
+
+def _trained(run: Run, logits_fn: LogitsFn) -> tuple[Attack, int]:
+    """The run's generator, and the queries that it cost."""
+    config, dataset = run.config, run.dataset
+    attacker, schedule = build.blackbox_attacker(config, dataset.num_classes)
+    shape = dataset.train.images.shape[1:]
+    images = _attackers_images(config, dataset)
+    description = {
+        "config": build.plain(config),
+        "image_shape": list(shape),
+        "num_classes": dataset.num_classes,
+    }
+    oracle = make_oracle(run, logits_fn)
+    state = blackbox.init_state(attacker, schedule, jax.random.key(config.seed), shape)
+    with resumable(run.workdir, state, description) as (state, hooks):
+        record = _Record(run, logits_fn, attacker, hooks.log)
+        state, finished = blackbox.fit(
+            state,
+            oracle,
+            images.images,
+            images.labels,
+            attacker,
+            schedule,
+            mode=config.parallel,
+            hooks=blackbox.Hooks(hooks, record),
+        )
+    if not finished:
+        raise Stopped(
+            f"Stopped at step {int(state.step)}, after {oracle.queries} queries; saved."
+        )
+    return blackbox.bind_generator(attacker, state), oracle.queries
+
+
+def make_oracle(run: Run, logits_fn: LogitsFn) -> Oracle:
+    """The black box, as far as the attacker sees it."""
+    config = run.config
+    return from_logits_fn(
+        logits_fn,
+        answers=config.answers,
+        num_classes=run.dataset.num_classes,
+        batch_size=config.queries.batch_size,
+        budget=config.queries.budget,
+        ledger=Ledger(pathlib.Path(run.workdir, LEDGER)),
+    )
+
+
+class _Record:
+    """After each round: how well f agrees with b, and what the generator does to b."""
+
+    def __init__(self, run, logits_fn, attacker, log):
+        self._run, self._logits_fn, self._log = run, logits_fn, log
+        self._attacker = attacker
+        self._monitor = run.dataset.test.take(run.config.evaluation.monitor_images)
+
+    def __call__(self, state: BlackBoxState, number: int) -> None:
+        """Logs it, unless that was done before an interruption."""
+        step = int(state.step)
+        rows = read_metrics(self._run.workdir)
+        if any(row["step"] == step and "queries" in row for row in rows):
+            return
+        images, labels = self._monitor.images, self._monitor.labels
+        wanted = self._run.config.target_class
+        wanted = None if wanted is None else np.full_like(labels, wanted)
+        adversarial = blackbox.perturb_images(self._attacker, state, images)
+        ours = blackbox.distilled_logits_fn(self._attacker, state)
+        on_b, on_f = (
+            assess(fn, images, adversarial, labels, target_labels=wanted)
+            for fn in (self._logits_fn, ours)
+        )
+        agree = on_b.clean_predictions == on_f.clean_predictions
+        agree_perturbed = on_b.adversarial_predictions == on_f.adversarial_predictions
+        values = {
+            "queries": int(state.queries.max()),
+            "black_box_success_rate": on_b.success().rate,
+            "agreement_clean_rate": float(np.mean(agree)),
+            "agreement_perturbed_rate": float(np.mean(agree_perturbed)),
+        }
+        self._log(step, values)
+
+
+def _draw_curve(run: Run) -> None:
+    rows = [row for row in read_metrics(run.workdir) if "queries" in row]
+    curves = {
+        "success on the black box": "black_box_success_rate",
+        "agreement, clean images": "agreement_clean_rate",
+        "agreement, perturbed images": "agreement_perturbed_rate",
+    }
+    figure = query_curve(
+        {
+            label: [(row["queries"], row[name]) for row in rows]
+            for label, name in curves.items()
+        },
+        title=f"{run.config.dataset}, model {run.config.target_model}, "
+        f"{run.config.distillation} distillation",
+    )
+    save_figure(figure, run.workdir / "figures" / "queries.png")

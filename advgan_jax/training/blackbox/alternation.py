@@ -1,0 +1,270 @@
+"""The alternation: who asks, who learns, in which order, from wherever a state is."""
+
+import logging
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from advgan_jax import parallel
+from advgan_jax.data import to_float
+from advgan_jax.oracles import BudgetExhausted, Oracle
+from advgan_jax.training import advgan, distillation, loop
+from advgan_jax.training.blackbox.attacker import (
+    Attacker,
+    distilled_logits_fn,
+    in_batches,
+    perturb_images,
+)
+from advgan_jax.training.blackbox.sampling import in_turn, on_device
+from advgan_jax.training.blackbox.schedule import Schedule
+from advgan_jax.training.states import BlackBoxState
+from advgan_jax.types import Array, Batch, LogitsFn
+
+_log = logging.getLogger(__name__)
+
+
+class Hooks(NamedTuple):
+    """What the alternation reports to; each may be left out.
+
+    Attributes:
+      training: see `loop.Hooks`; steps are those of `BlackBoxState.step`, and each
+        epoch of each network is saved.
+      record: called with (state, round) when a generator of a round is trained; again
+        if a run resumes just there.
+    """
+
+    training: loop.Hooks = loop.Hooks()
+    record: Callable[[BlackBoxState, int], None] = lambda state, number: None
+
+
+class _Stop(Exception):
+    """A signal came while the black box was being asked."""
+
+
+def fit(
+    state: BlackBoxState,
+    oracle: Oracle,
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    attacker: Attacker,
+    schedule: Schedule,
+    *,
+    mode: str = "auto",
+    hooks: Hooks = Hooks(),  # noqa: B008 (immutable)
+) -> tuple[BlackBoxState, bool]:
+    """Asks, distils and trains the generator, from where the state is.
+
+    Resuming takes the state that was saved last and an oracle with the same ledger:
+    what has been asked since then is not asked again.
+
+    Args:
+      state: fresh, or restored; donated.
+      oracle: the black box. If its budget ends, a warning says so and the training
+        goes on with the answers there are.
+      images: the attacker's, `[N, H, W, C]`, uint8 or float32 in [0, 1]; none of them
+        should be of those that b was trained on.
+      labels: their classes, int `[N]`; None takes f's own opinion.
+      attacker: what is trained.
+      schedule: how long, and from how many answers.
+      mode: see `parallel.compile_steps`.
+      hooks: logs, checkpoints, progress, interruption.
+
+    Returns:
+      The state, and whether the schedule was finished (else it was stopped and saved).
+
+    Raises:
+      OracleError: if the black box fails; the last saved state and the ledger go on
+        from there.
+      ValueError: if there are too few images.
+      DivergenceError: if a metric or a weight is not finite.
+    """
+    schedule.check_images(len(images))
+    alternation = _Alternation(state, oracle, attacker, schedule, mode, hooks)
+    alternation.set_images(images, labels)
+    try:
+        finished = alternation.run()
+    except _Stop:
+        finished = False
+    if oracle.changed:
+        _log.warning(
+            "Of %d images that were asked about again %d got another answer: the black "
+            "box is noisy.",
+            oracle.repeated,
+            oracle.changed,
+        )
+    return alternation.state, finished
+
+
+class _Alternation:
+    """One call of `fit`."""
+
+    def __init__(self, state, oracle, attacker, schedule, mode, hooks):
+        self.state = state
+        self._oracle = oracle
+        self._attacker = attacker
+        self._schedule = schedule
+        self._hooks = hooks
+        # Keys of the orders; those in the state are for what steps draw.
+        keys = jax.random.split(jax.random.fold_in(state.advgan.key, 1), 3)
+        self._key_images, self._key_generator, self._key_distilled = keys
+        networks, objective = attacker.networks, attacker.objective
+        self._generator_step = parallel.compile_steps(
+            advgan.make_train_step(networks, objective), mode=mode
+        )
+        self._distilled_step = parallel.compile_steps(
+            distillation.make_train_step(attacker.model, attacker.optimizer), mode=mode
+        )
+        self._predict = jax.jit(lambda logits_fn, x: jnp.argmax(logits_fn(x), -1))
+        oracle.rewind(int(state.queries.max()))
+        self._pool = self._load() if oracle.queries else None
+
+    def set_images(self, images: np.ndarray, labels: np.ndarray | None) -> None:
+        self._images = images
+        self._labels = labels
+        self._order = np.asarray(jax.random.permutation(self._key_images, len(images)))
+        self._on_device = jnp.asarray(images)
+
+    def run(self) -> bool:
+        """Goes through the phases, passing over those that are done."""
+        for number, epochs in self._phases():
+            if epochs is None:
+                if not self._train_generator(number):
+                    return False
+            elif not self._distil(number, epochs):
+                return False
+        return True
+
+    def _phases(self) -> Iterator[tuple[int, int | None]]:
+        """(round, f's epochs by then), or (round, None) where it is the generator's."""
+        schedule = self._schedule
+        if not schedule.dynamic:
+            yield 0, schedule.distilled_epochs
+            yield schedule.num_rounds, None
+            return
+        for number in range(schedule.num_rounds):
+            yield number, schedule.initial_epochs + number
+            yield number + 1, None
+
+    def _distil(self, asking: int, epochs: int) -> bool:
+        """Asks, and trains f until it has made `epochs` in all."""
+        schedule = self._schedule
+        per_epoch = schedule.distilled_steps
+        while (done := int(self.state.distilled.step) // per_epoch) < epochs:
+            if not int(self.state.queries[asking]):
+                self._ask(asking)
+            title = f"distilled model, part {done + 1}/{schedule.distilled_epochs}"
+            state, finished = loop.fit(
+                self.state.distilled,
+                self._sampling(done),
+                self._pool,
+                self._plan(per_epoch, schedule.distilled_batch_size, done),
+                order_key=self._key_distilled,
+                hooks=self._hooks_of("distilled", title),
+            )
+            self.state = self.state.replace(distilled=state)
+            if not finished:
+                return False
+        return True
+
+    def _train_generator(self, number: int) -> bool:
+        """Trains G and D until the end of a round, against f as it is."""
+        schedule, finished = self._schedule, True
+        per_epoch, size = schedule.generator_steps, schedule.generator_batch_size
+        epochs = int(self.state.advgan.step) // per_epoch
+        if epochs > number or (epochs == number and self._is_past(number)):
+            return True
+        frozen = distilled_logits_fn(self._attacker, self.state)
+        while finished and epochs < number:
+            title = f"generator, round {epochs + 1}/{schedule.num_rounds}"
+            state, finished = loop.fit(
+                self.state.advgan,
+                in_turn(
+                    self._generator_step, epochs * per_epoch * size, len(self._images)
+                ),
+                Batch(self._on_device, self._labels_for(frozen)),
+                self._plan(per_epoch, size, epochs),
+                order_key=self._key_generator,
+                frozen=(frozen,),
+                hooks=self._hooks_of("advgan", title),
+            )
+            self.state = self.state.replace(advgan=state)
+            epochs += finished
+        if finished:
+            self._hooks.record(self.state, number)
+        return finished
+
+    def _is_past(self, number: int) -> bool:
+        """Whether f has gone on after a round, so that its end was reported."""
+        schedule = self._schedule
+        if not schedule.dynamic or number == schedule.num_rounds:
+            return False
+        begun = schedule.distilled_steps * (schedule.initial_epochs + number - 1)
+        return int(self.state.distilled.step) > begun
+
+    def _labels_for(self, distilled_fn: LogitsFn) -> Array:
+        if self._labels is not None:
+            return jnp.asarray(self._labels)
+        fn = partial(self._predict, distilled_fn)
+        return jnp.asarray(in_batches(fn, self._images))
+
+    def _plan(self, steps: int, batch_size: int, epoch: int) -> loop.Plan:
+        """One more epoch, of so many steps; `in_turn` says on which images."""
+        return loop.Plan(
+            steps * batch_size,
+            batch_size,
+            epoch + 1,
+            parallel.default_steps_per_call(),
+        )
+
+    def _hooks_of(self, part: str, title: str) -> loop.Hooks:
+        """The hooks of one network's training, as seen from the whole state."""
+        hooks, whole = self._hooks.training, self.state
+        other = int(whole.step) - int(getattr(whole, part).step)
+        return hooks._replace(
+            log=lambda step, metrics: hooks.log(other + step, metrics),
+            save=lambda step, state: hooks.save(
+                other + step, whole.replace(**{part: state})
+            ),
+            description=title,
+        )
+
+    def _ask(self, asking: int) -> None:
+        """Asks about this round's images and makes the answers f's data."""
+        count, hooks = self._schedule.asked[asking], self._hooks.training
+        start = sum(self._schedule.asked[:asking])
+        rows = self._order[np.arange(start, start + count) % len(self._order)]
+        images = to_float(self._images[rows])
+        if asking:
+            images = perturb_images(self._attacker, self.state, images)
+        with tqdm(total=count, desc=f"asking, round {asking}", disable=None) as bar:
+
+            def after_batch(number):
+                bar.update(number)
+                if hooks.stop():
+                    raise _Stop
+
+            try:
+                self._oracle(images, after_batch=after_batch)
+            except BudgetExhausted as error:
+                _log.warning("%s The training goes on with these.", error)
+        made = self.state.queries.at[asking].set(self._oracle.queries)
+        self.state = self.state.replace(queries=made)
+        self._pool = self._load()
+
+    def _load(self) -> Batch:
+        return on_device(self._oracle.ledger, sum(self._schedule.asked))
+
+    def _sampling(self, epoch: int) -> Callable:
+        """The step of f on batches of clean and perturbed images, half and half."""
+        marks = np.unique(np.asarray(self.state.queries))
+        marks = marks[marks > 0]
+        clean, end = int(marks[0]), int(marks[-1])
+        start = clean if self._schedule.replay or len(marks) < 2 else int(marks[-2])
+        schedule = self._schedule
+        first = epoch * schedule.distilled_steps * schedule.distilled_batch_size
+        return in_turn(self._distilled_step, first, clean, (start, end))

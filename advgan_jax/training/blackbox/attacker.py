@@ -1,0 +1,112 @@
+"""What attacks a black box: a generator, a discriminator and a copy of it."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from advgan_jax import models
+from advgan_jax.attacks import generator_attack
+from advgan_jax.data import to_float
+from advgan_jax.projections import perturb
+from advgan_jax.training import advgan, distillation
+from advgan_jax.training.blackbox.schedule import Schedule
+from advgan_jax.training.states import BlackBoxState
+from advgan_jax.types import Array, Attack, LogitsFn, Params
+
+_BATCH = 500  # images that a network sees at once where none is trained
+
+
+class Attacker(NamedTuple):
+    """What the attacker trains, and with what.
+
+    Attributes:
+      networks: generator, discriminator and their optimisers.
+      objective: what they minimise.
+      model: f, `images, train -> logits`.
+      optimizer: of f.
+    """
+
+    networks: advgan.Networks
+    objective: advgan.Objective
+    model: nn.Module
+    optimizer: optax.GradientTransformation
+
+
+def init_state(
+    attacker: Attacker,
+    schedule: Schedule,
+    key: Array,
+    image_shape: tuple[int, int, int],
+) -> BlackBoxState:
+    """A fresh attacker.
+
+    Args:
+      attacker: networks and optimisers.
+      schedule: of the alternation.
+      key: typed PRNG key of the run.
+      image_shape: (H, W, C).
+
+    Returns:
+      The state at step 0.
+    """
+    key_advgan, key_distilled = jax.random.split(key)
+    return BlackBoxState(
+        advgan.init_state(attacker.networks, key_advgan, image_shape),
+        distillation.init_state(
+            attacker.model, attacker.optimizer, key_distilled, image_shape
+        ),
+        jnp.zeros(len(schedule.asked), jnp.int32),
+    )
+
+
+def bind_generator(attacker: Attacker, state: BlackBoxState) -> Attack:
+    """The generator of a state as an attack like all others."""
+    return generator_attack(
+        advgan.make_generator_fn(attacker.networks.generator),
+        state.advgan.generator.params,
+        epsilon=attacker.objective.epsilon,
+        target_class=attacker.objective.target_class,
+    )
+
+
+def distilled_logits_fn(attacker: Attacker, state: BlackBoxState) -> LogitsFn:
+    """The distilled model of a state, in inference mode."""
+    return models.make_logits_fn(attacker.model, state.distilled.variables)
+
+
+def perturb_images(
+    attacker: Attacker, state: BlackBoxState, images: np.ndarray
+) -> np.ndarray:
+    """What the generator of a state makes of any number of images.
+
+    Args:
+      attacker: modules and objective.
+      state: in training or trained.
+      images: `[N, H, W, C]`, uint8 or float32 in [0, 1].
+
+    Returns:
+      Adversarial images, float32 `[N, H, W, C]`.
+    """
+    add = partial(_add, attacker.networks.generator, attacker.objective.epsilon)
+    return in_batches(partial(add, state.advgan.generator.params), images)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _add(generator: nn.Module, epsilon: float, params: Params, images: Array) -> Array:
+    r = generator.apply({"params": params}, images)
+    return perturb(images, r, epsilon, (0.0, 1.0))
+
+
+def in_batches(fn: Callable[[Array], Array], images: np.ndarray) -> np.ndarray:
+    """Applies `fn` to batches of one size, filled up with the last image."""
+    parts = []
+    for start in range(0, len(images), _BATCH):
+        rows = np.minimum(np.arange(start, start + _BATCH), len(images) - 1)
+        parts.append(np.asarray(fn(to_float(images[rows]))))
+    return np.concatenate(parts)[: len(images)]

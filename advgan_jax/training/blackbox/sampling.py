@@ -1,0 +1,61 @@
+"""Which images a step sees: all in turn, clean and perturbed ones half and half."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+
+from advgan_jax.oracles import Ledger
+from advgan_jax.types import Batch
+
+
+def on_device(ledger: Ledger, size: int) -> Batch:
+    """All queries that were made, with their answers in the place of labels.
+
+    Args:
+      ledger: has made at least one.
+      size: how many there will be in the end; filled up, so that nothing is compiled
+        again.
+
+    Returns:
+      Images `[size, H, W, C]` and answers `[size, K]`.
+    """
+    arrays = ledger.made()
+    missing = size - len(arrays[0])
+    return Batch(
+        *(
+            jnp.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
+            for array in arrays
+        )
+    )
+
+
+def in_turn(
+    run: Callable, first: int, count: int, others: tuple[int, int] = (0, 0)
+) -> Callable:
+    """Lets steps see images in turn, each as often as the next.
+
+    The loop shuffles the places of an epoch that is as long as the schedule says.
+    Here places become rows: of the first `count`, and at every second place of those
+    from `others[0]` to `others[1] - 1`.
+
+    Args:
+      run: compiled steps.
+      first: the place, in all epochs, of the epoch's first.
+      count: of the images to go through.
+      others: the images at every second place; none if there are none.
+
+    Returns:
+      `run` on places.
+    """
+    start, end = others
+
+    def mapped(state, data, places, *frozen):
+        places = first + np.asarray(places, np.int64)
+        if start == end:
+            return run(state, data, places % count, *frozen)
+        half = places // 2
+        rows = np.where(places % 2, start + half % (end - start), half % count)
+        return run(state, data, rows, *frozen)
+
+    return mapped

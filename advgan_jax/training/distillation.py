@@ -1,0 +1,69 @@
+r"""Distillation: a model of one's own learns the answers of one that can only be asked.
+
+.. math:: f = \arg\min_f \; \mathbb{E}_x H(b(x), f(x))
+
+The images and the answers are data like any other; who asks, and about what, is the
+business of `training.blackbox`.
+
+References:
+  Xiao et al., 2018 (https://arxiv.org/abs/1801.02610), Sec. 3.3.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import optax
+
+from advgan_jax.training import classifier
+from advgan_jax.training.states import DistilledState
+from advgan_jax.types import Array, Batch, Metrics
+
+
+def init_state(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    key: Array,
+    image_shape: tuple[int, int, int],
+) -> DistilledState:
+    """A fresh model f.
+
+    Args:
+      model: `images, train -> logits`; need not be the architecture that is copied.
+      optimizer: any optax optimiser.
+      key: typed PRNG key of the run.
+      image_shape: (H, W, C).
+
+    Returns:
+      The state at step 0.
+    """
+    fresh = classifier.init_state(model, optimizer, key, image_shape)
+    return DistilledState(fresh.step, fresh.key, fresh.net, fresh.batch_stats)
+
+
+def make_train_step(
+    model: nn.Module, optimizer: optax.GradientTransformation
+) -> Callable[..., tuple[DistilledState, Metrics]]:
+    r"""The step that minimises the mean cross-entropy to the answers.
+
+    .. math:: L = \frac1B \sum_b H(b(x_b), \mathrm{softmax}(f(x_b)))
+
+    Args:
+      model: f; may have dropout and batch normalisation.
+      optimizer: that of the state.
+
+    Returns:
+      A pure `train_step(state, batch, *, axis_name=None) -> (state, metrics)`; the
+      batch has the answers, probabilities `[B, K]` (one-hot if they are hard), in the
+      place of labels. Metrics: `distillation_loss`, and `agreement_rate`, the share of
+      the batch that both models give the same class.
+    """
+    learn = classifier.make_train_step(model, optimizer)
+
+    def train_step(state, batch: Batch, *, axis_name: str | None = None):
+        state, metrics = learn(state, batch, axis_name=axis_name)
+        return state, {
+            "distillation_loss": metrics["loss"],
+            "agreement_rate": metrics["accuracy"],
+        }
+
+    return train_step

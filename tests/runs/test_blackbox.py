@@ -1,0 +1,207 @@
+"""Black-box runs on digits: results, resumption, faults, and what they refuse."""
+
+import json
+import os
+import shutil
+import signal
+
+import numpy as np
+import pytest
+
+import advgan_jax
+from advgan_jax import runs
+from advgan_jax.oracles import Ledger, OracleError
+from advgan_jax.reporting import read_metrics
+from advgan_jax.training import loop
+
+SHORT = {
+    "training.num_rounds": 3,
+    "training.steps_per_round": 6,
+    "distilled.steps_per_round": 5,
+    "distilled.initial_rounds": 2,
+    "queries.clean": 60,
+    "queries.perturbed_per_round": 20,
+    "queries.batch_size": 16,
+    "evaluation.monitor_images": 50,
+}
+
+
+@pytest.fixture(scope="module")
+def short(get_config, tmp_path_factory):
+    """A short configuration; all of a module share the black box."""
+    targets = str(tmp_path_factory.mktemp("targets"))
+
+    def load(**changes):
+        changes = {"target_dir": targets, **SHORT, **changes}
+        return get_config("advgan_blackbox", **changes)
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def attacked(short, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("blackbox")
+    return workdir, runs.train(short(), workdir)
+
+
+def without_clock(rows):
+    timed = ("seconds", "images_per_second")
+    return [{k: v for k, v in row.items() if k not in timed} for row in rows]
+
+
+def test_leaves_everything_in_the_workdir(attacked):
+    workdir, rows = attacked
+    (row,) = rows
+    assert json.loads((workdir / "results.json").read_text())["rows"] == rows
+    assert row["experiment"] == "advgan_blackbox"
+    assert row["threat_model"] == "black-box-dynamic"
+    assert row["queries"] == len(Ledger(workdir / "queries.ledger")) == 100
+    assert row["clean_accuracy"] > 0.9
+    assert row["linf_max"] <= 0.3 + 1e-6
+    curve = [line for line in read_metrics(workdir) if "queries" in line]
+    assert [(line["step"], line["queries"]) for line in curve] == [
+        (16, 60),
+        (27, 80),
+        (38, 100),
+    ]
+    for line in curve:
+        for name in ("black_box_success", "agreement_clean", "agreement_perturbed"):
+            assert 0 <= line[f"{name}_rate"] <= 1
+    for name in ("adversarial.png", "curves.png", "queries.png"):
+        assert (workdir / "figures" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_asks_only_about_images_that_the_black_box_does_not_know(attacked, digits):
+    images = Ledger(attacked[0] / "queries.ledger")
+    images.rewind(60)
+    asked = {image.tobytes() for image in images.made()[0]}
+    assert asked <= {image.tobytes() for image in digits.train.images[1000:]}
+
+
+def test_generator_is_loaded_as_an_attack(attacked, digits):
+    attack = advgan_jax.load_generator(attacked[0])
+    images = digits.test.images[:5]
+    adversarial = attack(lambda x: x[:, 0, :, 0], images, digits.test.labels[:5])
+    assert 0.1 < np.abs(adversarial - images).max() <= 0.3 + 1e-7
+
+
+@pytest.mark.parametrize("calls", [3, 12, 20, 30])
+def test_interrupted_run_resumes_to_the_same_results(
+    short, attacked, tmp_path, monkeypatch, calls
+):
+    """Interrupted in the training of either network."""
+    made, compile_steps = [], runs.common.parallel.compile_steps
+
+    def interrupting(step, *, mode):
+        run = compile_steps(step, mode=mode)
+
+        def counted(*args):
+            made.append(1)
+            if len(made) == calls:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return run(*args)
+
+        return counted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.common.parallel, "compile_steps", interrupting)
+        with pytest.raises(runs.Stopped, match=f"Stopped at step {calls}, after"):
+            runs.train(short(), tmp_path)
+    rows = runs.train(short(), tmp_path, resume=True)
+    assert without_clock(rows) == without_clock(attacked[1])
+    assert read_metrics(tmp_path)[-1] == read_metrics(attacked[0])[-1]
+    one, two = (path / "queries.ledger" for path in (tmp_path, attacked[0]))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_fault_of_the_black_box_is_told_and_mended(
+    short, attacked, tmp_path, monkeypatch
+):
+    """It fails in the second round; what was answered by then is not asked again."""
+    asked, make = [], runs.blackbox.from_logits_fn
+
+    def failing(*args, **options):
+        oracle = make(*args, **options)
+        fn = oracle._fn
+
+        def answer(images):
+            if len(asked) == 76 and answer.fails:
+                raise ConnectionError("line is down")
+            asked.extend(images)
+            return fn(images)
+
+        answer.fails, oracle._fn = not asked, answer
+        return oracle
+
+    monkeypatch.setattr(runs.blackbox, "from_logits_fn", failing)
+    with pytest.raises(OracleError, match=r"batch 1.*line is down.*76 queries before"):
+        runs.train(short(), tmp_path)
+    rows = runs.train(short(), tmp_path, resume=True)
+    assert len(asked) == 100
+    assert without_clock(rows) == without_clock(attacked[1])
+
+
+def test_finished_run_resumes_without_asking_or_training(
+    short, attacked, tmp_path, monkeypatch
+):
+    shutil.copytree(attacked[0], tmp_path / "run")
+    before = read_metrics(tmp_path / "run")
+    monkeypatch.setattr(loop, "fit", None)
+    rows = runs.train(short(), tmp_path / "run", resume=True)
+    assert without_clock(rows) == without_clock(attacked[1])
+    assert read_metrics(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("answers", ["logits", "labels"])
+def test_static_and_other_answers(short, tmp_path, answers):
+    config = short(distillation="static", answers=answers)
+    (row,) = runs.train(config, tmp_path)
+    assert row["threat_model"] == "black-box-static"
+    assert row["queries"] == 100
+    ledger = Ledger(tmp_path / "queries.ledger")
+    ledger.rewind(100)
+    said = ledger.made()[1]
+    assert (said.max(axis=1) == 1).all() == (answers == "labels")
+    assert len([line for line in read_metrics(tmp_path) if "queries" in line]) == 1
+
+
+def test_targeted_within_a_budget(short, tmp_path, caplog):
+    config = short(target_class=3, **{"queries.budget": 70})
+    (row,) = runs.train(config, tmp_path)
+    assert row["success_over"] == "correct-not-target"
+    assert row["queries"] == 70
+    assert "budget of 70 queries is exhausted" in caplog.text
+    attack = advgan_jax.load_generator(tmp_path)
+    with pytest.raises(ValueError, match="trained targeted"):
+        attack(
+            lambda x: x[:, 0, :, 0], np.zeros((1, 8, 8, 1), np.float32), np.array([3])
+        )
+
+
+def test_overwrite_forgets_the_queries(short, tmp_path):
+    runs.train(short(seed=0), tmp_path)
+    (row,) = runs.train(short(seed=0, epsilon=0.1), tmp_path, overwrite=True)
+    assert (row["epsilon"], row["queries"]) == (0.1, 100)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"distillation": "statik"}, r"Unknown distillation 'statik'.*dynamic, static"),
+        ({"answers": "label"}, "Unknown kind of answers 'label'"),
+        ({"target.num_images": None}, "must leave some of the training images"),
+        ({"target.num_images": 1400}, "has 37 images and would ask about 60"),
+        ({"queries.clean": 0}, "`clean_queries` must be"),
+        ({"queries.budget": 0}, "`queries.budget` must be"),
+        ({"queries.batch_size": 0}, "`queries.batch_size` must be"),
+        ({"training.num_rounds": 0}, "`num_rounds` must be"),
+        ({"distilled.model": "D"}, "Unknown target model 'D'"),
+        ({"distilled.model": "C"}, "needs images of at least 16 by 16"),
+        ({"distilled.optimizer": "lamb"}, "Unknown optimizer 'lamb'"),
+        ({"evaluation.monitor_images": 361}, "`monitor_images` must be from 1 to"),
+    ],
+)
+def test_wrong_configuration_writes_nothing(short, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        runs.train(short(**changes), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
