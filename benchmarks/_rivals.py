@@ -31,7 +31,7 @@ def stock_logits_fn(variables) -> LogitsFn:
     return make_logits_fn(StockC(), variables)
 
 
-def torch_model(variables):
+def torch_model(variables, dropout=0.0):
     """The same net in PyTorch; `[B, 1, 28, 28]` to logits."""
     import torch
 
@@ -50,6 +50,7 @@ def torch_model(variables):
             kernel = kernel.reshape(-1, 200)
         layers += [_torch_dense(kernel, params[f"Dense_{index}"]["bias"])]
         layers += [torch.nn.ReLU()] if index < 2 else []
+        layers += [torch.nn.Dropout(dropout)] if index == 0 else []
     return torch.nn.Sequential(*layers).eval()
 
 

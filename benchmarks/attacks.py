@@ -15,37 +15,22 @@ and gradient of one image and the same search over c. Foolbox and torchattacks a
 the images' own labels, as ours are.
 """
 
-import pathlib
-import runpy
-import tempfile
-
 import _measure
 import _rivals
+import _targets
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging
 
-from advgan_jax import attacks, data, runs
+from advgan_jax import attacks, data
 
-_TARGET_DIR = flags.DEFINE_string("target_dir", "runs/targets", "Trained targets.")
 _ONLY = flags.DEFINE_list("only", None, "Names of the benchmarks to run.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Timed rounds, after one to warm up.")
 _LBFGS_IMAGES = flags.DEFINE_integer("lbfgs_images", 256, "Problems for L-BFGS.")
 _OUT = flags.DEFINE_string(
     "out", "benchmarks/results/attacks-cpu.json", "Where the figures go."
 )
-
-
-def load_target():
-    """MNIST and model C as the configuration describes it."""
-    configs = pathlib.Path(__file__).parents[1] / "configs" / "target.py"
-    config = runpy.run_path(str(configs))["get_config"]("mnist")
-    config.target_dir = str(pathlib.Path(_TARGET_DIR.value).absolute())
-    dataset = data.load_dataset("mnist")
-    with tempfile.TemporaryDirectory() as workdir:
-        run = runs.Run(config, pathlib.Path(workdir), dataset)
-        return dataset, runs.target.target_logits_fn(run)
 
 
 def first_correct(logits_fn, split, count):
@@ -204,7 +189,7 @@ def main(argv):
     logging.set_verbosity(logging.WARNING)
     packages = ("jax", "flax", "numpy", "scipy", "foolbox", "torch", "torchattacks")
     environment = _measure.environment(packages)
-    dataset, target = load_target()
+    dataset, target = _targets.mnist_model_c()
     stock = _rivals.stock_logits_fn(target.args[0])
     twins = target(data.to_float(dataset.test.images[:8]))
     np.testing.assert_allclose(

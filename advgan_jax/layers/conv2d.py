@@ -19,6 +19,8 @@ NHWC = lax.conv_dimension_numbers((1, 1, 1, 1), (1, 1, 1, 1), ("NHWC", "HWIO", "
 Pair = tuple[int, int]
 UNPADDED = ((0, 0), (0, 0))
 _FEW = 8
+_MANY_PIXELS = 64
+_BLOCK = 2**18  # floats, a megabyte
 
 
 def _convolve(
@@ -111,26 +113,64 @@ def _conv2d_bwd(padding, precision, residuals, gradient):
     ]
     flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
     dx = _convolve(gradient, flipped, around, precision)
-    if kernel.shape[2] == 1:
-        return dx, _one_channel_kernel(x, kernel, gradient, padding, precision)
-    # The batch plays the part of the input channels here, and C that of the batch.
-    dkernel = _convolve(
-        x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3), padding, precision
-    )
-    return dx, dkernel.transpose(1, 2, 0, 3)
+    return dx, _kernel_gradient(x, kernel, gradient, padding, precision)
 
 
-def _one_channel_kernel(x, kernel, gradient, padding, precision):
-    """The kernel's gradient, all its taps in one product."""
-    around = [(0, 0, 0), *((a, b, 0) for a, b in padding), (0, 0, 0)]
-    x = lax.pad(x, jnp.zeros((), x.dtype), around)[..., 0]
-    height, width = kernel.shape[:2]
+def _kernel_gradient(x, kernel, gradient, padding, precision):
+    channels, filters = kernel.shape[2:]
     rows, columns = gradient.shape[1:3]
-    taps = [
+    if channels > 1 and (filters == 1 or rows * columns < _MANY_PIXELS):
+        # The batch plays the part of the input channels, and C that of the batch.
+        x, gradient = x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3)
+        return _convolve(x, gradient, padding, precision).transpose(1, 2, 0, 3)
+    around = [(0, 0, 0), *((a, b, 0) for a, b in padding), (0, 0, 0)]
+    x = lax.pad(x, jnp.zeros((), x.dtype), around)
+    if channels > 1:
+        return _in_blocks(x, gradient, kernel.shape[:2], precision)
+    product = partial(jnp.einsum, "tbhw,bhwd->td", precision=precision)
+    taps = _taps(x[..., 0], kernel.shape[:2], (rows, columns))
+    return product(jnp.stack(taps), gradient).reshape(kernel.shape)
+
+
+def _taps(x: Array, window: Pair, size: Pair) -> list[Array]:
+    """What each tap of a window sees of `[B, H, W, ...]`, row by row."""
+    (height, width), (rows, columns) = window, size
+    return [
         x[:, i : i + rows, j : j + columns] for i in range(height) for j in range(width)
     ]
-    product = partial(jnp.einsum, "tbhw,bhwd->td", precision=precision)
-    return product(jnp.stack(taps), gradient).reshape(kernel.shape)
+
+
+def _in_blocks(x, gradient, window, precision):
+    """The kernel's gradient as a product for each tap, some images after others.
+
+    The images of a block fit into the cache. And only products of two matrices that
+    both lie row by row are fast, so it is the gradient that is transposed.
+    """
+    batch, rows, columns, filters = gradient.shape
+    channels = x.shape[-1]
+    pixels = x[0, ..., 0].size * max(channels, filters)
+    # A step of some images each time, as many as divide the batch.
+    size = max(
+        n
+        for n in range(1, batch + 1)
+        if batch % n == 0 and (n == 1 or n * pixels <= _BLOCK)
+    )
+
+    def add(total, block):
+        images, slopes = block
+        slopes = slopes.transpose(3, 0, 1, 2).reshape(filters, -1)
+        products = [
+            jnp.matmul(slopes, tap.reshape(-1, channels), precision=precision)
+            for tap in _taps(images, window, (rows, columns))
+        ]
+        return total + jnp.stack(products), None
+
+    blocks = jax.tree.map(
+        lambda a: a.reshape(batch // size, size, *a.shape[1:]), (x, gradient)
+    )
+    zeros = jnp.zeros((window[0] * window[1], filters, channels), x.dtype)
+    total, _ = lax.scan(add, zeros, blocks)
+    return total.transpose(0, 2, 1).reshape(*window, channels, filters)
 
 
 conv2d.defvjp(_conv2d_fwd, _conv2d_bwd)

@@ -1,0 +1,123 @@
+"""AdvGAN in PyTorch: our networks, and the step that most public code makes.
+
+The step follows what the widely copied PyTorch implementations do: perturbations
+clamped to the budget, one discriminator update on squared errors, one generator update
+on the margin of softmax probabilities summed over the batch (weight 10), the squared
+error of the discriminator and the mean norm of the perturbation. The generator runs
+forward once for both updates, as in ours.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class _Residual(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norms = nn.ModuleList(
+            nn.InstanceNorm2d(width, affine=True) for _ in range(2)
+        )
+
+    def forward(self, x):
+        y = F.relu(self.norms[0](self.first(x)))
+        return x + self.norms[1](self.second(y))
+
+
+def _normed(conv, width):
+    return [conv, nn.InstanceNorm2d(width, affine=True), nn.ReLU()]
+
+
+def generator(widths=(8, 16, 32), num_residual=4):
+    """Images `[B, 1, H, W]` to perturbations before the clamp, in (-1, 1)."""
+    full, half, quarter = widths
+
+    def down(inputs, outputs):
+        # Flax pads a strided convolution below and to the right first.
+        conv = nn.Conv2d(inputs, outputs, 3, stride=2, bias=False)
+        return [nn.ZeroPad2d((0, 1, 0, 1)), *_normed(conv, outputs)]
+
+    def up(inputs, outputs):
+        conv = nn.ConvTranspose2d(
+            inputs, outputs, 3, stride=2, padding=1, output_padding=1, bias=False
+        )
+        return _normed(conv, outputs)
+
+    return nn.Sequential(
+        *_normed(nn.Conv2d(1, full, 3, padding=1, bias=False), full),
+        *down(full, half),
+        *down(half, quarter),
+        *(_Residual(quarter) for _ in range(num_residual)),
+        *up(quarter, half),
+        *up(half, full),
+        nn.Conv2d(full, 1, 3, padding=1),
+        nn.Tanh(),
+    )
+
+
+def discriminator(widths=(8, 16, 32)):
+    """Images `[B, 1, 28, 28]` to scores `[B]`."""
+    first, second, third = widths
+    return nn.Sequential(
+        nn.Conv2d(1, first, 4, stride=2, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(first, second, 4, stride=2, padding=1),
+        nn.InstanceNorm2d(second, affine=True),
+        nn.LeakyReLU(0.2),
+        nn.ZeroPad2d((1, 2, 1, 2)),
+        nn.Conv2d(second, third, 4, stride=2),
+        nn.InstanceNorm2d(third, affine=True),
+        nn.LeakyReLU(0.2),
+        nn.Flatten(),
+        nn.Linear(third * 16, 1),
+        nn.Flatten(0),
+    )
+
+
+class Trainer:
+    """Both networks, their optimisers and the alternating step.
+
+    Args:
+      target: the frozen classifier, images to logits.
+      epsilon: bound of the perturbation.
+    """
+
+    def __init__(self, target, epsilon):
+        self._target = target.requires_grad_(False)
+        self._epsilon = epsilon
+        self.generator, self._discriminator = generator(), discriminator()
+        self._adam_g, self._adam_d = (
+            torch.optim.Adam(net.parameters(), lr=1e-3)
+            for net in (self.generator, self._discriminator)
+        )
+
+    def perturb(self, images):
+        r = self.generator(images).clamp(-self._epsilon, self._epsilon)
+        return (images + r).clamp(0, 1), r
+
+    def step(self, images, labels):
+        adversarial, r = self.perturb(images)
+        self._adam_d.zero_grad()
+        real = self._discriminator(images)
+        fake = self._discriminator(adversarial.detach())
+        loss = ((real - 1) ** 2).mean() + (fake**2).mean()
+        loss.backward()
+        self._adam_d.step()
+
+        self._adam_g.zero_grad()
+        p = F.softmax(self._target(adversarial), dim=1)
+        own = p.gather(1, labels[:, None])[:, 0]
+        others = p.scatter(1, labels[:, None], -1.0).amax(dim=1)
+        fool = (own - others).clamp(min=0).sum()
+        gan = ((self._discriminator(adversarial) - 1) ** 2).mean()
+        norm = r.flatten(1).norm(dim=1).mean()
+        (gan + 10 * fool + norm).backward()
+        self._adam_g.step()
+
+
+def classifier_step(model, optimizer, images, labels):
+    optimizer.zero_grad()
+    F.cross_entropy(model(images), labels).backward()
+    optimizer.step()
