@@ -10,7 +10,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from advgan_jax import losses, models, parallel
+from advgan_jax import build_gans, models, parallel
 from advgan_jax.attacks import BoundAttack, generator_attack, make_attack
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.checks import check_at_least, unknown_name
@@ -53,22 +53,12 @@ def advgan_networks(config: ConfigDict, num_steps: int) -> Networks:
       num_steps: of the whole run; both learning rates fall to zero along a cosine.
 
     Returns:
-      What `training.advgan` trains. Adam's first moment decays with 0.5, as in other
-      image-to-image GANs.
+      What `training.advgan` trains.
 
     Raises:
       ValueError: if there are not three widths.
     """
-    if len(config.generator.widths) != 3:
-        raise ValueError(
-            "`generator.widths` must be three numbers of filters, at full, half and "
-            f"quarter size, got {tuple(config.generator.widths)}."
-        )
-
-    def adam(section):
-        rate = optax.cosine_decay_schedule(section.learning_rate, max(num_steps, 1))
-        return optax.adam(rate, b1=0.5)
-
+    build_gans.check_widths(config.generator)
     return Networks(
         models.Generator(
             epsilon=config.epsilon,
@@ -76,8 +66,8 @@ def advgan_networks(config: ConfigDict, num_steps: int) -> Networks:
             num_residual=config.generator.num_residual,
         ),
         models.Discriminator(widths=tuple(config.discriminator.widths)),
-        adam(config.generator),
-        adam(config.discriminator),
+        build_gans.adam(config.generator, num_steps),
+        build_gans.adam(config.discriminator, num_steps),
     )
 
 
@@ -94,28 +84,15 @@ def advgan_objective(config: ConfigDict, num_classes: int) -> Objective:
     Raises:
       ValueError: if a bound is negative, a loss unknown, or there is no such class.
     """
-    check_at_least("epsilon", config.epsilon, 0)
     target = config.target_class
     if target is not None and not 0 <= target < num_classes:
         raise ValueError(
             f"`target_class` must be in [0, {num_classes}), got {target}; "
             "leave it out for an untargeted attack."
         )
-    objective = Objective(
-        epsilon=config.epsilon,
-        target_class=target,
-        adversarial_loss=config.loss.adversarial,
-        confidence=config.loss.confidence,
-        gan_loss=config.loss.gan,
-        gan_weight=config.loss.gan_weight,
-        hinge_weight=config.loss.hinge_weight,
-        hinge_bound=config.loss.hinge_bound,
-    )
-    for name in ("confidence", "gan_weight", "hinge_weight", "hinge_bound"):
-        check_at_least(name, getattr(objective, name), 0)
-    # Both refuse what is unknown or does not fit together.
+    objective = Objective(target_class=target, **build_gans.objective_fields(config))
+    # Refuses what is unknown or does not fit together.
     advgan.make_adversarial_loss(objective)
-    losses.gan_loss(objective.gan_loss)
     return objective
 
 
@@ -198,12 +175,12 @@ def load_generator(path: str | os.PathLike[str]) -> Attack:
     """A trained generator as an attack, from a run's checkpoints.
 
     Args:
-      path: the workdir of an AdvGAN run.
+      path: the workdir of an AdvGAN or AI-GAN run.
 
     Returns:
       An attack: `attack(logits_fn, images, labels, epsilon=0.3)`. Its bound is the one
       of training unless the call says otherwise; a generator trained for one class is
-      called with `targeted=True`.
+      called with `targeted=True`, and so is AI-GAN's, with any wanted classes.
 
     Raises:
       FileNotFoundError: if there is no checkpoint.
@@ -213,16 +190,22 @@ def load_generator(path: str | os.PathLike[str]) -> Attack:
     directory = pathlib.Path(path) / "checkpoints"
     if not directory.is_dir():
         raise FileNotFoundError(
-            f"No checkpoints in {directory}; expected the workdir of an AdvGAN run."
+            f"No checkpoints in {directory}; expected the workdir of an AdvGAN or "
+            "AI-GAN run."
         )
     with Checkpoints(directory) as checkpoints:
         run = checkpoints.describe()
         if "image_shape" not in run:
             raise ValueError(
                 f"{path} holds a {run.get('method', 'run of another kind')}, no "
-                "generator; expected the workdir of an AdvGAN run."
+                "generator; expected the workdir of an AdvGAN or AI-GAN run."
             )
         config = ConfigDict(run["config"])
+        if config.method == "aigan":
+            num_classes = run["num_classes"]
+            like = build_gans.aigan_like(config, num_classes, run["image_shape"])
+            state = checkpoints.restore(like)
+            return build_gans.bind_aigan(state, config, num_classes)
         networks = advgan_networks(config, num_steps=1)
         like = jax.eval_shape(
             lambda: advgan.init_state(

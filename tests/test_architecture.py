@@ -12,6 +12,7 @@ ROWS = (
     ("training",),
     ("evaluation",),
     ("reporting",),
+    ("build_gans",),
     ("build",),
     ("runs",),
 )

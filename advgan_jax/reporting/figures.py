@@ -154,6 +154,75 @@ def comparison_grid(
     return figure
 
 
+def target_grids(
+    images: np.ndarray,
+    panels: Mapping[str, np.ndarray],
+    class_names: Sequence[str],
+    *,
+    bounds: Bounds = (0.0, 1.0),
+) -> Figure:
+    """What a generator adds to each image for each wanted class; panels side by side.
+
+    Perturbations of all panels are scaled alike, to the largest change of a pixel.
+
+    Args:
+      images: clean, `[N, H, W, C]`, uint8 or float32 within `bounds`; C is 1, 3 or 4.
+      panels: adversarial images `[N, T, H, W, C]` towards the first T classes, by the
+        title of the panel.
+      class_names: at least T.
+      bounds: the least and the greatest pixel value.
+
+    Returns:
+      The figure: a line for each image, which stands at its left.
+
+    Raises:
+      ValueError: if shapes do not fit, or there is nothing to show.
+    """
+    clean = to_float(np.asarray(images))
+    shapes = {np.shape(panel) for panel in panels.values()}
+    wanted = (len(clean), *next(iter(shapes), (0, 0))[1:2], *clean.shape[1:])
+    if clean.ndim != 4 or not len(clean) or shapes != {wanted}:
+        raise ValueError(
+            "`panels` must be adversarial images [N, T, H, W, C] of the N clean ones, "
+            f"all alike, got shapes {sorted(shapes)} for {list(clean.shape)}."
+        )
+    moved = {name: panel - clean[:, None] for name, panel in panels.items()}
+    scale = max(float(np.abs(r).max()) for r in moved.values()) or 1.0
+    lines, num_targets = wanted[:2]
+    # One narrow, empty column stands between two panels.
+    ratios = [1, *([0.35] + [1] * num_targets) * len(moved)]
+    figure = Figure(figsize=(0.42 * sum(ratios) + 0.2, 0.44 * lines + 0.7))
+    axes = figure.subplots(
+        lines,
+        len(ratios),
+        squeeze=False,
+        gridspec_kw={
+            "width_ratios": ratios,
+            "left": 0.01,
+            "right": 0.99,
+            "bottom": 0.01,
+            "top": 1 - 0.62 / (0.44 * lines + 0.7),
+            "wspace": 0.06,
+            "hspace": 0.06,
+        },
+    )
+    for line, image in zip(axes, clean, strict=True):
+        _show(line[0], image, bounds)
+    for number, (name, r) in enumerate(moved.items()):
+        first = 1 + number * (num_targets + 1)
+        for line, one in zip(axes, r, strict=True):
+            line[first].remove()
+            for axis, perturbation in zip(line[first + 1 :], one, strict=False):
+                _show_perturbation(axis, perturbation, scale)
+        for axis, target in zip(axes[0, first + 1 :], range(num_targets), strict=False):
+            axis.set_title(class_names[target], fontsize=8, pad=2.5)
+        left, right = axes[0, first + 1], axes[0, first + num_targets]
+        middle = (left.get_position().x0 + right.get_position().x1) / 2
+        text = f"{name}: added for each class (scale ±{scale:.2g})"
+        figure.text(middle, 0.995, text, ha="center", va="top", fontsize=9)
+    return figure
+
+
 def _check_grid(clean, moved, shapes):
     if clean.ndim != 4 or clean.shape[-1] not in (1, 3, 4) or not len(clean):
         raise ValueError(

@@ -9,12 +9,18 @@ from advgan_jax import build
 from advgan_jax.checks import unknown_name
 from advgan_jax.data import load_dataset
 from advgan_jax.reporting import write_results
-from advgan_jax.runs import advgan, attacks, target
+from advgan_jax.runs import advgan, aigan, attacks, generators, target
 from advgan_jax.runs.common import Run, Stopped
 from advgan_jax.runs.workdir import claim
 
 # Each has `check(config, dataset)` and `train(run) -> rows`.
-METHODS = {"advgan": advgan, "attacks": attacks, "target": target}
+METHODS = {
+    "advgan": advgan,
+    "aigan": aigan,
+    "attacks": attacks,
+    "generators": generators,
+    "target": target,
+}
 
 __all__ = ["METHODS", "Run", "Stopped", "train"]
 

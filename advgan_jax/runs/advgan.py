@@ -29,13 +29,14 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     build.training_plan(config.training, dataset)
     if config.distillation is not None:
         raise unknown_name("distillation", config.distillation, ["none (leave it out)"])
-    _check_evaluation(config, dataset)
+    check_evaluation(config, dataset)
     networks = build.advgan_networks(config, num_steps=1)
     shape = dataset.train.images.shape[1:]
     jax.eval_shape(lambda: advgan.init_state(networks, jax.random.key(0), shape))
 
 
-def _check_evaluation(config: ConfigDict, dataset: Dataset) -> None:
+def check_evaluation(config: ConfigDict, dataset: Dataset) -> None:
+    """Refuses a section `evaluation` that the test images do not allow."""
     section, most = config.evaluation, len(dataset.test)
     if section.num_images is not None and not 1 <= section.num_images <= most:
         raise ValueError(

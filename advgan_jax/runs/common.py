@@ -13,6 +13,7 @@ from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.data import Dataset, Split
 from advgan_jax.evaluation import Evaluation, make_row
 from advgan_jax.reporting import MetricsLog
+from advgan_jax.runs.clock import Clock
 from advgan_jax.runs.workdir import differences
 from advgan_jax.training import loop
 
@@ -102,15 +103,21 @@ def fit(
             state = checkpoints.restore(state)
             checkpoints.discard_after(int(state.step))
         first = int(state.step)
-        if first == plan.num_steps:
+        if first >= plan.num_steps:
             return state
         with (
             MetricsLog(directory, restored_step=first or None) as metrics,
             loop.interruptible() as stop,
         ):
+            clock = Clock(directory, first)
+
+            def save(step, state):
+                checkpoints.save(step, state, description)
+                clock.write(step)
+
             hooks = loop.Hooks(
                 log=metrics.write,
-                save=lambda step, state: checkpoints.save(step, state, description),
+                save=save,
                 epochs_per_save=section.epochs_per_checkpoint,
                 stop=stop,
                 description=title,

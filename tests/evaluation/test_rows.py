@@ -40,6 +40,7 @@ def test_row():
         "attack": "pgd",
         "threat_model": "white-box",
         "targeted": False,
+        "target_class": None,
         "epsilon": 0.3,
         "norm": "linf",
         "num_images": 4,
