@@ -14,6 +14,33 @@ from advgan_jax.training import classifier, loop
 REPOSITORY = pathlib.Path(__file__).parent.parent
 
 
+_SMALL = {
+    "generator.widths": (4, 8, 8),
+    "generator.num_residual": 1,
+    "training.epochs_per_checkpoint": 1,
+}
+_TESTED = {"evaluation.num_images": 100}
+_ADVGAN = {**_SMALL, "training.num_epochs": 2}
+_AIGAN = {
+    **_SMALL,
+    "stage_one.num_epochs": 1,
+    "stage_two.num_epochs": 1,
+    "attacker.num_steps": 2,
+}
+# What makes a run of each configuration short.
+SHORT = {
+    "advgan": {**_ADVGAN, **_TESTED},
+    "aigan": {**_AIGAN, **_TESTED},
+    "generators": {
+        **{f"advgan.{key}": value for key, value in _ADVGAN.items()},
+        **{f"aigan.{key}": value for key, value in _AIGAN.items()},
+        **_TESTED,
+        "target_classes": (0, 3),
+    },
+    "target": {},
+}
+
+
 @pytest.fixture(scope="session", autouse=True)
 def compile_once(tmp_path_factory):
     """Programs that several tests compile are compiled once a session."""
@@ -69,17 +96,7 @@ def get_config(repository):
         spec.loader.exec_module(module)
         config = module.get_config()
         config.target.num_epochs = 6
-        config.update_from_flattened_dict(
-            {
-                "generator.widths": (4, 8, 8),
-                "generator.num_residual": 1,
-                "training.num_epochs": 2,
-                "training.epochs_per_checkpoint": 1,
-                "evaluation.num_images": 100,
-            }
-            if name != "target"
-            else {}
-        )
+        config.update_from_flattened_dict(SHORT.get(name, SHORT["advgan"]))
         config.update_from_flattened_dict(changes)
         return config.lock()
 

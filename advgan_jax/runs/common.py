@@ -122,7 +122,7 @@ def fit(
                 stop=stop,
                 description=title,
             )
-            state, finished = loop.fit(
+            state, _ = loop.fit(
                 state,
                 parallel.compile_steps(step, mode=run.config.parallel),
                 loop.on_device(run.dataset.train),
@@ -131,7 +131,9 @@ def fit(
                 frozen=frozen,
                 hooks=hooks,
             )
-    if not finished:
+            # Also after the last step: what would come next was not wanted either.
+            stopped = stop()
+    if stopped:
         raise Stopped(f"Stopped at step {int(state.step)} of {title}; saved.")
     return state
 
