@@ -10,7 +10,7 @@ from advgan_jax import losses, models
 from advgan_jax.attacks import BoundAttack, conditional_generator_attack, make_attack
 from advgan_jax.checks import check_at_least
 from advgan_jax.training import aigan
-from advgan_jax.training.advgan import Networks
+from advgan_jax.training.alternating import Networks
 from advgan_jax.types import Attack
 
 

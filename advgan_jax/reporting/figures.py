@@ -189,9 +189,10 @@ def target_grids(
     moved = {name: panel - clean[:, None] for name, panel in panels.items()}
     scale = max(float(np.abs(r).max()) for r in moved.values()) or 1.0
     lines, num_targets = wanted[:2]
-    # One narrow, empty column stands between two panels.
+    # One narrow, empty column stands before each panel.
     ratios = [1, *([0.35] + [1] * num_targets) * len(moved)]
-    figure = Figure(figsize=(0.42 * sum(ratios) + 0.2, 0.44 * lines + 0.7))
+    height = 0.44 * lines + 0.7
+    figure = Figure(figsize=(0.42 * sum(ratios) + 0.2, height))
     axes = figure.subplots(
         lines,
         len(ratios),
@@ -201,26 +202,30 @@ def target_grids(
             "left": 0.01,
             "right": 0.99,
             "bottom": 0.01,
-            "top": 1 - 0.62 / (0.44 * lines + 0.7),
+            "top": 1 - 0.62 / height,
             "wspace": 0.06,
             "hspace": 0.06,
         },
     )
     for line, image in zip(axes, clean, strict=True):
         _show(line[0], image, bounds)
-    for number, (name, r) in enumerate(moved.items()):
-        first = 1 + number * (num_targets + 1)
-        for line, one in zip(axes, r, strict=True):
-            line[first].remove()
-            for axis, perturbation in zip(line[first + 1 :], one, strict=False):
-                _show_perturbation(axis, perturbation, scale)
-        for axis, target in zip(axes[0, first + 1 :], range(num_targets), strict=False):
-            axis.set_title(class_names[target], fontsize=8, pad=2.5)
-        left, right = axes[0, first + 1], axes[0, first + num_targets]
-        middle = (left.get_position().x0 + right.get_position().x1) / 2
+    panes = np.split(axes[:, 1:], len(moved), axis=1)
+    for (name, r), pane in zip(moved.items(), panes, strict=True):
+        _show_panel(pane, r, scale, class_names)
+        left, right = (pane[0, i].get_position() for i in (1, -1))
         text = f"{name}: added for each class (scale ±{scale:.2g})"
+        middle = (left.x0 + right.x1) / 2
         figure.text(middle, 0.995, text, ha="center", va="top", fontsize=9)
     return figure
+
+
+def _show_panel(axes, perturbations, scale, class_names):
+    for line, row in zip(axes, perturbations, strict=True):
+        line[0].remove()
+        for axis, perturbation in zip(line[1:], row, strict=True):
+            _show_perturbation(axis, perturbation, scale)
+    for axis, name in zip(axes[0, 1:], class_names, strict=False):
+        axis.set_title(name, fontsize=8, pad=2.5)
 
 
 def _check_grid(clean, moved, shapes):

@@ -109,15 +109,9 @@ def fit(
             MetricsLog(directory, restored_step=first or None) as metrics,
             loop.interruptible() as stop,
         ):
-            clock = Clock(directory, first)
-
-            def save(step, state):
-                checkpoints.save(step, state, description)
-                clock.write(step)
-
             hooks = loop.Hooks(
                 log=metrics.write,
-                save=save,
+                save=_timed_save(checkpoints, description, Clock(directory, first)),
                 epochs_per_save=section.epochs_per_checkpoint,
                 stop=stop,
                 description=title,
@@ -136,6 +130,16 @@ def fit(
     if stopped:
         raise Stopped(f"Stopped at step {int(state.step)} of {title}; saved.")
     return state
+
+
+def _timed_save(
+    checkpoints: Checkpoints, description: Mapping[str, Any], clock: Clock
+) -> Callable[[int, Any], None]:
+    def save(step: int, state: Any) -> None:
+        checkpoints.save(step, state, description)
+        clock.write(step)
+
+    return save
 
 
 def _check_same(checkpoints: Checkpoints, description: Mapping[str, Any]) -> None:

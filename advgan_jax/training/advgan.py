@@ -19,19 +19,17 @@ References:
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
-from advgan_jax import losses, parallel
+from advgan_jax import losses
 from advgan_jax.projections import perturb
+from advgan_jax.training.alternating import Networks, alternate
 from advgan_jax.training.states import AdvGANState, first_step, init_net
-from advgan_jax.types import Array, Batch, LogitsFn, Metrics, Params
-
-State = TypeVar("State", bound=AdvGANState)
+from advgan_jax.types import Array, Batch, LogitsFn, Metrics
 
 
 class Objective(NamedTuple):
@@ -56,22 +54,6 @@ class Objective(NamedTuple):
     gan_weight: float = 0.01
     hinge_weight: float = 0.01
     hinge_bound: float = 1.0
-
-
-class Networks(NamedTuple):
-    """The two modules and their optimisers.
-
-    Attributes:
-      generator: `images -> perturbations`.
-      discriminator: `images -> scores [B]`.
-      generator_optimizer: of the generator.
-      discriminator_optimizer: of the discriminator.
-    """
-
-    generator: nn.Module
-    discriminator: nn.Module
-    generator_optimizer: optax.GradientTransformation
-    discriminator_optimizer: optax.GradientTransformation
 
 
 def init_state(
@@ -231,53 +213,6 @@ def make_train_step(
         return alternate(state, networks, generate, d_loss, g_loss, axis_name)
 
     return train_step
-
-
-def alternate(
-    state: State,
-    networks: Networks,
-    generate: Callable[[Params], Array],
-    discriminator_loss: Callable[[Params, Array], Array],
-    generator_loss: Callable[[Array, Params], tuple[Array, Metrics]],
-    axis_name: str | None,
-) -> tuple[State, Metrics]:
-    """Moves the discriminator, then the generator against the discriminator moved.
-
-    Args:
-      state: with `step`, `generator` and `discriminator`.
-      networks: their optimisers.
-      generate: from the generator's weights to adversarial images.
-      discriminator_loss: of its weights and (constant) adversarial images.
-      generator_loss: of adversarial images and the discriminator's weights, with what
-        is logged.
-      axis_name: over which losses and gradients are averaged.
-
-    Returns:
-      The state one step on, and the metrics: both losses and what is logged.
-    """
-    adversarial, pull_back = jax.vjp(generate, state.generator.params)
-
-    def d_loss(params):
-        return parallel.mean_over(discriminator_loss(params, adversarial), axis_name)
-
-    loss, gradients = jax.value_and_grad(d_loss)(state.discriminator.params)
-    gradients = parallel.mean_over(gradients, axis_name)
-    discriminator = state.discriminator.updated(
-        gradients, networks.discriminator_optimizer
-    )
-
-    def g_loss(adversarial):
-        found = generator_loss(adversarial, discriminator.params)
-        return parallel.mean_over(found, axis_name)
-
-    (total, parts), gradient = jax.value_and_grad(g_loss, has_aux=True)(adversarial)
-    (gradients,) = pull_back(gradient)
-    gradients = parallel.mean_over(gradients, axis_name)
-    generator = state.generator.updated(gradients, networks.generator_optimizer)
-    state = state.replace(
-        step=state.step + 1, generator=generator, discriminator=discriminator
-    )
-    return state, {"discriminator_loss": loss, "generator_loss": total, **parts}
 
 
 def _success_rate(logits: Array, labels: Array, objective: Objective) -> Array:

@@ -4,7 +4,7 @@ r"""AI-GAN: one generator for every target class, first taught by an attacker.
     L_{adv} = \ell(f(x + G(x, t)), t)
 
 Each step draws a class `t` other than the true one for each image and then is AdvGAN's
-(`training.advgan.alternate`), with two notions of what the discriminator is to call
+(`training.alternating`), with two notions of what the discriminator is to call
 real. In stage one an attacker makes it, `A(x, t)`: the generator learns to look like
 an attack that works. In stage two the attacker leaves and it is the clean `x`: the
 perturbation shrinks. Both stages train one state.
@@ -35,11 +35,10 @@ import jax.numpy as jnp
 from advgan_jax import losses, parallel
 from advgan_jax.projections import perturb
 from advgan_jax.training.advgan import (
-    Networks,
-    alternate,
     generator_loss,
     named_loss,
 )
+from advgan_jax.training.alternating import Networks, alternate
 from advgan_jax.training.states import AIGANState, first_step, init_net
 from advgan_jax.types import Array, Attack, Batch, LogitsFn, Metrics
 
