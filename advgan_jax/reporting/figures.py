@@ -191,7 +191,7 @@ def target_grids(
     lines, num_targets = wanted[:2]
     # One narrow, empty column stands before each panel.
     ratios = [1, *([0.35] + [1] * num_targets) * len(moved)]
-    height = 0.44 * lines + 0.7
+    height = 0.44 * lines + 0.5
     figure = Figure(figsize=(0.42 * sum(ratios) + 0.2, height))
     axes = figure.subplots(
         lines,
@@ -202,7 +202,7 @@ def target_grids(
             "left": 0.01,
             "right": 0.99,
             "bottom": 0.01,
-            "top": 1 - 0.62 / height,
+            "top": 1 - 0.45 / height,
             "wspace": 0.06,
             "hspace": 0.06,
         },
@@ -215,7 +215,7 @@ def target_grids(
         left, right = (pane[0, i].get_position() for i in (1, -1))
         text = f"{name}: added for each class (scale ±{scale:.2g})"
         middle = (left.x0 + right.x1) / 2
-        figure.text(middle, 0.995, text, ha="center", va="top", fontsize=9)
+        figure.text(middle, 1 - 0.03 / height, text, ha="center", va="top", fontsize=9)
     return figure
 
 

@@ -1,6 +1,6 @@
 """AI-GAN from target model to results: two stages, every pair of classes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -51,7 +51,7 @@ def train(run: Run) -> list[dict[str, Any]]:
     logits_fn = target.target_logits_fn(run)
     generators = trained_generators(run, logits_fn)
     measured = {
-        stage: evaluated(run, logits_fn, attack, stage)
+        stage: evaluated(run, logits_fn, attack, range(run.dataset.num_classes), stage)
         for stage, attack in generators.items()
     }
     _write_pairs(run, measured)
@@ -124,14 +124,15 @@ def _keep_first_stage(
 
 
 def evaluated(
-    run: Run, logits_fn: LogitsFn, attack: Attack, name: str
+    run: Run, logits_fn: LogitsFn, attack: Attack, classes: Sequence[int], name: str
 ) -> dict[int, Evaluation]:
-    """A generator towards every class, unless it was measured before an interruption.
+    """A generator towards some classes, unless it was measured before an interruption.
 
     Args:
       run: the run that needs it.
       logits_fn: the target model.
-      attack: a generator; takes wanted classes of any kind.
+      attack: a generator that was trained for these classes.
+      classes: the wanted classes.
       name: of the kept file.
 
     Returns:
@@ -147,7 +148,7 @@ def evaluated(
         attack,
         test.images,
         test.labels,
-        range(run.dataset.num_classes),
+        classes,
         batch_size=config.evaluation.batch_size,
         keep=config.evaluation.grid_images,
         progress=True,

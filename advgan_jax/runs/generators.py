@@ -10,11 +10,11 @@ from ml_collections import ConfigDict
 from advgan_jax import build
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.data import Dataset
-from advgan_jax.evaluation import Evaluation, evaluate_targets, pool
+from advgan_jax.evaluation import Evaluation, pool
 from advgan_jax.reporting import heatmap, replacing, save_figure, write_json
-from advgan_jax.runs import advgan, aigan, kept, target
+from advgan_jax.runs import advgan, aigan, target
 from advgan_jax.runs.clock import training_seconds
-from advgan_jax.runs.common import Run, attack_row, test_images
+from advgan_jax.runs.common import Run, attack_row
 from advgan_jax.runs.workdir import differences
 from advgan_jax.types import Attack, LogitsFn
 
@@ -36,10 +36,15 @@ class Trained(NamedTuple):
 
 def check(config: ConfigDict, dataset: Dataset) -> None:
     """Refuses a wrong configuration before anything is written."""
-    if not config.target_classes:
-        raise ValueError("`target_classes` must name at least one class, got none.")
-    for wanted in config.target_classes:
-        advgan.check(_advgan_config(config, wanted), dataset)
+    classes = tuple(config.target_classes)
+    if not classes or len(set(classes)) < len(classes):
+        raise ValueError(
+            "`target_classes` must name at least one class, and each once, got "
+            f"{classes}."
+        )
+    advgan.check(_advgan_config(config, classes[0]), dataset)
+    for wanted in classes:
+        build.advgan_objective(_advgan_config(config, wanted), dataset.num_classes)
         if config.advgan_workdirs is not None:
             _check_given(config, config.advgan_workdirs.format(wanted), wanted)
     aigan.check(config.aigan, dataset)
@@ -78,37 +83,24 @@ def _check_given(config: ConfigDict, workdir: str, wanted: int | None) -> None:
 
 def train(run: Run) -> list[dict[str, Any]]:
     """Trains what is missing, measures all, and compares."""
-    config, classes = run.config, run.config.target_classes
+    classes = tuple(run.config.target_classes)
     logits_fn = target.target_logits_fn(run)
-    trained = {f"advgan-{c}": _advgan(run, logits_fn, c) for c in classes}
-    trained["aigan"] = _aigan(run, logits_fn)
-    measured = {"advgan": {}, "aigan": {}}
-    for wanted in classes:
-        name = f"advgan-{wanted}"
-        found = _evaluated(run, logits_fn, trained[name], name, (wanted,))
-        measured["advgan"] |= found
-    measured["aigan"] = _evaluated(
-        run, logits_fn, trained["aigan"], "aigan", tuple(classes)
-    )
-    seconds = {name: training_seconds(t.workdir) for name, t in trained.items()}
-    summary = {
-        "advgan": _summary(
-            measured["advgan"], [seconds[f"advgan-{c}"] for c in classes]
-        ),
-        "aigan": _summary(measured["aigan"], [seconds["aigan"]]),
+    groups = {
+        "advgan": [(_advgan(run, logits_fn, wanted), (wanted,)) for wanted in classes],
+        "aigan": [(_aigan(run, logits_fn), classes)],
     }
-    write_json(run.workdir / "generators.json", summary)
-    with replacing(run.workdir / "generators.md") as partial:
-        partial.write_text(_table(summary, classes), encoding="utf8")
-    rates = np.array([summary[name]["success_by_target"] for name in measured])
-    figure = heatmap(
-        rates,
-        ["AdvGAN, one each", "AI-GAN, one for all"],
-        [str(c) for c in classes],
-        f"success, {config.dataset}, model {config.target_model}",
-        column_label="target class",
-    )
-    save_figure(figure, run.workdir / "figures" / "generators.png")
+    measured, summary = {}, {}
+    for name, group in groups.items():
+        found = {}
+        for trained, aims in group:
+            # Another folder or other classes are another measurement.
+            own = build.fingerprint([str(trained.workdir), aims])
+            found |= aigan.evaluated(
+                run, logits_fn, trained.attack, aims, f"{name}-{own}"
+            )
+        seconds = [training_seconds(trained.workdir) for trained, _ in group]
+        measured[name], summary[name] = found, _summary(found, seconds)
+    _write(run, summary)
     return [row for name in measured for row in _rows(run, name, measured[name])]
 
 
@@ -129,30 +121,6 @@ def _aigan(run: Run, logits_fn: LogitsFn) -> Trained:
     workdir = run.workdir / "generators" / "aigan"
     own = run._replace(config=run.config.aigan, workdir=workdir)
     return Trained(aigan.trained_generators(own, logits_fn)["stage_two"], workdir)
-
-
-def _evaluated(
-    run: Run, logits_fn: LogitsFn, trained: Trained, name: str, classes: tuple
-) -> dict[int, Evaluation]:
-    """A generator towards some classes, unless it was measured already."""
-    config, test = run.config, test_images(run)
-    protocol = build.fingerprint(
-        [build.plain(config)["evaluation"], str(trained.workdir), classes]
-    )
-    path = run.workdir / "evaluations" / f"{name}-{protocol}.npz"
-    if path.exists():
-        return {int(wanted): found for wanted, found in kept.load(path).items()}
-    found = evaluate_targets(
-        logits_fn,
-        trained.attack,
-        test.images,
-        test.labels,
-        classes,
-        batch_size=config.evaluation.batch_size,
-        progress=True,
-    )
-    kept.save(path, found)
-    return found
 
 
 def _rows(
@@ -191,6 +159,22 @@ def _summary(
         * everything.seconds
         / everything.num_images,
     }
+
+
+def _write(run: Run, summary: Mapping[str, Mapping[str, Any]]) -> None:
+    """The comparison as numbers, as a table and as a figure."""
+    config, workdir = run.config, run.workdir
+    write_json(workdir / "generators.json", summary)
+    with replacing(workdir / "generators.md") as partial:
+        partial.write_text(_table(summary, config.target_classes), encoding="utf8")
+    figure = heatmap(
+        np.array([values["success_by_target"] for values in summary.values()]),
+        ["AdvGAN, one each", "AI-GAN, one for all"],
+        [str(wanted) for wanted in config.target_classes],
+        f"success, {config.dataset}, model {config.target_model}",
+        column_label="target class",
+    )
+    save_figure(figure, workdir / "figures" / "generators.png")
 
 
 def _table(summary: Mapping[str, Mapping[str, Any]], classes: tuple[int, ...]) -> str:
