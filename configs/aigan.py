@@ -42,8 +42,8 @@ def get_config(variant: str = "digits") -> ConfigDict:
     # Two stages on one schedule of learning rates.
     del config.training.num_epochs
     config.stage_one = ConfigDict()
-    config.stage_one.num_epochs = {"digits": 10, "mnist": 1, "cifar10": 10}[variant]
+    config.stage_one.num_epochs = {"digits": 20, "mnist": 1, "cifar10": 10}[variant]
     config.stage_two = ConfigDict()
-    config.stage_two.num_epochs = {"digits": 50, "mnist": 4, "cifar10": 30}[variant]
+    config.stage_two.num_epochs = {"digits": 100, "mnist": 8, "cifar10": 30}[variant]
     config.training.batch_size = 64
     return config
