@@ -31,7 +31,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
     # Ten classes want more filters than one; half of the residual blocks pay for them.
     config.generator.widths = (16, 32, 64) if variant != "cifar10" else (64, 128, 256)
     config.generator.num_residual = 2 if variant != "cifar10" else 4
-    config.generator.learning_rate = 1e-2 if variant != "cifar10" else 2e-3
+    config.generator.learning_rate = 1e-2 if variant != "cifar10" else 1e-3
     config.discriminator.num_heads = 1
     config.loss.class_weight = 1.0  # of the second head
 
@@ -48,5 +48,5 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.stage_one.num_epochs = {"digits": 20, "mnist": 1, "cifar10": 10}[variant]
     config.stage_two = ConfigDict()
     config.stage_two.num_epochs = {"digits": 100, "mnist": 6, "cifar10": 30}[variant]
-    config.training.batch_size = 64
+    config.training.batch_size = 128 if variant == "cifar10" else 64
     return config

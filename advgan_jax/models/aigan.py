@@ -1,7 +1,19 @@
 r"""AI-GAN's generator and discriminator.
 
 The generator is AdvGAN's with another InstanceNorm: its scales and shifts are those of
-the class to be reached (FiLM), after every convolution but the last.
+the class to be reached (FiLM), after every convolution but the last. Chosen by
+measurement: on the 8x8 digits (one seed, 10 + 30 epochs, the mean targeted success on
+the test images) FiLM reached 94.8 %, a learned plane for each class beside the image
+and FiLM 94.3 %, the classes' one-hot planes alone 94.4 %; after 10 + 20 epochs at a
+tenth of the learning rate FiLM reached 90.5 %, one learned plane alone 90.6 %, four of
+them 90.7 %, with FiLM 91.2 %. That is less than seeds differ by, and FiLM alone knows
+no image size and cannot be normalised away: InstanceNorm takes out of constant planes
+all but what the padding at the border leaves.
+
+The second discriminator has two heads, for the source of an image and for its class.
+
+Deviations from the paper: those of `models.advgan`; the papers do not say how their
+generator is told the class.
 
 References:
   Bai et al., 2020 (https://arxiv.org/abs/2002.02196), Sec. 3.
