@@ -19,6 +19,9 @@ SHORT = {
     "generator.num_residual": 1,
     "training.num_epochs": 2,
     "training.epochs_per_checkpoint": 1,
+    "stage_one.num_epochs": 1,
+    "stage_two.num_epochs": 1,
+    "attacker.num_steps": 2,
     "evaluation.num_images": 100,
 }
 
@@ -67,6 +70,13 @@ def mnist():
     return data.load_dataset("mnist", data_dir=directory)
 
 
+def shorten(config):
+    for path, value in SHORT.items():
+        section, name = path.split(".")
+        if name in config.get(section, {}):
+            config[section][name] = value
+
+
 @pytest.fixture(scope="session")
 def get_config(repository):
     """Loads a configuration file and shortens its run."""
@@ -77,10 +87,10 @@ def get_config(repository):
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         config = module.get_config()
-        for path, value in SHORT.items():
-            section, name = path.split(".")
-            if section in config and name in config[section]:
-                config[section][name] = value
+        for part in (config, config.get("advgan"), config.get("aigan")):
+            shorten(part or {})
+        if "target_classes" in config:
+            config.target_classes = (0, 3)
         config.update_from_flattened_dict(changes)
         return config.lock()
 

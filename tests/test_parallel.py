@@ -16,8 +16,8 @@ from advgan_jax.training import classifier, loop
 # Runs in a process of its own: the number of devices is fixed when JAX starts.
 SHARDED = """
     import jax, numpy as np, optax
-    from advgan_jax import data, models, parallel
-    from advgan_jax.training import advgan, classifier, loop
+    from advgan_jax import attacks, data, models, parallel
+    from advgan_jax.training import advgan, aigan, classifier, loop
 
     assert jax.local_device_count() == 4
     digits = data.load_dataset("digits")
@@ -32,25 +32,43 @@ SHARDED = """
         models.Discriminator(widths=(4, 8, 8)), sgd, sgd,
     )
 
+    # Of two classes the drawn one is the other, whatever key a device has.
+    two = images._replace(labels=images.labels % 2)
+    widths = (4, 8, 8)
+    conditional = advgan.Networks(
+        models.ConditionalGenerator(0.3, 2, widths, num_residual=1),
+        models.TwoHeadDiscriminator(2, widths=widths), sgd, sgd,
+    )
+    objective = aigan.Objective(0.3, 2, class_weight=0.1)
+    attacker = attacks.make_attack("pgd", num_steps=2, random_start=False)
+
+    def aigan_state():
+        return aigan.init_state(conditional, jax.random.key(0), (8, 8, 1))
+
     def classifier_state():
         return classifier.init_state(model, sgd, jax.random.key(0), (8, 8, 1))
 
     def advgan_state():
         return advgan.init_state(nets, jax.random.key(0), (8, 8, 1))
 
-    def trained(state, step, mode, *frozen):
+    def trained(state, data, step, mode, *frozen):
         run = parallel.compile_steps(step, mode=mode)
         for batch in rows:
-            state, metrics = run(state, images, batch, *frozen)
+            state, metrics = run(state, data, batch, *frozen)
         return jax.device_get((state.replace(key=None), metrics))
 
+    train_advgan = advgan.make_train_step(nets, advgan.Objective(0.3))
+    stage_one = aigan.make_first_step(conditional, objective, attacker)
+    stage_two = aigan.make_second_step(conditional, objective)
     cases = (
-        (classifier_state, classifier.make_train_step(model, sgd), ()),
-        (advgan_state, advgan.make_train_step(nets, advgan.Objective(0.3)), (target,)),
+        (classifier_state, images, classifier.make_train_step(model, sgd)),
+        (advgan_state, images, train_advgan, target),
+        (aigan_state, two, stage_one, target),
+        (aigan_state, two, stage_two, target),
     )
-    for make_state, step, frozen in cases:
-        one = trained(make_state(), step, "jit", *frozen)
-        four = trained(make_state(), step, "auto", *frozen)
+    for make_state, data, step, *frozen in cases:
+        one = trained(make_state(), data, step, "jit", *frozen)
+        four = trained(make_state(), data, step, "auto", *frozen)
         pairs = zip(jax.tree.leaves(one), jax.tree.leaves(four), strict=True)
         print(max(float(np.max(np.abs(a - b))) for a, b in pairs))
 """
@@ -71,7 +89,7 @@ def test_four_devices_do_what_one_does():
     )
     assert result.returncode == 0, result.stderr
     differences = [float(line) for line in result.stdout.split()]
-    assert len(differences) == 2
+    assert len(differences) == 4
     # Means over 32 images are taken in another order: float32 rounding, 20 steps long.
     assert max(differences) < 1e-5
 

@@ -10,7 +10,12 @@ from advgan_jax.attacks.carlini_wagner import (
 from advgan_jax.attacks.carlini_wagner_linf import carlini_wagner_linf
 from advgan_jax.attacks.criteria import succeeded
 from advgan_jax.attacks.deepfool import deepfool
-from advgan_jax.attacks.generator import advgan, generator_attack
+from advgan_jax.attacks.generator import (
+    advgan,
+    aigan,
+    conditional_generator_attack,
+    generator_attack,
+)
 from advgan_jax.attacks.gradient import bim, fgsm, ilcm, mi_fgsm
 from advgan_jax.attacks.lbfgs import LBFGSResult, lbfgs, lbfgs_search
 from advgan_jax.attacks.pgd import pgd
@@ -28,6 +33,7 @@ __all__ = [
     "CarliniWagnerResult",
     "LBFGSResult",
     "advgan",
+    "aigan",
     "apgd",
     "attack",
     "average_models",
@@ -35,6 +41,7 @@ __all__ = [
     "carlini_wagner",
     "carlini_wagner_linf",
     "carlini_wagner_search",
+    "conditional_generator_attack",
     "deepfool",
     "fgsm",
     "generator_attack",

@@ -194,12 +194,12 @@ class _Rebuilt(NamedTuple):
     treedef: Any
     constants: tuple[Any, ...]
 
-    def __call__(self, arrays, images):
+    def __call__(self, arrays, *inputs):
         leaves = [
             constant if array is None else array
             for array, constant in zip(arrays, self.constants, strict=True)
         ]
-        return jax.tree.unflatten(self.treedef, leaves)(images)
+        return jax.tree.unflatten(self.treedef, leaves)(*inputs)
 
 
 class _Same:
@@ -212,8 +212,8 @@ class _Same:
     def __init__(self, fn: Callable):
         self.fn = fn
 
-    def __call__(self, images):
-        return self.fn(images)
+    def __call__(self, *inputs):
+        return self.fn(*inputs)
 
     def __eq__(self, other):
         return isinstance(other, _Same) and self.fn is other.fn

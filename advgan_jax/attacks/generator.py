@@ -1,10 +1,12 @@
 """A trained generator as an attack: one forward pass, no gradient of the model.
 
-Training it is the business of `training.advgan`; here it is only used, so the attacked
-model need not be the one the generator was trained on, nor be differentiable.
+Training it is the business of `training.advgan` and `training.aigan`; here it is only
+used, so the attacked model need not be the one the generator was trained on, nor be
+differentiable.
 
 References:
-  Xiao et al., 2018 (https://arxiv.org/abs/1801.02610), Sec. 3.
+  Xiao et al., 2018 (https://arxiv.org/abs/1801.02610), Sec. 3;
+  Bai et al., 2020 (https://arxiv.org/abs/2002.02196), Sec. 3.
 """
 
 from collections.abc import Callable
@@ -59,6 +61,52 @@ def advgan(
     return perturb(images, generator(images), epsilon, bounds)
 
 
+@attack(functions=("generator",))
+def aigan(
+    logits_fn: LogitsFn,
+    images: Array,
+    labels: Array | None = None,
+    *,
+    key: Array | None = None,
+    generator: Callable[[Array, Array], Array],
+    epsilon: float = 0.3,
+    targeted: bool = False,
+    bounds: Bounds = (0.0, 1.0),
+) -> Array:
+    r"""Adds what a trained generator makes of each image and the class it shall reach.
+
+    .. math:: x_A = \mathrm{clip}(x + \mathrm{clip}(G(x, t), -\epsilon, \epsilon), l, h)
+
+    Args:
+      logits_fn: not looked at; all attacks take it.
+      images: clean images, float32 `[B, H, W, C]` within `bounds`.
+      labels: wanted classes, int `[B]`.
+      key: not needed.
+      generator: G, from images and wanted classes to perturbations in pixel units.
+      epsilon: bound of the perturbation, in pixel units; a bound above the one the
+        generator was trained with changes nothing.
+      targeted: must be True.
+      bounds: the least and the greatest pixel value.
+
+    Returns:
+      Adversarial images, same shape and dtype as `images`.
+
+    Raises:
+      TypeError: if a dtype is wrong.
+      ValueError: if not `targeted`, if `epsilon < 0`, or a shape or a value is wrong.
+
+    References:
+      Bai et al., 2020 (https://arxiv.org/abs/2002.02196), Sec. 3.
+    """
+    del logits_fn, key
+    if not targeted:
+        raise ValueError(
+            "`aigan` needs a class to aim at, got targeted=False; pass the wanted "
+            "classes as `labels`, and `targeted=True`."
+        )
+    return perturb(images, generator(images, labels), epsilon, bounds)
+
+
 def generator_attack(
     apply_fn: Callable[[Params, Array], Array],
     params: Params,
@@ -93,6 +141,50 @@ def generator_attack(
         """A trained generator as an attack; see `advgan`."""
         _check_aim(labels, targeted, target_class)
         return advgan(
+            logits_fn,
+            images,
+            labels,
+            key=key,
+            generator=generator,
+            epsilon=epsilon,
+            targeted=targeted,
+            bounds=bounds,
+        )
+
+    return bound
+
+
+def conditional_generator_attack(
+    apply_fn: Callable[[Params, Array, Array], Array],
+    params: Params,
+    *,
+    epsilon: float,
+) -> Attack:
+    """Binds a trained generator that aims at the class it is given.
+
+    Args:
+      apply_fn: `(params, images, target_labels) -> perturbations`, in pixel units.
+      params: the trained weights.
+      epsilon: the bound it was trained with, in pixel units; callers may override it.
+
+    Returns:
+      An attack: `attack(logits_fn, images, target_labels, targeted=True)`.
+    """
+    generator = Partial(apply_fn, params)
+    trained_epsilon = epsilon
+
+    def bound(
+        logits_fn: LogitsFn,
+        images: Array,
+        labels: Array | None = None,
+        *,
+        key: Array | None = None,
+        epsilon: float = trained_epsilon,
+        targeted: bool = False,
+        bounds: Bounds = (0.0, 1.0),
+    ) -> Array:
+        """A trained conditional generator as an attack; see `aigan`."""
+        return aigan(
             logits_fn,
             images,
             labels,

@@ -16,7 +16,7 @@ from advgan_jax.attacks.border import as_pytree, keyword_defaults, predict
 from advgan_jax.attacks.carlini_wagner import carlini_wagner
 from advgan_jax.attacks.carlini_wagner_linf import carlini_wagner_linf
 from advgan_jax.attacks.deepfool import deepfool
-from advgan_jax.attacks.generator import advgan
+from advgan_jax.attacks.generator import advgan, aigan
 from advgan_jax.attacks.gradient import bim, fgsm, ilcm, mi_fgsm
 from advgan_jax.attacks.lbfgs import lbfgs
 from advgan_jax.attacks.pgd import pgd
@@ -27,6 +27,7 @@ from advgan_jax.types import Array, Attack, Bounds, LogitsFn
 # know it from then on.
 ATTACKS: dict[str, Callable[..., Array]] = {
     "advgan": advgan,
+    "aigan": aigan,
     "apgd": apgd,
     "bim": bim,
     "carlini_wagner": carlini_wagner,

@@ -12,6 +12,7 @@ from advgan_jax.evaluation.results import (
 from advgan_jax.evaluation.robustness import evaluate, evaluate_many
 from advgan_jax.evaluation.rows import ROW_KEYS, THREAT_MODELS, make_clean_row, make_row
 from advgan_jax.evaluation.statistics import wilson_interval
+from advgan_jax.evaluation.targets import evaluate_targets, pool
 from advgan_jax.evaluation.transfer import transfer_matrix
 
 __all__ = [
@@ -24,8 +25,10 @@ __all__ = [
     "craft",
     "evaluate",
     "evaluate_many",
+    "evaluate_targets",
     "make_clean_row",
     "make_row",
+    "pool",
     "success_by_pair",
     "transfer_matrix",
     "wilson_interval",

@@ -23,6 +23,7 @@ ROW_KEYS = (
     "attack",
     "threat_model",
     "targeted",
+    "target_class",
     "epsilon",
     "norm",
     "num_images",
@@ -60,14 +61,15 @@ def make_row(
 
     `linf_max` is over all images. `l2_mean` and `rms_mean` are over the successes that
     the rate counts: an attack that gives up on an image returns it unchanged, and must
-    not look gentler for it.
+    not look gentler for it. `target_class` is that of all images; None if they were to
+    reach several.
 
     Args:
       evaluation: what was measured.
       experiment: name of the experiment.
       dataset: name of the data set, as configured.
       target_model: name of the attacked model.
-      attack: the attack's registry name, or `ensemble`.
+      attack: the attack's registry name, `ensemble`, or `aigan-stage-one`.
       threat_model: one of `THREAT_MODELS`.
       epsilon: bound of the perturbation, in pixel units; None if there is none.
       norm: of that bound: `linf`, `l2`, `l1`; None if there is none.
@@ -100,6 +102,7 @@ def make_row(
         attack,
         threat_model,
         evaluation.targeted,
+        _target_class(evaluation),
         _plain(epsilon),
         norm,
         evaluation.num_images,
@@ -149,6 +152,14 @@ def make_clean_row(
         "clean_accuracy": evaluation.clean_accuracy,
         "seed": _plain(seed),
     }
+
+
+def _target_class(evaluation: Evaluation) -> int | None:
+    """The class that all images were to reach, if it is one."""
+    if not evaluation.targeted:
+        return None
+    classes = np.unique(evaluation.target_labels)
+    return int(classes[0]) if len(classes) == 1 else None
 
 
 def _check_size(evaluation: Evaluation, epsilon: float, norm: str | None) -> None:

@@ -10,6 +10,7 @@ from jax.tree_util import Partial
 
 from advgan_jax.checks import unknown_name
 from advgan_jax.models.advgan import Discriminator, Generator
+from advgan_jax.models.aigan import ConditionalGenerator, TwoHeadDiscriminator
 from advgan_jax.models.classifiers import (
     FullyConnected,
     ModelA,
@@ -87,6 +88,7 @@ def make_logits_fn(model: nn.Module, variables: Any) -> LogitsFn:
 
 __all__ = [
     "CLASSIFIERS",
+    "ConditionalGenerator",
     "Discriminator",
     "FullyConnected",
     "Generator",
@@ -95,6 +97,7 @@ __all__ = [
     "ModelC",
     "ResNet",
     "SmallNet",
+    "TwoHeadDiscriminator",
     "make_classifier",
     "make_logits_fn",
 ]

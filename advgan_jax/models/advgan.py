@@ -17,6 +17,7 @@ References:
   Xiao et al., 2018 (https://arxiv.org/abs/1801.02610), Sec. 4 and appendix.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -25,6 +26,8 @@ import jax.numpy as jnp
 from advgan_jax.layers import Conv
 from advgan_jax.types import Array
 
+Norm = Callable[[Array], Array]
+
 
 class _Residual(nn.Module):
     """Two 3x3 convolutions of the same width, added to their input."""
@@ -32,9 +35,70 @@ class _Residual(nn.Module):
     width: int
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        y = nn.relu(nn.InstanceNorm()(Conv(self.width, (3, 3), use_bias=False)(x)))
-        return x + nn.InstanceNorm()(Conv(self.width, (3, 3), use_bias=False)(y))
+    def __call__(self, x: Array, norm: Norm) -> Array:
+        y = nn.relu(norm(Conv(self.width, (3, 3), use_bias=False)(x)))
+        return x + norm(Conv(self.width, (3, 3), use_bias=False)(y))
+
+
+def instance_norm(x: Array) -> Array:
+    """InstanceNorm with a scale and a shift of its own, in the module that calls."""
+    return nn.InstanceNorm()(x)
+
+
+def encode_decode(
+    inputs: Array,
+    widths: tuple[int, int, int],
+    num_residual: int,
+    channels: int,
+    norm: Norm = instance_norm,
+) -> Array:
+    """The generators' trunk; its layers belong to the module that calls it.
+
+    Args:
+      inputs: `[B, H, W, D]`, in [-1, 1].
+      widths: filters at full, half and quarter size.
+      num_residual: residual blocks at quarter size.
+      channels: C of the result.
+      norm: what follows each convolution but the last.
+
+    Returns:
+      `[B, H, W, C]`, unbounded.
+    """
+    height, width = inputs.shape[1:3]
+    rows, columns = -height % 4, -width % 4
+    x = jnp.pad(inputs, ((0, 0), (0, rows), (0, columns), (0, 0)), mode="reflect")
+    full, half, quarter = widths
+    conv = partial(Conv, kernel_size=(3, 3), use_bias=False)
+    # A fractionally strided convolution: zeros between the pixels, 2 before 1.
+    up = partial(conv, input_dilation=2, padding=((1, 2), (1, 2)))
+    x = nn.relu(norm(conv(full)(x)))
+    x = nn.relu(norm(conv(half, strides=2)(x)))
+    x = nn.relu(norm(conv(quarter, strides=2)(x)))
+    for _ in range(num_residual):
+        x = _Residual(quarter)(x, norm)
+    x = nn.relu(norm(up(half)(x)))
+    x = nn.relu(norm(up(full)(x)))
+    last = Conv(channels, (3, 3), kernel_init=nn.initializers.normal(0.02))
+    return last(x)[:, :height, :width]
+
+
+def score_features(images: Array, widths: tuple[int, ...]) -> Array:
+    """The discriminators' trunk; its layers belong to the module that calls it.
+
+    Args:
+      images: `[B, H, W, C]` in [0, 1].
+      widths: filters of the 4x4 convolutions of stride 2.
+
+    Returns:
+      Features `[B, F]`.
+    """
+    x = 2 * images - 1
+    for layer, width in enumerate(widths):
+        x = Conv(width, (4, 4), strides=2)(x)
+        if layer > 0 and x.shape[1] * x.shape[2] > 1:
+            x = nn.InstanceNorm()(x)
+        x = nn.leaky_relu(x, 0.2)
+    return x.reshape(x.shape[0], -1)
 
 
 class Generator(nn.Module):
@@ -53,23 +117,10 @@ class Generator(nn.Module):
     @nn.compact
     def __call__(self, images: Array) -> Array:
         """Images `[B, H, W, C]` to perturbations of the same shape, pixel units."""
-        height, width, channels = images.shape[1:]
-        rows, columns = -height % 4, -width % 4
-        x = jnp.pad(images, ((0, 0), (0, rows), (0, columns), (0, 0)), mode="reflect")
-        full, half, quarter = self.widths
-        norm_relu = lambda y: nn.relu(nn.InstanceNorm()(y))  # noqa: E731
-        conv = partial(Conv, kernel_size=(3, 3), use_bias=False)
-        # A fractionally strided convolution: zeros between the pixels, 2 before 1.
-        up = partial(conv, input_dilation=2, padding=((1, 2), (1, 2)))
-        x = norm_relu(conv(full)(2 * x - 1))
-        x = norm_relu(conv(half, strides=2)(x))
-        x = norm_relu(conv(quarter, strides=2)(x))
-        for _ in range(self.num_residual):
-            x = _Residual(quarter)(x)
-        x = norm_relu(up(half)(x))
-        x = norm_relu(up(full)(x))
-        last = Conv(channels, (3, 3), kernel_init=nn.initializers.normal(0.02))
-        return self.epsilon * jnp.tanh(last(x)[:, :height, :width])
+        logits = encode_decode(
+            2 * images - 1, self.widths, self.num_residual, images.shape[-1]
+        )
+        return self.epsilon * jnp.tanh(logits)
 
 
 class Discriminator(nn.Module):
@@ -84,10 +135,4 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, images: Array) -> Array:
         """Images `[B, H, W, C]` to scores `[B]`, unbounded (logits)."""
-        x = 2 * images - 1
-        for layer, width in enumerate(self.widths):
-            x = Conv(width, (4, 4), strides=2)(x)
-            if layer > 0 and x.shape[1] * x.shape[2] > 1:
-                x = nn.InstanceNorm()(x)
-            x = nn.leaky_relu(x, 0.2)
-        return nn.Dense(1)(x.reshape(x.shape[0], -1))[:, 0]
+        return nn.Dense(1)(score_features(images, self.widths))[:, 0]

@@ -7,7 +7,12 @@ from advgan_jax.reporting.charts import (
     training_curves,
 )
 from advgan_jax.reporting.environment import device_name, versions
-from advgan_jax.reporting.figures import attack_grid, comparison_grid, save_figure
+from advgan_jax.reporting.figures import (
+    attack_grid,
+    comparison_grid,
+    save_figure,
+    target_grids,
+)
 from advgan_jax.reporting.files import replacing, write_json
 from advgan_jax.reporting.run_directory import MetricsLog, read_metrics, write_results
 from advgan_jax.reporting.tables import format_table, markdown_table, write_csv
@@ -25,6 +30,7 @@ __all__ = [
     "replacing",
     "robustness_curve",
     "save_figure",
+    "target_grids",
     "training_curves",
     "versions",
     "write_csv",

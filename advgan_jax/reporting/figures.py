@@ -154,6 +154,80 @@ def comparison_grid(
     return figure
 
 
+def target_grids(
+    images: np.ndarray,
+    panels: Mapping[str, np.ndarray],
+    class_names: Sequence[str],
+    *,
+    bounds: Bounds = (0.0, 1.0),
+) -> Figure:
+    """What a generator adds to each image for each wanted class; panels side by side.
+
+    Perturbations of all panels are scaled alike, to the largest change of a pixel.
+
+    Args:
+      images: clean, `[N, H, W, C]`, uint8 or float32 within `bounds`; C is 1, 3 or 4.
+      panels: adversarial images `[N, T, H, W, C]` towards the first T classes, by the
+        title of the panel.
+      class_names: at least T.
+      bounds: the least and the greatest pixel value.
+
+    Returns:
+      The figure: a line for each image, which stands at its left.
+
+    Raises:
+      ValueError: if shapes do not fit, or there is nothing to show.
+    """
+    clean = to_float(np.asarray(images))
+    shapes = {np.shape(panel) for panel in panels.values()}
+    wanted = (len(clean), *next(iter(shapes), (0, 0))[1:2], *clean.shape[1:])
+    if clean.ndim != 4 or not len(clean) or shapes != {wanted}:
+        raise ValueError(
+            "`panels` must be adversarial images [N, T, H, W, C] of the N clean ones, "
+            f"all alike, got shapes {sorted(shapes)} for {list(clean.shape)}."
+        )
+    moved = {name: panel - clean[:, None] for name, panel in panels.items()}
+    scale = max(float(np.abs(r).max()) for r in moved.values()) or 1.0
+    lines, num_targets = wanted[:2]
+    # One narrow, empty column stands before each panel.
+    ratios = [1, *([0.35] + [1] * num_targets) * len(moved)]
+    height = 0.44 * lines + 0.5
+    figure = Figure(figsize=(0.42 * sum(ratios) + 0.2, height))
+    axes = figure.subplots(
+        lines,
+        len(ratios),
+        squeeze=False,
+        gridspec_kw={
+            "width_ratios": ratios,
+            "left": 0.01,
+            "right": 0.99,
+            "bottom": 0.01,
+            "top": 1 - 0.45 / height,
+            "wspace": 0.06,
+            "hspace": 0.06,
+        },
+    )
+    for line, image in zip(axes, clean, strict=True):
+        _show(line[0], image, bounds)
+    panes = np.split(axes[:, 1:], len(moved), axis=1)
+    for (name, r), pane in zip(moved.items(), panes, strict=True):
+        _show_panel(pane, r, scale, class_names)
+        left, right = (pane[0, i].get_position() for i in (1, -1))
+        text = f"{name}: added for each class (scale ±{scale:.2g})"
+        middle = (left.x0 + right.x1) / 2
+        figure.text(middle, 1 - 0.03 / height, text, ha="center", va="top", fontsize=9)
+    return figure
+
+
+def _show_panel(axes, perturbations, scale, class_names):
+    for line, row in zip(axes, perturbations, strict=True):
+        line[0].remove()
+        for axis, perturbation in zip(line[1:], row, strict=True):
+            _show_perturbation(axis, perturbation, scale)
+    for axis, name in zip(axes[0, 1:], class_names, strict=False):
+        axis.set_title(name, fontsize=8, pad=2.5)
+
+
 def _check_grid(clean, moved, shapes):
     if clean.ndim != 4 or clean.shape[-1] not in (1, 3, 4) or not len(clean):
         raise ValueError(

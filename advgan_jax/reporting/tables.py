@@ -14,6 +14,7 @@ DEFAULT_COLUMNS = (
     "target_model",
     "attack",
     "threat_model",
+    "target_class",
     "epsilon",
     "clean_accuracy",
     "robust_accuracy",
@@ -25,6 +26,7 @@ DEFAULT_COLUMNS = (
 _HEADERS = {
     "target_model": "model",
     "threat_model": "threat model",
+    "target_class": "class",
     "num_images": "images",
     "clean_accuracy": "clean acc.",
     "robust_accuracy": "robust acc.",

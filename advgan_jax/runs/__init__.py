@@ -9,7 +9,7 @@ from advgan_jax import build
 from advgan_jax.checks import unknown_name
 from advgan_jax.data import load_dataset
 from advgan_jax.reporting import write_results
-from advgan_jax.runs import advgan, attacks, blackbox, target
+from advgan_jax.runs import advgan, aigan, attacks, blackbox, generators, target
 from advgan_jax.runs.common import Run, Stopped
 from advgan_jax.runs.workdir import claim
 
@@ -17,7 +17,9 @@ from advgan_jax.runs.workdir import claim
 METHODS = {
     "advgan": advgan,
     "advgan_blackbox": blackbox,
+    "aigan": aigan,
     "attacks": attacks,
+    "generators": generators,
     "target": target,
 }
 

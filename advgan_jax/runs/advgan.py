@@ -36,7 +36,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
 
 
 def check_evaluation(config: ConfigDict, dataset: Dataset) -> None:
-    """Refuses wrong values of `config.evaluation`."""
+    """Refuses a section `evaluation` that the test images do not allow."""
     section, most = config.evaluation, len(dataset.test)
     if section.num_images is not None and not 1 <= section.num_images <= most:
         raise ValueError(

@@ -14,6 +14,7 @@ from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.data import Dataset, Split
 from advgan_jax.evaluation import Evaluation, make_row
 from advgan_jax.reporting import MetricsLog
+from advgan_jax.runs.clock import Clock
 from advgan_jax.runs.workdir import differences
 from advgan_jax.training import loop
 
@@ -102,9 +103,9 @@ def fit(
     """
     plan = build.training_plan(section, run.dataset)
     with resumable(directory, state, description) as (state, hooks):
-        if int(state.step) == plan.num_steps:
+        if int(state.step) >= plan.num_steps:
             return state
-        state, finished = loop.fit(
+        state, _ = loop.fit(
             state,
             parallel.compile_steps(step, mode=run.config.parallel),
             loop.on_device(run.dataset.train),
@@ -115,7 +116,9 @@ def fit(
                 epochs_per_save=section.epochs_per_checkpoint, description=title
             ),
         )
-    if not finished:
+        # Also after the last step: what would come next was not wanted either.
+        stopped = hooks.stop()
+    if stopped:
         raise Stopped(f"Stopped at step {int(state.step)} of {title}; saved.")
     return state
 
@@ -143,19 +146,24 @@ def resumable(
             _check_same(checkpoints, description)
             state = checkpoints.restore(state)
             checkpoints.discard_after(int(state.step))
-        first = int(state.step) or None
+        first = int(state.step)
         with (
-            MetricsLog(directory, restored_step=first) as metrics,
+            MetricsLog(directory, restored_step=first or None) as metrics,
             loop.interruptible() as stop,
         ):
-            yield (
-                state,
-                loop.Hooks(
-                    log=metrics.write,
-                    save=lambda step, state: checkpoints.save(step, state, description),
-                    stop=stop,
-                ),
-            )
+            clock = Clock(directory, first)
+            save = _timed_save(checkpoints, description, clock)
+            yield state, loop.Hooks(log=metrics.write, save=save, stop=stop)
+
+
+def _timed_save(
+    checkpoints: Checkpoints, description: Mapping[str, Any], clock: Clock
+) -> Callable[[int, Any], None]:
+    def save(step: int, state: Any) -> None:
+        checkpoints.save(step, state, description)
+        clock.write(step)
+
+    return save
 
 
 def _check_same(checkpoints: Checkpoints, description: Mapping[str, Any]) -> None:

@@ -13,6 +13,26 @@ from advgan_jax.reporting import write_json
 # What may differ between a run and its continuation: no weight depends on it.
 _HARMLESS = ("data_dir", "target_dir", "evaluation")
 
+# All that runs leave behind, but for their target models.
+_FOLDERS = (
+    "checkpoints",
+    "tensorboard",
+    "figures",
+    "evaluations",
+    "stage_one",
+    "generators",
+)
+_FILES = (
+    "metrics.jsonl",
+    "results.json",
+    "config.json",
+    "training_time.json",
+    "pairs.json",
+    "generators.json",
+    "generators.md",
+    "queries.ledger",
+)
+
 
 def claim(
     workdir: pathlib.Path, config: ConfigDict, *, resume: bool, overwrite: bool
@@ -24,10 +44,10 @@ def claim(
         )
     saved, ours = workdir / "config.json", build.plain(config)
     if overwrite:
-        for name in ("checkpoints", "tensorboard", "figures", "evaluations"):
+        for name in _FOLDERS:
             if (workdir / name).exists():
                 shutil.rmtree(workdir / name)
-        for name in ("metrics.jsonl", "results.json", "config.json", "queries.ledger"):
+        for name in _FILES:
             (workdir / name).unlink(missing_ok=True)
     if saved.exists():
         differ = differences(json.loads(saved.read_text(encoding="utf8")), ours)

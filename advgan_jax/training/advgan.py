@@ -19,15 +19,15 @@ References:
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
-from advgan_jax import losses, parallel
+from advgan_jax import losses
 from advgan_jax.projections import perturb
+from advgan_jax.training.alternating import Networks, alternate
 from advgan_jax.training.states import AdvGANState, first_step, init_net
 from advgan_jax.types import Array, Batch, LogitsFn, Metrics
 
@@ -56,22 +56,6 @@ class Objective(NamedTuple):
     hinge_bound: float = 1.0
 
 
-class Networks(NamedTuple):
-    """The two modules and their optimisers.
-
-    Attributes:
-      generator: `images -> perturbations`.
-      discriminator: `images -> scores [B]`.
-      generator_optimizer: of the generator.
-      discriminator_optimizer: of the discriminator.
-    """
-
-    generator: nn.Module
-    discriminator: nn.Module
-    generator_optimizer: optax.GradientTransformation
-    discriminator_optimizer: optax.GradientTransformation
-
-
 def init_state(
     networks: Networks, key: Array, image_shape: tuple[int, int, int]
 ) -> AdvGANState:
@@ -96,6 +80,29 @@ def init_state(
     return AdvGANState(first_step(), key_run, generator, discriminator)
 
 
+def named_loss(objective: Any) -> Callable[..., Array]:
+    """The objective's `adversarial_loss`, with its confidence if it takes one.
+
+    Args:
+      objective: AdvGAN's, or another of these fields.
+
+    Returns:
+      `(logits, labels, *, targeted) -> loss [B]`.
+
+    Raises:
+      ValueError: for an unknown loss, or a confidence with a loss that has none.
+    """
+    loss = losses.adversarial_loss(objective.adversarial_loss)
+    if objective.adversarial_loss == "margin":
+        return partial(loss, confidence=objective.confidence)
+    if objective.confidence != 0:
+        raise ValueError(
+            f"`confidence` belongs to the margin loss, got {objective.confidence} "
+            f"with {objective.adversarial_loss!r}; set it to 0."
+        )
+    return loss
+
+
 def make_adversarial_loss(objective: Objective) -> Callable[[Array, Array], Array]:
     """Binds `L_adv`: which loss, whether targeted, and at which class.
 
@@ -108,14 +115,7 @@ def make_adversarial_loss(objective: Objective) -> Callable[[Array, Array], Arra
     Raises:
       ValueError: for an unknown loss, or a confidence with a loss that has none.
     """
-    loss = losses.adversarial_loss(objective.adversarial_loss)
-    if objective.adversarial_loss == "margin":
-        loss = partial(loss, confidence=objective.confidence)
-    elif objective.confidence != 0:
-        raise ValueError(
-            f"`confidence` belongs to the margin loss, got {objective.confidence} "
-            f"with {objective.adversarial_loss!r}; set it to 0."
-        )
+    loss = named_loss(objective)
     if objective.target_class is None:
         return partial(loss, targeted=False)
 
@@ -128,7 +128,7 @@ def make_adversarial_loss(objective: Objective) -> Callable[[Array, Array], Arra
 
 def generator_loss(
     adversarial_loss: Callable[[Array, Array], Array],
-    objective: Objective,
+    objective: Any,
     logits: Array,
     labels: Array,
     scores: Array,
@@ -141,7 +141,7 @@ def generator_loss(
 
     Args:
       adversarial_loss: from `make_adversarial_loss`.
-      objective: the weights and the bound c.
+      objective: the weights and the bound c; AdvGAN's, or another of these fields.
       logits: the target model's, on the adversarial images, `[B, K]`.
       labels: true classes, `[B]`.
       scores: the discriminator's, on the adversarial images, `[B]`.
@@ -179,8 +179,11 @@ def make_train_step(
       the batch: `discriminator_loss`, `generator_loss` and its parts, and
       `success_rate`, the share of the batch that fools the target model.
     """
-    update_discriminator = _make_discriminator_update(networks, objective)
-    differentiate = _make_generator_gradient(networks, objective)
+    discriminator_loss, _ = losses.gan_loss(objective.gan_loss)
+    adversarial_loss = make_adversarial_loss(objective)
+
+    def score(params, images):
+        return networks.discriminator.apply({"params": params}, images)
 
     def train_step(
         state: AdvGANState,
@@ -189,65 +192,27 @@ def make_train_step(
         *,
         axis_name: str | None = None,
     ) -> tuple[AdvGANState, Metrics]:
-        def generate(params):
-            r = networks.generator.apply({"params": params}, batch.images)
-            return perturb(batch.images, r, objective.epsilon, (0.0, 1.0))
+        clean, labels = batch
 
-        adversarial, pull_back = jax.vjp(generate, state.generator.params)
-        discriminator, d_loss = update_discriminator(
-            state.discriminator, batch.images, adversarial, axis_name
-        )
-        (g_loss, parts), gradient = differentiate(
-            adversarial, batch, discriminator.params, target_logits_fn, axis_name
-        )
-        (gradients,) = pull_back(gradient)
-        gradients = parallel.mean_over(gradients, axis_name)
-        generator = state.generator.updated(gradients, networks.generator_optimizer)
-        state = state.replace(
-            step=state.step + 1, generator=generator, discriminator=discriminator
-        )
-        metrics = {"discriminator_loss": d_loss, "generator_loss": g_loss, **parts}
-        return state, metrics
+        def generate(params):
+            r = networks.generator.apply({"params": params}, clean)
+            return perturb(clean, r, objective.epsilon, (0.0, 1.0))
+
+        def d_loss(params, adversarial):
+            return discriminator_loss(score(params, clean), score(params, adversarial))
+
+        def g_loss(adversarial, params):
+            logits, scores = target_logits_fn(adversarial), score(params, adversarial)
+            total, parts = generator_loss(
+                adversarial_loss, objective, logits, labels, scores, adversarial - clean
+            )
+            return total, parts | {
+                "success_rate": _success_rate(logits, labels, objective)
+            }
+
+        return alternate(state, networks, generate, d_loss, g_loss, axis_name)
 
     return train_step
-
-
-def _make_discriminator_update(networks: Networks, objective: Objective) -> Callable:
-    """The discriminator's step on clean and (constant) adversarial images."""
-    gan_loss, _ = losses.gan_loss(objective.gan_loss)
-
-    def update(state, clean, adversarial, axis_name):
-        def loss_fn(params):
-            score = partial(networks.discriminator.apply, {"params": params})
-            loss = gan_loss(score(clean), score(adversarial))
-            return parallel.mean_over(loss, axis_name)
-
-        loss, gradients = jax.value_and_grad(loss_fn)(state.params)
-        gradients = parallel.mean_over(gradients, axis_name)
-        return state.updated(gradients, networks.discriminator_optimizer), loss
-
-    return update
-
-
-def _make_generator_gradient(networks: Networks, objective: Objective) -> Callable:
-    """The generator's loss with its gradient in the adversarial images."""
-    adversarial_loss = make_adversarial_loss(objective)
-
-    def loss_fn(adversarial, batch, params, target_logits_fn, axis_name):
-        logits = target_logits_fn(adversarial)
-        scores = networks.discriminator.apply({"params": params}, adversarial)
-        total, parts = generator_loss(
-            adversarial_loss,
-            objective,
-            logits,
-            batch.labels,
-            scores,
-            adversarial - batch.images,
-        )
-        parts["success_rate"] = _success_rate(logits, batch.labels, objective)
-        return parallel.mean_over((total, parts), axis_name)
-
-    return jax.value_and_grad(loss_fn, has_aux=True)
 
 
 def _success_rate(logits: Array, labels: Array, objective: Objective) -> Array:

@@ -101,6 +101,14 @@ class BlackBoxState(struct.PyTreeNode):
         return self.advgan.step + self.distilled.step
 
 
+class AIGANState(AdvGANState):
+    """An AI-GAN in training: the same through both of its stages.
+
+    Step i draws its target classes, and the noise its attacker starts from, from
+    `fold_in(key, i)`. The attacker, like the target model, is not part of it.
+    """
+
+
 def init_net(
     module: nn.Module,
     optimizer: optax.GradientTransformation,

@@ -28,11 +28,12 @@ CHEAP = {
 }
 FIXED_EPSILON = ["apgd", "bim", "fgsm", "ilcm", "mi_fgsm", "pgd", "substitute"]
 MINIMUM = ["carlini_wagner", "carlini_wagner_linf", "deepfool", "lbfgs"]
+TARGETED = ["aigan"]  # and nothing else
 RANDOM = ["apgd", "pgd", "substitute"]
 EPSILON = 0.1
 
 
-def tanh_generator(images):
+def tanh_generator(images, *_):
     return jnp.tanh(images - 0.4)
 
 
@@ -41,6 +42,8 @@ def bind(name, net, **hyperparams):
     needed = {"substitute_fn": net, "generator": Partial(tanh_generator)}
     signature = inspect.signature(attacks.ATTACKS[name]).parameters
     extra = {k: v for k, v in needed.items() if k in signature}
+    if name in TARGETED:
+        extra["targeted"] = True
     return attacks.make_attack(name, **{**CHEAP.get(name, {}), **extra, **hyperparams})
 
 
@@ -158,7 +161,7 @@ def test_another_key_differs(name, net, images, labels):
     assert (first != second).any(axis=(1, 2, 3)).all()
 
 
-@only(NAMES)
+@only([n for n in NAMES if n not in TARGETED])
 def test_labels_none_means_the_prediction(name, net, images, labels):
     run, key = bind(name, net), jax.random.key(1)
     np.testing.assert_allclose(
@@ -166,7 +169,7 @@ def test_labels_none_means_the_prediction(name, net, images, labels):
     )
 
 
-@only([*FIXED_EPSILON, "advgan"])
+@only([*FIXED_EPSILON, "advgan", "aigan"])
 def test_epsilon_zero_is_the_identity(name, net, images, labels):
     run = bind(name, net, epsilon=0.0)
     result = run(net, images, labels, key=jax.random.key(0))
@@ -189,13 +192,29 @@ def test_one_trace_for_many_calls(name, images):
     calls, make = counting(jax.random.normal(jax.random.key(0), (70, 4)))
     run, key = bind(name, make(1.0)), jax.random.key(0)
     known = run.known
-    run(make(1.0), images, None, key=key)
+    labels = jnp.zeros(3, jnp.int32) if name in TARGETED else None
+    run(make(1.0), images, labels, key=key)
     num_calls = len(calls)
     hyper = {"epsilon": 0.2} if "epsilon" in known else {}
     hyper |= {"confidence": 0.5} if "confidence" in known else {}
     hyper |= {"overshoot": 0.03} if "overshoot" in known else {}
-    run(make(2.0), images[::-1], None, key=jax.random.key(9), **hyper)
+    run(make(2.0), images[::-1], labels, key=jax.random.key(9), **hyper)
     assert len(calls) == num_calls
+
+
+def test_generator_aims_each_image_at_its_own_class(net, images):
+    def generator(x, classes):
+        return 0.01 * classes[:, None, None, None] * jnp.ones_like(x)
+
+    wanted = jnp.array([0, 3, 4])
+    run = attacks.make_attack("aigan", generator=generator, epsilon=0.035)
+    result = run(net, images / 2, wanted, targeted=True)
+    added = (result - images / 2).max(axis=(1, 2, 3))
+    np.testing.assert_allclose(added, [0, 0.03, 0.035], atol=1e-6)
+    with pytest.raises(ValueError, match="needs a class to aim at, got targeted=False"):
+        run(net, images, wanted)
+    with pytest.raises(ValueError, match="labels"):
+        run(net, images, None, targeted=True)
 
 
 # A step, a loop and a search; the rest is the border's.

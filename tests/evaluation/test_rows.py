@@ -40,6 +40,7 @@ def test_row():
         "attack": "pgd",
         "threat_model": "white-box",
         "targeted": False,
+        "target_class": None,
         "epsilon": 0.3,
         "norm": "linf",
         "num_images": 4,
@@ -77,8 +78,9 @@ def test_what_does_not_apply_is_none():
     row = make_row(missed, **{**NAMES, "epsilon": None, "norm": None, "seed": None})
     empty = {key for key, value in row.items() if value is None}
     assert empty == {
-        "epsilon", "norm", "attack_success_rate", "success_low", "success_high",
-        "l2_mean", "rms_mean", "seconds", "images_per_second", "queries", "seed",
+        "target_class", "epsilon", "norm", "attack_success_rate", "success_low",
+        "success_high", "l2_mean", "rms_mean", "seconds", "images_per_second",
+        "queries", "seed",
     }  # fmt: skip
 
 

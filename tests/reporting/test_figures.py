@@ -14,6 +14,7 @@ from advgan_jax.reporting import (
     heatmap,
     robustness_curve,
     save_figure,
+    target_grids,
     training_curves,
 )
 from advgan_jax.reporting.figures import RIGHT, WRONG
@@ -47,6 +48,26 @@ def test_grid_of_grey_images():
     assert figure.axes[3].images[0].get_clim() == pytest.approx((-0.2, 0.2))
     scale = [text.get_text() for text in figure.axes[-1].get_yticklabels()]
     assert scale == ["-0.2", "0", "+0.2"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_target_grids_share_a_scale(channels):
+    clean = np.full((2, 4, 4, channels), 0.5, np.float32)
+    first = np.stack([clean + 0.1, clean, clean - 0.2], axis=1)
+    figure = target_grids(clean, {"one": first, "two": first / 2 + 0.25}, "abc")
+    assert len(figure.axes) == 2 * (1 + 3 + 3)
+    line = figure.axes[:7]
+    assert [axis.get_title() for axis in line] == ["", *"abcabc"]
+    if channels == 1:
+        limits = {axis.images[0].get_clim() for axis in line[1:]}
+        (limit,) = limits
+        assert limit == pytest.approx((-0.2, 0.2))
+        values = [drawn(axis)[0, 0] for axis in line[1:]]
+        np.testing.assert_allclose(values, [0.1, 0, -0.2, 0.05, 0, -0.1], atol=1e-7)
+    texts = [text.get_text() for text in figure.texts]
+    assert [text.split(":")[0] for text in texts] == ["one", "two"]
+    with pytest.raises(ValueError, match=r"\[N, T, H, W, C\]"):
+        target_grids(clean[:1], {"one": first}, "abc")
 
 
 def test_grid_of_rgb_images():
