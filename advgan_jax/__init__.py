@@ -2,7 +2,8 @@
 
 `attacks` holds the attacks, `models` the networks of the papers, `oracles` what makes
 black boxes of them, `data` the data sets, `training` pure training steps, and
-`evaluation` what measures an attack. `load_generator` turns the checkpoint of a trained generator into an attack.
+`evaluation` what measures an attack. `load_generator` turns the
+checkpoint of a trained generator into an attack.
 """
 
 from typing import TYPE_CHECKING, Any
