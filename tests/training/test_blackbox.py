@@ -168,7 +168,7 @@ def test_killed_while_asking(whole, data, tmp_path):
     assert_same(resumed, final)
 
 
-@pytest.mark.parametrize("after", [1, 3, 5, 9, 12, 14, 20, 25, 30])
+@pytest.mark.parametrize("after", [3, 9, 14, 25])
 def test_stopped_at_any_moment(whole, data, tmp_path, after):
     """While asking, in the steps of either network, or between."""
     final, model, saved, asked = whole[0], Model(), {}, []
