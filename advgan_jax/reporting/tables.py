@@ -21,6 +21,7 @@ DEFAULT_COLUMNS = (
     "success",
     "linf_max",
     "l2_mean",
+    "queries",
     "images_per_second",
 )
 _HEADERS = {

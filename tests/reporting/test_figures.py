@@ -12,6 +12,7 @@ from advgan_jax.reporting import (
     attack_grid,
     comparison_grid,
     heatmap,
+    query_curve,
     robustness_curve,
     save_figure,
     target_grids,
@@ -144,6 +145,15 @@ def test_heatmap():
     assert not heatmap(np.ones((30, 2)), range(30), "ab", "").axes[0].texts
     with pytest.raises(ValueError, match=r"shape \[1, 3\].*got \[2, 3\]"):
         heatmap(matrix, "a", "abc", "")
+
+
+def test_query_curve():
+    figure = query_curve({"success": [(20, 0.5), (10, 0.25)]}, title="t")
+    (axis,) = figure.axes
+    np.testing.assert_array_equal(axis.lines[0].get_xydata(), [[10, 0.25], [20, 0.5]])
+    assert axis.get_xlabel() == "queries"
+    with pytest.raises(ValueError, match="at least one point"):
+        query_curve({})
 
 
 def test_robustness_curve():

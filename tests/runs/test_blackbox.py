@@ -15,6 +15,9 @@ from advgan_jax.reporting import read_metrics
 from advgan_jax.training import loop
 
 SHORT = {
+    "generator.num_residual": 0,
+    "distilled.model": "fc10",
+    "training.batch_size": 32,
     "training.num_rounds": 3,
     "training.steps_per_round": 6,
     "distilled.steps_per_round": 5,
@@ -78,14 +81,14 @@ def test_asks_only_about_images_that_the_black_box_does_not_know(attacked, digit
     assert asked <= {image.tobytes() for image in digits.train.images[1000:]}
 
 
-def test_generator_is_loaded_as_an_attack(attacked, digits):
+def test_generator_is_loaded_as_an_attack(attacked, digits, digits_logits_fn):
     attack = advgan_jax.load_generator(attacked[0])
     images = digits.test.images[:5]
-    adversarial = attack(lambda x: x[:, 0, :, 0], images, digits.test.labels[:5])
+    adversarial = attack(digits_logits_fn, images, digits.test.labels[:5])
     assert 0.1 < np.abs(adversarial - images).max() <= 0.3 + 1e-7
 
 
-@pytest.mark.parametrize("calls", [3, 12, 20, 30])
+@pytest.mark.parametrize("calls", [12, 30])
 def test_interrupted_run_resumes_to_the_same_results(
     short, attacked, tmp_path, monkeypatch, calls
 ):
@@ -152,16 +155,14 @@ def test_finished_run_resumes_without_asking_or_training(
     assert read_metrics(tmp_path / "run") == before
 
 
-@pytest.mark.parametrize("answers", ["logits", "labels"])
-def test_static_and_other_answers(short, tmp_path, answers):
-    config = short(distillation="static", answers=answers)
+def test_static_with_labels_alone(short, tmp_path):
+    config = short(distillation="static", answers="labels")
     (row,) = runs.train(config, tmp_path)
     assert row["threat_model"] == "black-box-static"
     assert row["queries"] == 100
     ledger = Ledger(tmp_path / "queries.ledger")
     ledger.rewind(100)
-    said = ledger.made()[1]
-    assert (said.max(axis=1) == 1).all() == (answers == "labels")
+    assert set(np.unique(ledger.made()[1])) == {0, 1}
     assert len([line for line in read_metrics(tmp_path) if "queries" in line]) == 1
 
 
@@ -178,9 +179,9 @@ def test_targeted_within_a_budget(short, tmp_path, caplog):
         )
 
 
-def test_overwrite_forgets_the_queries(short, tmp_path):
-    runs.train(short(seed=0), tmp_path)
-    (row,) = runs.train(short(seed=0, epsilon=0.1), tmp_path, overwrite=True)
+def test_overwrite_forgets_the_queries(short, attacked, tmp_path):
+    shutil.copytree(attacked[0], tmp_path, dirs_exist_ok=True)
+    (row,) = runs.train(short(epsilon=0.1), tmp_path, overwrite=True)
     assert (row["epsilon"], row["queries"]) == (0.1, 100)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from advgan_jax import parallel
+from advgan_jax.checks import check_images, check_labels
 from advgan_jax.data import to_float
 from advgan_jax.oracles import BudgetExhausted, Oracle
 from advgan_jax.training import advgan, distillation, loop
@@ -80,10 +81,12 @@ def fit(
     Raises:
       OracleError: if the black box fails; the last saved state and the ledger go on
         from there.
-      ValueError: if there are too few images.
+      TypeError: for images or labels of a wrong dtype.
+      ValueError: if there are too few images, they or the labels are wrong, or f has
+        other classes than the oracle.
       DivergenceError: if a metric or a weight is not finite.
     """
-    schedule.check_images(len(images))
+    _check_data(oracle, images, labels, attacker, schedule)
     alternation = _Alternation(state, oracle, attacker, schedule, mode, hooks)
     alternation.set_images(images, labels)
     try:
@@ -98,6 +101,22 @@ def fit(
             oracle.changed,
         )
     return alternation.state, finished
+
+
+def _check_data(oracle, images, labels, attacker, schedule) -> None:
+    schedule.check_images(len(images))
+    check_images(to_float(np.asarray(images)))
+    if labels is not None:
+        check_labels(np.asarray(labels), len(images), oracle.num_classes)
+    batch = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
+    logits, _ = jax.eval_shape(
+        attacker.model.init_with_output, jax.random.key(0), batch
+    )
+    if logits.shape != (1, oracle.num_classes):
+        raise ValueError(
+            f"The attacker's model must have the {oracle.num_classes} classes of the "
+            f"oracle, got logits of shape {list(logits.shape)} for one image."
+        )
 
 
 class _Alternation:
