@@ -126,7 +126,10 @@ def _aigan(run: Run, logits_fn: LogitsFn) -> Trained:
 def _rows(
     run: Run, name: str, by_class: Mapping[int, Evaluation]
 ) -> list[dict[str, Any]]:
-    """A row for each class, and one of all."""
+    """A row for each class, and one of all if there are several."""
+    evaluations = list(by_class.values())
+    if len(evaluations) > 1:
+        evaluations.append(pool(evaluations))
     return [
         attack_row(
             run,
@@ -136,7 +139,7 @@ def _rows(
             epsilon=run.config.epsilon,
             norm="linf",
         )
-        for evaluation in [*by_class.values(), pool(list(by_class.values()))]
+        for evaluation in evaluations
     ]
 
 
