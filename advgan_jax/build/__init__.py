@@ -1,0 +1,43 @@
+"""From a configuration to objects; with `runs`, the only reader of configurations."""
+
+from advgan_jax.build.blackbox import blackbox_attacker
+from advgan_jax.build.gans import (
+    advgan_networks,
+    advgan_objective,
+    aigan_attacker,
+    aigan_like,
+    aigan_networks,
+    aigan_objective,
+    bind_aigan,
+    bind_generator,
+)
+from advgan_jax.build.loading import load_generator
+from advgan_jax.build.parts import (
+    bound_attack,
+    fingerprint,
+    make_optimizer,
+    plain,
+    registry_name,
+    target_description,
+    training_plan,
+)
+
+__all__ = [
+    "advgan_networks",
+    "advgan_objective",
+    "aigan_attacker",
+    "aigan_like",
+    "aigan_networks",
+    "aigan_objective",
+    "bind_aigan",
+    "bind_generator",
+    "blackbox_attacker",
+    "bound_attack",
+    "fingerprint",
+    "load_generator",
+    "make_optimizer",
+    "plain",
+    "registry_name",
+    "target_description",
+    "training_plan",
+]

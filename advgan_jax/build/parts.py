@@ -1,0 +1,114 @@
+"""What every run is made of: optimisers, plans, attacks, and what identifies it."""
+
+import hashlib
+import json
+from typing import Any
+
+import optax
+from ml_collections import ConfigDict
+
+from advgan_jax import parallel
+from advgan_jax.attacks import BoundAttack, make_attack
+from advgan_jax.checks import check_at_least, unknown_name
+from advgan_jax.data import Dataset
+from advgan_jax.training import loop
+
+OPTIMIZERS = ("adam", "sgd")
+
+
+def make_optimizer(section: ConfigDict, num_steps: int) -> optax.GradientTransformation:
+    """A classifier's optimiser, its learning rate falling to zero along a cosine.
+
+    Args:
+      section: `optimizer`, `learning_rate` and `weight_decay`.
+      num_steps: of the whole run.
+
+    Returns:
+      Adam, or SGD with Nesterov momentum 0.9; weight decay is added to the gradient.
+
+    Raises:
+      ValueError: for an unknown optimiser; lists the known ones.
+    """
+    if section.optimizer not in OPTIMIZERS:
+        raise unknown_name("optimizer", section.optimizer, OPTIMIZERS)
+    schedule = optax.cosine_decay_schedule(section.learning_rate, max(num_steps, 1))
+    if section.optimizer == "adam":
+        rule = optax.adam(schedule)
+    else:
+        rule = optax.sgd(schedule, momentum=0.9, nesterov=True)
+    return optax.chain(optax.add_decayed_weights(section.weight_decay), rule)
+
+
+def training_plan(section: ConfigDict, dataset: Dataset) -> loop.Plan:
+    """How long to train.
+
+    Args:
+      section: `config.target` or `config.training`.
+      dataset: whose training split is used.
+
+    Returns:
+      The plan.
+
+    Raises:
+      ValueError: if a number is out of range.
+    """
+    steps_per_call = section.steps_per_call
+    if steps_per_call is None:
+        steps_per_call = parallel.default_steps_per_call()
+    check_at_least("epochs_per_checkpoint", section.epochs_per_checkpoint, 1)
+    return loop.Plan(
+        len(dataset.train), section.batch_size, section.num_epochs, steps_per_call
+    )
+
+
+def registry_name(config: ConfigDict, name: str) -> str:
+    """The registry's name of an attack that a configuration calls `name`."""
+    section = config.attacks[name]
+    return section.kind if "kind" in section else name
+
+
+def bound_attack(config: ConfigDict, name: str, **networks: Any) -> BoundAttack:
+    """An attack with the hyper-parameters of its section of `config.attacks`.
+
+    Args:
+      config: the run's.
+      name: of the section.
+      **networks: arguments that no configuration can hold.
+
+    Returns:
+      The attack, bound.
+
+    Raises:
+      ValueError: for an unknown attack; lists the known ones.
+      TypeError: for an unknown hyper-parameter, or one that is missing.
+    """
+    hyperparams = dict(plain(config.attacks[name]))
+    hyperparams.pop("kind", None)
+    kind = registry_name(config, name)
+    return make_attack(kind, **hyperparams, **networks)
+
+
+def plain(config: ConfigDict) -> dict[str, Any]:
+    """The configuration as JSON values, placeholders resolved to None."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def fingerprint(values: Any) -> str:
+    """Eight hexadecimal digits that stand for some JSON values."""
+    text = json.dumps(values, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def target_description(config: ConfigDict) -> dict[str, Any]:
+    """All of a configuration that decides what a target model becomes.
+
+    How many devices share the work decides it too, by rounding and by the draws of
+    dropout, but any such model is as good.
+    """
+    values = plain(config)
+    for pace in ("epochs_per_checkpoint", "steps_per_call"):
+        del values["target"][pace]
+    if values["target"]["num_images"] is None:
+        del values["target"]["num_images"]
+    keys = ("dataset", "target_model", "target", "seed")
+    return {"method": "target", **{key: values[key] for key in keys}}
