@@ -6,7 +6,7 @@ differentiable.
 
 References:
   Xiao et al., 2018 (https://arxiv.org/abs/1801.02610), Sec. 3;
-  Bai et al., 2020 (https://arxiv.org/abs/2002.02196), Sec. 3.
+  Bai et al., 2020 (https://arxiv.org/abs/2002.02196).
 """
 
 from collections.abc import Callable
@@ -96,7 +96,7 @@ def aigan(
       ValueError: if not `targeted`, if `epsilon < 0`, or a shape or a value is wrong.
 
     References:
-      Bai et al., 2020 (https://arxiv.org/abs/2002.02196), Sec. 3.
+      Bai et al., 2020 (https://arxiv.org/abs/2002.02196).
     """
     del logits_fn, key
     if not targeted:

@@ -16,7 +16,7 @@ Deviations from the paper: those of `models.advgan`; the papers do not say how t
 generator is told the class.
 
 References:
-  Bai et al., 2020 (https://arxiv.org/abs/2002.02196), Sec. 3.
+  Bai et al., 2020 (https://arxiv.org/abs/2002.02196).
 """
 
 import flax.linen as nn

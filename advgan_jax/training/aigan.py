@@ -10,18 +10,20 @@ an attack that works. In stage two the attacker leaves and it is the clean `x`: 
 perturbation shrinks. Both stages train one state.
 
 With `models.TwoHeadDiscriminator` the discriminator also learns the true class `y` of
-what is real, and the generator is asked to leave `y` to be seen in its images: the
-method's later version, which has stage one alone.
+what is real, and the generator is asked to leave `y` to be seen in its images. With
+stage one alone that is the method's later version, as far as it is known to us.
 
 Deviations from the papers:
   * As in `training.advgan`: the margin on logits, averaged; tanh; a clip whose gradient
     points inwards.
-  * The later version's losses are added to those of the first (its hinge has weight 0
-    there), and its discriminator learns the class from real images only.
+  * The later version's losses of the class are added to those of the first version;
+    a `hinge_weight` of 0 leaves out what it does not have.
+  * Weights and the epoch of the switch are not given; those of `configs/aigan.py` were
+    measured.
 
 References:
-  Bai et al., 2020 (https://arxiv.org/abs/2002.02196v1), Sec. 3; the two heads:
-  Bai et al., 2021 (https://arxiv.org/abs/2002.02196), Sec. 2.
+  Bai et al., 2020 (https://arxiv.org/abs/2002.02196v1) and, for the two heads, its
+  later version, 2021 (https://arxiv.org/abs/2002.02196).
 """
 
 from collections.abc import Callable
