@@ -6,8 +6,8 @@ measurement: on the 8x8 digits (one seed, 10 + 30 epochs, the mean targeted succ
 the test images) FiLM reached 94.8 %, a learned plane for each class beside the image
 and FiLM 94.3 %, the classes' one-hot planes alone 94.4 %; after 10 + 20 epochs at a
 tenth of the learning rate FiLM reached 90.5 %, one learned plane alone 90.6 %, four of
-them 90.7 %, with FiLM 91.2 %. That is less than seeds differ by, and FiLM alone knows
-no image size and cannot be normalised away: InstanceNorm takes out of constant planes
+them 90.7 %, with FiLM 91.2 %. One seed does not tell these apart; FiLM alone depends on
+no image size, and cannot be normalised away: InstanceNorm takes out of constant planes
 all but what the padding at the border leaves.
 
 The second discriminator has two heads, for the source of an image and for its class.
