@@ -12,7 +12,7 @@ from advgan_jax.evaluation.results import (
 from advgan_jax.evaluation.robustness import evaluate, evaluate_many
 from advgan_jax.evaluation.rows import ROW_KEYS, THREAT_MODELS, make_clean_row, make_row
 from advgan_jax.evaluation.statistics import wilson_interval
-from advgan_jax.evaluation.transfer import transfer_matrix
+from advgan_jax.evaluation.transfer import amplified, transfer_matrix, with_noise
 
 __all__ = [
     "ROW_KEYS",
@@ -20,6 +20,7 @@ __all__ = [
     "Evaluation",
     "PairSuccess",
     "Success",
+    "amplified",
     "assess",
     "craft",
     "evaluate",
@@ -29,6 +30,7 @@ __all__ = [
     "success_by_pair",
     "transfer_matrix",
     "wilson_interval",
+    "with_noise",
     "within",
     "worst_case",
 ]

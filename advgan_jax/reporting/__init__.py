@@ -4,16 +4,23 @@ from advgan_jax.reporting.charts import heatmap, robustness_curve, training_curv
 from advgan_jax.reporting.environment import device_name, versions
 from advgan_jax.reporting.figures import attack_grid, comparison_grid, save_figure
 from advgan_jax.reporting.files import replacing, write_json
+from advgan_jax.reporting.records import PAPER, markdown_records, write_records
 from advgan_jax.reporting.run_directory import MetricsLog, read_metrics, write_results
+from advgan_jax.reporting.studies import bar_chart, bound_chart, direction_grid
 from advgan_jax.reporting.tables import format_table, markdown_table, write_csv
 
 __all__ = [
+    "PAPER",
     "MetricsLog",
     "attack_grid",
+    "bar_chart",
+    "bound_chart",
     "comparison_grid",
     "device_name",
+    "direction_grid",
     "format_table",
     "heatmap",
+    "markdown_records",
     "markdown_table",
     "read_metrics",
     "replacing",
@@ -23,5 +30,6 @@ __all__ = [
     "versions",
     "write_csv",
     "write_json",
+    "write_records",
     "write_results",
 ]

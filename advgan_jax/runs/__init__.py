@@ -9,12 +9,17 @@ from advgan_jax import build
 from advgan_jax.checks import unknown_name
 from advgan_jax.data import load_dataset
 from advgan_jax.reporting import write_results
-from advgan_jax.runs import advgan, attacks, target
+from advgan_jax.runs import advgan, attacks, szegedy, target
 from advgan_jax.runs.common import Run, Stopped
 from advgan_jax.runs.workdir import claim
 
 # Each has `check(config, dataset)` and `train(run) -> rows`.
-METHODS = {"advgan": advgan, "attacks": attacks, "target": target}
+METHODS = {
+    "advgan": advgan,
+    "attacks": attacks,
+    "szegedy": szegedy,
+    "target": target,
+}
 
 __all__ = ["METHODS", "Run", "Stopped", "train"]
 

@@ -11,7 +11,7 @@ from advgan_jax import build
 from advgan_jax.reporting import write_json
 
 # What may differ between a run and its continuation: no weight depends on it.
-_HARMLESS = ("data_dir", "target_dir", "evaluation")
+_HARMLESS = ("data_dir", "target_dir", "evaluation", "study")
 
 
 def claim(
@@ -24,7 +24,7 @@ def claim(
         )
     saved, ours = workdir / "config.json", build.plain(config)
     if overwrite:
-        for name in ("checkpoints", "tensorboard", "figures", "evaluations"):
+        for name in ("checkpoints", "tensorboard", "figures", "evaluations", "tables"):
             if (workdir / name).exists():
                 shutil.rmtree(workdir / name)
         for name in ("metrics.jsonl", "results.json", "config.json"):
