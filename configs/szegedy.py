@@ -1,13 +1,15 @@
 """Szegedy et al., "Intriguing properties of neural networks": sizes of its studies.
 
-    python experiments/szegedy.py --study=all --scale=smoke      # digits, tiny
-    python experiments/szegedy.py --study=distortion --scale=cpu # MNIST, an hour for all
-    python experiments/szegedy.py --study=all --scale=full       # MNIST, for accelerators
+    python experiments/szegedy.py --study=all --scale=smoke   # digits, tiny
+    python experiments/szegedy.py --study=all --scale=cpu     # MNIST, about an hour
+    python experiments/szegedy.py --study=all --scale=full    # MNIST, all images
     python experiments/szegedy.py --config=configs/szegedy.py:digits
 
-The scales are the variants `smoke`, `mnist` and `full`. `nets` are trained by full-batch
-L-BFGS with the paper's weight decay; every other name (`A`, `B`, `C`, ...) is a target
-model, trained as `target` says. With `@1` or `@2` a net gets half of the training set.
+The scales are the variants `smoke`, `mnist` and `full`. `nets` are trained by
+full-batch L-BFGS with the paper's weight decay; every other name (`A`, `B`, `C`, ...)
+is a target model, trained as `target` says. With `@1` or `@2` a net gets half of the
+training set.
+
 Override any value: `--config.models="('fc10_1e4','A')" --config.attack=pgd_l2`.
 """
 

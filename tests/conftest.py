@@ -77,7 +77,7 @@ def get_config(repository):
                 "training.epochs_per_checkpoint": 1,
                 "evaluation.num_images": 100,
             }
-            if name != "target"
+            if name not in ("target", "szegedy")
             else {}
         )
         config.update_from_flattened_dict(changes)
