@@ -1,17 +1,26 @@
 """Generator-based adversarial attacks as pure functions of JAX.
 
 `attacks` holds the attacks, `models` the networks of the papers, `data` the data
-sets, `training` pure training steps, and `evaluation` what measures an attack.
+sets, `training` pure training steps, `analysis` bounds of layers and what units
+respond to, and `evaluation` what measures an attack.
 `load_generator` turns the checkpoint of a trained generator into an attack.
 """
 
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["attacks", "data", "evaluation", "load_generator", "models", "training"]
+__all__ = [
+    "analysis",
+    "attacks",
+    "data",
+    "evaluation",
+    "load_generator",
+    "models",
+    "training",
+]
 
 if TYPE_CHECKING:
-    from advgan_jax import attacks, data, evaluation, models, training
+    from advgan_jax import analysis, attacks, data, evaluation, models, training
     from advgan_jax.build import load_generator
 
 

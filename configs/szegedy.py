@@ -39,7 +39,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
         raise ValueError(
             f"Unknown variant {variant!r} of this config. Known: {', '.join(VARIANTS)}."
         )
-    digits, smoke = variant in ("digits", "smoke"), variant == "smoke"
+    digits = variant in ("digits", "smoke")
     # The attacks and the target models' training are those of configs/attacks.py.
     attacks = runpy.run_path(str(pathlib.Path(__file__).with_name("attacks.py")))
     config = attacks["get_config"]("digits" if digits else "mnist")
@@ -51,7 +51,37 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.method = "szegedy"
     config.study = "all"
     config.target_model = "fc100_100_10"  # gives the workdir its name, nothing else
-    config.nets = ConfigDict(
+    config.models = tuple(name for name in NETS if name != "fc123_456_10")
+    config.half_models = ("fc100_100_10@1", "fc123_456_10@1", "fc100_100_10@2")
+    config.spectral_models = ("fc100_100_10", "small" if digits else "C")
+    if variant == "mnist":
+        config.target.num_epochs = 1  # a convolutional net's accuracy matters little
+
+    config.attack = "lbfgs"
+    config.random_targets = True
+    config.noise = (0.1, 0.3)
+    config.amplified_to = 0.1
+    config.evaluation = ConfigDict()
+    config.evaluation.num_images = placeholder(int)  # default: the whole split
+    if variant != "full":
+        config.evaluation.num_images = 30 if variant == "smoke" else 500
+    config.evaluation.batch_size = 500
+
+    config.nets = nets()
+    config.full_batch = full_batch(variant)
+    config.autoencoder = autoencoder(variant)
+    config.layerwise = layerwise(variant)
+    config.units = ConfigDict()
+    config.units.models = ("fc100_100_10",)
+    config.units.num_directions = 100
+    config.units.num_images = 8
+    config.units.num_permutations = 200 if variant == "smoke" else 10_000
+    return config
+
+
+def nets() -> ConfigDict:
+    """The nets of the paper."""
+    return ConfigDict(
         {
             name: {
                 "title": title,
@@ -62,69 +92,56 @@ def get_config(variant: str = "digits") -> ConfigDict:
             for name, (title, hidden, decays) in NETS.items()
         }
     )
-    config.models = tuple(name for name in NETS if name != "fc123_456_10")
-    config.half_models = ("fc100_100_10@1", "fc123_456_10@1", "fc100_100_10@2")
-    config.spectral_models = ("fc100_100_10", "small" if digits else "C")
-    # A convolutional net's accuracy matters little here.
+
+
+def full_batch(variant: str) -> ConfigDict:
+    """Training by L-BFGS."""
+    section = ConfigDict()
+    section.max_iterations = 60 if variant == "smoke" else 600
+    section.iterations_per_call = 10
+    section.calls_per_checkpoint = 5
+    section.gradient_tolerance = 1e-7
+    section.value_tolerance = 1e-5
+    return section
+
+
+def autoencoder(variant: str) -> ConfigDict:
+    """The sparse autoencoder; the weights of its penalties are the lecture notes'."""
+    section = ConfigDict()
+    section.units = 400
+    section.num_images = placeholder(int)  # default: all training images
     if variant == "mnist":
-        config.target.num_epochs = 1
+        section.num_images = 10_000
+    section.sparsity = 0.1
+    section.sparsity_weight = 3.0
+    section.weight_decay = 3e-3
+    section.max_iterations = 20 if variant == "smoke" else 300
+    section.iterations_per_call = 10
+    section.calls_per_checkpoint = 1
+    section.gradient_tolerance = 1e-6
+    section.value_tolerance = 1e-5
+    return section
 
-    config.attack = "lbfgs"
-    config.random_targets = True
-    config.noise = (0.1, 0.3)
-    config.amplified_to = 0.1
-    del config.evaluation.grid_images
-    config.evaluation.num_images = {"smoke": 30, "full": placeholder(int)}.get(
-        variant, 500
-    )
-    config.evaluation.batch_size = 500
 
-    config.full_batch = ConfigDict()
-    config.full_batch.max_iterations = 60 if smoke else 600
-    config.full_batch.iterations_per_call = 10
-    config.full_batch.calls_per_checkpoint = 5
-    config.full_batch.gradient_tolerance = 1e-7
-    config.full_batch.value_tolerance = 1e-5
-
-    # Weights of the penalties as in the lecture notes.
-    config.autoencoder = ConfigDict()
-    config.autoencoder.units = 400
-    config.autoencoder.num_images = placeholder(int)  # default: all training images
-    config.autoencoder.sparsity = 0.1
-    config.autoencoder.sparsity_weight = 3.0
-    config.autoencoder.weight_decay = 3e-3
-    config.autoencoder.max_iterations = 20 if smoke else 300
-    config.autoencoder.iterations_per_call = 10
-    config.autoencoder.calls_per_checkpoint = 1
-    config.autoencoder.gradient_tolerance = 1e-6
-    config.autoencoder.value_tolerance = 1e-5
-    if variant == "mnist":
-        config.autoencoder.num_images = 10_000
-
-    config.units = ConfigDict()
-    config.units.models = ("fc100_100_10",)
-    config.units.num_directions = 100
-    config.units.num_images = 8
-    config.units.num_permutations = 200 if smoke else 10_000
-
-    config.layerwise = ConfigDict()
-    config.layerwise.net = "fc100_100_10"
-    config.layerwise.attack = ConfigDict(
+def layerwise(variant: str) -> ConfigDict:
+    """Training with adversarial examples of the layers."""
+    section = ConfigDict()
+    section.net = "fc100_100_10"
+    section.attack = ConfigDict(
         {"kind": "lbfgs", "num_search_steps": 6, "max_iterations": 20}
     )
-    config.layerwise.pool_size = 200 if smoke else 2000
-    config.layerwise.num_replaced = 10 if smoke else 50
-    config.layerwise.steps_per_replacement = 10
-    config.layerwise.num_mixed = 64
-    config.layerwise.weight = 1.0
-    config.layerwise.dropout = 0.5
-    config.layerwise.optimizer = "adam"
-    config.layerwise.learning_rate = 1e-3
-    config.layerwise.weight_decay = 0.0  # of the optimiser; the nets have their own
-    config.layerwise.num_epochs = {"smoke": 2, "digits": 60, "mnist": 20}.get(
-        variant, 100
-    )
-    config.layerwise.batch_size = 128
-    config.layerwise.epochs_per_checkpoint = 5
-    config.layerwise.steps_per_call = placeholder(int)  # default: by platform
-    return config
+    section.pool_size = 200 if variant == "smoke" else 2000
+    section.num_replaced = 10 if variant == "smoke" else 50
+    section.steps_per_replacement = 10
+    section.num_mixed = 64
+    section.weight = 1.0
+    section.dropout = 0.5
+    section.optimizer = "adam"
+    section.learning_rate = 1e-3
+    section.weight_decay = 0.0  # of the optimiser; the nets have their own
+    epochs = {"smoke": 2, "digits": 60, "mnist": 20, "full": 100}
+    section.num_epochs = epochs[variant]
+    section.batch_size = 128
+    section.epochs_per_checkpoint = 5
+    section.steps_per_call = placeholder(int)  # default: by platform
+    return section

@@ -44,4 +44,6 @@ def as_config(argv: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    app.run(_command.main, argv=as_config(sys.argv))
+    # The overrides of a configuration are looked for nowhere else.
+    sys.argv = as_config(sys.argv)
+    app.run(_command.main)

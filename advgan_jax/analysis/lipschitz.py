@@ -178,13 +178,19 @@ def _rearranged(walk: _Walk, equation: JaxprEqn, x: _Follows) -> _Follows:
     return x._replace(parts=tuple(map(np.asarray, moved)))
 
 
+def _spread(x: Any, equation: JaxprEqn) -> Any:
+    """A scalar beside an array stands for each of its entries, and counts so often."""
+    if not isinstance(x, _Follows):
+        return x
+    shape = equation.outvars[0].aval.shape
+    return x._replace(parts=tuple(np.broadcast_to(part, shape) for part in x.parts))
+
+
 def _sum(walk: _Walk, equation: JaxprEqn, x: Any, y: Any) -> _Follows:
+    x, y = _spread(x, equation), _spread(y, equation)
     if isinstance(x, _Follows) and isinstance(y, _Follows):
         return walk.new_root(x.total() + y.total(), equation.outvars[0].aval.shape)
-    branch = x if isinstance(x, _Follows) else y
-    if branch.parts[0].shape == equation.outvars[0].aval.shape:
-        return branch
-    raise ValueError("A branch is repeated by broadcasting; no bound is known for it.")
+    return x if isinstance(x, _Follows) else y
 
 
 def _product(walk: _Walk, equation: JaxprEqn, x: Any, y: Any) -> _Follows:
@@ -194,7 +200,7 @@ def _product(walk: _Walk, equation: JaxprEqn, x: Any, y: Any) -> _Follows:
         )
     branch, factor = (x, y) if isinstance(x, _Follows) else (y, x)
     scaled = _entrywise(float(jnp.max(jnp.abs(factor))))
-    return scaled(walk, equation, branch)
+    return scaled(walk, equation, _spread(branch, equation))
 
 
 def _quotient(walk: _Walk, equation: JaxprEqn, x: Any, y: Any) -> _Follows:
@@ -209,6 +215,7 @@ def _quotient(walk: _Walk, equation: JaxprEqn, x: Any, y: Any) -> _Follows:
 def _maximum(walk: _Walk, equation: JaxprEqn, x: Any, y: Any) -> _Follows:
     if not (isinstance(x, _Follows) and isinstance(y, _Follows)):
         return _sum(walk, equation, x, y)  # with a constant: a ReLU
+    x, y = _spread(x, equation), _spread(y, equation)
     if x.root == y.root:
         return x._replace(scale=max(x.scale, y.scale), parts=x.parts + y.parts)
     bound = math.hypot(x.total(), y.total())

@@ -107,8 +107,7 @@ def init_state(
       The state before the first step.
 
     Raises:
-      ValueError: if there is no such layer, a number is out of range, or the hidden
-        units are no sigmoids.
+      ValueError: if a layer or a number is out of range, or a hidden unit no sigmoid.
     """
     _check(model, mixture)
     key_init, key_run = jax.random.split(key)

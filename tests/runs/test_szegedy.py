@@ -1,5 +1,6 @@
 """The studies of Szegedy et al. on digits: tables, resume, and what is refused."""
 
+import contextlib
 import csv
 import shutil
 
@@ -192,20 +193,11 @@ def test_interrupted_training_goes_on_to_the_same_bits(load, tmp_path, monkeypat
 
         return traced
 
-    class Once:
-        """Says that a signal has come, before the third call."""
-
-        def __init__(self):
-            self.asked = 0
-
-        def __call__(self):
-            self.asked += 1
-            return self.asked > 2
-
-    stop = Once()
+    asked = iter([False, False])  # a signal comes before the third call
     with monkeypatch.context() as patched:
         patched.setattr(full_batch, "until_converged", stopping)
-        patched.setattr(loop, "interruptible", lambda: _context(stop))
+        stop = contextlib.nullcontext(lambda: next(asked, True))
+        patched.setattr(loop, "interruptible", lambda: stop)
         with pytest.raises(runs.Stopped, match="step 20 of"):
             runs.train(config, parts)
     runs.train(config, parts, resume=True)
@@ -217,17 +209,6 @@ def test_interrupted_training_goes_on_to_the_same_bits(load, tmp_path, monkeypat
     for name, array in found[0].items():
         np.testing.assert_array_equal(array, found[1][name])
     assert not list((parts / "targets").rglob("checkpoints"))
-
-
-class _context:
-    def __init__(self, value):
-        self.value = value
-
-    def __enter__(self):
-        return self.value
-
-    def __exit__(self, *_):
-        return None
 
 
 def test_any_model_and_any_attack(load, tmp_path):
@@ -278,6 +259,7 @@ def test_targets_may_be_shared(load, every, tmp_path, monkeypatch):
         ({"attack": "pgdd"}, "Unknown attack 'pgdd'"),
         ({"models": ("fc11",)}, "Unknown net 'fc11'. Did you mean"),
         ({"half_models": ("fc10_1@3",)}, "Unknown net 'fc10_1@3'"),
+        ({"models": ("fc10_1", "fc10_1@1")}, "names of their own, got FC10"),
         ({"models": ("C",)}, "needs images of at least 16 by 16"),
         ({"nets.fc10_1.weight_decay": (1.0, 1.0)}, "must be 1 numbers"),
         ({"full_batch.iterations_per_call": 0}, "`iterations_per_call` must be"),

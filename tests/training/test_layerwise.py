@@ -154,7 +154,8 @@ def test_trains_with_the_attack_inside_the_step(digits):
         )
         state, metrics = step(state, part)
         losses.append(float(metrics["adversarial_loss"]))
-    assert all(np.all(np.asarray(pool.labels) >= 0) for pool in state.pools)
+    # Fifteen times a random quarter: 0.75^15, or one percent, has never been chosen.
+    assert all(np.mean(pool.labels >= 0) > 0.9 for pool in state.pools)
     assert np.mean(losses[-10:]) < np.mean(losses[:10])
     assert metrics["accuracy"] > 0.8
 

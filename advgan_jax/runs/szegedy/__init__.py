@@ -45,6 +45,13 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
         _check_net(config, dataset, name)
     for name in config.units.models:
         _check_net(config, dataset, name)
+    for group in (config.models, config.half_models):
+        titles = [nets.title_of(config, name) for name in group]
+        if not titles or len(set(titles)) < len(titles):
+            raise ValueError(
+                "The nets that are shown each other's images must be at least one and "
+                f"have names of their own, got {', '.join(titles) or 'none'}."
+            )
     _check_full_batch(config, dataset)
     for name in ("num_images", "batch_size"):
         if config.evaluation[name] is not None:

@@ -70,9 +70,17 @@ def trained_net(run: Run, name: str) -> Net:
     own = run._replace(dataset=dataclasses.replace(run.dataset, train=part))
     if base not in run.config.nets:
         return _stochastic(own, name, base, half)
-    title = run.config.nets[base].title + ("'" if half == 2 else "")
     variables = {"params": _full_batch(own, name)}
-    return Net(name, title, make_model(run.config, base, run.dataset), variables)
+    model = make_model(run.config, base, run.dataset)
+    return Net(name, title_of(run.config, name), model, variables)
+
+
+def title_of(config: ConfigDict, name: str) -> str:
+    """The net as the paper calls it, with a prime if it has the second half."""
+    base, half = parse(name)
+    if base not in config.nets:
+        return name
+    return config.nets[base].title + ("'" if half == 2 else "")
 
 
 def make_model(config: ConfigDict, base: str, dataset: Dataset) -> nn.Module:
