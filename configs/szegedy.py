@@ -57,6 +57,10 @@ def get_config(variant: str = "digits") -> ConfigDict:
     if variant == "mnist":
         config.target.num_epochs = 1  # a convolutional net's accuracy matters little
 
+    if variant == "smoke":
+        config.models = ("fc10_1e4", "fc100_100_10", "ae400_10")
+        config.half_models = ("fc10_1e4@1", "fc10_1e4@2")
+
     config.attack = "lbfgs"
     config.random_targets = True
     config.noise = (0.1, 0.3)

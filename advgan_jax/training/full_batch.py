@@ -1,12 +1,17 @@
 r"""Full-batch training to convergence by L-BFGS, as Szegedy et al. train their nets.
 
-The objective is the mean cross-entropy of all training images plus the paper's weight
-decay, of each layer's weights (not its biases) divided by its number of units:
+The objective is the mean cross-entropy of all training images plus weight decay, of
+each layer's weights (not its biases) divided by its number of units k:
 
-.. math:: L = \frac1N \sum_i H(y_i, f(x_i)) + \sum_l \frac{\lambda_l}{k_l}
+.. math:: L = \frac1N \sum_i H(y_i, f(x_i)) + K \sum_l \frac{\lambda_l}{k_l}
     \sum w_l^2
 
-and for the sparse autoencoder, whose first layer the paper then freezes, the squared
+The paper prints the second sum without the number of classes K, which here makes its
+loss one per output unit too. That is what its numbers mean: on MNIST its FC10(1e-4) has
+6.7 % training error, 7.4 % test error and a distortion of 0.062; after 120 iterations
+ours has 6.9 %, 7.4 % and 0.060 with the factor, and 6.3 %, 7.4 % and 0.043 without.
+
+For the sparse autoencoder, whose first layer the paper then freezes, it is the squared
 error of the images and a penalty on units that are active too often.
 
 `optax.lbfgs` takes the steps. Its zoom line search keeps the curvature positive, which
@@ -140,7 +145,7 @@ def until_converged(
 
 
 def weight_decay(params: Params, strengths: Sequence[float]) -> Array:
-    r"""The paper's penalty :math:`\sum_l \lambda_l \sum w^2 / k_l`.
+    r"""The penalty :math:`K \sum_l \lambda_l \sum w^2 / k_l` of the weights.
 
     Args:
       params: of dense layers `Dense_0`, `Dense_1`, ...
@@ -157,8 +162,8 @@ def weight_decay(params: Params, strengths: Sequence[float]) -> Array:
             f"`weight_decay` must be one number for each of the {len(params)} layers, "
             f"got {tuple(strengths)}."
         )
-    kernels = (params[f"Dense_{layer}"]["kernel"] for layer in range(len(params)))
-    return sum(
+    kernels = [params[f"Dense_{layer}"]["kernel"] for layer in range(len(params))]
+    return kernels[-1].shape[1] * sum(
         strength * jnp.sum(kernel**2) / kernel.shape[1]
         for strength, kernel in zip(strengths, kernels, strict=True)
     )

@@ -5,7 +5,7 @@ adversarial inputs of the layers above. A random part of it is replaced all the 
 new ones, made for the weights of the moment, and a random part of it is mixed with the
 training images:
 
-.. math:: L = \frac1B \sum_b H(y_b, f(x_b)) + \sum_l \frac{\lambda_l}{k_l} \sum w_l^2
+.. math:: L = \frac1B \sum_b H(y_b, f(x_b)) + K \sum_l \frac{\lambda_l}{k_l} \sum w_l^2
     + \frac{\alpha}{|S|} \sum_{l \in S} \frac1M \sum_m H(y_m, f_{>l}(h_m + r_m)).
 
 An adversarial input of layer l is a constant, so it trains the layers above l and

@@ -62,8 +62,8 @@ def test_convex_minimum_is_that_of_scipy(clusters):
         logits = x @ kernel + bias
         log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
         fit = -log_p[np.arange(60), np.asarray(clusters.labels)].mean()
-        # lambda over the three units, the biases free.
-        return fit + 0.03 * np.sum(kernel**2) / 3
+        # As many classes as units of the only layer; the biases are free.
+        return fit + 0.03 * np.sum(kernel**2)
 
     best = minimize(loss, np.zeros(15), method="BFGS", tol=1e-9)
     assert metrics["converged"]
@@ -82,8 +82,8 @@ def test_weight_decay_by_hand():
         "Dense_0": {"kernel": jnp.full((2, 4), 3.0), "bias": jnp.full(4, 9.0)},
         "Dense_1": {"kernel": jnp.full((4, 5), 1.0), "bias": jnp.full(5, 9.0)},
     }
-    # 0.1 * 8 * 9 / 4 + 0.5 * 20 / 5
-    assert full_batch.weight_decay(params, (0.1, 0.5)) == pytest.approx(3.8)
+    # Five classes: 5 * (0.1 * 8 * 9 / 4 + 0.5 * 20 / 5)
+    assert full_batch.weight_decay(params, (0.1, 0.5)) == pytest.approx(19)
     with pytest.raises(ValueError, match="one number for each of the 2 layers"):
         full_batch.weight_decay(params, (0.1,))
 
