@@ -131,6 +131,10 @@ def layerwise(variant: str) -> ConfigDict:
     """Training with adversarial examples of the layers."""
     section = ConfigDict()
     section.net = "fc100_100_10"
+    section.variants = (
+        *("none", "weight decay", "dropout"),
+        *("input", "layer 1", "layer 2", "all layers"),
+    )
     section.attack = ConfigDict(
         {"kind": "lbfgs", "num_search_steps": 6, "max_iterations": 20}
     )

@@ -1,6 +1,7 @@
 """Figures of single studies: bounds of layers, images of directions, bars."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -46,7 +47,7 @@ def bound_chart(
     axis.set_yscale("log")
     axis.set_xticks(places, names, rotation=40, ha="right", rotation_mode="anchor")
     axis.set_ylabel("expansion of adversarial changes", fontsize=9)
-    axis.legend(fontsize=8, frameon=False)
+    axis.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     style_axis(axis, title)
     return figure
 
@@ -123,7 +124,8 @@ def bar_chart(
     axis = figure.subplots()
     drawn = axis.barh(list(shares), list(shares.values()), color="#5b8db8", height=0.6)
     axis.bar_label(drawn, [f"{100 * v:.2f} %" for v in shares.values()], fontsize=8)
-    for (name, value), style in zip((references or {}).items(), "-:", strict=False):
+    lines = zip((references or {}).items(), cycle(("-", ":", "--", "-.")), strict=False)
+    for (name, value), style in lines:
         axis.axvline(value, color="#c0392b", linewidth=1, linestyle=style, label=name)
     if references:
         axis.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))

@@ -113,9 +113,13 @@ def init_state(
     key_init, key_run = jax.random.split(key)
     images = jnp.zeros((1, *image_shape), jnp.float32)
     net, _ = init_net(model, optimizer, key_init, images)
-    empty = jnp.full((mixture.pool_size,), -1, jnp.int32)
+    size = mixture.pool_size
+    # Each with an array of its own: a step may be given them all to reuse.
     pools = tuple(
-        Pool(jnp.zeros((mixture.pool_size, *_shape(model, layer, image_shape))), empty)
+        Pool(
+            jnp.zeros((size, *_shape(model, layer, image_shape))),
+            jnp.full((size,), -1, jnp.int32),
+        )
         for layer in mixture.layers
     )
     return LayerwiseState(first_step(), key_run, net, pools)

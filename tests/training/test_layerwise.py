@@ -100,6 +100,14 @@ def test_layers_take_turns(model, batch):
     assert counts[6][1:] == [8, 8]
 
 
+def test_state_may_be_donated(model, batch):
+    """No two of its arrays share a buffer."""
+    chosen = mixture(0, 1, 2)
+    step = jax.jit(make_step(model, chosen), donate_argnums=0)
+    state, _ = step(start(model, chosen), batch)
+    assert int(state.step) == 1
+
+
 def test_empty_pools_weigh_nothing(model, batch):
     """Before its first turn a layer adds nothing, as if it had no weight."""
     heavy = mixture(0, 1, weight=100.0)

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from advgan_jax import build
 from advgan_jax.attacks import BoundAttack
+from advgan_jax.checks import unknown_name
 from advgan_jax.data import Dataset
 from advgan_jax.reporting import bar_chart
 from advgan_jax.runs.common import Run, fit
@@ -44,7 +45,7 @@ def variants(num_hidden: int) -> dict[str, Variant]:
 
 
 def study(run: Run) -> list[dict[str, Any]]:
-    """Trains the net of `config.layerwise.net` in every way.
+    """Trains the net of `config.layerwise.net` in each of the chosen ways.
 
     Args:
       run: the run.
@@ -54,7 +55,9 @@ def study(run: Run) -> list[dict[str, Any]]:
     """
     base = run.config.layerwise.net
     rows, records, errors = [], [], {}
-    for name, variant in variants(len(run.config.nets[base].hidden)).items():
+    known = variants(len(run.config.nets[base].hidden))
+    for name in run.config.layerwise.variants:
+        variant = known[name]
         net = trained_variant(run, name, variant)
         rows.append(output.clean_row(run, net))
         errors[name] = 1 - rows[-1]["clean_accuracy"]
@@ -83,7 +86,8 @@ def trained_variant(run: Run, name: str, variant: Variant) -> Net:
     plan = build.training_plan(section, run.dataset)
     optimizer = build.make_optimizer(section, plan.num_steps)
     values = build.plain(config)
-    for pace in ("epochs_per_checkpoint", "steps_per_call"):
+    # Neither pace nor company decides what a net becomes.
+    for pace in ("epochs_per_checkpoint", "steps_per_call", "variants"):
         del values["layerwise"][pace]
     description = {
         "variant": variant._asdict(),
@@ -133,7 +137,15 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
             "`layerwise.attack` must be compiled with the training step, got one that "
             "runs on the host; use another solver."
         )
-    every = variants(len(config.nets[section.net].hidden))["all layers"]
+    known = variants(len(config.nets[section.net].hidden))
+    for name in section.variants:
+        if name not in known:
+            raise unknown_name("variant of `layerwise`", name, known)
+    if not section.variants:
+        raise ValueError(
+            f"`layerwise.variants` must name at least one of {', '.join(known)}."
+        )
+    every = known["all layers"]
     model = _model(config, dataset, every)
     optimizer = build.make_optimizer(section, 1)
     shape, mixture = dataset.train.images.shape[1:], mixture_of(config, every)
