@@ -68,7 +68,8 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.evaluation = ConfigDict()
     config.evaluation.num_images = placeholder(int)  # default: the whole split
     if variant != "full":
-        config.evaluation.num_images = 30 if variant == "smoke" else 500
+        most = {"smoke": 30, "digits": 360, "mnist": 1000}
+        config.evaluation.num_images = most[variant]
     config.evaluation.batch_size = 500
 
     config.nets = nets()

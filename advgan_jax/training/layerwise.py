@@ -114,14 +114,9 @@ def init_state(
     images = jnp.zeros((1, *image_shape), jnp.float32)
     net, _ = init_net(model, optimizer, key_init, images)
     size = mixture.pool_size
-    # Each with an array of its own: a step may be given them all to reuse.
-    pools = tuple(
-        Pool(
-            jnp.zeros((size, *_shape(model, layer, image_shape))),
-            jnp.full((size,), -1, jnp.int32),
-        )
-        for layer in mixture.layers
-    )
+    # Each has an array of labels of its own: a step may be given all of them to reuse.
+    shapes = [(size, *_shape(model, layer, image_shape)) for layer in mixture.layers]
+    pools = tuple(Pool(jnp.zeros(s), jnp.full(size, -1, jnp.int32)) for s in shapes)
     return LayerwiseState(first_step(), key_run, net, pools)
 
 

@@ -227,7 +227,7 @@ def test_bounds_are_never_below_what_is_measured(name):
     moved = images + rng.normal(0, 0.1, images.shape).astype(np.float32)
     bounds = analysis.upper_bounds(model, variables, images.shape[1:])
     expansions = analysis.measured_expansions(
-        model, variables, images, moved, batch_size=3
+        model, variables, images, moved, batch_size=2
     )
     network = expansions.pop("network")
     assert list(expansions) == [layer.name for layer in bounds.layers]

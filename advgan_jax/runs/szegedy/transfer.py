@@ -51,13 +51,13 @@ def cross_training_set(run: Run) -> list[dict[str, Any]]:
     images, large = crafted.images_of(run, "test"), run.config.amplified_to
     sources, sizes = _sources(run, columns, "test")
     _write_halves(run, columns, sizes)
-    small = float(np.round(np.mean(list(sizes.values())), 2))
-    rows = dict(sources) | _noisy(run, images, [small])
+    small = _typical(sizes)
+    rows = dict(sources) | _noisy(run, images, small)
     for title, moved in sources.items():
         rows[f"{title} to {large:g}"] = amplified(images.images, moved, large)
     rows |= _noisy(run, images, [large])
     sizes |= {f"{title} to {large:g}": large for title in sources}
-    sizes |= {_noise_name(size): size for size in (small, large)}
+    sizes |= {_noise_name(size): size for size in (*small, large)}
     known = paper.CROSS_TRAINING_SET
     _write(run, "cross-training-set", columns, images, rows, sizes, known)
     return [output.clean_row(run, net) for net in columns]
@@ -70,6 +70,15 @@ def _sources(
     found = {net.title: crafted.adversarial(run, net, where) for net in columns}
     images = {title: evaluation.examples for title, evaluation in found.items()}
     return images, {t: crafted.mean_distortion(e) for t, e in found.items()}
+
+
+def _typical(sizes: Mapping[str, float]) -> list[float]:
+    """The mean distortion with two decimals; none where no attack has succeeded."""
+    known = [size for size in sizes.values() if np.isfinite(size)]
+    if not known:
+        return []
+    mean = float(np.mean(known))
+    return [round(mean, 2) or float(f"{mean:.1g}")]
 
 
 def _noise_name(size: float) -> str:
