@@ -1,15 +1,16 @@
 """Generator-based adversarial attacks as pure functions of JAX.
 
 `attacks` holds the attacks, `models` the networks of the papers, `oracles` what makes
-black boxes of them, `data` the data sets, `training` pure training steps, and
-`evaluation` what measures an attack. `load_generator` turns the
-checkpoint of a trained generator into an attack.
+black boxes of them, `data` the data sets, `training` pure training steps, `analysis`
+bounds of layers and what units respond to, and `evaluation` what measures an attack.
+`load_generator` turns the checkpoint of a trained generator into an attack.
 """
 
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = [
+    "analysis",
     "attacks",
     "data",
     "evaluation",
@@ -20,7 +21,15 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from advgan_jax import attacks, data, evaluation, models, oracles, training
+    from advgan_jax import (
+        analysis,
+        attacks,
+        data,
+        evaluation,
+        models,
+        oracles,
+        training,
+    )
     from advgan_jax.build import load_generator
 
 

@@ -9,7 +9,7 @@ ROWS = (
     ("layers", "data", "losses", "projections"),
     ("loops", "parallel", "optimizers", "checkpointing", "oracles"),
     ("attacks", "models"),
-    ("training",),
+    ("training", "analysis"),
     ("evaluation",),
     ("reporting",),
     ("build",),
@@ -18,7 +18,16 @@ ROWS = (
 ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}
 # Free to look at files, clocks, flags and configs; everything else is pure.
 HOST_MODULES = {"absl", "ml_collections", "argparse", "time", "datetime", "tqdm"}
-PURE = ("attacks", "losses", "models", "projections", "layers", "loops", "optimizers")
+PURE = (
+    "analysis",
+    "attacks",
+    "losses",
+    "models",
+    "projections",
+    "layers",
+    "loops",
+    "optimizers",
+)
 
 
 def part_of(path, root):

@@ -13,7 +13,7 @@ from advgan_jax.evaluation.robustness import evaluate, evaluate_many
 from advgan_jax.evaluation.rows import ROW_KEYS, THREAT_MODELS, make_clean_row, make_row
 from advgan_jax.evaluation.statistics import wilson_interval
 from advgan_jax.evaluation.targets import evaluate_targets, pool
-from advgan_jax.evaluation.transfer import transfer_matrix
+from advgan_jax.evaluation.transfer import amplified, transfer_matrix, with_noise
 
 __all__ = [
     "ROW_KEYS",
@@ -21,6 +21,7 @@ __all__ = [
     "Evaluation",
     "PairSuccess",
     "Success",
+    "amplified",
     "assess",
     "craft",
     "evaluate",
@@ -32,6 +33,7 @@ __all__ = [
     "success_by_pair",
     "transfer_matrix",
     "wilson_interval",
+    "with_noise",
     "within",
     "worst_case",
 ]

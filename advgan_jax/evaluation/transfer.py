@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from advgan_jax.checks import check_at_least
 from advgan_jax.evaluation.inputs import make_task, predict_all
 from advgan_jax.types import Bounds, LogitsFn
 
@@ -51,3 +52,55 @@ def transfer_matrix(
                 error.add_note(f"In images {source!r} shown to model {name!r}.")
                 raise
     return rates
+
+
+def amplified(
+    images: np.ndarray, adversarial: np.ndarray, rms_distortion: float
+) -> np.ndarray:
+    r"""Perturbations scaled to one size, the pixels not clipped.
+
+    .. math:: x + s \, (x' - x), \qquad s = \sigma \sqrt n / \lVert x' - x \rVert_2
+
+    Szegedy et al. print a factor without the root of the number of pixels `n`, which
+    would make the perturbations smaller instead; what they say is "stddev 0.1".
+
+    Args:
+      images: clean, float `[N, H, W, C]`.
+      adversarial: perturbed, the same shape.
+      rms_distortion: `sigma`, the root of the mean square over the pixels.
+
+    Returns:
+      float32 `[N, H, W, C]`; an image that was not perturbed stays as it is.
+
+    Raises:
+      ValueError: if the shapes differ, or the size is negative.
+    """
+    check_at_least("rms_distortion", rms_distortion, 0)
+    if np.shape(images) != np.shape(adversarial):
+        raise ValueError(
+            f"`adversarial` must have the shape {list(np.shape(images))} of `images`, "
+            f"got {list(np.shape(adversarial))}."
+        )
+    change = np.subtract(adversarial, images, dtype=np.float64)
+    size = np.sqrt(np.mean(change**2, axis=(1, 2, 3), keepdims=True))
+    scale = np.divide(rms_distortion, size, out=np.zeros_like(size), where=size > 0)
+    return (images + scale * change).astype(np.float32)
+
+
+def with_noise(images: np.ndarray, rms_distortion: float, *, seed: int) -> np.ndarray:
+    """Images with Gaussian noise, the pixels not clipped.
+
+    Args:
+      images: float `[N, H, W, C]`.
+      rms_distortion: standard deviation of the noise.
+      seed: of the noise.
+
+    Returns:
+      float32 `[N, H, W, C]`.
+
+    Raises:
+      ValueError: if the deviation is negative.
+    """
+    check_at_least("rms_distortion", rms_distortion, 0)
+    noise = np.random.default_rng(seed).normal(0, rms_distortion, images.shape)
+    return (images + noise).astype(np.float32)

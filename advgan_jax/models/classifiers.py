@@ -115,17 +115,41 @@ class FullyConnected(nn.Module):
       num_classes: K.
       hidden: units of the hidden layers; none makes the linear softmax classifier.
       activation: of the hidden units.
+      dropout: share of the hidden units that are dropped in training.
     """
 
     num_classes: int = 10
     hidden: Sequence[int] = ()
     activation: Callable[[Array], Array] = nn.sigmoid
+    dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, images: Array, *, train: bool = False) -> Array:
-        """Images `[B, H, W, C]` to logits `[B, K]`."""
-        del train  # no dropout, no batch statistics
+    def __call__(
+        self,
+        images: Array,
+        *,
+        train: bool = False,
+        first: int = 0,
+        last: int | None = None,
+    ) -> Array:
+        """Images `[B, H, W, C]` to logits `[B, K]`; or a part of the way.
+
+        Args:
+          images: or, if `first` is not 0, the outputs of the layer before it, of any
+            shape `[B, ...]` with as many entries.
+          train: whether to drop units.
+          first: the layer to begin with, 0 for the first hidden one.
+          last: the layer before which to stop; None to go on to the logits.
+
+        Returns:
+          Logits, or the units `[B, F]` of the last layer that was passed.
+        """
         x = _flatten(jnp.asarray(images))
-        for units in self.hidden:
-            x = self.activation(nn.Dense(units)(x))
-        return nn.Dense(self.num_classes)(x)
+        sizes = (*self.hidden, self.num_classes)
+        stop = len(sizes) if last is None else last
+        for layer in range(first, stop):
+            x = nn.Dense(sizes[layer], name=f"Dense_{layer}")(x)
+            if layer < len(self.hidden):
+                x = self.activation(x)
+                x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return x

@@ -14,16 +14,23 @@ from advgan_jax.reporting.figures import (
     target_grids,
 )
 from advgan_jax.reporting.files import replacing, write_json
+from advgan_jax.reporting.records import PAPER, markdown_records, write_records
 from advgan_jax.reporting.run_directory import MetricsLog, read_metrics, write_results
+from advgan_jax.reporting.studies import bar_chart, bound_chart, direction_grid
 from advgan_jax.reporting.tables import format_table, markdown_table, write_csv
 
 __all__ = [
+    "PAPER",
     "MetricsLog",
     "attack_grid",
+    "bar_chart",
+    "bound_chart",
     "comparison_grid",
     "device_name",
+    "direction_grid",
     "format_table",
     "heatmap",
+    "markdown_records",
     "markdown_table",
     "query_curve",
     "read_metrics",
@@ -35,5 +42,6 @@ __all__ = [
     "versions",
     "write_csv",
     "write_json",
+    "write_records",
     "write_results",
 ]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -46,7 +47,7 @@ def training_curves(metrics_rows: Sequence[Mapping[str, Any]]) -> Figure:
             marker = "." if len(points) < 40 else ""
             steps, values = np.reshape(points, (-1, 2)).T
             axis.plot(steps, values, marker=marker, lw=1.4, label=name)
-        _style(axis, panel[0] if len(panel) == 1 else "share of images")
+        style_axis(axis, panel[0] if len(panel) == 1 else "share of images")
         axis.set_xlabel("step", fontsize=8)
         axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True))
         if panel is shares:
@@ -195,14 +196,15 @@ def _share_axes(
     ):
         sizes, shares = zip(*sorted(points), strict=True)
         axis.plot(sizes, shares, marker=marker, ms=4, lw=1.4, label=name, clip_on=False)
-    _style(axis, title)
+    style_axis(axis, title)
     axis.set_ylim(0, 1)
     axis.yaxis.set_major_formatter(PercentFormatter(1))
     axis.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure, axis
 
 
-def _style(axis, title):
+def style_axis(axis: Axes, title: str) -> None:
+    """Gives an axis the look that all charts share."""
     axis.set_title(title, fontsize=9)
     axis.grid(**_GRID)
     axis.set_axisbelow(True)

@@ -9,7 +9,15 @@ from advgan_jax import build
 from advgan_jax.checks import unknown_name
 from advgan_jax.data import load_dataset
 from advgan_jax.reporting import write_results
-from advgan_jax.runs import advgan, aigan, attacks, blackbox, generators, target
+from advgan_jax.runs import (
+    advgan,
+    aigan,
+    attacks,
+    blackbox,
+    generators,
+    szegedy,
+    target,
+)
 from advgan_jax.runs.common import Run, Stopped
 from advgan_jax.runs.workdir import claim
 
@@ -20,6 +28,7 @@ METHODS = {
     "aigan": aigan,
     "attacks": attacks,
     "generators": generators,
+    "szegedy": szegedy,
     "target": target,
 }
 

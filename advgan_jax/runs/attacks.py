@@ -106,7 +106,7 @@ def _measure(
         test.images,
         test.labels,
         epsilons=_sizes(config, _norm(config, name)),
-        target_labels=_target_labels(config, test, run.dataset.num_classes),
+        target_labels=target_labels(config, test, run.dataset.num_classes),
         batch_size=config.evaluation.batch_size,
         key=jax.random.key(config.seed + 2),
         keep=config.evaluation.grid_images,
@@ -137,10 +137,19 @@ def _substitute_config(config: ConfigDict) -> ConfigDict:
     return other
 
 
-def _target_labels(
+def target_labels(
     config: ConfigDict, test: Split, num_classes: int
 ) -> np.ndarray | None:
-    """The wanted classes: one, a random other one for each image, or none."""
+    """The wanted classes: one, a random other one for each image, or none.
+
+    Args:
+      config: the run's; reads `target_class`, `random_targets` and `seed`.
+      test: the images that are attacked, with their classes.
+      num_classes: K.
+
+    Returns:
+      int `[N]`, or None for an untargeted attack.
+    """
     if config.target_class is not None:
         return np.full_like(test.labels, config.target_class)
     if not config.random_targets:

@@ -90,7 +90,7 @@ def train(run: Run) -> list[dict[str, Any]]:
     test = run.dataset.test
     evaluation = evaluate(
         logits_fn,
-        _unchanged,
+        unchanged,
         test.images,
         test.labels,
         batch_size=run.config.evaluation.batch_size,
@@ -106,7 +106,7 @@ def train(run: Run) -> list[dict[str, Any]]:
     return [row]
 
 
-def _unchanged(logits_fn, images, labels, **_):
+def unchanged(logits_fn, images, labels, **_):
     """No attack at all: evaluated with it, a model shows its clean accuracy."""
     del logits_fn, labels
     return images

@@ -11,7 +11,7 @@ from advgan_jax import build
 from advgan_jax.reporting import write_json
 
 # What may differ between a run and its continuation: no weight depends on it.
-_HARMLESS = ("data_dir", "target_dir", "evaluation")
+_HARMLESS = ("data_dir", "target_dir", "evaluation", "study")
 
 # All that runs leave behind, but for their target models.
 _FOLDERS = (
@@ -21,6 +21,7 @@ _FOLDERS = (
     "evaluations",
     "stage_one",
     "generators",
+    "tables",
 )
 _FILES = (
     "metrics.jsonl",

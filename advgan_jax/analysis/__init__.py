@@ -1,0 +1,31 @@
+"""Analysis of models: bounds of their layers, and what their units respond to."""
+
+from advgan_jax.analysis.layers import Layer, layer_values
+from advgan_jax.analysis.lipschitz import Bounds, upper_bounds
+from advgan_jax.analysis.norms import conv_norm, dense_norm, padded_grid
+from advgan_jax.analysis.spectral import measured_expansions
+from advgan_jax.analysis.units import (
+    DirectionsResult,
+    class_entropy,
+    compare_directions,
+    hidden_features,
+    permutation_test,
+    top_images,
+)
+
+__all__ = [
+    "Bounds",
+    "DirectionsResult",
+    "Layer",
+    "class_entropy",
+    "compare_directions",
+    "conv_norm",
+    "dense_norm",
+    "hidden_features",
+    "layer_values",
+    "measured_expansions",
+    "padded_grid",
+    "permutation_test",
+    "top_images",
+    "upper_bounds",
+]

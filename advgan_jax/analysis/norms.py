@@ -1,0 +1,117 @@
+r"""Norms of linear layers: the most that a layer can stretch a perturbation.
+
+Szegedy et al. bound a convolution by its transfer function: on a torus of `N x N`
+pixels a stride of `d` sends the frequencies that differ by multiples of `N / d` into
+one, so the operator falls apart into a small matrix for each of the others,
+
+.. math:: \lVert W \rVert = \frac1d \max_\xi
+    \big\lVert [\hat w_{d,c}(\xi + l N/d)]_{d,(c,l)} \big\rVert_2,
+
+with the unnormalised Fourier transform `\hat w` of the kernel, one row for each output
+map and one column for each input map and alias. The factor is 1/d for this transform:
+the norms of dense matrices agree to rounding. (The paper's last version prints
+`1/d^2`, the first none.)
+
+A convolution with zero padding is a part of the one on a torus that the padded image
+fits on: strictly bounded by it, and by the torus of the image itself only nearly.
+
+References:
+  Szegedy et al., 2013 (https://arxiv.org/abs/1312.6199), Sec. 4.3.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+_Pair = tuple[int, int]
+
+
+def dense_norm(kernel: np.ndarray) -> float:
+    """Largest singular value.
+
+    Args:
+      kernel: `[I, O]`.
+
+    Returns:
+      The spectral norm, in double precision.
+    """
+    return float(_norms(np.asarray(kernel, np.float64)))
+
+
+def conv_norm(
+    kernel: np.ndarray, *, strides: _Pair = (1, 1), grid: Sequence[int]
+) -> float:
+    """Norm of a convolution on a torus.
+
+    Args:
+      kernel: `[h, w, C, D]`, real.
+      strides: of rows and columns.
+      grid: rows and columns of the torus, each a multiple of its stride.
+
+    Returns:
+      The largest singular value of the operator `[*grid, C] -> [*grid / strides, D]`.
+
+    Raises:
+      ValueError: if the grid is no multiple of the strides.
+    """
+    if any(n % s or n < 1 for n, s in zip(grid, strides, strict=True)):
+        raise ValueError(
+            f"`grid` must be a multiple of the strides {tuple(strides)}, got "
+            f"{tuple(grid)}; round it up, see `padded_grid`."
+        )
+    kernel = np.asarray(kernel, np.float64)
+    rows, columns = (_waves(n, k) for n, k in zip(grid, kernel.shape, strict=False))
+    outputs = [n // s for n, s in zip(grid, strides, strict=True)]
+    largest = 0.0
+    # The kernel is real, so opposite frequencies have conjugate matrices.
+    for first in range(outputs[0] // 2 + 1):
+        part = np.tensordot(rows[first :: outputs[0]], kernel, axes=(1, 0))
+        part = np.tensordot(part, columns, axes=(1, 1))
+        aliases, channels, maps, _ = part.shape
+        part = part.reshape(aliases, channels, maps, strides[1], outputs[1])
+        matrices = part.transpose(4, 2, 0, 1, 3).reshape(outputs[1], maps, -1)
+        largest = max(largest, float(_norms(matrices).max()))
+    return largest / math.sqrt(math.prod(strides))
+
+
+def padded_grid(
+    size: Sequence[int], padding: Sequence[_Pair], strides: _Pair
+) -> tuple[int, ...]:
+    """The smallest torus on which a zero-padded image fits.
+
+    Args:
+      size: rows and columns of the image.
+      padding: zeros before and after each.
+      strides: of the convolution.
+
+    Returns:
+      Rows and columns, multiples of the strides; nothing that the convolution reads
+      wraps around there, so its norm on this torus bounds the one with zero padding.
+    """
+    whole = [n + sum(pads) for n, pads in zip(size, padding, strict=True)]
+    return tuple(-(-n // s) * s for n, s in zip(whole, strides, strict=True))
+
+
+def dilated(kernel: np.ndarray, dilation: _Pair) -> np.ndarray:
+    """A kernel with zeros between its taps, `[h, w, C, D]`."""
+    height, width = (
+        (k - 1) * d + 1 for k, d in zip(kernel.shape, dilation, strict=False)
+    )
+    spread = np.zeros((height, width, *kernel.shape[2:]), kernel.dtype)
+    spread[:: dilation[0], :: dilation[1]] = kernel
+    return spread
+
+
+def _waves(size: int, taps: int) -> np.ndarray:
+    """The rows of the Fourier matrix that a kernel's taps meet, `[size, taps]`."""
+    return np.exp(-2j * np.pi * np.outer(np.arange(size), np.arange(taps)) / size)
+
+
+def _norms(matrices: np.ndarray) -> np.ndarray:
+    """Largest singular values of a stack `[..., m, n]`."""
+    adjoint = matrices.conj().swapaxes(-1, -2)
+    wide = matrices.shape[-2] <= matrices.shape[-1]
+    gram = matrices @ adjoint if wide else adjoint @ matrices
+    # Squaring costs half the digits of small values, none of the largest.
+    return np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[..., -1], 0))

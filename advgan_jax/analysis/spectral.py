@@ -1,0 +1,74 @@
+"""Spectral instability, the lower side: how far layers do stretch perturbations.
+
+References:
+  Szegedy et al., 2013 (https://arxiv.org/abs/1312.6199), Sec. 4.3 and Table 5.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+
+from advgan_jax.analysis.layers import layer_values
+from advgan_jax.checks import check_at_least
+
+NETWORK = "network"
+
+
+def measured_expansions(
+    model: nn.Module,
+    variables: Any,
+    images: np.ndarray,
+    adversarial: np.ndarray,
+    *,
+    batch_size: int = 100,
+) -> dict[str, np.ndarray]:
+    r"""How far each layer stretches perturbations: lower bounds of its norm.
+
+    .. math:: \lVert \phi_k(h') - \phi_k(h) \rVert_2 / \lVert h' - h \rVert_2
+
+    with the inputs `h`, `h'` that layer `k` gets for an image and its perturbed copy.
+
+    Args:
+      model: any Flax module that takes images alone at inference.
+      variables: its weights.
+      images: clean, float32 `[N, H, W, C]`.
+      adversarial: the same perturbed.
+      batch_size: how many at a time.
+
+    Returns:
+      Ratios `[N]` by the layer's name in the order of the calls, last those of the
+      whole `network`, logits over pixels; NaN where a layer's input was not changed.
+
+    Raises:
+      ValueError: if the shapes differ, or `batch_size` is not positive.
+    """
+    check_at_least("batch_size", batch_size, 1)
+    if images.shape != adversarial.shape:
+        raise ValueError(
+            f"`adversarial` must have the shape {list(images.shape)} of `images`, got "
+            f"{list(adversarial.shape)}."
+        )
+    ratios: dict[str, list[np.ndarray]] = {}
+    for start in range(0, len(images), batch_size):
+        pair = [x[start : start + batch_size] for x in (images, adversarial)]
+        clean, moved = (layer_values(model, variables, x) for x in pair)
+        for name, (x, y) in clean.items():
+            before, after = _distance(moved[name][0], x), _distance(moved[name][1], y)
+            ratios.setdefault(name, []).append(_ratio(after, before))
+        whole = _ratio(after, _distance(*pair))  # the last layer gives the logits
+        ratios.setdefault(NETWORK, []).append(whole)
+    network = ratios.pop(NETWORK)
+    return {
+        name: np.concatenate(r) for name, r in (*ratios.items(), (NETWORK, network))
+    }
+
+
+def _distance(a: Any, b: Any) -> np.ndarray:
+    """L2 of each difference, `[B]`, in double precision."""
+    difference = np.subtract(a, b, dtype=np.float64)
+    return np.linalg.norm(difference.reshape(len(difference), -1), axis=1)
+
+
+def _ratio(after: np.ndarray, before: np.ndarray) -> np.ndarray:
+    return np.divide(after, before, out=np.full(after.shape, np.nan), where=before > 0)

@@ -1,0 +1,186 @@
+"""Do single units mean more than random directions? Images that excite either most.
+
+The paper shows both in pictures and finds no difference. Here the claim gets a number:
+the images that a direction likes best are the more of one kind, the lower the entropy
+of their classes; a permutation test tells whether units and random directions differ
+by more than chance.
+
+References:
+  Szegedy et al., 2013 (https://arxiv.org/abs/1312.6199), Sec. 3.
+"""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import numpy as np
+
+from advgan_jax.analysis.layers import layer_values
+from advgan_jax.checks import check_labels, unknown_name
+
+
+class DirectionsResult(NamedTuple):
+    """Single units against random directions of one layer.
+
+    Attributes:
+      units: which units were looked at, int `[D]`.
+      unit_images: the k images that excite each most, best first, int `[D, k]`.
+      random_images: likewise of D random directions.
+      unit_entropy: of the classes of those images, in bits, `[D]`.
+      random_entropy: likewise.
+      p_value: share of the relabellings of units and directions whose mean entropies
+        are at least as far apart; two-sided, never 0.
+    """
+
+    units: np.ndarray
+    unit_images: np.ndarray
+    random_images: np.ndarray
+    unit_entropy: np.ndarray
+    random_entropy: np.ndarray
+    p_value: float
+
+
+def hidden_features(
+    model: nn.Module,
+    variables: Any,
+    images: np.ndarray,
+    layer: str,
+    *,
+    batch_size: int = 500,
+) -> np.ndarray:
+    """What a layer is given: the units of the one before, after their activation.
+
+    Args:
+      model: any Flax module that takes images alone at inference.
+      variables: its weights.
+      images: float32 `[N, H, W, C]`.
+      layer: name of the linear layer that they go into, `Dense_1` say.
+      batch_size: how many images at a time.
+
+    Returns:
+      Float `[N, F]`.
+
+    Raises:
+      ValueError: for an unknown layer; lists the known ones.
+    """
+    parts = []
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        values = layer_values(model, variables, batch)
+        if layer not in values:
+            raise unknown_name("layer", layer, values)
+        parts.append(np.asarray(values[layer][0]).reshape(len(batch), -1))
+    return np.concatenate(parts)
+
+
+def compare_directions(
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    num_classes: int,
+    seed: int,
+    num_directions: int = 100,
+    num_images: int = 8,
+    num_permutations: int = 10_000,
+) -> DirectionsResult:
+    r"""Single units against random directions of the same space.
+
+    .. math:: x' = \arg\max_x \langle \phi(x), v \rangle, \qquad
+        v = e_i \text{ or } v \sim N(0, I)
+
+    Units that are the same for all images order nothing and are left out.
+
+    Args:
+      features: `phi` of N images, `[N, F]`.
+      labels: their classes, int `[N]`.
+      num_classes: K.
+      seed: of the choice of units, the directions and the permutations.
+      num_directions: D, at most as many units as vary.
+      num_images: k, how many images stand for a direction.
+      num_permutations: of the test.
+
+    Returns:
+      Images, entropies, and how likely chance alone sets them so far apart.
+
+    Raises:
+      TypeError: if the labels are no class ids.
+      ValueError: if shapes do not fit, or a number is out of range.
+    """
+    check_labels(labels, len(features), num_classes)
+    if not 1 <= num_images <= len(features):
+        raise ValueError(
+            f"`num_images` must be from 1 to the {len(features)} images, got "
+            f"{num_images}."
+        )
+    varying = np.flatnonzero(np.ptp(features, axis=0) > 0)
+    if num_directions < 1 or not varying.size:
+        raise ValueError(
+            "`num_directions` must be at least 1 and a unit must vary, got "
+            f"{num_directions} and {varying.size} such units."
+        )
+    generator = np.random.default_rng(seed)
+    count = min(num_directions, varying.size)
+    units = np.sort(generator.choice(varying, count, replace=False))
+    random = generator.standard_normal((count, features.shape[1]))
+    tops = (
+        top_images(features[:, units], num_images),
+        top_images(features @ random.T.astype(features.dtype), num_images),
+    )
+    entropies = [class_entropy(labels[top], num_classes) for top in tops]
+    p_value = permutation_test(*entropies, num_permutations, generator)
+    return DirectionsResult(units, *tops, *entropies, p_value)
+
+
+def top_images(projections: np.ndarray, num_images: int) -> np.ndarray:
+    """The images with the largest projections on each direction.
+
+    Args:
+      projections: `[N, D]`.
+      num_images: k.
+
+    Returns:
+      int `[D, k]`, best first, of equal ones the first.
+    """
+    return np.argsort(-projections, axis=0, kind="stable")[:num_images].T
+
+
+def class_entropy(classes: np.ndarray, num_classes: int) -> np.ndarray:
+    r"""Entropy of the classes of each row, :math:`-\sum_c p_c \log_2 p_c`.
+
+    Args:
+      classes: int `[D, k]`.
+      num_classes: K.
+
+    Returns:
+      In bits, `[D]`; 0 where all k are of one class.
+    """
+    counts = (classes[..., None] == np.arange(num_classes)).sum(axis=1)
+    shares = counts / classes.shape[1]
+    return -np.sum(shares * np.log2(np.where(shares > 0, shares, 1)), axis=1)
+
+
+def permutation_test(
+    a: np.ndarray,
+    b: np.ndarray,
+    num_permutations: int,
+    generator: np.random.Generator,
+) -> float:
+    """How often chance sets two means as far apart.
+
+    Args:
+      a: `[m]`.
+      b: `[n]`.
+      num_permutations: random ones; the given order counts as one more.
+      generator: draws them.
+
+    Returns:
+      The two-sided p-value, at least `1 / (num_permutations + 1)`.
+    """
+    both = np.concatenate([a, b])
+    observed = abs(np.mean(a) - np.mean(b))
+    hits = 1
+    for _ in range(num_permutations):
+        shuffled = generator.permutation(both)
+        gap = abs(np.mean(shuffled[: len(a)]) - np.mean(shuffled[len(a) :]))
+        # Sums in another order differ by rounding; equal splits must count.
+        hits += gap >= observed - 1e-12
+    return hits / (num_permutations + 1)

@@ -1,0 +1,124 @@
+"""Full-batch trainings that are done once, and go on where they were interrupted."""
+
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from advgan_jax.checkpointing import Checkpoints
+from advgan_jax.reporting import MetricsLog, replacing
+from advgan_jax.runs.common import Stopped
+from advgan_jax.training import full_batch, loop
+from advgan_jax.training.full_batch import FullBatchState, Objective
+from advgan_jax.types import Batch, Params
+
+
+def train(
+    directory: pathlib.Path,
+    section: ConfigDict,
+    objective: Objective,
+    params: Params,
+    batch: Batch,
+    *,
+    description: Mapping[str, Any],
+    title: str,
+) -> Params:
+    """Trains to convergence in `directory`, or takes what was trained there before.
+
+    Args:
+      directory: of this training alone; `weights.npz` there is its result.
+      section: `max_iterations`, `iterations_per_call`, `calls_per_checkpoint`,
+        `gradient_tolerance` and `value_tolerance`.
+      objective: what to minimise.
+      params: fresh weights.
+      batch: all training images, float32, with their labels.
+      description: what is trained, kept with each checkpoint.
+      title: of the progress bar.
+
+    Returns:
+      The trained weights.
+
+    Raises:
+      Stopped: if a signal came; the state is saved.
+      DivergenceError: if the loss is not finite.
+    """
+    weights = directory / "weights.npz"
+    if weights.exists():
+        return _load(weights)
+    with Checkpoints(directory / "checkpoints", max_to_keep=1) as checkpoints:
+        state = full_batch.init_state(params)
+        if checkpoints.steps():
+            state = checkpoints.restore(state)
+        state, finished = _fit(
+            state, section, objective, batch, checkpoints, description, title
+        )
+    if not finished:
+        raise Stopped(f"Stopped at step {int(state.step)} of {title}; saved.")
+    _save(weights, state.net.params)
+    # Curvature pairs are forty times as large as the weights.
+    shutil.rmtree(directory / "checkpoints")
+    return state.net.params
+
+
+def _fit(
+    state: FullBatchState,
+    section: ConfigDict,
+    objective: Objective,
+    batch: Batch,
+    checkpoints: Checkpoints,
+    description: Mapping[str, Any],
+    title: str,
+) -> tuple[FullBatchState, bool]:
+    run = jax.jit(
+        full_batch.until_converged(
+            full_batch.make_train_step(objective),
+            section.iterations_per_call,
+            gradient_tolerance=section.gradient_tolerance,
+            value_tolerance=section.value_tolerance,
+        )
+    )
+    step, most = int(state.step), section.max_iterations
+    directory = checkpoints.directory.parent
+    with (
+        MetricsLog(directory, restored_step=step or None) as log,
+        loop.interruptible() as stop,
+        tqdm(total=most, initial=step, desc=title, unit=" it", disable=None) as bar,
+    ):
+        calls = 0
+        while step < most and not stop():
+            state, metrics = run(state, batch)
+            metrics = jax.device_get(metrics)
+            if not np.isfinite(metrics["loss"]):
+                raise loop.DivergenceError(
+                    f"`loss` became {metrics['loss']} within {most} iterations of "
+                    f"{title}; the checkpoint before it is kept. Start again with "
+                    "another seed or more weight decay."
+                )
+            bar.update(int(state.step) - step)
+            step, calls = int(state.step), calls + 1
+            converged = bool(metrics.pop("converged"))
+            log.write(step, metrics)
+            if converged:
+                return state, True
+            if calls % section.calls_per_checkpoint == 0:
+                checkpoints.save(step, state, description)
+    if step < most:
+        checkpoints.save(step, state, description)
+    return state, step >= most
+
+
+def _save(path: pathlib.Path, params: Params) -> None:
+    arrays = flatten_dict(jax.device_get(params), sep="/")
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def _load(path: pathlib.Path) -> Params:
+    with np.load(path) as arrays:
+        return jax.device_put(unflatten_dict(dict(arrays), sep="/"))

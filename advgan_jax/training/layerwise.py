@@ -1,0 +1,299 @@
+r"""Training on adversarial examples of every layer, as Szegedy et al. propose.
+
+For the output `h` of each chosen layer (layer 0 is the image itself) there is a pool of
+adversarial inputs of the layers above. A random part of it is replaced all the time by
+new ones, made for the weights of the moment, and a random part of it is mixed with the
+training images:
+
+.. math:: L = \frac1B \sum_b H(y_b, f(x_b)) + K \sum_l \frac{\lambda_l}{k_l} \sum w_l^2
+    + \frac{\alpha}{|S|} \sum_{l \in S} \frac1M \sum_m H(y_m, f_{>l}(h_m + r_m)).
+
+An adversarial input of layer l is a constant, so it trains the layers above l and
+leaves those below as they are.
+
+The paper gives neither the pool's size nor the share of its images, nor how often they
+are replaced; and where it trains with L-BFGS, batches that change need a stochastic
+rule here. Sigmoids lie in [0, 1] like pixels, so the attacks' box is theirs too.
+
+References:
+  Szegedy et al., 2013 (https://arxiv.org/abs/1312.6199), Sec. 4.2, last paragraph.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax.tree_util import Partial
+
+from advgan_jax import parallel
+from advgan_jax.checks import check_at_least
+from advgan_jax.models import FullyConnected
+from advgan_jax.training.full_batch import weight_decay
+from advgan_jax.training.states import NetState, first_step, init_net
+from advgan_jax.types import Array, Attack, Batch, LogitsFn, Metrics, Params
+
+
+class Pool(NamedTuple):
+    """Adversarial inputs of the layers above one layer.
+
+    Attributes:
+      inputs: `[P, H, W, C]` for layer 0, `[P, 1, 1, F]` for the others.
+      labels: true classes, int32 `[P]`; -1 where there is no input yet.
+    """
+
+    inputs: Array
+    labels: Array
+
+
+class LayerwiseState(struct.PyTreeNode):
+    """A net in training with its pools.
+
+    Attributes:
+      step: int32, the steps made so far.
+      key: typed PRNG key of the run; step i uses `fold_in(key, i)`.
+      net: weights and optimiser state.
+      pools: one for each chosen layer.
+    """
+
+    step: Array
+    key: Array
+    net: NetState
+    pools: tuple[Pool, ...]
+
+
+class Mixture(NamedTuple):
+    """What is mixed with the training images.
+
+    Attributes:
+      layers: whose outputs are made adversarial; 0 is the image. None at all makes
+        this ordinary training.
+      pool_size: P, inputs kept for each layer.
+      num_replaced: how many of them are replaced at a time.
+      steps_per_replacement: how often; the layers take turns.
+      num_mixed: M, inputs of each pool in each step.
+      weight: `alpha`.
+    """
+
+    layers: tuple[int, ...] = ()
+    pool_size: int = 2000
+    num_replaced: int = 50
+    steps_per_replacement: int = 10
+    num_mixed: int = 64
+    weight: float = 1.0
+
+
+def init_state(
+    model: FullyConnected,
+    optimizer: optax.GradientTransformation,
+    key: Array,
+    image_shape: Sequence[int],
+    mixture: Mixture,
+) -> LayerwiseState:
+    """Fresh weights and empty pools.
+
+    Args:
+      model: a net of sigmoids.
+      optimizer: of its weights.
+      key: typed PRNG key.
+      image_shape: `(H, W, C)`.
+      mixture: for which layers there are pools.
+
+    Returns:
+      The state before the first step.
+
+    Raises:
+      ValueError: if a layer or a number is out of range, or a hidden unit no sigmoid.
+    """
+    _check(model, mixture)
+    key_init, key_run = jax.random.split(key)
+    images = jnp.zeros((1, *image_shape), jnp.float32)
+    net, _ = init_net(model, optimizer, key_init, images)
+    size = mixture.pool_size
+    # Each has an array of labels of its own: a step may be given all of them to reuse.
+    shapes = [(size, *_shape(model, layer, image_shape)) for layer in mixture.layers]
+    pools = tuple(Pool(jnp.zeros(s), jnp.full(size, -1, jnp.int32)) for s in shapes)
+    return LayerwiseState(first_step(), key_run, net, pools)
+
+
+def _shape(model: FullyConnected, layer: int, image_shape: Sequence[int]) -> tuple:
+    return (1, 1, model.hidden[layer - 1]) if layer else tuple(image_shape)
+
+
+def _check(model: FullyConnected, mixture: Mixture) -> None:
+    for layer in mixture.layers:
+        if not 0 <= layer <= len(model.hidden):
+            raise ValueError(
+                f"`layers` must be from 0, the image, to {len(model.hidden)}, the last "
+                f"hidden layer, got {layer}."
+            )
+    if mixture.layers and model.activation is not nn.sigmoid:
+        raise ValueError(
+            "The hidden units must be sigmoids, whose outputs lie in [0, 1] like "
+            f"pixels, got {model.activation}."
+        )
+    for name in ("pool_size", "num_replaced", "steps_per_replacement", "num_mixed"):
+        check_at_least(name, getattr(mixture, name), 1)
+    check_at_least("weight", mixture.weight, 0)
+    if mixture.num_replaced > mixture.pool_size:
+        raise ValueError(
+            f"`num_replaced` must be at most `pool_size`, {mixture.pool_size}, got "
+            f"{mixture.num_replaced}."
+        )
+
+
+@cache
+def _part(model: FullyConnected, first: int, last: int | None) -> Callable:
+    def apply(params: Params, x: Array) -> Array:
+        return model.apply({"params": params}, x, first=first, last=last)
+
+    return apply
+
+
+def layers_above(model: FullyConnected, params: Params, layer: int) -> LogitsFn:
+    """The net from the output of a layer on, as a model that attacks can be run on.
+
+    Args:
+      model: the net.
+      params: its weights.
+      layer: 0 for the whole net, 1 for what follows the first hidden layer, ...
+
+    Returns:
+      `[B, ...] -> logits [B, K]`.
+    """
+    return Partial(_part(model, layer, None), params)
+
+
+def layer_outputs(
+    model: FullyConnected, params: Params, images: Array, layer: int
+) -> Array:
+    """The output of a layer in the form of images.
+
+    Args:
+      model: the net.
+      params: its weights.
+      images: `[B, H, W, C]`.
+      layer: 0 for the images themselves.
+
+    Returns:
+      `[B, 1, 1, F]`; the images for layer 0.
+    """
+    if layer == 0:
+        return images
+    return _part(model, 0, layer)(params, images)[:, None, None, :]
+
+
+def make_train_step(
+    model: FullyConnected,
+    optimizer: optax.GradientTransformation,
+    attack: Attack,
+    mixture: Mixture,
+    *,
+    strengths: Sequence[float],
+) -> Callable[..., tuple[LayerwiseState, Metrics]]:
+    """The step that replaces a part of one pool and then descends on the mixture.
+
+    Args:
+      model: a net of sigmoids; may have dropout.
+      optimizer: that of the state.
+      attack: finds adversarial inputs, without labels to reach; must not need Python.
+      mixture: of what and how much.
+      strengths: weight decay `lambda` of each layer.
+
+    Returns:
+      A pure `train_step(state, batch, *, axis_name=None) -> (state, metrics)`; the
+      metrics are `loss` and `accuracy` on the clean images and, if there are pools,
+      their `adversarial_loss`. With `axis_name` each device replaces `num_replaced`.
+
+    Raises:
+      ValueError: as `init_state`.
+    """
+    _check(model, mixture)
+
+    def loss_fn(params, batch, picked, key, axis_name):
+        logits = model.apply(
+            {"params": params}, batch.images, train=True, rngs={"dropout": key}
+        )
+        clean = jnp.mean(_cross_entropy(logits, batch.labels))
+        accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == batch.labels)
+        metrics = {"loss": clean, "accuracy": accuracy}
+        total = clean + weight_decay(params, strengths)
+        if picked:
+            losses = [
+                _pool_loss(model, params, layer, pool)
+                for layer, pool in zip(mixture.layers, picked, strict=True)
+            ]
+            metrics["adversarial_loss"] = sum(losses) / len(losses)
+            total = total + mixture.weight * metrics["adversarial_loss"]
+        # Averaged here and again as gradients: right under jit, pmap and shard_map.
+        return parallel.mean_over((total, metrics), axis_name)
+
+    def train_step(state, batch: Batch, *, axis_name: str | None = None):
+        shared, own = jax.random.split(jax.random.fold_in(state.key, state.step))
+        own = parallel.fold_in_shard(own, axis_name)
+        key_dropout, key_attack, key_pick = jax.random.split(own, 3)
+        keys = (key_attack, shared)
+        pools = tuple(
+            _replaced(model, attack, mixture, turn, state, batch, keys, axis_name)
+            for turn in range(len(mixture.layers))
+        )
+        rows = jax.random.randint(key_pick, (mixture.num_mixed,), 0, mixture.pool_size)
+        picked = tuple(Pool(pool.inputs[rows], pool.labels[rows]) for pool in pools)
+        (_, metrics), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
+            state.net.params, batch, picked, key_dropout, axis_name
+        )
+        gradients = parallel.mean_over(gradients, axis_name)
+        net = state.net.updated(gradients, optimizer)
+        return state.replace(step=state.step + 1, net=net, pools=pools), metrics
+
+    return train_step
+
+
+def _cross_entropy(logits: Array, labels: Array) -> Array:
+    return optax.softmax_cross_entropy(logits, jax.nn.one_hot(labels, logits.shape[-1]))
+
+
+def _pool_loss(model: FullyConnected, params: Params, layer: int, pool: Pool) -> Array:
+    """Mean over what there is of the pool; its inputs are constants."""
+    logits = layers_above(model, params, layer)(jax.lax.stop_gradient(pool.inputs))
+    there = pool.labels >= 0
+    losses = jnp.where(there, _cross_entropy(logits, pool.labels), 0)
+    return jnp.sum(losses) / jnp.maximum(jnp.sum(there), 1)
+
+
+def _replaced(
+    model: FullyConnected,
+    attack: Attack,
+    mixture: Mixture,
+    turn: int,
+    state: LayerwiseState,
+    batch: Batch,
+    keys: tuple[Array, Array],
+    axis_name: str | None,
+) -> Pool:
+    """The pool of one layer, a random part of it made anew when it is its turn."""
+    key, shared = keys  # the second is the same on all devices, like the pool
+    layer, pool = mixture.layers[turn], state.pools[turn]
+    replacement, waits = jnp.divmod(state.step, mixture.steps_per_replacement)
+    due = (waits == 0) & (replacement % len(mixture.layers) == turn)
+    chosen = jax.tree.map(lambda x: x[: mixture.num_replaced], batch)
+    params = state.net.params
+
+    def make() -> Array:
+        inputs = layer_outputs(model, params, chosen.images, layer)
+        above = layers_above(model, params, layer)
+        return attack(above, inputs, chosen.labels, key=key)
+
+    blank = (len(chosen.labels), *pool.inputs.shape[1:])
+    inputs = jax.lax.cond(due, make, partial(jnp.zeros, blank))
+    new = Pool(inputs, chosen.labels)
+    if axis_name is not None:
+        gather = partial(jax.lax.all_gather, axis_name=axis_name, tiled=True)
+        new = jax.tree.map(gather, new)
+    rows = jax.random.permutation(shared, mixture.pool_size)[: len(new.labels)]
+    written = jax.tree.map(lambda old, x: old.at[rows].set(x[: len(rows)]), pool, new)
+    return jax.tree.map(partial(jnp.where, due), written, pool)

@@ -1,0 +1,49 @@
+r"""The studies of Szegedy et al., "Intriguing properties of neural networks".
+
+    python experiments/szegedy.py --study=all --scale=smoke
+    python experiments/szegedy.py --study=distortion --scale=cpu
+    python experiments/szegedy.py --study=units --scale=cpu --resume
+    python experiments/szegedy.py --study=cross-model --scale=cpu \
+        --config.models="('fc10_1e4','fc100_100_10','A')" --workdir=runs/with-a
+
+Studies: `distortion` (Table 1), `cross-model` (Table 2), `cross-training-set` (Tables 3
+and 4), `spectral` (like Table 5), `units` (Figures 1 to 4), `layerwise`, or `all`. Each
+leaves a CSV file and a Markdown table in the workdir's `tables/` and a picture in
+`figures/`; on MNIST the paper's numbers stand beside ours. `--resume` repeats no
+training that is finished and no attack that was run, so one workdir serves all studies.
+Scales are variants of configs/szegedy.py.
+"""
+
+import argparse
+import pathlib
+import sys
+
+import _command
+from absl import app, flags
+
+flags.adopt_module_key_flags(_command)
+
+SCALES = {"smoke": "smoke", "cpu": "mnist", "full": "full"}
+_CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "szegedy.py"
+
+
+def as_config(argv: list[str]) -> list[str]:
+    """Replaces `--study` and `--scale` by values of the configuration."""
+    parser = argparse.ArgumentParser(
+        usage=__doc__, add_help=False, allow_abbrev=False, argument_default=None
+    )
+    parser.add_argument("--study")
+    parser.add_argument("--scale", choices=SCALES)
+    own, rest = parser.parse_known_args(argv[1:])
+    given = any(argument.split("=")[0] == "--config" for argument in rest)
+    if given and own.scale:
+        parser.error("--scale chooses the configuration; leave it out with --config.")
+    config = [] if given else [f"--config={_CONFIG}:{SCALES[own.scale or 'cpu']}"]
+    study = [f"--config.study={own.study}"] if own.study else []
+    return [argv[0], *config, *rest, *study]
+
+
+if __name__ == "__main__":
+    # The overrides of a configuration are looked for nowhere else.
+    sys.argv = as_config(sys.argv)
+    app.run(_command.main)

@@ -1,0 +1,295 @@
+"""Bounds of layers against dense matrices, and of models against what is measured."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from advgan_jax import analysis, models
+from advgan_jax.analysis import layers, norms
+from advgan_jax.layers import max_pool
+
+
+def matrix(fn, shape):
+    """The dense matrix of a linear function, float64, `[outputs, inputs]`."""
+    size = int(np.prod(shape))
+    basis = jnp.eye(size).reshape(size, 1, *shape)
+    columns = jax.vmap(fn)(basis)
+    return np.asarray(columns, np.float64).reshape(size, -1).T
+
+
+def exact_norm(fn, shape):
+    return np.linalg.norm(matrix(fn, shape), 2)
+
+
+@pytest.fixture
+def kernel():
+    return np.random.default_rng(0).standard_normal((5, 3, 2, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+class TestConvolutionAgainstItsMatrix:
+    def test_circular_is_exact(self, kernel, stride):
+        grid = (12, 12)
+
+        def wrapped(x):
+            around = jnp.pad(x, ((0, 0), (0, 4), (0, 2), (0, 0)), mode="wrap")
+            return jax.lax.conv_general_dilated(
+                around,
+                kernel,
+                (stride, stride),
+                "VALID",
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            )
+
+        exact = exact_norm(wrapped, (*grid, 2))
+        ours = analysis.conv_norm(kernel, strides=(stride, stride), grid=grid)
+        # The matrix holds the float32 kernel itself; both norms are in double.
+        assert ours == pytest.approx(exact, rel=1e-12)
+
+    @pytest.mark.parametrize("padding", ["SAME", "VALID", ((3, 1), (0, 2))])
+    @pytest.mark.parametrize("size", [(9, 10), (13, 8)])
+    def test_zero_padding_is_bounded(self, kernel, stride, padding, size):
+        model = nn.Conv(3, (5, 3), strides=stride, padding=padding, use_bias=False)
+        variables = {"params": {"kernel": jnp.asarray(kernel)}}
+        bounds = analysis.upper_bounds(model, variables, (*size, 2))
+        (layer,) = bounds.layers
+        exact = exact_norm(lambda x: model.apply(variables, x), (*size, 2))
+        assert layer.stride == stride
+        assert layer.bound == bounds.network
+        # 1e-6: Flax computes the columns of the matrix in float32.
+        assert layer.bound >= exact * (1 - 1e-6)
+        # A useful bound too; the worst of these cases is 1.31 times the norm.
+        assert layer.bound <= 1.35 * exact
+
+
+def test_two_strides_and_a_dilated_kernel(kernel):
+    model = nn.Conv(3, (5, 3), strides=(2, 3), kernel_dilation=(1, 2), use_bias=False)
+    variables = {"params": {"kernel": jnp.asarray(kernel)}}
+    (layer,) = analysis.upper_bounds(model, variables, (9, 9, 2)).layers
+    exact = exact_norm(lambda x: model.apply(variables, x), (9, 9, 2))
+    assert exact * (1 - 1e-6) <= layer.bound <= 1.35 * exact
+
+
+def test_the_torus_of_the_image_does_not_bound_zero_padding():
+    """Why the padded grid: a kernel whose phases cancel on a torus of four only."""
+    kernel = np.array([1.0, 0, 0, 0, -1.0]).reshape(5, 1, 1, 1)
+    circular = analysis.conv_norm(kernel, grid=(4, 1))
+    padded = analysis.conv_norm(kernel, grid=(8, 1))
+    assert circular == pytest.approx(0, abs=1e-12)
+    assert padded == pytest.approx(2, rel=1e-12)
+
+
+def test_grid_must_be_a_multiple_of_the_strides(kernel):
+    with pytest.raises(ValueError, match=r"multiple of the strides \(2, 2\)"):
+        analysis.conv_norm(kernel, strides=(2, 2), grid=(9, 8))
+
+
+def test_dense_norm_is_the_largest_singular_value():
+    weights = np.random.default_rng(0).standard_normal((7, 12))
+    exact = np.linalg.svd(weights, compute_uv=False)[0]
+    for side in (weights, weights.T):
+        # Squared and rooted in double precision.
+        assert analysis.dense_norm(side) == pytest.approx(exact, rel=1e-13)
+
+
+class Pooled(nn.Module):
+    """A pool after nothing, so that the model's bound is that of the pool."""
+
+    window: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x):
+        size, strides = (self.window,) * 2, (self.stride,) * 2
+        return nn.max_pool(x, size, strides).reshape(x.shape[0], -1)
+
+
+@pytest.mark.parametrize(
+    ("window", "stride", "factor"), [(2, 2, 1), (3, 2, 2), (3, 1, 3)]
+)
+def test_pools_stretch_by_how_often_they_cover_a_pixel(window, stride, factor):
+    bounds = analysis.upper_bounds(Pooled(window, stride), {}, (8, 8, 1))
+    assert bounds.network == pytest.approx(factor)
+    peak = np.zeros((1, 8, 8, 1), np.float32)
+    peak[0, 4, 4, 0] = 1
+    reached = np.linalg.norm(Pooled(window, stride).apply({}, peak))
+    assert reached <= factor + 1e-6
+    if stride == 1:
+        assert reached == pytest.approx(factor)
+
+
+def test_own_pool_is_contractive():
+    def pooled(x):
+        return max_pool(x, 3).reshape(x.shape[0], -1)
+
+    class Own(nn.Module):
+        def __call__(self, x):
+            return pooled(x)
+
+    assert analysis.upper_bounds(Own(), {}, (10, 9, 2)).network == 1
+
+
+class Branches(nn.Module):
+    """Two branches of a residual block, scaled together, and a mean for all entries."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = x.reshape(x.shape[0], -1)
+        mean = jnp.maximum(jnp.mean(x), 0.1 * jnp.mean(x)) * jnp.ones(16)
+        return (3 * x + nn.relu(2 * x - 1)) / -0.5 + mean
+
+
+def test_branches_add_up():
+    # The mean over 16 pixels stretches by 1/4, and giving it to 16 entries by 4.
+    bounds = analysis.upper_bounds(Branches(), {}, (4, 4, 1))
+    assert bounds.network == pytest.approx((3 + 2) / 0.5 + np.hypot(1, 0.1))
+    lit = jnp.ones((1, 4, 4, 1))
+    moved = Branches().apply({}, lit + 1) - Branches().apply({}, lit)
+    assert np.linalg.norm(moved) / 4 == pytest.approx(9)  # -10 and +1: opposed
+
+
+@pytest.mark.parametrize(
+    ("fn", "message"),
+    [
+        (lambda x: x * x, "product of two values"),
+        (lambda x: x / (1 + jnp.sum(x)), "no Lipschitz bound"),
+        (jnp.exp, "`exp` has no Lipschitz bound"),
+        (lambda x: jnp.where(x > 0, x, 0.1), "no Lipschitz bound that is known"),
+    ],
+)
+def test_what_is_not_bounded_is_refused(fn, message):
+    class Odd(nn.Module):
+        def __call__(self, x):
+            return fn(x)
+
+    with pytest.raises(ValueError, match=message):
+        analysis.upper_bounds(Odd(), {}, (4, 4, 1))
+
+
+def test_normalisation_over_the_image_is_refused():
+    norm = nn.InstanceNorm()
+    variables = norm.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))
+    with pytest.raises(ValueError, match="no Lipschitz bound"):
+        analysis.upper_bounds(norm, variables, (4, 4, 1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"feature_group_count": 2}, "2 groups"),
+        ({"padding": "CIRCULAR"}, "got padding 'CIRCULAR'"),
+        ({"input_dilation": 2, "padding": ((1, 1), (1, 1))}, r"dilation \(2, 2\)"),
+    ],
+)
+def test_other_convolutions_are_refused(changes, message):
+    model = nn.Conv(4, (3, 3), **changes)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 2)))
+    with pytest.raises(ValueError, match=message):
+        analysis.upper_bounds(model, variables, (8, 8, 2))
+
+
+MODELS = {
+    "A": (12, 1, models.ModelA()),
+    "B": (28, 1, models.ModelB()),
+    "C": (16, 1, models.ModelC()),
+    "small": (8, 1, models.SmallNet()),
+    "fc10": (8, 1, models.FullyConnected()),
+    "fc100_100_10": (8, 1, models.FullyConnected(hidden=(100, 100))),
+    "resnet": (8, 3, models.ResNet(blocks=1, widths=(4, 8, 8))),
+    "wide resnet": (
+        8,
+        3,
+        models.ResNet(blocks=1, widths=(4, 8, 8), preactivated=True),
+    ),
+}
+
+
+def with_statistics(variables):
+    """Batch statistics as after training; fresh variances are all one."""
+
+    def drawn(path, leaf):
+        low, high = (-0.1, 0.1) if "mean" in str(path[-1]) else (0.5, 2)
+        key = jax.random.key(len(str(path)))
+        return jax.random.uniform(key, leaf.shape, minval=low, maxval=high)
+
+    statistics = variables.get("batch_stats", {})
+    return variables | {"batch_stats": jax.tree.map_with_path(drawn, statistics)}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_bounds_are_never_below_what_is_measured(name):
+    size, channels, model = MODELS[name]
+    rng = np.random.default_rng(0)
+    images = rng.random((4, size, size, channels), np.float32)
+    variables = with_statistics(model.init(jax.random.key(0), images))
+    moved = images + rng.normal(0, 0.1, images.shape).astype(np.float32)
+    bounds = analysis.upper_bounds(model, variables, images.shape[1:])
+    expansions = analysis.measured_expansions(
+        model, variables, images, moved, batch_size=2
+    )
+    network = expansions.pop("network")
+    assert list(expansions) == [layer.name for layer in bounds.layers]
+    for layer in bounds.layers:
+        # 1e-5: the layers compute in float32.
+        assert expansions[layer.name].max() <= layer.bound * (1 + 1e-5), layer
+        assert expansions[layer.name].min() > 0
+    assert 0 < network.max() <= bounds.network * (1 + 1e-5)
+    logits = model.apply(variables, moved) - model.apply(variables, images)
+    expected = np.linalg.norm(logits, axis=1) / np.linalg.norm(
+        (moved - images).reshape(4, -1), axis=1
+    )
+    np.testing.assert_allclose(network, expected, rtol=1e-5)
+
+
+def test_worst_perturbation_of_a_linear_model_reaches_its_bound():
+    model = models.make_classifier("fc10", 10)
+    images = np.full((1, 4, 4, 1), 0.5, np.float32)
+    variables = model.init(jax.random.key(0), images)
+    worst = np.linalg.svd(variables["params"]["Dense_0"]["kernel"])[0][:, 0]
+    moved = images + 0.1 * worst.reshape(images.shape)
+    bounds = analysis.upper_bounds(model, variables, (4, 4, 1))
+    measured = analysis.measured_expansions(model, variables, images, moved)
+    assert measured["network"][0] == pytest.approx(bounds.network, rel=1e-5)
+
+
+def test_sigmoids_count_for_a_quarter():
+    model = models.FullyConnected(hidden=(5, 6))
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))
+    bounds = analysis.upper_bounds(model, variables, (4, 4, 1))
+    product = np.prod([layer.bound for layer in bounds.layers])
+    assert bounds.network == pytest.approx(product / 16, rel=1e-6)
+
+
+def test_unmoved_images_have_no_expansion():
+    model = models.make_classifier("fc10", 10)
+    images = np.zeros((2, 4, 4, 1), np.float32)
+    variables = model.init(jax.random.key(0), images)
+    moved = images.copy()
+    moved[1] += 0.1
+    measured = analysis.measured_expansions(model, variables, images, moved)
+    np.testing.assert_array_equal(np.isnan(measured["network"]), [True, False])
+    with pytest.raises(ValueError, match=r"must have the shape \[2, 4, 4, 1\]"):
+        analysis.measured_expansions(model, variables, images, moved[:1])
+
+
+class Twice(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        layer = nn.Dense(16)
+        return layer(layer(x.reshape(x.shape[0], -1)))
+
+
+def test_a_layer_called_twice_has_two_names():
+    variables = Twice().init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))
+    bounds = analysis.upper_bounds(Twice(), variables, (4, 4, 1))
+    assert [layer.name for layer in bounds.layers] == ["Dense_0", "Dense_0#2"]
+    values = layers.layer_values(Twice(), variables, jnp.ones((1, 4, 4, 1)))
+    np.testing.assert_array_equal(values["Dense_0"][1], values["Dense_0#2"][0])
+
+
+def test_dilated_kernel_has_zeros_between_its_taps():
+    kernel = np.arange(1.0, 5).reshape(2, 2, 1, 1)
+    spread = norms.dilated(kernel, (2, 1))[..., 0, 0]
+    np.testing.assert_array_equal(spread, [[1, 2], [0, 0], [3, 4]])

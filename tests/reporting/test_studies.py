@@ -1,0 +1,50 @@
+"""Figures of single studies: what is on them."""
+
+import numpy as np
+import pytest
+
+from advgan_jax.reporting import bar_chart, bound_chart, direction_grid
+
+
+def test_bounds_stand_above_what_was_measured():
+    figure = bound_chart(
+        ["one", "two"], [2.0, 8.0], [np.array([1.0, np.nan, 1.5]), np.array([0.5, 4])]
+    )
+    (axis,) = figure.axes
+    assert axis.get_yscale() == "log"
+    assert [t.get_text() for t in axis.get_xticklabels()] == ["one", "two"]
+    (bounds,) = axis.collections
+    assert [segment[0][1] for segment in bounds.get_segments()] == [2, 8]
+    highest = max(
+        line.get_ydata().max() for line in axis.lines if line.get_ydata().size
+    )
+    assert highest == 4  # the NaN is left out, whiskers reach the largest
+    figure.canvas.draw()
+    with pytest.raises(ValueError, match="got 1, 2 and 1"):
+        bound_chart(["one"], [1.0, 2.0], [np.ones(3)])
+
+
+def test_grid_shows_the_chosen_images():
+    images = (np.arange(12, dtype=np.float32) / 12).reshape(12, 1, 1, 1)
+    images = np.tile(images, (1, 4, 4, 1))
+    rows = {"units": np.array([[3, 1], [5, 2]]), "random": np.array([[7, 8], [0, 11]])}
+    figure = direction_grid(images, rows, title="all")
+    shown = [float(axis.images[0].get_array()[0, 0]) * 12 for axis in figure.axes]
+    np.testing.assert_allclose(shown, [3, 1, 5, 2, 7, 8, 0, 11], atol=1e-5)
+    figure.canvas.draw()
+    with pytest.raises(ValueError, match="all int"):
+        direction_grid(images, {"a": rows["units"], "b": rows["units"][:1]})
+    with pytest.raises(ValueError, match="at least one entry"):
+        direction_grid(images, {})
+
+
+def test_bars_and_what_others_found():
+    known = {f"paper {k}": 0.01 * k for k in range(1, 6)}
+    figure = bar_chart({"none": 0.02, "all": 0.01}, label="error", references=known)
+    (axis,) = figure.axes
+    assert [bar.get_width() for bar in axis.patches] == [0.02, 0.01]
+    assert "1.00 %" in [text.get_text() for text in axis.texts]
+    assert [line.get_xdata()[0] for line in axis.lines] == list(known.values())
+    figure.canvas.draw()
+    with pytest.raises(ValueError, match="at least one entry"):
+        bar_chart({}, label="error")

@@ -1,0 +1,296 @@
+"""The studies of Szegedy et al. on digits: tables, resume, and what is refused."""
+
+import contextlib
+import csv
+import runpy
+import shutil
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from advgan_jax import models, runs
+from advgan_jax.runs import full_batch as trainings
+from advgan_jax.runs.szegedy import STUDIES, crafted, layerwise, nets, paper
+from advgan_jax.training import full_batch, loop
+
+TINY = {
+    "models": ("fc10_1e4", "ae400_10"),
+    "half_models": ("fc10_1e4@1", "fc10_1e4@2"),
+    "spectral_models": ("ae400_10",),
+    "units.models": ("ae400_10",),
+    "units.num_permutations": 50,
+    "nets.fc100_100_10.hidden": (20, 10),
+    "nets.ae400_10.hidden": (12,),
+    "autoencoder.units": 12,
+    "autoencoder.num_images": 300,
+    "autoencoder.max_iterations": 20,
+    "full_batch.max_iterations": 30,
+    "evaluation.num_images": 40,
+    "attack": "deepfool",
+    "random_targets": False,
+    "layerwise.variants": ("dropout", "all layers"),
+    "layerwise.num_epochs": 1,
+    "layerwise.pool_size": 50,
+    "layerwise.num_replaced": 10,
+    # In the place of L-BFGS, which would be compiled into each of the trainings.
+    "layerwise.attack": ConfigDict({"kind": "fgsm", "epsilon": 0.1}),
+}
+
+
+@pytest.fixture(scope="module")
+def load(get_config):
+    def load(**changes):
+        return get_config("szegedy", **(TINY | changes))
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def every(load, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("szegedy")
+    return workdir, runs.train(load(), workdir)
+
+
+def table(workdir, name):
+    with (workdir / "tables" / f"{name}.csv").open(newline="", encoding="utf8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_study_leaves_tables_and_figures(every):
+    workdir, _ = every
+    figures = {path.stem for path in (workdir / "figures").glob("*.png")}
+    assert figures == {
+        "distortion",
+        "cross-model",
+        "cross-training-set",
+        "spectral-ae400_10",
+        "units-ae400_10-Dense_1",
+        "layerwise",
+    }
+    tables = {path.stem for path in (workdir / "tables").glob("*.md")}
+    assert tables == figures | {"halves", "spectral", "units"}
+    assert tables == {path.stem for path in (workdir / "tables").glob("*.csv")}
+
+
+def test_rows_are_of_attacked_nets_and_of_others(every):
+    _, rows = every
+    found = [(row["target_model"], row["attack"]) for row in rows]
+    assert found[:2] == [(name, "deepfool") for name in TINY["models"]]
+    assert {name for name, attack in found if attack is None} == {
+        *TINY["half_models"],
+        "fc100_100_10, dropout",
+        "fc100_100_10, all layers",
+    }
+    assert all(row["robust_accuracy"] == 0 for row in rows[:2])
+
+
+def test_distortion_is_that_of_images_that_were_right(every):
+    workdir, rows = every
+    for line, row in zip(table(workdir, "distortion"), rows, strict=False):
+        assert float(line["accuracy under attack"]) == row["robust_accuracy"]
+        assert float(line["av. distortion"]) == pytest.approx(row["rms_mean"])
+        assert not any(name.endswith("(paper)") for name in line)  # digits, not MNIST
+
+
+def test_made_for_a_net_they_fool_it(every):
+    lines = table(every[0], "cross-model")
+    titles = ["FC10(1e-4)", "AE400-10"]
+    assert [line["made for"] for line in lines] == [
+        *titles,
+        "Gaussian 0.1",
+        "Gaussian 0.3",
+        "clean",
+    ]
+    for line in lines[:2]:
+        assert float(line[line["made for"]]) == 1
+    assert float(lines[0]["AE400-10"]) < 1
+    assert float(lines[2]["av. distortion"]) == 0.1
+
+
+def test_halves_have_seen_their_own_images_only(every):
+    first, second = table(every[0], "halves")
+    assert (first["model"], second["model"]) == ("FC10(1e-4)", "FC10(1e-4)'")
+    assert float(first["error P1"]) < float(first["error P2"])
+    assert float(second["error P2"]) < float(second["error P1"])
+    lines = table(every[0], "cross-training-set")
+    names = [line["made for"] for line in lines]
+    small = names[2].removeprefix("Gaussian ")
+    assert names == [
+        "FC10(1e-4)",
+        "FC10(1e-4)'",
+        f"Gaussian {small}",
+        "FC10(1e-4) to 0.1",
+        "FC10(1e-4)' to 0.1",
+        "Gaussian 0.1",
+        "clean",
+    ]
+    sizes = [float(line["av. distortion"]) for line in lines]
+    assert float(small) == pytest.approx(np.mean(sizes[:2]), abs=0.005)
+    assert sizes[3:] == [0.1, 0.1, 0.1, 0]
+
+
+def test_measured_expansions_are_below_the_bounds(every):
+    lines = table(every[0], "spectral")
+    assert [line["layer"] for line in lines] == [
+        "Dense_0",
+        "Dense_1",
+        "network",
+    ]
+    for line in lines:
+        # 1e-5: expansions are measured in float32.
+        assert 0 < float(line["lower bound"]) <= float(line["upper bound"]) * 1.00001
+
+
+def test_layerwise_trains_in_the_chosen_ways(every, repository):
+    lines = table(every[0], "layerwise")
+    names = [line["adversarial examples of"] for line in lines]
+    assert names == ["dropout", "all layers"]
+    script = runpy.run_path(str(repository / "configs" / "szegedy.py"))
+    known = layerwise.variants(2)
+    assert script["get_config"]().layerwise.variants == tuple(known)
+    assert known["layer 2"].layers == (2,)
+    assert known["all layers"].layers == (0, 1, 2)
+
+
+def test_resume_repeats_nothing(every, load, monkeypatch):
+    workdir, rows = every
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("repeated")
+
+    monkeypatch.setattr(trainings, "_fit", refuse)
+    monkeypatch.setattr(loop, "fit", refuse)
+    monkeypatch.setattr(crafted, "evaluate", refuse)
+    again = runs.train(load(), workdir, resume=True)
+    clocks = ("seconds", "images_per_second")
+    for row, other in zip(rows, again, strict=True):
+        assert row == other or all(
+            row[name] == other[name] for name in row if name not in clocks
+        )
+    only = runs.train(load(study="units"), workdir, resume=True)
+    assert [row["target_model"] for row in only] == ["ae400_10"]
+
+
+def test_interrupted_training_goes_on_to_the_same_bits(load, tmp_path, monkeypatch):
+    config = load(
+        study="units",
+        **{"full_batch.max_iterations": 40, "units.models": ("fc10_1e4",)},
+    )
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    runs.train(config, whole)
+    calls = []
+    original = full_batch.until_converged
+
+    def stopping(*args, **kwargs):
+        run = original(*args, **kwargs)
+
+        def traced(state, batch):
+            calls.append(1)
+            return run(state, batch)
+
+        return traced
+
+    asked = iter([False, False])  # a signal comes before the third call
+    with monkeypatch.context() as patched:
+        patched.setattr(full_batch, "until_converged", stopping)
+        stop = contextlib.nullcontext(lambda: next(asked, True))
+        patched.setattr(loop, "interruptible", lambda: stop)
+        with pytest.raises(runs.Stopped, match="step 20 of"):
+            runs.train(config, parts)
+    runs.train(config, parts, resume=True)
+    found = [
+        dict(np.load(next((folder / "targets").rglob("weights.npz"))))
+        for folder in (whole, parts)
+    ]
+    assert calls == [1]  # traced once
+    for name, array in found[0].items():
+        np.testing.assert_array_equal(array, found[1][name])
+    assert not list((parts / "targets").rglob("checkpoints"))
+
+
+def test_any_model_and_any_attack(load, tmp_path):
+    config = load(
+        study="cross-model",
+        models=("fc10_1e4", "small"),
+        attack="fgsm",
+        **{"target.num_epochs": 2, "evaluation.num_images": 60},
+    )
+    rows = runs.train(config, tmp_path)
+    assert [row["target_model"] for row in rows] == ["fc10_1e4", "small"]
+    assert [line["made for"] for line in table(tmp_path, "cross-model")][:2] == [
+        "FC10(1e-4)",
+        "small",
+    ]
+
+
+def test_halves_of_a_convolutional_net_do_not_meet(load, tmp_path, digits, monkeypatch):
+    seen = []
+    fit = loop.fit
+
+    def watching(state, run, data, plan, **kwargs):
+        seen.append(np.asarray(data.images))
+        return fit(state, run, data, plan, **kwargs)
+
+    monkeypatch.setattr(loop, "fit", watching)
+    config = load(**{"target.num_epochs": 1})
+    run = runs.Run(config, tmp_path, digits)
+    found = [nets.trained_net(run, name) for name in ("small@1", "small@2")]
+    assert [net.title for net in found] == ["small@1", "small@2"]
+    assert sum(map(len, seen)) == len(digits.train)
+    first, second = ({image.tobytes() for image in images} for images in seen)
+    assert not first & second
+    assert isinstance(found[0].model, models.SmallNet)
+
+
+def test_targets_may_be_shared(load, every, tmp_path, monkeypatch):
+    shutil.copytree(every[0] / "targets", tmp_path / "shared")
+    monkeypatch.setattr(trainings, "_fit", None)
+    config = load(study="units", target_dir=str(tmp_path / "shared"))
+    runs.train(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"study": "unit"}, r"Unknown study 'unit'. Did you mean 'units'"),
+        ({"attack": "pgdd"}, "Unknown attack 'pgdd'"),
+        ({"models": ("fc11",)}, "Unknown net 'fc11'. Did you mean"),
+        ({"half_models": ("fc10_1@3",)}, "Unknown net 'fc10_1@3'"),
+        ({"models": ("fc10_1", "fc10_1@1")}, "names of their own, got FC10"),
+        ({"models": ("C",)}, "needs images of at least 16 by 16"),
+        ({"nets.fc10_1.weight_decay": (1.0, 1.0)}, "must be 1 numbers"),
+        ({"full_batch.iterations_per_call": 0}, "`iterations_per_call` must be"),
+        ({"autoencoder.num_images": 2000}, "from 1 to the 1437 training images"),
+        ({"evaluation.batch_size": 0}, "`evaluation.batch_size` must be"),
+        ({"noise": (-0.1,)}, "must be a finite number >= 0"),
+        ({"layerwise.variants": ("layer 3",)}, "Did you mean 'layer 2'"),
+        ({"layerwise.variants": ()}, "must name at least one of none, weight"),
+        ({"layerwise.net": "A"}, "Unknown net of `layerwise` 'A'"),
+        ({"layerwise.num_mixed": 0}, "`num_mixed` must be"),
+        ({"layerwise.attack.kind": "fgs"}, "Unknown attack 'fgs'"),
+        ({"layerwise.batch_size": 5000}, "`batch_size` must be from 1 to the 1437"),
+    ],
+)
+def test_wrong_configuration_writes_nothing(load, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        runs.train(load(**changes), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_layerwise_attack_must_compile(load, tmp_path):
+    attack = ConfigDict({"kind": "lbfgs", "solver": "scipy"})
+    config = load(**{"layerwise.attack": attack})
+    with pytest.raises(ValueError, match="runs on the host"):
+        runs.train(config, tmp_path / "new")
+
+
+def test_papers_tables_are_whole():
+    assert len(paper.CROSS_MODEL) == 8 * 6
+    assert len(paper.CROSS_TRAINING_SET) == 8 * 3
+    for title in paper.DISTORTION:
+        assert paper.CROSS_MODEL[title, title] == 1
+    assert set(STUDIES) == {
+        *("distortion", "cross-model", "cross-training-set"),
+        *("spectral", "units", "layerwise"),
+    }

@@ -1,0 +1,227 @@
+"""Layer-wise training: only what is above learns, pools turn over, devices agree."""
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from advgan_jax import attacks, models
+from advgan_jax.attacks import make_attack
+from advgan_jax.training import layerwise
+from advgan_jax.training.layerwise import Mixture
+from advgan_jax.types import Batch
+
+SHAPE = (4, 4, 1)
+DECAYS = (0.0, 0.0, 0.0)
+
+
+@pytest.fixture
+def model():
+    return models.FullyConnected(num_classes=3, hidden=(6, 5))
+
+
+@pytest.fixture
+def batch():
+    images = jax.random.uniform(jax.random.key(5), (12, *SHAPE))
+    return Batch(images, jnp.arange(12) % 3)
+
+
+def mixture(*chosen, **changes):
+    sizes = {
+        "pool_size": 20,
+        "num_replaced": 8,
+        "steps_per_replacement": 2,
+        "num_mixed": 16,
+    }
+    return Mixture(layers=chosen, **(sizes | changes))
+
+
+def flipped(logits_fn, images, labels, *, key=None, targeted=False, bounds=(0.0, 1.0)):
+    """In the place of an attack: cheap, and easy to tell from clean inputs."""
+    del logits_fn, labels, key, targeted
+    return bounds[1] - images
+
+
+def start(model, chosen, optimizer=None):
+    optimizer = optimizer or optax.sgd(0.1)
+    return layerwise.init_state(model, optimizer, jax.random.key(0), SHAPE, chosen)
+
+
+def make_step(model, chosen, attack=flipped, optimizer=None, decays=DECAYS):
+    return layerwise.make_train_step(
+        model, optimizer or optax.sgd(0.1), attack, chosen, strengths=decays
+    )
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_layers_below_are_untouched_by_the_adversarial_part(model, batch, layer):
+    """What the pool adds to a step, beside the same step without a pool."""
+    chosen, none = mixture(layer), mixture()
+    state = start(model, chosen)
+    mixed, metrics = jax.jit(make_step(model, chosen))(state, batch)
+    plain, _ = jax.jit(make_step(model, none))(state.replace(pools=()), batch)
+    assert metrics["adversarial_loss"] > 0
+    for number in range(3):
+        ours, theirs = (
+            s.net.params[f"Dense_{number}"]["kernel"] for s in (mixed, plain)
+        )
+        same = np.array_equal(ours, theirs)
+        assert same == (number < layer), number
+
+
+def test_pool_holds_what_the_attack_made_of_a_layers_output(model, batch):
+    chosen = mixture(2)
+    state = start(model, chosen)
+    after, _ = jax.jit(make_step(model, chosen))(state, batch)
+    (pool,) = after.pools
+    filled = np.flatnonzero(pool.labels >= 0)
+    assert len(filled) == 8
+    units = layerwise.layer_outputs(model, state.net.params, batch.images[:8], 2)
+    assert units.shape == (8, 1, 1, 5)
+    expected = {tuple(np.round(row, 5)) for row in np.asarray(1 - units[:, 0, 0])}
+    found = {tuple(np.round(row, 5)) for row in np.asarray(pool.inputs[filled, 0, 0])}
+    assert found == expected
+    assert sorted(np.asarray(pool.labels[filled])) == sorted(batch.labels[:8].tolist())
+
+
+def test_layers_take_turns(model, batch):
+    chosen = mixture(0, 1, 2)
+    step, state = jax.jit(make_step(model, chosen)), start(model, chosen)
+    counts = []
+    for _ in range(8):
+        state, _ = step(state, batch)
+        counts.append([int((pool.labels >= 0).sum()) for pool in state.pools])
+    assert counts[:6] == [[8, 0, 0]] * 2 + [[8, 8, 0]] * 2 + [[8, 8, 8]] * 2
+    assert counts[6][0] > 8  # the first again, at other places of its pool
+    assert counts[6][1:] == [8, 8]
+
+
+def test_state_may_be_donated(model, batch):
+    """No two of its arrays share a buffer."""
+    chosen = mixture(0, 1, 2)
+    step = jax.jit(make_step(model, chosen), donate_argnums=0)
+    state, _ = step(start(model, chosen), batch)
+    assert int(state.step) == 1
+
+
+def test_empty_pools_weigh_nothing(model, batch):
+    """Before its first turn a layer adds nothing, as if it had no weight."""
+    heavy = mixture(0, 1, weight=100.0)
+    light = mixture(0, 1, weight=0.0)
+    late = {"step": jnp.asarray(1, jnp.int32)}  # not a step of replacement
+    a, b = (
+        jax.jit(make_step(model, chosen))(start(model, chosen).replace(**late), batch)
+        for chosen in (heavy, light)
+    )
+    assert a[1]["adversarial_loss"] == 0
+    for x, y in zip(
+        jax.tree.leaves(a[0].net.params), jax.tree.leaves(b[0].net.params), strict=True
+    ):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_parts_of_the_net_make_the_whole(model, batch):
+    params = start(model, mixture()).net.params
+    logits = model.apply({"params": params}, batch.images)
+    for layer in range(3):
+        units = layerwise.layer_outputs(model, params, batch.images, layer)
+        above = layerwise.layers_above(model, params, layer)
+        np.testing.assert_array_equal(above(units), logits)
+
+
+def test_real_attack_on_a_hidden_layer(model, batch):
+    """L-BFGS in the box of the sigmoids crosses the boundary of the layers above."""
+    params = start(model, mixture()).net.params
+    units = layerwise.layer_outputs(model, params, batch.images, 2)
+    above = layerwise.layers_above(model, params, 2)
+    labels = jnp.argmax(above(units), axis=1)
+    moved = attacks.lbfgs(above, units, labels, num_search_steps=8, max_iterations=20)
+    assert moved.shape == units.shape
+    assert 0 <= moved.min() <= moved.max() <= 1
+    assert np.mean(jnp.argmax(above(moved), axis=1) != labels) > 0.5
+
+
+def test_trains_with_the_attack_inside_the_step(digits):
+    """Adversarial images of the pool are learnt: their loss falls."""
+    model = models.FullyConnected(hidden=(20,))
+    optimizer = optax.adam(1e-2)
+    chosen = mixture(0, 1, pool_size=40, num_replaced=10, weight=1.0)
+    attack = make_attack("lbfgs", num_search_steps=4, max_iterations=10)
+    state = layerwise.init_state(model, optimizer, jax.random.key(0), (8, 8, 1), chosen)
+    step = jax.jit(make_step(model, chosen, attack, optimizer, (1e-5, 1e-6)))
+    losses = []
+    for i in range(60):
+        rows = slice(64 * (i % 20), 64 * (i % 20) + 64)
+        part = Batch(
+            jnp.asarray(digits.train.images[rows]),
+            jnp.asarray(digits.train.labels[rows]),
+        )
+        state, metrics = step(state, part)
+        losses.append(float(metrics["adversarial_loss"]))
+    # Fifteen times a random quarter: 0.75^15, or one percent, has never been chosen.
+    assert all(np.mean(pool.labels >= 0) > 0.9 for pool in state.pools)
+    assert np.mean(losses[-10:]) < np.mean(losses[:10])
+    assert metrics["accuracy"] > 0.5
+
+
+def test_dropout_is_drawn_in_training_only(batch):
+    model = models.FullyConnected(num_classes=3, hidden=(6, 5), dropout=0.5)
+    state = start(model, mixture())
+    step = jax.jit(make_step(model, mixture()))
+    other = state.replace(key=jax.random.key(9))
+    a, b = step(state, batch)[1]["loss"], step(other, batch)[1]["loss"]
+    assert a != b
+    variables = {"params": state.net.params}
+    np.testing.assert_array_equal(
+        model.apply(variables, batch.images),
+        model.clone(dropout=0.0).apply(variables, batch.images),
+    )
+
+
+def test_devices_share_their_pools(model, batch):
+    """Two shards, each with half of the batch: one state comes out."""
+    chosen = mixture(0, 1)
+    step = partial(make_step(model, chosen), axis_name="devices")
+    halves = jax.tree.map(lambda x: x.reshape(2, 6, *x.shape[1:]), batch)
+    state = start(model, chosen)
+    states, metrics = jax.vmap(step, in_axes=(None, 0), axis_name="devices")(
+        state, halves
+    )
+    for leaf in jax.tree.leaves((states.net.params, states.pools, metrics)):
+        np.testing.assert_array_equal(leaf[0], leaf[1])
+    assert int((states.pools[0].labels[0] >= 0).sum()) == 12
+    assert int((states.pools[1].labels[0] >= 0).sum()) == 0
+
+
+def test_same_key_same_bits(model, batch):
+    chosen = mixture(0, 2)
+    step = jax.jit(make_step(model, chosen))
+    twice = [step(start(model, chosen), batch)[0] for _ in range(2)]
+    leaves = (jax.tree.leaves((s.net, s.pools)) for s in twice)
+    for a, b in zip(*leaves, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        (mixture(3), "from 0, the image, to 2, the last hidden layer, got 3"),
+        (mixture(0, num_replaced=21), "at most `pool_size`, 20, got 21"),
+        (mixture(0, num_mixed=0), "`num_mixed` must be a finite number >= 1"),
+        (mixture(0, weight=-1.0), "`weight` must be a finite number >= 0"),
+    ],
+)
+def test_refused(model, chosen, message):
+    with pytest.raises(ValueError, match=message):
+        start(model, chosen)
+
+
+def test_hidden_units_must_be_sigmoids():
+    model = models.FullyConnected(num_classes=3, hidden=(6,), activation=nn.relu)
+    with pytest.raises(ValueError, match="must be sigmoids"):
+        start(model, mixture(1))
+    start(model, mixture())  # without pools anything goes
