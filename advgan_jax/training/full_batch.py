@@ -33,6 +33,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jax import lax
 
 from advgan_jax.checks import check_at_least
 from advgan_jax.training.states import NetState, first_step
@@ -57,7 +58,10 @@ class FullBatchState(struct.PyTreeNode):
 
 def init_state(params: Params) -> FullBatchState:
     """The state before the first iteration."""
-    return FullBatchState(first_step(), NetState(params, _optimizer().init(params)))
+    opt_state = _optimizer().init(params)
+    # Some of its numbers are of a weak type, and strong after a step: compiled anew.
+    strong = jax.tree.map(lambda a: lax.convert_element_type(a, a.dtype), opt_state)
+    return FullBatchState(first_step(), NetState(params, strong))
 
 
 def _optimizer() -> optax.GradientTransformationExtraArgs:
