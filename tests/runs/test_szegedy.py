@@ -259,7 +259,7 @@ def test_targets_may_be_shared(load, every, tmp_path, monkeypatch):
         ({"half_models": ("fc10_1@3",)}, "Unknown net 'fc10_1@3'"),
         ({"models": ("fc10_1", "fc10_1@1")}, "names of their own, got FC10"),
         ({"models": ("C",)}, "needs images of at least 16 by 16"),
-        ({"nets.fc10_1.weight_decay": (1.0, 1.0)}, "must be 1 numbers"),
+        ({"nets.fc10_1e4.weight_decay": (1.0, 1.0)}, "must be 1 numbers"),
         ({"full_batch.iterations_per_call": 0}, "`iterations_per_call` must be"),
         ({"autoencoder.num_images": 2000}, "from 1 to the 1437 training images"),
         ({"evaluation.batch_size": 0}, "`evaluation.batch_size` must be"),
