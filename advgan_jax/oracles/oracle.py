@@ -60,7 +60,8 @@ class Oracle:
             cannot be stopped and is left to end by itself.
 
         Raises:
-          ValueError: for an unknown kind of answers, or a number out of range.
+          ValueError: for an unknown kind of answers, a number out of range, or a ledger
+            of other answers.
           TypeError: if `fn` cannot be called.
         """
         check_kind(answers)
@@ -83,6 +84,7 @@ class Oracle:
         self._kind = answers
         self._cache = cache
         self._timeout = timeout
+        self.ledger.attach(answers, num_classes)
         self.rewind(self.ledger.position)
 
     @property

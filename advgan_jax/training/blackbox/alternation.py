@@ -243,7 +243,7 @@ class _Alternation:
     def _hooks_of(self, part: str, title: str) -> loop.Hooks:
         """The hooks of one network's training, as seen from the whole state."""
         hooks, whole = self._hooks.training, self.state
-        other = int(whole.step) - int(getattr(whole, part).step)
+        other = whole.step - int(getattr(whole, part).step)
         return hooks._replace(
             log=lambda step, metrics: hooks.log(other + step, metrics),
             save=lambda step, state: hooks.save(
