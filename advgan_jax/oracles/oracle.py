@@ -16,13 +16,18 @@ from advgan_jax.oracles.errors import BudgetExhausted, OracleError
 from advgan_jax.oracles.ledger import Ledger
 from advgan_jax.types import LogitsFn
 
+# What a probability may change with the batch it is computed in, in half precision.
+_ROUNDING = 1e-3
+
 
 class Oracle:
     """A model of which nothing is known but its answers.
 
-    A query is an image that was answered, usably: images of a batch that failed are
-    not counted, and those that a resumed run takes from the ledger are counted as they
-    were when they were asked. Nothing is asked again unless the caller does so.
+    A query is an image that was answered, usably; those that a resumed run takes from
+    the ledger are counted as they were when they were asked. Of a batch that failed,
+    the images from the first without a usable answer on are no queries but `wasted`,
+    and asked about again when the caller goes on. No other image is, unless the caller
+    does so.
 
     Attributes:
       num_classes: K.
@@ -30,7 +35,9 @@ class Oracle:
       budget: the most queries, or None.
       ledger: what was asked and answered.
       repeated: how often an image was asked about that had been asked about before.
-      changed: how often of these the answer was another one: the model is noisy.
+      changed: how often of these the answer was another one, by more than rounding:
+        the model is noisy.
+      wasted: how many images were asked about and not answered usably, by this object.
     """
 
     def __init__(
@@ -84,6 +91,7 @@ class Oracle:
         self._kind = answers
         self._cache = cache
         self._timeout = timeout
+        self.wasted = 0
         self.ledger.attach(answers, num_classes)
         self.rewind(self.ledger.position)
 
@@ -171,30 +179,46 @@ class Oracle:
     def _answer(self, images: np.ndarray, batch: int) -> np.ndarray:
         """Answers from the ledger, as far as it goes, then from the model."""
         replayed = self.ledger.replay(images)
-        done = 0 if replayed is None else len(replayed)
-        parts = [] if replayed is None else [replayed]
-        if done < len(images):
-            parts.append(self._ask(images[done:], batch))
-            self.ledger.append(images[done:], parts[-1])
-        answers = np.concatenate(parts)
-        self._remember(images, answers)
-        return answers
+        if replayed is None:
+            return self._ask(images, batch)
+        done = len(replayed)
+        self._remember(images[:done], replayed)
+        if done == len(images):
+            return replayed
+        return np.concatenate([replayed, self._ask(images[done:], batch)])
 
     def _ask(self, images: np.ndarray, batch: int) -> np.ndarray:
         try:
-            # A copy: what the model does to its input must not reach the ledger.
-            raw = self._call(images.copy())
-            return to_probabilities(raw, self._kind, len(images), self.num_classes)
+            answers = self._usable(images)
         except Exception as error:
             known = isinstance(error, UnusableAnswer)
             reason = str(error) if known else f"it raised {error!r}"
+            if known and len(error.usable):
+                self._record(images, error.usable)
+            wasted = len(images) - (len(error.usable) if known else 0)
+            self.wasted += wasted
             raise OracleError(
                 f"The model failed on batch {batch} ({len(images)} images): {reason} "
-                f"The {self.queries} queries before it are recorded; mend the model, "
-                "then go on from there.",
+                f"The {self.queries} queries answered before are recorded, {wasted} "
+                "images were asked about in vain; mend the model, then go on from "
+                "there.",
                 batch=batch,
                 queries=self.queries,
+                wasted=wasted,
             ) from error
+        self._record(images, answers)
+        return answers
+
+    def _usable(self, images: np.ndarray) -> np.ndarray:
+        # A copy: what the model does to its input must not reach the ledger.
+        raw = self._call(images.copy())
+        return to_probabilities(raw, self._kind, len(images), self.num_classes)
+
+    def _record(self, images: np.ndarray, answers: np.ndarray) -> None:
+        """Records the answers to the first of some images."""
+        images = images[: len(answers)]
+        self.ledger.append(images, answers)
+        self._remember(images, answers)
 
     def _call(self, images: np.ndarray) -> Any:
         if self._timeout is None:
@@ -221,7 +245,7 @@ class Oracle:
             before = self._seen.setdefault(_name(image), answer)
             if before is not answer:
                 self.repeated += 1
-                self.changed += not np.array_equal(before, answer)
+                self.changed += bool(np.abs(before - answer).max() > _ROUNDING)
 
 
 def _name(image: np.ndarray) -> bytes:

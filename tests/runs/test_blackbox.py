@@ -137,7 +137,7 @@ def test_fault_of_the_black_box_is_told_and_mended(
         return oracle
 
     monkeypatch.setattr(runs.blackbox, "from_logits_fn", failing)
-    with pytest.raises(OracleError, match=r"batch 1.*line is down.*76 queries before"):
+    with pytest.raises(OracleError, match=r"batch 1.*line is down.*76 queries answer"):
         runs.train(short(), tmp_path)
     rows = runs.train(short(), tmp_path, resume=True)
     assert len(asked) == 100

@@ -246,6 +246,23 @@ def test_wrong_schedules(name):
         blackbox.Schedule(**{**SCHEDULE.__dict__, name: 0})
 
 
+def test_dynamic_distillation_asks_about_perturbed_images():
+    without = {**SCHEDULE.__dict__, "perturbed_queries": 0}
+    with pytest.raises(ValueError, match=r"`perturbed_queries`.*3 rounds.*dynamic=Fal"):
+        blackbox.Schedule(**without)
+    assert blackbox.Schedule(**without | {"dynamic": False}).asked == [20]
+    assert blackbox.Schedule(**without | {"num_rounds": 1}).asked == [20]
+
+
+def test_oracle_that_was_asked_before_is_not_taken_for_this_trainings(data):
+    model = Model()
+    ask = oracle(model)
+    ask(data[0][:3])
+    with pytest.raises(ValueError, match=r"got one with 3 quer.*`oracle.rewind\(0\)`"):
+        fit(ask, data)
+    assert len(model.asked) == ask.queries == 3
+
+
 def test_wrong_data(data):
     images, labels = data
     with pytest.raises(TypeError, match="must be uint8 or float32, got float64"):

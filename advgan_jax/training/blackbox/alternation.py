@@ -82,11 +82,12 @@ def fit(
       OracleError: if the black box fails; the last saved state and the ledger go on
         from there.
       TypeError: for images or labels of a wrong dtype.
-      ValueError: if there are too few images, they or the labels are wrong, or f has
-        other classes than the oracle.
+      ValueError: if there are too few images, they or the labels are wrong, f has
+        other classes than the oracle, or a fresh state comes with an oracle that was
+        asked before.
       DivergenceError: if a metric or a weight is not finite.
     """
-    _check_data(oracle, images, labels, attacker, schedule)
+    _check_data(state, oracle, images, labels, attacker, schedule)
     alternation = _Alternation(state, oracle, attacker, schedule, mode, hooks)
     alternation.set_images(images, labels)
     try:
@@ -103,7 +104,14 @@ def fit(
     return alternation.state, finished
 
 
-def _check_data(oracle, images, labels, attacker, schedule) -> None:
+def _check_data(state, oracle, images, labels, attacker, schedule) -> None:
+    if oracle.queries and not int(state.queries.max()):
+        raise ValueError(
+            "A fresh state needs an oracle that was asked nothing, got one with "
+            f"{oracle.queries} queries; make another one with a ledger of its own. If "
+            "they are of this very training, which failed before it was saved, call "
+            "`oracle.rewind(0)` first."
+        )
     schedule.check_images(len(images))
     check_images(to_float(np.asarray(images)))
     if labels is not None:

@@ -40,6 +40,12 @@ class Schedule:
         for field in dataclasses.fields(self)[:8]:
             least = 0 if field.name == "perturbed_queries" else 1
             check_at_least(field.name, getattr(self, field.name), least)
+        if self.dynamic and self.num_rounds > 1 and not self.perturbed_queries:
+            raise ValueError(
+                "`perturbed_queries` must be at least 1 in dynamic distillation of "
+                f"{self.num_rounds} rounds, got 0; ask about some, or say "
+                "`dynamic=False`."
+            )
 
     @property
     def asked(self) -> list[int]:
