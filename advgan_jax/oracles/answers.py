@@ -4,11 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from advgan_jax.checks import unknown_name
+from advgan_jax.checks import SUM_TOLERANCE, unknown_name
 
 ANSWERS = ("probabilities", "logits", "labels")
-# Rows of a softmax sum to one within 1e-6 in float32, 1e-3 in half precision.
-_SUM_TOLERANCE = 1e-3
 
 
 class UnusableAnswer(ValueError):
@@ -63,7 +61,7 @@ def to_probabilities(
     if kind == "logits":
         return _checked(table, checks, _softmax)
     with np.errstate(invalid="ignore"):
-        sums_to_one = np.abs(table.sum(axis=1) - 1) <= _SUM_TOLERANCE
+        sums_to_one = np.abs(table.sum(axis=1) - 1) <= SUM_TOLERANCE
     wanted = "rows that sum to one; for logits say answers='logits'"
     checks += [((table >= 0).all(axis=1), "probabilities of at least 0")]
     return _checked(table, [*checks, (sums_to_one, wanted)], np.float32)

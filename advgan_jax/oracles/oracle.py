@@ -5,8 +5,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from advgan_jax.checks import check_at_least, check_images
@@ -14,10 +12,7 @@ from advgan_jax.data import to_float
 from advgan_jax.oracles.answers import UnusableAnswer, check_kind, to_probabilities
 from advgan_jax.oracles.errors import BudgetExhausted, OracleError
 from advgan_jax.oracles.ledger import Ledger
-from advgan_jax.types import LogitsFn
-
-# What a probability may change with the batch it is computed in, in half precision.
-_ROUNDING = 1e-3
+from advgan_jax.oracles.noise import Noise, compare
 
 
 class Oracle:
@@ -38,6 +33,7 @@ class Oracle:
       changed: how often of these the answer was another one, by more than rounding:
         the model is noisy.
       wasted: how many images were asked about and not answered usably, by this object.
+      measured: how many were asked about by `measure_noise`, by this object.
     """
 
     def __init__(
@@ -91,9 +87,35 @@ class Oracle:
         self._kind = answers
         self._cache = cache
         self._timeout = timeout
-        self.wasted = 0
+        self.wasted = self.measured = 0
         self.ledger.attach(answers, num_classes)
         self.rewind(self.ledger.position)
+
+    def measure_noise(self, num_images: int = 10) -> Noise:
+        """Asks again about the first images that were asked about.
+
+        That is counted in `measured` alone: `queries` and the ledger stay as they are.
+
+        Args:
+          num_images: how many; fewer if fewer were asked about, or no more may be.
+
+        Returns:
+          What has changed.
+
+        Raises:
+          OracleError: if the model fails.
+          ValueError: if nothing was asked yet.
+        """
+        check_at_least("num_images", num_images, 0)
+        images, before = (made[:num_images] for made in self.ledger.made())
+        images = images[: self.remaining]
+        parts = [np.zeros((0, self.num_classes), np.float32)]
+        for start in range(0, len(images), self.batch_size):
+            batch = images[start : start + self.batch_size]
+            parts.append(self._ask(batch, start // self.batch_size, record=False))
+            self.measured += len(batch)
+        after = np.concatenate(parts)
+        return compare(before[: len(after)], after)
 
     @property
     def queries(self) -> int:
@@ -103,7 +125,9 @@ class Oracle:
     @property
     def remaining(self) -> int | None:
         """How many more may be asked about; None without a budget."""
-        return None if self.budget is None else max(0, self.budget - self.queries)
+        if self.budget is None:
+            return None
+        return max(0, self.budget - self.queries - self.measured)
 
     def rewind(self, queries: int) -> None:
         """Goes back to an earlier query, from where a resumed run repeats itself.
@@ -187,13 +211,15 @@ class Oracle:
             return replayed
         return np.concatenate([replayed, self._ask(images[done:], batch)])
 
-    def _ask(self, images: np.ndarray, batch: int) -> np.ndarray:
+    def _ask(
+        self, images: np.ndarray, batch: int, *, record: bool = True
+    ) -> np.ndarray:
         try:
             answers = self._usable(images)
         except Exception as error:
             known = isinstance(error, UnusableAnswer)
             reason = str(error) if known else f"it raised {error!r}"
-            if known and len(error.usable):
+            if record and known and len(error.usable):
                 self._record(images, error.usable)
             wasted = len(images) - (len(error.usable) if known else 0)
             self.wasted += wasted
@@ -206,7 +232,8 @@ class Oracle:
                 queries=self.queries,
                 wasted=wasted,
             ) from error
-        self._record(images, answers)
+        if record:
+            self._record(images, answers)
         return answers
 
     def _usable(self, images: np.ndarray) -> np.ndarray:
@@ -245,48 +272,8 @@ class Oracle:
             before = self._seen.setdefault(_name(image), answer)
             if before is not answer:
                 self.repeated += 1
-                self.changed += bool(np.abs(before - answer).max() > _ROUNDING)
+                self.changed += compare(before[None], answer[None]).changed
 
 
 def _name(image: np.ndarray) -> bytes:
     return hashlib.blake2b(image.tobytes(), digest_size=16).digest()
-
-
-def from_logits_fn(
-    logits_fn: LogitsFn,
-    *,
-    answers: str = "probabilities",
-    num_classes: int,
-    batch_size: int = 256,
-    **options: Any,
-) -> Oracle:
-    """A JAX model as an oracle: one compiled call for each batch, counted all the same.
-
-    Args:
-      logits_fn: `[B, H, W, C] -> [B, K]` logits.
-      answers: what the oracle gets to know of them; see `Oracle`.
-      num_classes: K.
-      batch_size: B; the last batch of a call is filled up.
-      **options: `budget`, `cache`, `ledger` and `timeout`, see `Oracle`.
-
-    Returns:
-      The oracle.
-
-    Raises:
-      ValueError: as `Oracle` does.
-    """
-    check_kind(answers)
-    said = {
-        "probabilities": lambda logits: jax.nn.softmax(logits, axis=-1),
-        "logits": lambda logits: logits,
-        "labels": lambda logits: jnp.argmax(logits, axis=-1),
-    }[answers]
-    compiled = jax.jit(lambda images: said(logits_fn(images).astype(jnp.float32)))
-
-    def fn(images: np.ndarray) -> np.ndarray:
-        rows = np.minimum(np.arange(batch_size), len(images) - 1)
-        return np.asarray(compiled(images[rows]))[: len(images)]
-
-    return Oracle(
-        fn, answers=answers, num_classes=num_classes, batch_size=batch_size, **options
-    )
