@@ -15,6 +15,9 @@ import numpy as np
 
 from advgan_jax.types import Array, Bounds
 
+# Rows of a softmax sum to one within 1e-6 in float32, 1e-3 in half precision.
+SUM_TOLERANCE = 1e-3
+
 
 def is_concrete(*arrays: Any) -> bool:
     """Whether the values of all `arrays` can be looked at (no tracer among them)."""

@@ -13,12 +13,13 @@ Bounds = tuple[float, float]
 
 
 class Batch(NamedTuple):
-    """Images with their classes.
+    """Images with their classes, or with what a model answered about them.
 
     Attributes:
       images: `[B, H, W, C]`, float32 in [0, 1]; a whole split may be kept as uint8, of
         which compiled steps make floats batch by batch.
-      labels: int32 `[B]`, class ids.
+      labels: int32 `[B]`, class ids; in distillation the answers of the other model,
+        float32 `[B, K]` probabilities.
     """
 
     images: Array

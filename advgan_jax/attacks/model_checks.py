@@ -7,12 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from advgan_jax.checks import check_images, check_labels, is_concrete
+from advgan_jax.checks import (
+    SUM_TOLERANCE,
+    check_images,
+    check_labels,
+    is_concrete,
+)
 from advgan_jax.types import Array, Bounds, LogitsFn
 
 _NUM_PROBED = 8
-# Softmax in float32 sums to one within 1e-6, in half precision within 1e-3.
-_SUM_TOLERANCE = 1e-3
 
 _call = jax.jit(lambda logits_fn, images: logits_fn(images))
 
@@ -91,7 +94,7 @@ def _probe(logits_fn: LogitsFn, images: Array) -> None:
             "`logits_fn` must return finite logits, got NaN or infinity on the clean "
             "images; are the weights trained, and is the input scaled as it expects?"
         )
-    sums_to_one = np.abs(logits.sum(axis=-1) - 1) <= _SUM_TOLERANCE
+    sums_to_one = np.abs(logits.sum(axis=-1) - 1) <= SUM_TOLERANCE
     if (logits >= 0).all() and sums_to_one.all():
         warnings.warn(
             "The rows that `logits_fn` returned look like probabilities; pass logits, "

@@ -9,7 +9,6 @@ from advgan_jax.build.gans import (
     aigan_networks,
     aigan_objective,
     bind_aigan,
-    bind_generator,
 )
 from advgan_jax.build.loading import load_generator
 from advgan_jax.build.parts import (
@@ -30,7 +29,6 @@ __all__ = [
     "aigan_networks",
     "aigan_objective",
     "bind_aigan",
-    "bind_generator",
     "blackbox_attacker",
     "bound_attack",
     "fingerprint",

@@ -10,7 +10,6 @@ from advgan_jax import losses, models
 from advgan_jax.attacks import (
     BoundAttack,
     conditional_generator_attack,
-    generator_attack,
     make_attack,
 )
 from advgan_jax.checks import check_at_least
@@ -118,27 +117,6 @@ def advgan_objective(config: ConfigDict, num_classes: int) -> advgan.Objective:
     # Refuses what is unknown or does not fit together.
     advgan.make_adversarial_loss(objective)
     return objective
-
-
-def bind_generator(
-    networks: Networks, state: advgan.AdvGANState, config: ConfigDict
-) -> Attack:
-    """The generator of a state as an attack.
-
-    Args:
-      networks: the modules.
-      state: trained or in training.
-      config: the run's; reads `epsilon` and `target_class`.
-
-    Returns:
-      An attack like all others.
-    """
-    return generator_attack(
-        advgan.make_generator_fn(networks.generator),
-        state.generator.params,
-        epsilon=config.epsilon,
-        target_class=config.target_class,
-    )
 
 
 def aigan_networks(config: ConfigDict, num_classes: int, num_steps: int) -> Networks:

@@ -12,7 +12,6 @@ from advgan_jax.build.gans import (
     advgan_networks,
     aigan_like,
     bind_aigan,
-    bind_generator,
 )
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.training import advgan, blackbox
@@ -63,4 +62,6 @@ def load_generator(path: str | os.PathLike[str]) -> Attack:
         networks = advgan_networks(config, num_steps=1)
         fresh = partial(advgan.init_state, networks, *start)
         state = checkpoints.restore(jax.eval_shape(fresh))
-    return bind_generator(networks, state, config)
+    return advgan.bind_generator(
+        networks, state, epsilon=config.epsilon, target_class=config.target_class
+    )

@@ -11,7 +11,6 @@ from advgan_jax.data.dataset import (
     Dataset,
     Split,
     check_split,
-    split_for_distillation,
     to_float,
 )
 from advgan_jax.data.digits import load_digits
@@ -30,7 +29,6 @@ __all__ = [
     "load_npz",
     "load_tfds",
     "prepare_dataset",
-    "split_for_distillation",
     "to_float",
 ]
 

@@ -11,12 +11,14 @@ import numpy as np
 
 from advgan_jax.attacks.border import as_pytree
 from advgan_jax.attacks.model_checks import check_logits_fn
-from advgan_jax.checks import check_bounds, check_images, check_labels
+from advgan_jax.checks import (
+    SUM_TOLERANCE,
+    check_bounds,
+    check_images,
+    check_labels,
+)
 from advgan_jax.data import evaluation_batches, to_float
 from advgan_jax.types import Bounds, LogitsFn
-
-# Rows of a softmax sum to one within 1e-6 in float32, 1e-3 in half precision.
-_SUM_TOLERANCE = 1e-3
 
 
 class Rows(NamedTuple):
@@ -203,7 +205,7 @@ def predict_all(task: Task) -> np.ndarray:
         finite_logits(task.logits_fn, batch)[batch.mask] for batch in task.batches()
     ]
     logits = np.concatenate(parts)
-    sums_to_one = np.abs(logits.sum(axis=-1) - 1) <= _SUM_TOLERANCE
+    sums_to_one = np.abs(logits.sum(axis=-1) - 1) <= SUM_TOLERANCE
     if (logits >= 0).all() and sums_to_one.all():
         warnings.warn(
             "The rows that `logits_fn` returned look like probabilities; pass logits, "

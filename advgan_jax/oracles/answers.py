@@ -4,15 +4,27 @@ from typing import Any
 
 import numpy as np
 
-from advgan_jax.checks import unknown_name
+from advgan_jax.checks import SUM_TOLERANCE, unknown_name
 
 ANSWERS = ("probabilities", "logits", "labels")
-# Rows of a softmax sum to one within 1e-6 in float32, 1e-3 in half precision.
-_SUM_TOLERANCE = 1e-3
 
 
 class UnusableAnswer(ValueError):
-    """An answer that cannot be meant; the message says expected, got and cure."""
+    """An answer that cannot be meant; the message says expected, got and cure.
+
+    Attributes:
+      usable: float32 `[M, K]`, the answers to the images before the first such one.
+    """
+
+    def __init__(self, message: str, usable: np.ndarray | None = None):
+        """Keeps what can be used.
+
+        Args:
+          message: expected, got, cure.
+          usable: see above; None for nothing.
+        """
+        super().__init__(message)
+        self.usable = np.zeros((0, 0), np.float32) if usable is None else usable
 
 
 def check_kind(kind: str) -> None:
@@ -45,15 +57,19 @@ def to_probabilities(
         return _from_labels(array, num_images, num_classes)
     _check_table(array, kind, num_images, num_classes)
     table = array.astype(np.float64)
-    _check_rows(np.isfinite(table).all(axis=1), table, f"finite {kind}")
+    checks = [(np.isfinite(table).all(axis=1), f"finite {kind}")]
     if kind == "logits":
-        powers = np.exp(table - table.max(axis=1, keepdims=True))
-        return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
-    _check_rows((table >= 0).all(axis=1), table, "probabilities of at least 0")
-    sums_to_one = np.abs(table.sum(axis=1) - 1) <= _SUM_TOLERANCE
+        return _checked(table, checks, _softmax)
+    with np.errstate(invalid="ignore"):
+        sums_to_one = np.abs(table.sum(axis=1) - 1) <= SUM_TOLERANCE
     wanted = "rows that sum to one; for logits say answers='logits'"
-    _check_rows(sums_to_one, table, wanted)
-    return table.astype(np.float32)
+    checks += [((table >= 0).all(axis=1), "probabilities of at least 0")]
+    return _checked(table, [*checks, (sums_to_one, wanted)], np.float32)
+
+
+def _softmax(table: np.ndarray) -> np.ndarray:
+    powers = np.exp(table - table.max(axis=1, keepdims=True))
+    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def _check_table(array, kind, num_images, num_classes):
@@ -69,13 +85,17 @@ def _check_table(array, kind, num_images, num_classes):
         )
 
 
-def _check_rows(good, table, wanted):
-    bad = np.flatnonzero(~good)
+def _checked(table, checks, convert):
+    """Converts all rows, if each is good in all checks, or those before the first."""
+    bad = np.flatnonzero(~np.logical_and.reduce([good for good, _ in checks]))
     if bad.size:
+        wanted = next(wanted for good, wanted in checks if not good[bad[0]])
         raise UnusableAnswer(
             f"expected {wanted}, got {np.array2string(table[bad[0]], precision=4)} "
-            f"for its image {bad[0]}."
+            f"for its image {bad[0]}.",
+            convert(table[: bad[0]]),
         )
+    return convert(table)
 
 
 def _from_labels(array, num_images, num_classes):
@@ -85,10 +105,12 @@ def _from_labels(array, num_images, num_classes):
             f"{array.dtype}{list(array.shape)}; take `argmax(axis=1)`, or say with "
             "`answers` that these are probabilities or logits."
         )
+    one_hot = np.eye(num_classes, dtype=np.float32)
     bad = np.flatnonzero((array < 0) | (array >= num_classes))
     if bad.size:
         raise UnusableAnswer(
             f"expected labels from 0 to {num_classes - 1}, got {array[bad[0]]} for its "
-            f"image {bad[0]}; is `num_classes` right?"
+            f"image {bad[0]}; is `num_classes` right?",
+            one_hot[array[: bad[0]]],
         )
-    return np.eye(num_classes, dtype=np.float32)[array]
+    return one_hot[array]

@@ -10,19 +10,22 @@ class OracleError(RuntimeError):
       batch: index of the batch in the call that failed, from 0; None where the
         failure is of no batch.
       queries: how many images have been answered, in all calls before and this one.
+      wasted: how many images of the batch were asked about and not answered usably.
     """
 
-    def __init__(self, message: str, *, batch: int | None, queries: int):
+    def __init__(self, message: str, *, batch: int | None, queries: int, wasted: int):
         """Keeps which batch it was.
 
         Args:
           message: expected, got, cure.
           batch: its index.
           queries: answered so far.
+          wasted: asked about in vain.
         """
         super().__init__(message)
         self.batch = batch
         self.queries = queries
+        self.wasted = wasted
 
 
 class BudgetExhausted(RuntimeError):

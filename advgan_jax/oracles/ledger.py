@@ -1,21 +1,18 @@
 """What was asked and answered, in order, so that nothing is asked twice.
 
 A run that was stopped goes back to the number of queries of its last checkpoint, and
-what it asks from there on, the same again, is answered from the ledger. On disk each
-record has its length and a checksum: one that was being written when the machine died
-is dropped.
+what it asks from there on, the same again, is answered from the ledger.
 """
 
+import logging
 import os
 import pathlib
-import struct
-import zlib
-from collections.abc import Iterator
 
 import numpy as np
 
-_HEADER = struct.Struct("<4s5II")  # magic; B, H, W, C, K; checksum of what follows
-_MAGIC = b"ask1"
+from advgan_jax.oracles.ledger_file import Contents, encode_record, read
+
+_log = logging.getLogger(__name__)
 
 
 class Ledger:
@@ -27,7 +24,7 @@ class Ledger:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None):
-        """Opens a ledger, at its beginning.
+        """Opens a ledger, at its beginning; its file is changed by `append` alone.
 
         Args:
           path: of its file, which need not exist; None keeps it in memory alone.
@@ -40,16 +37,36 @@ class Ledger:
         self._images: list[np.ndarray] = []
         self._answers: list[np.ndarray] = []
         self._length = 0
-        if self.path is not None and self.path.exists():
-            whole = 0
-            for images, answers, end in _records(self.path):
-                self._keep(images, answers)
-                whole = end
-            os.truncate(self.path, whole)
+        self._contents: Contents | None = None
+        self._owner: tuple[str, int] | None = None
+        if self.path is not None:
+            found = read(self.path)
+            self._contents, self._end, self._size = found[0], found.end, found.size
+            for record in found.records:
+                self._keep(*record)
 
     def __len__(self) -> int:
         """How many queries it holds, repeated or not."""
         return self._length
+
+    def attach(self, answers: str, num_classes: int) -> None:
+        """Says whose answers it is for, and refuses another's.
+
+        Args:
+          answers: their kind, see `ANSWERS`.
+          num_classes: K.
+
+        Raises:
+          ValueError: if it holds answers of another kind, or of other classes.
+        """
+        held = self._owner if self._contents is None else self._contents[:2]
+        if held not in (None, (answers, num_classes), ("", num_classes)):
+            raise ValueError(
+                f"The ledger {self._name} must hold {answers} of {num_classes} "
+                f"classes, as the oracle gives them, got {held[0] or 'answers'} of "
+                f"{held[1]} classes; it is of another oracle: give each its own."
+            )
+        self._owner = (answers, num_classes)
 
     def rewind(self, position: int) -> None:
         """Goes back to an earlier query.
@@ -63,7 +80,7 @@ class Ledger:
         if not 0 <= position <= len(self):
             raise ValueError(
                 f"`position` must be from 0 to the {len(self)} queries of the ledger "
-                f"{self.path or 'in memory'}, got {position}; was its file removed?"
+                f"{self._name}, got {position}; was its file removed?"
             )
         self.position = position
 
@@ -77,16 +94,16 @@ class Ledger:
           float32 `[M, K]`, M <= B, which are queries made again; None if M is 0.
 
         Raises:
-          ValueError: if other images were asked at this place.
+          ValueError: if other images were asked at this place, or of another size.
         """
         count = min(len(images), len(self) - self.position)
         if count == 0:
             return None
         place = slice(self.position, self.position + count)
-        asked = _joined(self._images)[place]
-        if asked.shape != images[:count].shape or not (asked == images[:count]).all():
+        self._check_sizes(images.shape[1:], self._contents.num_classes)
+        if not (_joined(self._images)[place] == images[:count]).all():
             raise ValueError(
-                f"The ledger {self.path or 'in memory'} has other images at queries "
+                f"The ledger {self._name} has other images at queries "
                 f"{place.start} to {place.stop - 1} than are asked now: the run did "
                 "not repeat itself (another device, other versions?); start again in "
                 "another workdir."
@@ -102,19 +119,20 @@ class Ledger:
           answers: float32 `[B, K]`.
 
         Raises:
-          ValueError: if there still are queries to be repeated.
+          ValueError: if there still are queries to be repeated, if images or answers
+            are of another size than before, or something else has changed the file.
         """
         if self.position != len(self):
             raise ValueError(
                 f"The ledger stands at query {self.position} of {len(self)}; repeat "
                 "the others before new ones are added."
             )
+        if self._contents is None:
+            owner = self._owner or ("", answers.shape[1])
+            self._contents = Contents(*owner, images.shape[1:])
+        self._check_sizes(images.shape[1:], answers.shape[1])
         if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as file:
-                file.write(_record(images, answers))
-                file.flush()
-                os.fsync(file.fileno())
+            self._write(images, answers)
         self._keep(images, answers)
         self.position = len(self)
 
@@ -132,10 +150,48 @@ class Ledger:
         images, answers = _joined(self._images), _joined(self._answers)
         return images[: self.position], answers[: self.position]
 
+    @property
+    def _name(self) -> str:
+        return str(self.path or "in memory")
+
+    def _check_sizes(self, image_shape: tuple[int, ...], num_classes: int) -> None:
+        """Refuses what no record of this ledger could hold."""
+        _, classes, shape = self._contents
+        if (image_shape, num_classes) != (shape, classes):
+            raise ValueError(
+                f"The ledger {self._name} holds images of shape {list(shape)} and "
+                f"answers of {classes} classes, got {list(image_shape)} and "
+                f"{num_classes}; it is of another oracle: give each its own."
+            )
+
     def _keep(self, images: np.ndarray, answers: np.ndarray) -> None:
         self._images.append(images)
         self._answers.append(answers)
         self._length += len(images)
+
+    def _write(self, images: np.ndarray, answers: np.ndarray) -> None:
+        """Puts a record where the last whole one ends, in place of one that was cut."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        size = self.path.stat().st_size if self.path.exists() else 0
+        if size != self._size:
+            raise ValueError(
+                f"{self.path} must have {self._size} bytes, as this ledger left it, "
+                f"got {size}: something else has changed it, a second run perhaps; "
+                "end that one, then open the ledger again."
+            )
+        if size > self._end:
+            _log.warning(
+                "The last record of %s was cut short; it is dropped.", self.path
+            )
+        with self.path.open("r+b" if size else "wb") as file:
+            file.truncate(self._end)
+            file.seek(self._end)
+            if not self._end:
+                file.write(self._contents.encode())
+            file.write(encode_record(images, answers))
+            file.flush()
+            os.fsync(file.fileno())
+            self._end = self._size = file.tell()
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
@@ -143,39 +199,3 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
     if len(parts) > 1:
         parts[:] = [np.concatenate(parts)]
     return parts[0]
-
-
-def _record(images: np.ndarray, answers: np.ndarray) -> bytes:
-    payload = images.astype("<f4").tobytes() + answers.astype("<f4").tobytes()
-    sizes = (*images.shape, answers.shape[1])
-    return _HEADER.pack(_MAGIC, *sizes, zlib.crc32(payload)) + payload
-
-
-def _records(path: pathlib.Path) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-    """Images, answers and end of each whole record."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        while len(header := file.read(_HEADER.size)) == _HEADER.size:
-            start = file.tell() - _HEADER.size
-            magic, *shape, num_classes, checksum = _HEADER.unpack(header)
-            if magic != _MAGIC:
-                raise _damaged(path, start)
-            pixels, values = 4 * int(np.prod(shape)), 4 * shape[0] * num_classes
-            payload = file.read(pixels + values)
-            if len(payload) < pixels + values:
-                return
-            if zlib.crc32(payload) != checksum:
-                if file.tell() == size:
-                    return
-                raise _damaged(path, start)
-            images = np.frombuffer(payload[:pixels], "<f4").reshape(shape)
-            answers = np.frombuffer(payload[pixels:], "<f4").reshape(shape[0], -1)
-            yield images, answers, file.tell()
-
-
-def _damaged(path: pathlib.Path, start: int) -> ValueError:
-    return ValueError(
-        f"{path} must be a ledger of queries, at byte {start} there is no whole record "
-        "of one; start again in another workdir, or move the file away to ask all "
-        "queries again."
-    )

@@ -5,8 +5,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from advgan_jax.checks import check_at_least, check_images
@@ -14,15 +12,17 @@ from advgan_jax.data import to_float
 from advgan_jax.oracles.answers import UnusableAnswer, check_kind, to_probabilities
 from advgan_jax.oracles.errors import BudgetExhausted, OracleError
 from advgan_jax.oracles.ledger import Ledger
-from advgan_jax.types import LogitsFn
+from advgan_jax.oracles.noise import Noise, compare
 
 
 class Oracle:
     """A model of which nothing is known but its answers.
 
-    A query is an image that was answered, usably: images of a batch that failed are
-    not counted, and those that a resumed run takes from the ledger are counted as they
-    were when they were asked. Nothing is asked again unless the caller does so.
+    A query is an image that was answered, usably; those that a resumed run takes from
+    the ledger are counted as they were when they were asked. Of a batch that failed,
+    the images from the first without a usable answer on are no queries but `wasted`,
+    and asked about again when the caller goes on. No other image is, unless the caller
+    does so.
 
     Attributes:
       num_classes: K.
@@ -30,7 +30,10 @@ class Oracle:
       budget: the most queries, or None.
       ledger: what was asked and answered.
       repeated: how often an image was asked about that had been asked about before.
-      changed: how often of these the answer was another one: the model is noisy.
+      changed: how often of these the answer was another one, by more than rounding:
+        the model is noisy.
+      wasted: how many images were asked about and not answered usably, by this object.
+      measured: how many were asked about by `measure_noise`, by this object.
     """
 
     def __init__(
@@ -60,7 +63,8 @@ class Oracle:
             cannot be stopped and is left to end by itself.
 
         Raises:
-          ValueError: for an unknown kind of answers, or a number out of range.
+          ValueError: for an unknown kind of answers, a number out of range, or a ledger
+            of other answers.
           TypeError: if `fn` cannot be called.
         """
         check_kind(answers)
@@ -83,7 +87,35 @@ class Oracle:
         self._kind = answers
         self._cache = cache
         self._timeout = timeout
+        self.wasted = self.measured = 0
+        self.ledger.attach(answers, num_classes)
         self.rewind(self.ledger.position)
+
+    def measure_noise(self, num_images: int = 10) -> Noise:
+        """Asks again about the first images that were asked about.
+
+        That is counted in `measured` alone: `queries` and the ledger stay as they are.
+
+        Args:
+          num_images: how many; fewer if fewer were asked about, or no more may be.
+
+        Returns:
+          What has changed.
+
+        Raises:
+          OracleError: if the model fails.
+          ValueError: if nothing was asked yet.
+        """
+        check_at_least("num_images", num_images, 0)
+        images, before = (made[:num_images] for made in self.ledger.made())
+        images = images[: self.remaining]
+        parts = [np.zeros((0, self.num_classes), np.float32)]
+        for start in range(0, len(images), self.batch_size):
+            batch = images[start : start + self.batch_size]
+            parts.append(self._ask(batch, start // self.batch_size, record=False))
+            self.measured += len(batch)
+        after = np.concatenate(parts)
+        return compare(before[: len(after)], after)
 
     @property
     def queries(self) -> int:
@@ -93,7 +125,9 @@ class Oracle:
     @property
     def remaining(self) -> int | None:
         """How many more may be asked about; None without a budget."""
-        return None if self.budget is None else max(0, self.budget - self.queries)
+        if self.budget is None:
+            return None
+        return max(0, self.budget - self.queries - self.measured)
 
     def rewind(self, queries: int) -> None:
         """Goes back to an earlier query, from where a resumed run repeats itself.
@@ -169,30 +203,49 @@ class Oracle:
     def _answer(self, images: np.ndarray, batch: int) -> np.ndarray:
         """Answers from the ledger, as far as it goes, then from the model."""
         replayed = self.ledger.replay(images)
-        done = 0 if replayed is None else len(replayed)
-        parts = [] if replayed is None else [replayed]
-        if done < len(images):
-            parts.append(self._ask(images[done:], batch))
-            self.ledger.append(images[done:], parts[-1])
-        answers = np.concatenate(parts)
-        self._remember(images, answers)
-        return answers
+        if replayed is None:
+            return self._ask(images, batch)
+        done = len(replayed)
+        self._remember(images[:done], replayed)
+        if done == len(images):
+            return replayed
+        return np.concatenate([replayed, self._ask(images[done:], batch)])
 
-    def _ask(self, images: np.ndarray, batch: int) -> np.ndarray:
+    def _ask(
+        self, images: np.ndarray, batch: int, *, record: bool = True
+    ) -> np.ndarray:
         try:
-            # A copy: what the model does to its input must not reach the ledger.
-            raw = self._call(images.copy())
-            return to_probabilities(raw, self._kind, len(images), self.num_classes)
+            answers = self._usable(images)
         except Exception as error:
             known = isinstance(error, UnusableAnswer)
             reason = str(error) if known else f"it raised {error!r}"
+            if record and known and len(error.usable):
+                self._record(images, error.usable)
+            wasted = len(images) - (len(error.usable) if known else 0)
+            self.wasted += wasted
             raise OracleError(
                 f"The model failed on batch {batch} ({len(images)} images): {reason} "
-                f"The {self.queries} queries before it are recorded; mend the model, "
-                "then go on from there.",
+                f"The {self.queries} queries answered before are recorded, {wasted} "
+                "images were asked about in vain; mend the model, then go on from "
+                "there.",
                 batch=batch,
                 queries=self.queries,
+                wasted=wasted,
             ) from error
+        if record:
+            self._record(images, answers)
+        return answers
+
+    def _usable(self, images: np.ndarray) -> np.ndarray:
+        # A copy: what the model does to its input must not reach the ledger.
+        raw = self._call(images.copy())
+        return to_probabilities(raw, self._kind, len(images), self.num_classes)
+
+    def _record(self, images: np.ndarray, answers: np.ndarray) -> None:
+        """Records the answers to the first of some images."""
+        images = images[: len(answers)]
+        self.ledger.append(images, answers)
+        self._remember(images, answers)
 
     def _call(self, images: np.ndarray) -> Any:
         if self._timeout is None:
@@ -219,48 +272,8 @@ class Oracle:
             before = self._seen.setdefault(_name(image), answer)
             if before is not answer:
                 self.repeated += 1
-                self.changed += not np.array_equal(before, answer)
+                self.changed += compare(before[None], answer[None]).changed
 
 
 def _name(image: np.ndarray) -> bytes:
     return hashlib.blake2b(image.tobytes(), digest_size=16).digest()
-
-
-def from_logits_fn(
-    logits_fn: LogitsFn,
-    *,
-    answers: str = "probabilities",
-    num_classes: int,
-    batch_size: int = 256,
-    **options: Any,
-) -> Oracle:
-    """A JAX model as an oracle: one compiled call for each batch, counted all the same.
-
-    Args:
-      logits_fn: `[B, H, W, C] -> [B, K]` logits.
-      answers: what the oracle gets to know of them; see `Oracle`.
-      num_classes: K.
-      batch_size: B; the last batch of a call is filled up.
-      **options: `budget`, `cache`, `ledger` and `timeout`, see `Oracle`.
-
-    Returns:
-      The oracle.
-
-    Raises:
-      ValueError: as `Oracle` does.
-    """
-    check_kind(answers)
-    said = {
-        "probabilities": lambda logits: jax.nn.softmax(logits, axis=-1),
-        "logits": lambda logits: logits,
-        "labels": lambda logits: jnp.argmax(logits, axis=-1),
-    }[answers]
-    compiled = jax.jit(lambda images: said(logits_fn(images).astype(jnp.float32)))
-
-    def fn(images: np.ndarray) -> np.ndarray:
-        rows = np.minimum(np.arange(batch_size), len(images) - 1)
-        return np.asarray(compiled(images[rows]))[: len(images)]
-
-    return Oracle(
-        fn, answers=answers, num_classes=num_classes, batch_size=batch_size, **options
-    )

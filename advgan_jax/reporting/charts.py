@@ -13,6 +13,7 @@ from advgan_jax.reporting.tables import percent
 
 # Metrics that are shares; all others are drawn as losses, each on its own scale.
 _SHARES = ("rate", "accuracy")
+_COUNTS = ("step", "queries")  # how far it was, which is nothing to draw
 _GRID = {"color": "#dddddd", "linewidth": 0.6}
 _MARKERS = "osD^vPX*<>"
 _MOST_ANNOTATED = 20  # Classes; beyond, figures in the cells cannot be read.
@@ -31,7 +32,7 @@ def training_curves(metrics_rows: Sequence[Mapping[str, Any]]) -> Figure:
       ValueError: if there is nothing to draw.
     """
     names = list(dict.fromkeys(name for row in metrics_rows for name in row))
-    names = [name for name in names if name != "step"]
+    names = [name for name in names if name not in _COUNTS]
     if not names:
         raise ValueError("`metrics_rows` must have at least one metric, got none.")
     shares = [name for name in names if name.endswith(_SHARES)]

@@ -93,7 +93,9 @@ def trained_generator(run: Run, logits_fn: LogitsFn) -> Attack:
         frozen=(logits_fn,),
         title="AdvGAN",
     )
-    return build.bind_generator(networks, state, config)
+    return advgan.bind_generator(
+        networks, state, epsilon=config.epsilon, target_class=config.target_class
+    )
 
 
 def evaluate_generator(run: Run, logits_fn: LogitsFn, attack: Attack) -> Evaluation:

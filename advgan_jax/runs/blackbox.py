@@ -5,14 +5,16 @@ training images; the attacker has the others. Questions that only measure how we
 attacker does are asked of the model itself, and are no queries.
 """
 
+import logging
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from advgan_jax import build
+from advgan_jax import build, parallel
 from advgan_jax.checks import check_at_least
 from advgan_jax.data import Dataset, Split
 from advgan_jax.evaluation import assess
@@ -20,11 +22,13 @@ from advgan_jax.oracles import Ledger, Oracle, answers, from_logits_fn
 from advgan_jax.reporting import query_curve, read_metrics, save_figure
 from advgan_jax.runs import advgan, target
 from advgan_jax.runs.common import Run, Stopped, attack_row, resumable
+from advgan_jax.runs.workdir import LEDGER
 from advgan_jax.training import blackbox
 from advgan_jax.training.states import BlackBoxState
 from advgan_jax.types import Attack, LogitsFn
 
-LEDGER = "queries.ledger"
+_log = logging.getLogger(__name__)
+_MEASURED = 10  # images that are asked about again at the end
 
 
 def check(config: ConfigDict, dataset: Dataset) -> None:
@@ -33,7 +37,9 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     advgan.check_evaluation(config, dataset)
     answers.check_kind(config.answers)
     attacker, schedule = build.blackbox_attacker(config, dataset.num_classes)
+    _check_classes(config, dataset)
     schedule.check_images(len(_attackers_images(config, dataset)))
+    _check_shards(config)
     check_at_least("queries.batch_size", config.queries.batch_size, 1)
     if config.queries.budget is not None:
         check_at_least("queries.budget", config.queries.budget, 1)
@@ -57,6 +63,35 @@ def _attackers_images(config: ConfigDict, dataset: Dataset) -> Split:
             f"attacker, got {taken} of {len(train)}."
         )
     return Split(train.images[taken:], train.labels[taken:])
+
+
+def _check_classes(config: ConfigDict, dataset: Dataset) -> None:
+    """Refuses a split that leaves the black box or the attacker without a class."""
+    theirs = _attackers_images(config, dataset)
+    parts = {
+        "the black box": dataset.train.take(config.target.num_images),
+        "the attacker": theirs,
+    }
+    for owner, part in parts.items():
+        missing = np.setdiff1d(np.arange(dataset.num_classes), part.labels)
+        if missing.size:
+            raise ValueError(
+                f"The {len(part)} training images of {owner} must be of all "
+                f"{dataset.num_classes} classes, got none of class {missing[0]}; the "
+                "black box has the first `target.num_images`: shuffle the file, or "
+                "choose another number."
+            )
+
+
+def _check_shards(config: ConfigDict) -> None:
+    shards = parallel.num_shards(config.parallel)
+    for name in ("training", "distilled"):
+        size = config[name].batch_size
+        if size % shards:
+            raise ValueError(
+                f"`{name}.batch_size` must be a multiple of the {shards} devices, got "
+                f"{size}; change it or use parallel='jit'."
+            )
 
 
 def train(run: Run) -> list[dict[str, Any]]:
@@ -103,6 +138,8 @@ def _trained(run: Run, logits_fn: LogitsFn) -> tuple[Attack, int]:
             mode=config.parallel,
             hooks=blackbox.Hooks(hooks, record),
         )
+        if finished:
+            _measure_noise(run, oracle, state.step, hooks.log)
     if not finished:
         raise Stopped(
             f"Stopped at step {int(state.step)}, after {oracle.queries} queries; saved."
@@ -121,6 +158,26 @@ def make_oracle(run: Run, logits_fn: LogitsFn) -> Oracle:
         budget=config.queries.budget,
         ledger=Ledger(pathlib.Path(run.workdir, LEDGER)),
     )
+
+
+def _measure_noise(run: Run, oracle: Oracle, step: int, log: Callable) -> None:
+    """Logs whether the black box repeats its answers, unless that was done before."""
+    known = any("noise_rate" in row for row in read_metrics(run.workdir))
+    if known or oracle.remaining == 0:
+        return
+    noise = oracle.measure_noise(_MEASURED)
+    if noise.changed:
+        _log.warning(
+            "The black box is noisy: of %d images that were asked about again, beside "
+            "the %d queries, %d got another answer and %d another class; "
+            "probabilities moved by up to %.2g.",
+            noise.images,
+            oracle.queries,
+            noise.changed,
+            noise.other_class,
+            noise.largest,
+        )
+    log(step, {"noise_rate": noise.changed / noise.images})
 
 
 class _Record:

@@ -10,8 +10,18 @@ from ml_collections import ConfigDict
 from advgan_jax import build
 from advgan_jax.reporting import write_json
 
-# What may differ between a run and its continuation: no weight depends on it.
-_HARMLESS = ("data_dir", "target_dir", "evaluation", "study")
+# What may differ between a run and its continuation: no weight made so far depends on
+# it. A budget that was spent may be raised, for the askings still to come.
+_HARMLESS = (
+    "data_dir",
+    "target_dir",
+    "evaluation",
+    "study",
+    "queries.budget",
+    "queries.batch_size",
+)
+
+LEDGER = "queries.ledger"  # what a black box was asked, and answered
 
 # All that runs leave behind, but for their target models.
 _FOLDERS = (
@@ -31,7 +41,7 @@ _FILES = (
     "pairs.json",
     "generators.json",
     "generators.md",
-    "queries.ledger",
+    LEDGER,
 )
 
 
@@ -80,10 +90,12 @@ def differences(saved: Mapping, ours: Mapping, prefix: str = "") -> list[str]:
       A sentence for each difference.
     """
     found = []
-    for key in sorted({*saved, *ours} - set(_HARMLESS)):
-        a, b = saved.get(key), ours.get(key)
+    for key in sorted({*saved, *ours}):
+        name, a, b = f"{prefix}{key}", saved.get(key), ours.get(key)
+        if f".{name}".endswith(tuple(f".{harmless}" for harmless in _HARMLESS)):
+            continue
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += differences(a, b, f"{prefix}{key}.")
+            found += differences(a, b, f"{name}.")
         elif a != b:
-            found.append(f"{prefix}{key} is {a} there and {b} here")
+            found.append(f"{name} is {a} there and {b} here")
     return found

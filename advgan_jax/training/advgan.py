@@ -26,10 +26,11 @@ import jax
 import jax.numpy as jnp
 
 from advgan_jax import losses
+from advgan_jax.attacks import generator_attack
 from advgan_jax.projections import perturb
 from advgan_jax.training.alternating import Networks, alternate
 from advgan_jax.training.states import AdvGANState, first_step, init_net
-from advgan_jax.types import Array, Batch, LogitsFn, Metrics
+from advgan_jax.types import Array, Attack, Batch, LogitsFn, Metrics, Params
 
 
 class Objective(NamedTuple):
@@ -195,8 +196,7 @@ def make_train_step(
         clean, labels = batch
 
         def generate(params):
-            r = networks.generator.apply({"params": params}, clean)
-            return perturb(clean, r, objective.epsilon, (0.0, 1.0))
+            return perturb_images(networks.generator, params, clean, objective.epsilon)
 
         def d_loss(params, adversarial):
             return discriminator_loss(score(params, clean), score(params, adversarial))
@@ -222,6 +222,24 @@ def _success_rate(logits: Array, labels: Array, objective: Objective) -> Array:
     return jnp.mean(predictions == objective.target_class)
 
 
+def perturb_images(
+    generator: nn.Module, params: Params, images: Array, epsilon: float
+) -> Array:
+    """What a generator makes of images, within the ball and the pixel range.
+
+    Args:
+      generator: the module.
+      params: its weights.
+      images: float32 `[B, H, W, C]` in [0, 1].
+      epsilon: L-infinity bound of the perturbation, in pixel units.
+
+    Returns:
+      Adversarial images, of the same form.
+    """
+    r = generator.apply({"params": params}, images)
+    return perturb(images, r, epsilon, (0.0, 1.0))
+
+
 def make_generator_fn(generator: nn.Module) -> Callable[..., Array]:
     """The generator as a pure function, for `attacks.generator`.
 
@@ -236,3 +254,29 @@ def make_generator_fn(generator: nn.Module) -> Callable[..., Array]:
         return generator.apply({"params": params}, images)
 
     return generator_fn
+
+
+def bind_generator(
+    networks: Networks,
+    state: AdvGANState,
+    *,
+    epsilon: float,
+    target_class: int | None,
+) -> Attack:
+    """The generator of a state as an attack like all others.
+
+    Args:
+      networks: the modules.
+      state: trained or in training.
+      epsilon: what it was trained for, as `Objective` has it.
+      target_class: likewise.
+
+    Returns:
+      An attack.
+    """
+    return generator_attack(
+        make_generator_fn(networks.generator),
+        state.generator.params,
+        epsilon=epsilon,
+        target_class=target_class,
+    )

@@ -96,9 +96,10 @@ class BlackBoxState(struct.PyTreeNode):
     queries: Array
 
     @property
-    def step(self) -> Array:
+    def step(self) -> int:
         """The steps made so far, of both."""
-        return self.advgan.step + self.distilled.step
+        # Summed on the host: in mid-run the two may lie on different devices.
+        return int(self.advgan.step) + int(self.distilled.step)
 
 
 class AIGANState(AdvGANState):

@@ -51,16 +51,42 @@ def test_same_answer_to_other_images_is_refused(path):
         ledger.made()
 
 
-@pytest.mark.parametrize("cut", [1, 20, 40, 55])
-def test_record_that_was_being_written_is_dropped(path, cut):
-    """The last record has 28 bytes of header, 16 of an image and 12 of an answer."""
+# A file begins with 40 bytes; each record has 16 of a header, then 16 for each image
+# and 12 for each answer. They end at 140, 212 and 256.
+
+
+@pytest.mark.parametrize(
+    ("cut", "zeros"), [(1, 0), (20, 0), (28, 0), (29, 0), (43, 0), (29, 50), (43, 50)]
+)
+def test_record_that_was_being_written_is_dropped(path, cut, zeros, caplog):
+    """Also where the file had got its length already, and not its bytes."""
     whole = path.read_bytes()
-    path.write_bytes(whole[:-cut])
+    assert len(whole) == 256
+    path.write_bytes(whole[:-cut] + bytes(zeros))
     ledger = Ledger(path)
     assert len(ledger) == 5
+    assert len(path.read_bytes()) == 256 - cut + zeros
     ledger.rewind(5)
     ledger.append(IMAGES[5:], ANSWERS[5:])
+    assert "last record of" in caplog.text
     assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("end", [0, 3, 39, 40, 55, 139])
+def test_file_without_a_whole_record_is_begun_again(path, end):
+    whole = path.read_bytes()
+    path.write_bytes(whole[:end])
+    ledger = Ledger(path)
+    assert len(ledger) == 0
+    ledger.append(IMAGES[:3], ANSWERS[:3])
+    assert path.read_bytes() == whole[:140]
+
+
+@pytest.mark.parametrize("start", [0, 20, 212, 220, 240])
+def test_zeros_to_the_end_are_dropped(path, start):
+    whole = path.read_bytes()
+    path.write_bytes(whole[:start] + bytes(256 - start))
+    assert len(Ledger(path)) == (5 if start > 140 else 0)
 
 
 def test_last_record_of_wrong_bytes_is_dropped(path):
@@ -68,10 +94,50 @@ def test_last_record_of_wrong_bytes_is_dropped(path):
     assert len(Ledger(path)) == 5
 
 
-@pytest.mark.parametrize("place", [0, 40])
-def test_damage_before_the_last_record_is_told(path, place):
-    content = bytearray(path.read_bytes())
-    content[place] ^= 1
-    path.write_bytes(bytes(content))
-    with pytest.raises(ValueError, match="at byte 0 there is no whole record"):
+@pytest.mark.parametrize("place", [*range(57), 139, 140, 145, 150, 155, 170, 212, 220])
+def test_damage_before_the_last_record_is_told_and_nothing_is_touched(path, place):
+    """Each bit of the headers; in their sizes, too, it must not look like an end."""
+    for bit in range(8):
+        content = bytearray(path.read_bytes())
+        content[place] ^= 1 << bit
+        path.write_bytes(bytes(content))
+        start = 0 if place < 40 else 40 if place < 140 else 140 if place < 212 else 212
+        with pytest.raises(ValueError, match=f"at byte {start} there is no whole rec"):
+            Ledger(path)
+        assert path.read_bytes() == bytes(content)
+        content[place] ^= 1 << bit
+        path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("content", [b"{}", b"a,b\n1,2\n" * 20, b"\x89PNG"])
+def test_other_files_are_left_alone(path, content):
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="must be a ledger of queries, at byte 0"):
         Ledger(path)
+    assert path.read_bytes() == content
+
+
+def test_two_that_write_to_one_file_are_told(path):
+    one, two = Ledger(path), Ledger(path)
+    one.rewind(6), two.rewind(6)
+    one.append(IMAGES[:1], ANSWERS[:1])
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"must have 256 bytes.*got 300.*second run"):
+        two.append(IMAGES[:1], ANSWERS[:1])
+    assert path.read_bytes() == before
+
+
+def test_knows_whose_answers_it_holds(tmp_path):
+    ledger = Ledger(tmp_path / "q")
+    ledger.attach("labels", 3)
+    ledger.append(IMAGES, ANSWERS)
+    again = Ledger(tmp_path / "q")
+    again.attach("labels", 3)
+    for other in (("logits", 3), ("labels", 4)):
+        with pytest.raises(ValueError, match=r"must hold l\w+ of .*got labels of 3 cl"):
+            again.attach(*other)
+    wide = np.zeros((1, 2, 3, 1), np.float32)
+    with pytest.raises(ValueError, match=r"images of shape \[2, 2, 1\].*got \[2, 3, 1"):
+        again.replay(wide)
+    with pytest.raises(ValueError, match="and 2; it is of another oracle"):
+        ledger.append(IMAGES, ANSWERS[:, :2])

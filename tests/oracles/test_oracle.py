@@ -167,26 +167,45 @@ FAULTS = {
     "labels": (labels, "say with `answers` which of probabilities, logits, labels"),
     "nan": (lambda x: probabilities(x) * np.nan, "finite probabilities"),
     "sums": (lambda x: 2 * probabilities(x), "rows that sum to one"),
-    "negative": (lambda x: 1 - 2 * probabilities(x), "at least 0"),
+    "negative": (lambda x: -probabilities(x), "at least 0"),
     "none": (lambda x: None, "floats of shape"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_fault_names_its_batch_and_is_made_good_without_asking_twice(fault, tmp_path):
+def test_fault_names_its_batch_and_is_made_good(fault, tmp_path):
+    """Only the batch that failed is asked about again, and that is counted."""
     answer, message = FAULTS[fault]
     model = Model(faults={2: answer})
     ask = oracle(model, ledger=Ledger(tmp_path / "q"))
     with pytest.raises(OracleError, match=rf"(?s)batch 1 \(4 images\).*{message}") as e:
         ask(IMAGES)
     assert (e.value.batch, e.value.queries, ask.queries) == (1, 4, 4)
+    assert (e.value.wasted, ask.wasted) == (4, 4)
+    # Model notes nothing where it raises.
+    twice = 0 if fault == "raises" else 4
     if fault == "raises":
         assert e.value.__cause__ is answer
-    model.asked.clear()
     again = oracle(model, ledger=Ledger(tmp_path / "q"))
     np.testing.assert_allclose(again(IMAGES), probabilities(IMAGES), atol=1e-7)
-    np.testing.assert_array_equal(model.asked, IMAGES[4:])
-    assert again.queries == 10
+    asked = [*IMAGES[:4], *IMAGES[4 : 4 + twice], *IMAGES[4:]]
+    np.testing.assert_array_equal(model.asked, asked)
+    assert (again.queries, again.wasted) == (10, 0)
+
+
+def test_answers_before_an_unusable_one_are_kept():
+    def spoilt(images):
+        return np.where(np.arange(len(images)) == 2, 3, labels(images))
+
+    model = Model(labels, faults={2: spoilt})
+    ask = oracle(model, "labels")
+    with pytest.raises(OracleError, match=r"image 2.*\D6 queries.*2 images were") as e:
+        ask(IMAGES)
+    assert (ask.queries, e.value.wasted, ask.wasted) == (6, 2, 2)
+    ask.rewind(0)
+    np.testing.assert_array_equal(ask(IMAGES), oracle(labels, "labels")(IMAGES))
+    np.testing.assert_array_equal(model.asked, [*IMAGES[:8], *IMAGES[6:]])
+    assert ask.queries == 10
 
 
 @pytest.mark.parametrize(

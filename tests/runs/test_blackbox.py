@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import shutil
 import signal
 
@@ -67,6 +68,8 @@ def test_leaves_everything_in_the_workdir(attacked):
         (27, 80),
         (38, 100),
     ]
+    (noise,) = [line for line in read_metrics(workdir) if "noise_rate" in line]
+    assert (noise["step"], noise["noise_rate"]) == (38, 0.0)
     for line in curve:
         for name in ("black_box_success", "agreement_clean", "agreement_perturbed"):
             assert 0 <= line[f"{name}_rate"] <= 1
@@ -137,7 +140,7 @@ def test_fault_of_the_black_box_is_told_and_mended(
         return oracle
 
     monkeypatch.setattr(runs.blackbox, "from_logits_fn", failing)
-    with pytest.raises(OracleError, match=r"batch 1.*line is down.*76 queries before"):
+    with pytest.raises(OracleError, match=r"batch 1.*line is down.*76 queries answer"):
         runs.train(short(), tmp_path)
     rows = runs.train(short(), tmp_path, resume=True)
     assert len(asked) == 100
@@ -179,6 +182,33 @@ def test_targeted_within_a_budget(short, tmp_path, caplog):
         )
 
 
+def test_budget_may_be_raised_for_the_rounds_to_come(short, tmp_path, monkeypatch):
+    """The first round's last step is made when the budget of clean images is spent."""
+    tight = {"queries.budget": 60, "queries.batch_size": 60}
+    made, compile_steps = [], runs.common.parallel.compile_steps
+
+    def interrupting(step, *, mode):
+        run = compile_steps(step, mode=mode)
+
+        def counted(*args):
+            made.append(1)
+            if len(made) == 24:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return run(*args)
+
+        return counted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.common.parallel, "compile_steps", interrupting)
+        with pytest.raises(runs.Stopped, match="step 24, after 60 queries"):
+            runs.train(short(**tight), tmp_path)
+    with pytest.raises(ValueError, match=r"queries.clean is 60 there and 61 here"):
+        runs.train(short(**{"queries.clean": 61}), tmp_path, resume=True)
+    (row,) = runs.train(short(**{"queries.budget": 70}), tmp_path, resume=True)
+    assert row["queries"] == 70
+    assert json.loads((tmp_path / "config.json").read_text())["queries"]["budget"] == 70
+
+
 def test_overwrite_forgets_the_queries(short, attacked, tmp_path):
     shutil.copytree(attacked[0], tmp_path, dirs_exist_ok=True)
     (row,) = runs.train(short(epsilon=0.1), tmp_path, overwrite=True)
@@ -192,6 +222,14 @@ def test_overwrite_forgets_the_queries(short, attacked, tmp_path):
         ({"answers": "label"}, "Unknown kind of answers 'label'"),
         ({"target.num_images": None}, "must leave some of the training images"),
         ({"target.num_images": 1400}, "has 37 images and would ask about 60"),
+        (
+            {"target.num_images": 1432},
+            "the attacker must be of all 10 classes, got none",
+        ),
+        (
+            {"target.num_images": 5, "target.batch_size": 5},
+            "the black box must be of all 10 classes",
+        ),
         ({"queries.clean": 0}, "`clean_queries` must be"),
         ({"queries.budget": 0}, "`queries.budget` must be"),
         ({"queries.batch_size": 0}, "`queries.batch_size` must be"),
@@ -206,3 +244,20 @@ def test_wrong_configuration_writes_nothing(short, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         runs.train(short(**changes), tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["training", "distilled"])
+def test_batches_that_the_devices_do_not_divide(short, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(runs.blackbox.parallel, "num_shards", lambda mode: 4)
+    config = short(**{f"{name}.batch_size": 30})
+    with pytest.raises(
+        ValueError, match=f"`{name}.batch_size`.* the 4 devices, got 30"
+    ):
+        runs.train(config, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_its_mnist_variant_passes_the_checks(repository, mnist):
+    module = runpy.run_path(str(repository / "configs" / "advgan_blackbox.py"))
+    config = module["get_config"]("mnist")
+    runs.blackbox.check(config.lock(), mnist)

@@ -1,6 +1,7 @@
 """The alternation: who is asked about what, that it resumes, and when it stops."""
 
 import logging
+import time
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from advgan_jax import models
 from advgan_jax.oracles import Ledger, Oracle, OracleError
 from advgan_jax.training import advgan, blackbox, loop
-from advgan_jax.training.blackbox.sampling import in_turn
+from advgan_jax.training.blackbox import alternation
 
 ATTACKER = blackbox.Attacker(
     advgan.Networks(
@@ -73,21 +74,8 @@ def fit(ask, data, schedule=SCHEDULE, state=None, **hooks):
     return blackbox.fit(state, ask, *data, ATTACKER, schedule, mode="jit", hooks=hooks)
 
 
-def leaves(state):
-    state = jax.tree.map(
-        lambda a: (
-            jax.random.key_data(a)
-            if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key)
-            else a
-        ),
-        state,
-    )
-    return jax.tree.leaves(jax.device_get(state))
-
-
 def assert_same(one, two):
-    for a, b in zip(leaves(one), leaves(two), strict=True):
-        np.testing.assert_array_equal(a, b)
+    jax.tree.map(np.testing.assert_array_equal, plain(one), plain(two))
 
 
 @pytest.fixture(scope="module")
@@ -215,35 +203,36 @@ def test_budget_ends_the_asking_and_not_the_training(data, caplog):
     assert (state.advgan.step, state.distilled.step) == (9, 8)
 
 
+def test_spent_budget_is_told_once_and_nothing_more_is_asked(data, caplog, monkeypatch):
+    """It is spent at the end of the first asking."""
+    made, perturb = [], alternation.perturb_images
+    monkeypatch.setattr(
+        alternation, "perturb_images", lambda *args: made.append(1) or perturb(*args)
+    )
+    with caplog.at_level(logging.WARNING):
+        state, finished = fit(oracle(Model(), budget=20), data)
+    assert finished
+    assert not made
+    np.testing.assert_array_equal(state.queries, [20, 20, 20])
+    assert [r.message for r in caplog.records] == [
+        "The budget of 20 queries is spent. The training goes on without further "
+        "answers."
+    ]
+
+
 def test_labels_are_not_needed(data):
     state, finished = fit(oracle(Model()), (data[0], None))
     assert finished
     assert int(state.queries.max()) == 32
 
 
-@pytest.mark.parametrize("count", [5, 16, 40])
-def test_images_are_seen_in_turn_half_of_them_clean(count):
-    """Over whole epochs none is seen twice more often than another."""
-    seen = []
-
-    def run(state, data, rows):
-        seen.append(rows)
-
-    for epoch in range(10):
-        places = np.random.default_rng(epoch).permutation(32).reshape(4, 1, 8)
-        mapped = in_turn(run, 32 * epoch, count, (count, count + 3))
-        for rows in places:
-            mapped(None, None, rows)
-    times = np.bincount(np.concatenate(seen, axis=None), minlength=count + 3)
-    assert times[:count].sum() == times[count:].sum() == 160
-    assert np.ptp(times[:count]) <= 1
-    assert np.ptp(times[count:]) <= 1
-
-
-@pytest.mark.parametrize("name", ["num_rounds", "initial_epochs", "clean_queries"])
-def test_wrong_schedules(name):
-    with pytest.raises(ValueError, match=f"`{name}` must be"):
-        blackbox.Schedule(**{**SCHEDULE.__dict__, name: 0})
+def test_oracle_that_was_asked_before_is_not_taken_for_this_trainings(data):
+    model = Model()
+    ask = oracle(model)
+    ask(data[0][:3])
+    with pytest.raises(ValueError, match=r"got one with 3 quer.*`oracle.rewind\(0\)`"):
+        fit(ask, data)
+    assert len(model.asked) == ask.queries == 3
 
 
 def test_wrong_data(data):
@@ -257,3 +246,52 @@ def test_wrong_data(data):
     three = Oracle(Model(), answers="labels", num_classes=3)
     with pytest.raises(ValueError, match=r"the 3 classes of the oracle.*\[1, 10\]"):
         fit(three, (images, None))
+
+
+@pytest.mark.parametrize(("replay", "last"), [(True, (20, 32)), (False, (26, 32))])
+def test_replay_keeps_the_perturbed_images_of_earlier_rounds(
+    data, monkeypatch, replay, last
+):
+    seen, in_turn = [], alternation.in_turn
+
+    def noting(run, first, count, *others):
+        seen.extend(others)
+        return in_turn(run, first, count, *others)
+
+    monkeypatch.setattr(alternation, "in_turn", noting)
+    schedule = blackbox.Schedule(**{**SCHEDULE.__dict__, "replay": replay})
+    assert fit(oracle(Model()), data, schedule)[1]
+    assert seen == [(20, 20), (20, 20), (20, 26), last]
+
+
+@pytest.mark.parametrize("changes", [{"dynamic": False}, {"labels": None}])
+def test_stopped_and_resumed_without_rounds_or_labels(data, tmp_path, changes):
+    data = (data[0], changes.pop("labels", data[1]))
+    schedule = blackbox.Schedule(**{**SCHEDULE.__dict__, **changes})
+    final, _ = fit(oracle(Model()), data, schedule)
+    saved, model = {}, Model()
+    _, finished = fit(
+        oracle(model, tmp_path / "q"),
+        data,
+        schedule,
+        save=lambda step, s: saved.setdefault(step, plain(s)),
+        stop=lambda: max(saved, default=0) >= 7,
+    )
+    assert not finished
+    last = unplain(saved[max(saved)])
+    resumed, finished = fit(oracle(model, tmp_path / "q"), data, schedule, last)
+    assert finished
+    assert_same(resumed, final)
+    assert len(model.asked) == 32
+
+
+def test_too_slow_black_box_is_told_and_a_cache_changes_nothing(whole, data, tmp_path):
+    def slow(images):
+        time.sleep(1)
+
+    with pytest.raises(OracleError, match=r"batch 0.*within `timeout` = 0.05 s"):
+        fit(oracle(slow, tmp_path / "q", timeout=0.05), data)
+    model = Model()
+    state, _ = fit(oracle(model, tmp_path / "q", cache=True), data)
+    assert_same(state, whole[0])
+    assert len(model.asked) == 32

@@ -10,9 +10,10 @@ generator is trained against f. Dynamic: both take turns, each from where it was
         + \mathbb{E}_x H(b(x + G_i(x)), f(x + G_i(x)))
 
 Deviations from the paper:
-  * The two expectations are estimated on one batch, half of it clean images, and
-    (`replay`) the second over the perturbed images of all rounds: answers once paid
-    for are kept.
+  * The two expectations are estimated together, on batches that mix clean and
+    perturbed images at random: over an epoch (`distilled_steps`) half of what f sees
+    is clean. The second expectation is (`replay`) over the perturbed images of all
+    rounds: answers once paid for are kept.
   * The last round ends with its generator; what f would learn from it, no generator
     would see.
   * The generator sees all the attacker's images, the black box a part of them.

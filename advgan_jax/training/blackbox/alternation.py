@@ -1,7 +1,7 @@
 """The alternation: who asks, who learns, in which order, from wherever a state is."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -33,8 +33,9 @@ class Hooks(NamedTuple):
     """What the alternation reports to; each may be left out.
 
     Attributes:
-      training: see `loop.Hooks`; steps are those of `BlackBoxState.step`, and each
-        epoch of each network is saved.
+      training: see `loop.Hooks`; steps are those of `BlackBoxState.step`. Each epoch
+        of each network is saved and has a title of its own, so `epochs_per_save` and
+        `description` say nothing here.
       record: called with (state, round) when a generator of a round is trained; again
         if a run resumes just there.
     """
@@ -82,13 +83,15 @@ def fit(
       OracleError: if the black box fails; the last saved state and the ledger go on
         from there.
       TypeError: for images or labels of a wrong dtype.
-      ValueError: if there are too few images, they or the labels are wrong, or f has
-        other classes than the oracle.
+      ValueError: if there are too few images, they or the labels are wrong, f has
+        other classes than the oracle, or a fresh state comes with an oracle that was
+        asked before.
       DivergenceError: if a metric or a weight is not finite.
     """
-    _check_data(oracle, images, labels, attacker, schedule)
-    alternation = _Alternation(state, oracle, attacker, schedule, mode, hooks)
-    alternation.set_images(images, labels)
+    _check_data(state, oracle, images, labels, attacker, schedule)
+    alternation = _Alternation(
+        state, oracle, images, labels, attacker, schedule, mode, hooks
+    )
     try:
         finished = alternation.run()
     except _Stop:
@@ -103,7 +106,14 @@ def fit(
     return alternation.state, finished
 
 
-def _check_data(oracle, images, labels, attacker, schedule) -> None:
+def _check_data(state, oracle, images, labels, attacker, schedule) -> None:
+    if oracle.queries and not int(state.queries.max()):
+        raise ValueError(
+            "A fresh state needs an oracle that was asked nothing, got one with "
+            f"{oracle.queries} queries; make another one with a ledger of its own. If "
+            "they are of this very training, which failed before it was saved, call "
+            "`oracle.rewind(0)` first."
+        )
     schedule.check_images(len(images))
     check_images(to_float(np.asarray(images)))
     if labels is not None:
@@ -122,15 +132,19 @@ def _check_data(oracle, images, labels, attacker, schedule) -> None:
 class _Alternation:
     """One call of `fit`."""
 
-    def __init__(self, state, oracle, attacker, schedule, mode, hooks):
+    def __init__(self, state, oracle, images, labels, attacker, schedule, mode, hooks):
         self.state = state
         self._oracle = oracle
+        self._images = images
+        self._labels = labels
         self._attacker = attacker
         self._schedule = schedule
         self._hooks = hooks
         # Keys of the orders; those in the state are for what steps draw.
         keys = jax.random.split(jax.random.fold_in(state.advgan.key, 1), 3)
-        self._key_images, self._key_generator, self._key_distilled = keys
+        key_images, self._key_generator, self._key_distilled = keys
+        self._order = np.asarray(jax.random.permutation(key_images, len(images)))
+        self._on_device = jnp.asarray(images)
         networks, objective = attacker.networks, attacker.objective
         self._generator_step = parallel.compile_steps(
             advgan.make_train_step(networks, objective), mode=mode
@@ -139,35 +153,19 @@ class _Alternation:
             distillation.make_train_step(attacker.model, attacker.optimizer), mode=mode
         )
         self._predict = jax.jit(lambda logits_fn, x: jnp.argmax(logits_fn(x), -1))
+        self._spent = False
         oracle.rewind(int(state.queries.max()))
         self._pool = self._load() if oracle.queries else None
 
-    def set_images(self, images: np.ndarray, labels: np.ndarray | None) -> None:
-        self._images = images
-        self._labels = labels
-        self._order = np.asarray(jax.random.permutation(self._key_images, len(images)))
-        self._on_device = jnp.asarray(images)
-
     def run(self) -> bool:
         """Goes through the phases, passing over those that are done."""
-        for number, epochs in self._phases():
+        for number, epochs in self._schedule.phases():
             if epochs is None:
                 if not self._train_generator(number):
                     return False
             elif not self._distil(number, epochs):
                 return False
         return True
-
-    def _phases(self) -> Iterator[tuple[int, int | None]]:
-        """(round, f's epochs by then), or (round, None) where it is the generator's."""
-        schedule = self._schedule
-        if not schedule.dynamic:
-            yield 0, schedule.distilled_epochs
-            yield schedule.num_rounds, None
-            return
-        for number in range(schedule.num_rounds):
-            yield number, schedule.initial_epochs + number
-            yield number + 1, None
 
     def _distil(self, asking: int, epochs: int) -> bool:
         """Asks, and trains f until it has made `epochs` in all."""
@@ -243,7 +241,7 @@ class _Alternation:
     def _hooks_of(self, part: str, title: str) -> loop.Hooks:
         """The hooks of one network's training, as seen from the whole state."""
         hooks, whole = self._hooks.training, self.state
-        other = int(whole.step) - int(getattr(whole, part).step)
+        other = whole.step - int(getattr(whole, part).step)
         return hooks._replace(
             log=lambda step, metrics: hooks.log(other + step, metrics),
             save=lambda step, state: hooks.save(
@@ -254,32 +252,44 @@ class _Alternation:
 
     def _ask(self, asking: int) -> None:
         """Asks about this round's images and makes the answers f's data."""
-        count, hooks = self._schedule.asked[asking], self._hooks.training
-        start = sum(self._schedule.asked[:asking])
+        if self._oracle.remaining == 0:
+            self._tell_spent(f"The budget of {self._oracle.budget} queries is spent.")
+        else:
+            self._ask_about(self._images_of(asking), f"asking, round {asking}")
+            self._pool = self._load()
+        made = self.state.queries.at[asking].set(self._oracle.queries)
+        self.state = self.state.replace(queries=made)
+
+    def _images_of(self, asking: int) -> np.ndarray:
+        start, count = sum(self._schedule.asked[:asking]), self._schedule.asked[asking]
         rows = self._order[np.arange(start, start + count) % len(self._order)]
         images = to_float(self._images[rows])
-        if asking:
-            images = perturb_images(self._attacker, self.state, images)
-        with tqdm(total=count, desc=f"asking, round {asking}", disable=None) as bar:
+        return perturb_images(self._attacker, self.state, images) if asking else images
+
+    def _ask_about(self, images: np.ndarray, title: str) -> None:
+        with tqdm(total=len(images), desc=title, disable=None) as bar:
 
             def after_batch(number):
                 bar.update(number)
-                if hooks.stop():
+                if self._hooks.training.stop():
                     raise _Stop
 
             try:
                 self._oracle(images, after_batch=after_batch)
             except BudgetExhausted as error:
-                _log.warning("%s The training goes on with these.", error)
-        made = self.state.queries.at[asking].set(self._oracle.queries)
-        self.state = self.state.replace(queries=made)
-        self._pool = self._load()
+                self._tell_spent(str(error))
+
+    def _tell_spent(self, what: str) -> None:
+        """Warns once that the training goes on with the answers there are."""
+        if not self._spent:
+            _log.warning("%s The training goes on without further answers.", what)
+        self._spent = True
 
     def _load(self) -> Batch:
         return on_device(self._oracle.ledger, sum(self._schedule.asked))
 
     def _sampling(self, epoch: int) -> Callable:
-        """The step of f on batches of clean and perturbed images, half and half."""
+        """The step of f on batches that mix clean and perturbed images."""
         marks = np.unique(np.asarray(self.state.queries))
         marks = marks[marks > 0]
         clean, end = int(marks[0]), int(marks[-1])

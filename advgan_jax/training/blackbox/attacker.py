@@ -1,7 +1,6 @@
 """What attacks a black box: a generator, a discriminator and a copy of it."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -11,13 +10,11 @@ import numpy as np
 import optax
 
 from advgan_jax import models
-from advgan_jax.attacks import generator_attack
 from advgan_jax.data import to_float
-from advgan_jax.projections import perturb
 from advgan_jax.training import advgan, distillation
 from advgan_jax.training.blackbox.schedule import Schedule
 from advgan_jax.training.states import BlackBoxState
-from advgan_jax.types import Array, Attack, LogitsFn, Params
+from advgan_jax.types import Array, Attack, LogitsFn
 
 _BATCH = 500  # images that a network sees at once where none is trained
 
@@ -67,9 +64,9 @@ def init_state(
 
 def bind_generator(attacker: Attacker, state: BlackBoxState) -> Attack:
     """The generator of a state as an attack like all others."""
-    return generator_attack(
-        advgan.make_generator_fn(attacker.networks.generator),
-        state.advgan.generator.params,
+    return advgan.bind_generator(
+        attacker.networks,
+        state.advgan,
         epsilon=attacker.objective.epsilon,
         target_class=attacker.objective.target_class,
     )
@@ -93,14 +90,12 @@ def perturb_images(
     Returns:
       Adversarial images, float32 `[N, H, W, C]`.
     """
-    add = partial(_add, attacker.networks.generator, attacker.objective.epsilon)
-    return in_batches(partial(add, state.advgan.generator.params), images)
+    generator, params = attacker.networks.generator, state.advgan.generator.params
+    epsilon = attacker.objective.epsilon
+    return in_batches(lambda x: _perturb(generator, params, x, epsilon), images)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _add(generator: nn.Module, epsilon: float, params: Params, images: Array) -> Array:
-    r = generator.apply({"params": params}, images)
-    return perturb(images, r, epsilon, (0.0, 1.0))
+_perturb = jax.jit(advgan.perturb_images, static_argnums=(0, 3))
 
 
 def in_batches(fn: Callable[[Array], Array], images: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Which images a step sees: all in turn, clean and perturbed ones half and half."""
+"""Which images steps see: all in turn; over an epoch, half of them are clean."""
 
 from collections.abc import Callable
 
@@ -37,7 +37,8 @@ def in_turn(
 
     The loop shuffles the places of an epoch that is as long as the schedule says.
     Here places become rows: of the first `count`, and at every second place of those
-    from `others[0]` to `others[1] - 1`.
+    from `others[0]` to `others[1] - 1`. So an epoch sees as many of these as of those,
+    a batch about as many.
 
     Args:
       run: compiled steps.

@@ -1,6 +1,7 @@
 """How long a black box is attacked, and how often it is asked."""
 
 import dataclasses
+from collections.abc import Iterator
 
 from advgan_jax.checks import check_at_least
 
@@ -40,6 +41,12 @@ class Schedule:
         for field in dataclasses.fields(self)[:8]:
             least = 0 if field.name == "perturbed_queries" else 1
             check_at_least(field.name, getattr(self, field.name), least)
+        if self.dynamic and self.num_rounds > 1 and not self.perturbed_queries:
+            raise ValueError(
+                "`perturbed_queries` must be at least 1 in dynamic distillation of "
+                f"{self.num_rounds} rounds, got 0; ask about some, or say "
+                "`dynamic=False`."
+            )
 
     @property
     def asked(self) -> list[int]:
@@ -53,6 +60,16 @@ class Schedule:
     def distilled_epochs(self) -> int:
         """All of f's training, in units of `distilled_steps`."""
         return self.initial_epochs + self.num_rounds - 1
+
+    def phases(self) -> Iterator[tuple[int, int | None]]:
+        """(round, f's epochs by then), or (round, None) where it is the generator's."""
+        if not self.dynamic:
+            yield 0, self.distilled_epochs
+            yield self.num_rounds, None
+            return
+        for number in range(self.num_rounds):
+            yield number, self.initial_epochs + number
+            yield number + 1, None
 
     def check_images(self, num_images: int) -> None:
         """Raises `ValueError` if an asking is of more images than there are."""
