@@ -11,6 +11,7 @@ from advgan_jax.data.dataset import (
     Dataset,
     Split,
     check_split,
+    split_for_distillation,
     to_float,
 )
 from advgan_jax.data.digits import load_digits
@@ -29,6 +30,7 @@ __all__ = [
     "load_npz",
     "load_tfds",
     "prepare_dataset",
+    "split_for_distillation",
     "to_float",
 ]
 

@@ -130,6 +130,39 @@ def to_float(images: ArrayT) -> ArrayT:
     )
 
 
+def split_for_distillation(
+    split: Split, fraction: float, *, seed: int
+) -> tuple[Split, Split]:
+    """Cuts a split in two that share no image, each with all classes in proportion.
+
+    A distilled model must not see what its target model was trained on.
+
+    Args:
+      split: what to cut; N images.
+      fraction: the share of the second part, in (0, 1).
+      seed: chooses the images; the same seed gives the same parts.
+
+    Returns:
+      `(target_part, distillation_part)`, with `N - n` and `n = round(fraction N)`
+      images in their former order; of each class the second part has `fraction` of
+      its images, give or take one.
+
+    Raises:
+      ValueError: if `fraction` is out of range or leaves a part empty.
+    """
+    count = round(fraction * len(split)) if 0 < fraction < 1 else 0
+    if not 0 < count < len(split):
+        raise ValueError(
+            "`fraction` must be in (0, 1) and leave an image for both parts, got "
+            f"{fraction} of {len(split)} images."
+        )
+    picked = stratified_mask(split.labels, count, seed=seed)
+    return (
+        Split(split.images[~picked], split.labels[~picked]),
+        Split(split.images[picked], split.labels[picked]),
+    )
+
+
 def stratified_mask(labels: np.ndarray, count: int, *, seed: int) -> np.ndarray:
     """Picks `count` examples at random, from every class in proportion.
 

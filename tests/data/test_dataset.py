@@ -9,6 +9,7 @@ from advgan_jax.data import (
     Dataset,
     Split,
     check_split,
+    split_for_distillation,
     to_float,
 )
 
@@ -143,3 +144,31 @@ def test_to_float_leaves_float32_alone_and_refuses_the_rest():
     assert to_float(images) is images
     with pytest.raises(TypeError, match="got float64"):
         to_float(images.astype(np.float64))
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.77])
+def test_split_for_distillation(fraction):
+    labels = np.repeat(np.arange(3), [50, 30, 21]).astype(np.int32)
+    labels = np.random.default_rng(1).permutation(labels)
+    ids = np.arange(101, dtype=np.float32).reshape(-1, 1, 1, 1)
+    parts = split_for_distillation(Split(ids, labels), fraction, seed=3)
+
+    rows = [part.images.ravel().astype(int).tolist() for part in parts]
+    assert sorted(rows[0] + rows[1]) == list(range(101))
+    assert len(rows[1]) == round(101 * fraction)
+    for part, row in zip(parts, rows, strict=True):
+        assert row == sorted(row)
+        np.testing.assert_array_equal(part.labels, labels[row])
+    shares = np.bincount(parts[1].labels) - fraction * np.bincount(labels)
+    assert np.abs(shares).max() <= 1
+
+    again = split_for_distillation(Split(ids, labels), fraction, seed=3)
+    other = split_for_distillation(Split(ids, labels), fraction, seed=4)
+    np.testing.assert_array_equal(parts[1].images, again[1].images)
+    assert not np.array_equal(parts[1].images, other[1].images)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5, 2, 0.01, 0.99, float("nan")])
+def test_split_for_distillation_refuses_empty_parts(fraction):
+    with pytest.raises(ValueError, match=r"in \(0, 1\).* of 4 images"):
+        split_for_distillation(Split(*make_arrays()), fraction, seed=0)
