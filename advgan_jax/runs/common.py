@@ -102,7 +102,8 @@ def fit(
       ValueError: if the checkpoints are those of something else.
     """
     plan = build.training_plan(section, run.dataset)
-    with resumable(directory, state, description) as (state, hooks):
+    opened = resumable(directory, state, description, num_steps=plan.num_steps)
+    with opened as (state, hooks):
         if int(state.step) >= plan.num_steps:
             return state
         state, _ = loop.fit(
@@ -125,7 +126,11 @@ def fit(
 
 @contextlib.contextmanager
 def resumable(
-    directory: pathlib.Path, state: State, description: Mapping[str, Any]
+    directory: pathlib.Path,
+    state: State,
+    description: Mapping[str, Any],
+    *,
+    num_steps: int | None = None,
 ) -> Iterator[tuple[State, loop.Hooks]]:
     """Opens what a training needs to be resumed.
 
@@ -133,6 +138,8 @@ def resumable(
       directory: of the checkpoints and metrics.
       state: fresh; has a `step`.
       description: what the state is, kept with each checkpoint.
+      num_steps: of the whole training: once they are made nothing is written. None:
+        there is something to log even then.
 
     Yields:
       The state as it was saved last, or else as given; and hooks that log, save and
@@ -147,6 +154,9 @@ def resumable(
             state = checkpoints.restore(state)
             checkpoints.discard_after(int(state.step))
         first = int(state.step)
+        if num_steps is not None and first >= num_steps:
+            yield state, loop.Hooks()
+            return
         with (
             MetricsLog(directory, restored_step=first or None) as metrics,
             loop.interruptible() as stop,
