@@ -36,7 +36,9 @@ class VariantsTest(chex.TestCase):
     )
     @parameterized.named_parameters((name, name) for name in HYPERPARAMETERS)
     def test_same_images(self, name):
-        assert {*HYPERPARAMETERS, "advgan", "aigan", "substitute"} == set(attacks.ATTACKS)
+        assert {*HYPERPARAMETERS, "advgan", "aigan", "substitute"} == set(
+            attacks.ATTACKS
+        )
         keys = jax.random.split(jax.random.key(0), 3)
         images = jax.random.uniform(keys[0], (2, 3, 2, 1))
         model = Partial(linear, jax.random.normal(keys[1], (6, 4)))
