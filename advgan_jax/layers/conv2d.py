@@ -29,6 +29,8 @@ def _convolve(
     channels, filters = kernel.shape[2:]
     if filters <= _FEW and 2 * filters <= channels:
         return _few_filters(x, kernel, padding, precision)
+    if channels == 1:
+        return _one_channel(x, kernel, padding)
     extra = _extra_columns(x, kernel) if tuple(padding) == UNPADDED else 0
     y = lax.conv_general_dilated(
         x,
@@ -44,13 +46,11 @@ def _convolve(
 def _extra_columns(x: Array, kernel: Array) -> int:
     """Columns to compute and cut off, because of how XLA treats what is not padded.
 
-    Without padding, but for one channel, it takes a path up to three times as long as
+    Without padding it takes a path up to three times as long as
     the one that any padding leads to. And only a padding as wide as the kernel leads
     to one that uses several cores, which is worth it from about 10^8 products.
     """
-    height, width, channels, filters = kernel.shape
-    if channels == 1:
-        return 0
+    height, width, _, filters = kernel.shape
     products = x.size * height * width * filters
     return width if products > 1e8 and _num_cores() > 1 else 1
 
@@ -59,6 +59,20 @@ def _num_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # there is none on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _one_channel(x, kernel, padding):
+    """The same as a sum that XLA makes one loop of: up to 12 times faster."""
+    height, width = kernel.shape[:2]
+    x = _pad(x, padding)
+    size = (x.shape[1] - height + 1, x.shape[2] - width + 1)
+    taps = _taps(x, (height, width), size)
+    weights = kernel.reshape(height * width, -1)
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    products = (
+        tap.astype(wide) * weight for tap, weight in zip(taps, weights, strict=True)
+    )
+    return sum(products).astype(x.dtype)
 
 
 def _few_filters(x, kernel, padding, precision):
@@ -119,17 +133,35 @@ def _conv2d_bwd(padding, precision, residuals, gradient):
 def _kernel_gradient(x, kernel, gradient, padding, precision):
     channels, filters = kernel.shape[2:]
     rows, columns = gradient.shape[1:3]
-    if channels > 1 and (filters == 1 or rows * columns < _MANY_PIXELS):
+    if filters == 1:
+        return _one_filter(x, kernel, gradient, padding, precision)
+    if channels > 1 and rows * columns < _MANY_PIXELS:
         # The batch plays the part of the input channels, and C that of the batch.
         x, gradient = x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3)
         return _convolve(x, gradient, padding, precision).transpose(1, 2, 0, 3)
-    around = [(0, 0, 0), *((a, b, 0) for a, b in padding), (0, 0, 0)]
-    x = lax.pad(x, jnp.zeros((), x.dtype), around)
+    x = _pad(x, padding)
     if channels > 1:
         return _in_blocks(x, gradient, kernel.shape[:2], precision)
     product = partial(jnp.einsum, "tbhw,bhwd->td", precision=precision)
     taps = _taps(x[..., 0], kernel.shape[:2], (rows, columns))
     return product(jnp.stack(taps), gradient).reshape(kernel.shape)
+
+
+def _pad(x: Array, padding: Sequence[Pair]) -> Array:
+    around = [(0, 0, 0), *((a, b, 0) for a, b in padding), (0, 0, 0)]
+    return lax.pad(x, jnp.zeros((), x.dtype), around)
+
+
+def _one_filter(x, kernel, gradient, padding, precision):
+    """The taps are the gradient's, last one first, for that has the one channel."""
+    size = kernel.shape[:2]
+    around = [
+        (side - 1 - before, side - 1 - after)
+        for side, (before, after) in zip(size, padding, strict=True)
+    ]
+    taps = _taps(_pad(gradient, around)[..., 0], size, x.shape[1:3])
+    total = jnp.einsum("bhwc,tbhw->tc", x, jnp.stack(taps[::-1]), precision=precision)
+    return total.reshape(kernel.shape)
 
 
 def _taps(x: Array, window: Pair, size: Pair) -> list[Array]:
@@ -141,12 +173,14 @@ def _taps(x: Array, window: Pair, size: Pair) -> list[Array]:
 
 
 def _in_blocks(x, gradient, window, precision):
-    """The kernel's gradient as a product for each tap, some images after others.
+    """The kernel's gradient as a product for each of its rows, some images at a time.
 
-    The images of a block fit into the cache. And only products of two matrices that
-    both lie row by row are fast, so it is the gradient that is transposed.
+    The images of a block fit into the cache. Only products of two matrices that both
+    lie row by row are fast, so it is the gradient that is transposed; and only wide
+    ones use several cores, so the taps of a row share one.
     """
     batch, rows, columns, filters = gradient.shape
+    height, width = window
     channels = x.shape[-1]
     pixels = x[0, ..., 0].size * max(channels, filters)
     # A step of some images each time, as many as divide the batch.
@@ -159,18 +193,25 @@ def _in_blocks(x, gradient, window, precision):
     def add(total, block):
         images, slopes = block
         slopes = slopes.transpose(3, 0, 1, 2).reshape(filters, -1)
+        taps = [images[:, :, j : j + columns] for j in range(width)]
+        taps = jnp.concatenate(taps, axis=-1)
         products = [
-            jnp.matmul(slopes, tap.reshape(-1, channels), precision=precision)
-            for tap in _taps(images, window, (rows, columns))
+            jnp.matmul(
+                slopes,
+                taps[:, i : i + rows].reshape(-1, width * channels),
+                precision=precision,
+            )
+            for i in range(height)
         ]
         return total + jnp.stack(products), None
 
     blocks = jax.tree.map(
         lambda a: a.reshape(batch // size, size, *a.shape[1:]), (x, gradient)
     )
-    zeros = jnp.zeros((window[0] * window[1], filters, channels), x.dtype)
+    zeros = jnp.zeros((height, filters, width * channels), x.dtype)
     total, _ = lax.scan(add, zeros, blocks)
-    return total.transpose(0, 2, 1).reshape(*window, channels, filters)
+    total = total.reshape(height, filters, width, channels)
+    return total.transpose(0, 2, 3, 1)
 
 
 conv2d.defvjp(_conv2d_fwd, _conv2d_bwd)
