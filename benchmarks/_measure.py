@@ -1,4 +1,8 @@
-"""Timing of rivals side by side: warmed up, in turns, medians."""
+"""Timing of rivals side by side, and the rows and figures that come of it.
+
+A script writes rows, with all it measured, and figures: one number each that
+`run.py` holds against its goal.
+"""
 
 import json
 import os
@@ -9,6 +13,27 @@ import time
 from importlib import metadata
 
 import jax
+from absl import flags
+
+PACKAGES = ("jax", "jaxlib", "flax", "numpy", "scipy", "torch", "foolbox")
+OURS = "advgan_jax"
+
+ONLY = flags.DEFINE_list("only", None, "Names of the parts to run.")
+OUT = flags.DEFINE_string("out", None, "Where the figures go, as JSON.")
+SMOKE = flags.DEFINE_bool("smoke", False, "Tiny sizes, to see that all parts run.")
+REPEATS = flags.DEFINE_integer("repeats", 5, "Timed rounds, after one to warm up.")
+RIVALS = flags.DEFINE_list(
+    "rivals", ["pytorch", "foolbox", "torchattacks", "scipy"], "Who to compare with."
+)
+
+
+def smaller(size, tiny):
+    """The size asked for, or a tiny one to try things out."""
+    return tiny if SMOKE.value else size
+
+
+def repeats():
+    return smaller(REPEATS.value, 1)
 
 
 def in_turns(thunks, repeats):
@@ -23,13 +48,86 @@ def in_turns(thunks, repeats):
     seconds = {name: [] for name in thunks}
     for _ in range(repeats):
         for name, thunk in thunks.items():
-            start = time.perf_counter()
-            results[name] = thunk()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(timed(thunk, results, name))
     return {n: statistics.median(s) for n, s in seconds.items()}, results
 
 
-def environment(packages):
+def timed(thunk, results, name):
+    start = time.perf_counter()
+    results[name] = thunk()
+    return time.perf_counter() - start
+
+
+def compare(name, thunks, images):
+    """A row for each rival with its images per second; the first is ours."""
+    seconds, _ = in_turns(thunks, repeats())
+    ours = next(iter(seconds.values()))
+    return [
+        {
+            "benchmark": name,
+            "who": who,
+            "seconds": took,
+            "images/s": images / took,
+            "times ours": took / ours,
+        }
+        for who, took in seconds.items()
+    ]
+
+
+def figure(name, ours, unit, *, rival=None, theirs=None, ratio=None):
+    """One line of the table; a ratio above 1 says that ours is better."""
+    return {
+        "figure": name,
+        "ours": ours,
+        "unit": unit,
+        "rival": rival,
+        "theirs": theirs,
+        "ratio": ratio,
+    }
+
+
+def versus(rows, key="seconds"):
+    """A figure for each rival, and for each benchmark that has none.
+
+    Args:
+      rows: those of one benchmark together, ours first; times in `seconds`.
+      key: what is shown, `seconds` or `images/s`.
+    """
+    found, first = [], None
+    for row, following in zip(rows, [*rows[1:], None], strict=True):
+        if first is None or row["benchmark"] != first["benchmark"]:
+            first = row
+            if following and following["benchmark"] == row["benchmark"]:
+                continue
+            found.append(figure(row["benchmark"], row[key], key))
+        else:
+            found.append(
+                figure(
+                    row["benchmark"],
+                    first[key],
+                    key,
+                    rival=row["who"],
+                    theirs=row[key],
+                    ratio=row["times ours"],
+                )
+            )
+    return found
+
+
+def chosen(parts):
+    """The parts that `--only` names, all without it.
+
+    Raises:
+      ValueError: for an unknown one; lists the known ones.
+    """
+    names = ONLY.value or list(parts)
+    unknown = sorted(set(names) - set(parts))
+    if unknown:
+        raise ValueError(f"Unknown parts {unknown} in --only. Known: {list(parts)}.")
+    return {name: parts[name] for name in names}
+
+
+def environment(packages=PACKAGES):
     """Machine and versions, for the file of results."""
     versions = {}
     for name in packages:
@@ -43,21 +141,29 @@ def environment(packages):
         "device": jax.devices()[0].device_kind,
         "cores": len(os.sched_getaffinity(0)),
         "load_at_start": os.getloadavg()[0],
+        "smoke": SMOKE.value,
         "versions": versions,
     }
 
 
-def write(path, environment, rows):
+def report(environment, rows, figures):
+    """Prints the rows, and writes all where `--out` says."""
+    print(table(rows))
+    if OUT.value:
+        content = {"environment": environment, "rows": rows, "figures": figures}
+        write(OUT.value, content)
+
+
+def write(path, content):
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"environment": environment, "rows": rows}, indent=2)
-    path.write_text(text + "\n", encoding="utf8")
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf8")
 
 
 def table(rows):
-    """Rows of equal keys as aligned text."""
-    header = list(rows[0])
-    lines = [header, *([_cell(row[key]) for key in header] for row in rows)]
+    """Rows as aligned text; what a row lacks stays empty."""
+    header = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [header, *([_cell(row.get(key)) for key in header] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip()
@@ -66,4 +172,6 @@ def table(rows):
 
 
 def _cell(value):
+    if value is None:
+        return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

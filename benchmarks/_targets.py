@@ -1,24 +1,71 @@
-"""The classifier that all benchmarks attack: model C on MNIST, as configured."""
+"""The classifier that all benchmarks attack, and what is trained against it."""
 
 import pathlib
 import runpy
 import tempfile
 
+import _measure
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 from absl import flags
 
-from advgan_jax import data, runs
+from advgan_jax import data, models, runs
+from advgan_jax.data import Dataset, Split
+from advgan_jax.training import advgan
 
 _TARGET_DIR = flags.DEFINE_string(
     "target_dir", "runs/targets", "Trained targets; C is trained if it is not there."
 )
+_CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+
+EPSILON = 0.3
+MNIST = (28, 28, 1)
+
+
+def config(name, variant):
+    return runpy.run_path(str(_CONFIGS / f"{name}.py"))["get_config"](variant)
 
 
 def mnist_model_c():
-    """MNIST and model C as the configuration describes it."""
-    configs = pathlib.Path(__file__).parents[1] / "configs" / "target.py"
-    config = runpy.run_path(str(configs))["get_config"]("mnist")
-    config.target_dir = str(pathlib.Path(_TARGET_DIR.value).absolute())
+    """MNIST and model C as the configuration describes it; with `--smoke` neither."""
+    if _measure.SMOKE.value:
+        return noise(MNIST, 256), untrained("C", MNIST)
+    described = config("target", "mnist")
+    described.target_dir = str(pathlib.Path(_TARGET_DIR.value).absolute())
     dataset = data.load_dataset("mnist")
     with tempfile.TemporaryDirectory() as workdir:
-        run = runs.Run(config, pathlib.Path(workdir), dataset)
+        run = runs.Run(described, pathlib.Path(workdir), dataset)
         return dataset, runs.target.target_logits_fn(run)
+
+
+def noise(shape, count, num_classes=10):
+    """A data set of random pixels: how long steps take does not depend on them."""
+    draw = np.random.default_rng(0)
+    images = draw.integers(0, 256, (count, *shape)).astype(np.uint8)
+    labels = draw.integers(0, num_classes, count).astype(np.int32)
+    split = Split(images, labels)
+    return Dataset("noise", split, split, num_classes)
+
+
+def untrained(name, shape, num_classes=10):
+    model = models.make_classifier(name, num_classes)
+    images = jnp.zeros((1, *shape))
+    return models.make_logits_fn(model, model.init(jax.random.key(0), images))
+
+
+def networks(widths=(8, 16, 32)):
+    """AdvGAN's, with the optimisers of the rivals."""
+    return advgan.Networks(
+        generator(widths),
+        models.Discriminator(widths=_measure.smaller((8, 16, 32), (2, 2))),
+        optax.adam(1e-3, b1=0.5),
+        optax.adam(1e-3, b1=0.5),
+    )
+
+
+def generator(widths=(8, 16, 32)):
+    if _measure.SMOKE.value:
+        return models.Generator(EPSILON, widths=(2, 2, 2), num_residual=0)
+    return models.Generator(EPSILON, widths=widths)

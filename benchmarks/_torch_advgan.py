@@ -76,6 +76,12 @@ def discriminator(widths=(8, 16, 32)):
     )
 
 
+def perturb(generator, images, epsilon):
+    """Adversarial images, and what was added to the clean ones."""
+    r = generator(images).clamp(-epsilon, epsilon)
+    return (images + r).clamp(0, 1), r
+
+
 class Trainer:
     """Both networks, their optimisers and the alternating step.
 
@@ -93,12 +99,8 @@ class Trainer:
             for net in (self.generator, self._discriminator)
         )
 
-    def perturb(self, images):
-        r = self.generator(images).clamp(-self._epsilon, self._epsilon)
-        return (images + r).clamp(0, 1), r
-
     def step(self, images, labels):
-        adversarial, r = self.perturb(images)
+        adversarial, r = perturb(self.generator, images, self._epsilon)
         self._adam_d.zero_grad()
         real = self._discriminator(images)
         fake = self._discriminator(adversarial.detach())

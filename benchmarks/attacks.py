@@ -9,11 +9,15 @@ the rest, which take minutes. Needs what the library does not:
 
     python -m pip install foolbox==3.3.4 torch torchattacks==3.5.1
 
+`--rivals=foolbox,scipy`, say, leaves out the others.
+
 Fairness: Foolbox gets the jitted stock-Flax twin of the net (its own code cannot be
 jitted), torchattacks the PyTorch twin with all cores, SciPy's L-BFGS-B the jitted value
 and gradient of one image and the same search over c. Foolbox and torchattacks are on
 the images' own labels, as ours are.
 """
+
+from functools import partial
 
 import _measure
 import _rivals
@@ -25,19 +29,17 @@ from absl import app, flags, logging
 
 from advgan_jax import attacks, data
 
-_ONLY = flags.DEFINE_list("only", None, "Names of the benchmarks to run.")
-_REPEATS = flags.DEFINE_integer("repeats", 5, "Timed rounds, after one to warm up.")
 _LBFGS_IMAGES = flags.DEFINE_integer("lbfgs_images", 256, "Problems for L-BFGS.")
-_OUT = flags.DEFINE_string(
-    "out", "benchmarks/results/attacks-cpu.json", "Where the figures go."
-)
 
 
 def first_correct(logits_fn, split, count):
     """The first test images that the model classifies rightly."""
+    count = _measure.smaller(count, 4)
     images = data.to_float(split.images[: 2 * count])
     labels = split.labels[: 2 * count]
     keep = np.asarray(jnp.argmax(logits_fn(images), axis=-1)) == labels
+    if _measure.SMOKE.value:
+        keep[:] = True  # the model is not trained
     return images[keep][:count], labels[keep][:count]
 
 
@@ -47,7 +49,7 @@ def quality(logits_fn, images, labels, found, *, targeted=False):
     predictions = np.asarray(jnp.argmax(logits_fn(found), axis=-1))
     success = predictions == labels if targeted else predictions != labels
     l2 = np.sqrt(np.square(found - images).sum(axis=(1, 2, 3)))
-    return float(success.mean()), float(l2[success].mean())
+    return float(success.mean()), float(l2[success].mean()) if success.any() else None
 
 
 def compare(name, thunks, judge, repeats):
@@ -70,31 +72,53 @@ def compare(name, thunks, judge, repeats):
     return rows
 
 
+def asked_for(rivals):
+    """Ours, and those of `{name: (library, make its thunk)}` that `--rivals` names."""
+    return {
+        name: make()
+        for name, (library, make) in rivals.items()
+        if library is None or library in _measure.RIVALS.value
+    }
+
+
 def ours(attack, logits_fn, images, labels, **hyper):
     """A thunk that runs one of our attacks."""
     return lambda: jax.block_until_ready(attack(logits_fn, images, labels, **hyper))
 
 
-def pgd_rivals(target, stock, images, labels, epsilon, loss="cross_entropy"):
+def pgd_rivals(target, stock, images, labels, epsilon):
     steps = {"num_steps": 40, "step_size": epsilon / 12, "epsilon": epsilon}
-    torch_net = _rivals.torch_model(target.args[0])
-    theirs = {"eps": epsilon, "alpha": epsilon / 12, "steps": 40}
-    hyper = {**steps, "key": jax.random.key(0), "loss": loss}
-    foolbox = _rivals.foolbox_attack(
+    hyper = {**steps, "key": jax.random.key(0)}
+    foolbox = partial(
+        _rivals.foolbox_attack,
         stock,
         lambda fb: fb.attacks.LinfPGD(steps=40, abs_stepsize=epsilon / 12),
         images,
         labels,
         epsilon,
     )
-    return {
-        "advgan_jax": ours(attacks.pgd, target, images, labels, **hyper),
-        "advgan_jax, stock Flax": ours(attacks.pgd, stock, images, labels, **hyper),
-        "foolbox": foolbox,
-        "torchattacks": _rivals.torch_attack(
-            torch_net, lambda ta, net: ta.PGD(net, **theirs), images, labels
-        ),
-    }
+    theirs = {"eps": epsilon, "alpha": epsilon / 12, "steps": 40}
+    torchattacks = partial(
+        torch_attack, target, lambda ta, net: ta.PGD(net, **theirs), images, labels
+    )
+    stock_flax = partial(ours, attacks.pgd, stock, images, labels, **hyper)
+    return asked_for(
+        {
+            _measure.OURS: (
+                None,
+                partial(ours, attacks.pgd, target, images, labels, **hyper),
+            ),
+            f"{_measure.OURS}, stock Flax": (None, stock_flax),
+            "Foolbox": ("foolbox", foolbox),
+            "torchattacks": ("torchattacks", torchattacks),
+        }
+    )
+
+
+def torch_attack(target, make, images, labels):
+    from _torch_nets import torch_model
+
+    return _rivals.torch_attack(torch_model(target.args[0]), make, images, labels)
 
 
 def pgd(target, stock, split):
@@ -102,7 +126,7 @@ def pgd(target, stock, split):
     images, labels = first_correct(target, split, 100)
     judge = lambda found: quality(target, images, labels, found)  # noqa: E731
     rivals = pgd_rivals(target, stock, images, labels, 0.3)
-    return compare("PGD-40, epsilon 0.3", rivals, judge, _REPEATS.value)
+    return compare("PGD-40, epsilon 0.3", rivals, judge, _measure.repeats())
 
 
 def pgd_robust(target, stock, split):
@@ -116,48 +140,60 @@ def pgd_robust(target, stock, split):
         judge,
         1,
     )
-    hyper = {"epsilon": epsilon, "num_steps": 100, "key": jax.random.key(0)}
-    net = _rivals.torch_model(target.args[0])
-    rivals = {}
+    return rows + apgd(target, images, labels, epsilon, judge)
+
+
+def apgd(target, images, labels, epsilon, judge):
+    num_steps = _measure.smaller(100, 5)
+    hyper = {"epsilon": epsilon, "num_steps": num_steps, "key": jax.random.key(0)}
+    rows = []
     for loss, short in (("cross_entropy", "ce"), ("dlr", "dlr")):
-        rivals[f"advgan_jax, {short}"] = ours(
-            attacks.apgd, target, images, labels, loss=loss, **hyper
-        )
-        rivals[f"torchattacks, {short}"] = _rivals.torch_attack(
-            net,
-            lambda ta, net, short=short: ta.APGD(
-                net, eps=epsilon, steps=100, loss=short, n_restarts=1
+        theirs = {"eps": epsilon, "steps": num_steps, "loss": short, "n_restarts": 1}
+        make = lambda ta, net, theirs=theirs: ta.APGD(net, **theirs)  # noqa: E731
+        rivals = {
+            _measure.OURS: (
+                None,
+                partial(ours, attacks.apgd, target, images, labels, loss=loss, **hyper),
             ),
-            images,
-            labels,
-        )
-    return rows + compare("APGD-100, epsilon 0.15, 500 images", rivals, judge, 1)
+            "torchattacks": (
+                "torchattacks",
+                partial(torch_attack, target, make, images, labels),
+            ),
+        }
+        name = f"APGD-100 on {loss}, epsilon {epsilon}, 500 images"
+        rows += compare(name, asked_for(rivals), judge, 1)
+    return rows
 
 
 def carlini_wagner(target, stock, split):
     """C&W L2, untargeted, 5 searches of 100 steps, 64 images."""
     images, labels = first_correct(target, split, 64)
     judge = lambda found: quality(target, images, labels, found)  # noqa: E731
+    num_steps = _measure.smaller(100, 5)
     hyper = {
         "num_search_steps": 5,
-        "num_steps": 100,
+        "num_steps": num_steps,
         "learning_rate": 1e-2,
         "initial_const": 1.0,
     }
-    foolbox = _rivals.foolbox_attack(
+    foolbox = partial(
+        _rivals.foolbox_attack,
         stock,
         lambda fb: fb.attacks.L2CarliniWagnerAttack(
-            binary_search_steps=5, steps=100, stepsize=1e-2, initial_const=1.0
+            binary_search_steps=5, steps=num_steps, stepsize=1e-2, initial_const=1.0
         ),
         images,
         labels,
         None,
     )
     rivals = {
-        "advgan_jax": ours(attacks.carlini_wagner, target, images, labels, **hyper),
-        "foolbox": foolbox,
+        _measure.OURS: (
+            None,
+            partial(ours, attacks.carlini_wagner, target, images, labels, **hyper),
+        ),
+        "Foolbox": ("foolbox", foolbox),
     }
-    return compare("C&W L2, 5 x 100 steps", rivals, judge, 1)
+    return compare("C&W L2, 5 x 100 steps", asked_for(rivals), judge, 1)
 
 
 def lbfgs(target, stock, split):
@@ -167,16 +203,15 @@ def lbfgs(target, stock, split):
     away = np.random.default_rng(0).integers(1, 10, len(labels)).astype(labels.dtype)
     wanted = (labels + away) % 10
     judge = lambda found: quality(target, images, wanted, found, targeted=True)  # noqa: E731
+    solve = partial(ours, attacks.lbfgs, target, images, wanted, targeted=True)
     rivals = {
-        f"advgan_jax, {solver}": ours(
-            attacks.lbfgs, target, images, wanted, targeted=True, solver=solver
-        )
-        for solver in ("projected", "scipy")
+        _measure.OURS: (None, partial(solve, solver="projected")),
+        "SciPy": ("scipy", partial(solve, solver="scipy")),
     }
-    return compare(f"L-BFGS, {len(images)} images", rivals, judge, 1)
+    return compare(f"L-BFGS, {len(images)} images", asked_for(rivals), judge, 1)
 
 
-BENCHMARKS = {
+PARTS = {
     "pgd": pgd,
     "pgd_robust": pgd_robust,
     "carlini_wagner": carlini_wagner,
@@ -187,8 +222,7 @@ BENCHMARKS = {
 def main(argv):
     del argv
     logging.set_verbosity(logging.WARNING)
-    packages = ("jax", "flax", "numpy", "scipy", "foolbox", "torch", "torchattacks")
-    environment = _measure.environment(packages)
+    environment = _measure.environment()
     dataset, target = _targets.mnist_model_c()
     stock = _rivals.stock_logits_fn(target.args[0])
     twins = target(data.to_float(dataset.test.images[:8]))
@@ -196,10 +230,9 @@ def main(argv):
         stock(data.to_float(dataset.test.images[:8])), twins, rtol=1e-3, atol=1e-3
     )
     rows = []
-    for name in _ONLY.value or BENCHMARKS:
-        rows += BENCHMARKS[name](target, stock, dataset.test)
-    print(_measure.table(rows))
-    _measure.write(_OUT.value, environment, rows)
+    for part in _measure.chosen(PARTS).values():
+        rows += part(target, stock, dataset.test)
+    _measure.report(environment, rows, _measure.versus(rows))
 
 
 if __name__ == "__main__":

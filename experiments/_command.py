@@ -3,6 +3,7 @@
 import re
 import sys
 
+import _process
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -17,6 +18,12 @@ _WORKDIR = flags.DEFINE_string(
 _RESUME = flags.DEFINE_bool("resume", False, "Go on with the run in the workdir.")
 _OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Discard the run in the workdir, but keep its target models."
+)
+_CACHE = flags.DEFINE_string(
+    "compilation_cache",
+    None,
+    "Folder for compiled programs, or none (default: JAX_COMPILATION_CACHE_DIR, or "
+    "advgan_jax/programs in the user's cache folder).",
 )
 flags.mark_flag_as_required("config")
 
@@ -33,6 +40,7 @@ def main(argv: list[str]) -> None:
     name = f"{config.method}-{config.dataset}-{config.target_model}"
     workdir = _WORKDIR.value or "runs/" + re.sub(r"[^\w.-]+", "_", name)
     try:
+        _process.keep_programs(_CACHE.value)
         rows = runs.train(
             config, workdir, resume=_RESUME.value, overwrite=_OVERWRITE.value
         )

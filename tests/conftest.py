@@ -29,10 +29,13 @@ SHORT = {
 @pytest.fixture(scope="session", autouse=True)
 def compile_once(tmp_path_factory):
     """Programs that several tests compile are compiled once a session."""
-    jax.config.update(
-        "jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs"))
-    )
+    folder = str(tmp_path_factory.mktemp("programs"))
+    jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    # Commands that tests start must not write to the user's cache either.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", folder)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,47 @@
+"""The child of `time_to_success` that trains our AdvGAN."""
+
+import pathlib
+import runpy
+
+import _success
+import jax
+import numpy as np
+
+from advgan_jax import build, data, models, parallel
+from advgan_jax.data import Split
+from advgan_jax.training import advgan, loop
+
+_CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "advgan.py"
+
+
+def main():
+    settings, arrays, variables = _success.settings_and_task()
+    config = runpy.run_path(str(_CONFIG))["get_config"]("mnist")
+    target = models.make_logits_fn(models.make_classifier("C", 10), variables)
+    networks = build.advgan_networks(config, settings["max_steps"])
+    objective = build.advgan_objective(config, 10)
+    shape = arrays["test_images"].shape[1:]
+    state = advgan.init_state(networks, jax.random.key(0), shape)
+    run = parallel.compile_steps(advgan.make_train_step(networks, objective))
+    train = loop.on_device(Split(arrays["train_images"], arrays["train_labels"]))
+
+    def step(rows):
+        nonlocal state
+        state, _ = run(state, train, rows[None], target)
+
+    images, labels = data.to_float(arrays["test_images"]), arrays["test_labels"]
+    right = np.argmax(target(images), axis=-1) == labels
+
+    def success():
+        attack = advgan.bind_generator(
+            networks, state, epsilon=config.epsilon, target_class=None
+        )
+        wrong = np.argmax(target(attack(target, images, labels)), axis=-1) != labels
+        return float(wrong[right].mean())
+
+    rows = _success.shuffled(len(train.labels), config.training.batch_size)
+    _success.until_success(settings, step, rows, success)
+
+
+if __name__ == "__main__":
+    main()

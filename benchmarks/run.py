@@ -1,0 +1,182 @@
+"""All benchmarks of a suite, one after another, and one table of what came of them.
+
+    python benchmarks/run.py --suite=cpu --out=benchmarks/results/cpu.json
+    python benchmarks/run.py --suite=gpu --out=benchmarks/results/gpu.json
+    python benchmarks/run.py --suite=cpu --only=roofline,startup --smoke
+
+A ratio above 1 says that ours is the better. Its goal stands beside it: what must be,
+and what is aimed at; goals without a rival are on the figure itself. A part that fails
+is told at once and at the end, the others go on, and the exit status is 1. The GPU
+suite leaves out the rivals that run on CPU alone, and adds larger batches. The rivals:
+
+    python -m pip install torch==2.13.0 foolbox==3.3.4 torchattacks==3.5.1
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+from typing import NamedTuple
+
+_HERE = pathlib.Path(__file__).parent
+
+_LARGE = "--batches=1,32,512,2048,8192,32768,131072"
+# Of each part its own flags; `rivals` says who else it can measure.
+SUITES = {
+    "cpu": {
+        "training": [],
+        "generation": [],
+        "attacks": ["--repeats=3"],
+        "startup": [],
+        "roofline": [],
+        "growth": [],
+        "time_to_success": ["--repeats=3"],
+    },
+    "gpu": {
+        "training": ["--batches=128,1024,8192"],
+        "generation": [_LARGE],
+        "attacks": ["--repeats=3"],
+        "startup": [],
+        "roofline": ["--batch=1024"],
+        "growth": ["--only=images,batch,side of the image,filters,classes of AI-GAN"],
+        "time_to_success": ["--repeats=3"],
+    },
+}
+RIVALS = {"cpu": "pytorch,foolbox,torchattacks,scipy", "gpu": "foolbox"}
+
+
+class Goal(NamedTuple):
+    """What a figure's `key` must reach, and what it is to reach.
+
+    Attributes:
+      must: the least, or the most.
+      aim: likewise.
+      key: `ratio`, or `ours` where there is no rival.
+      at_most: whether less is better.
+    """
+
+    must: float
+    aim: float
+    key: str = "ratio"
+    at_most: bool = False
+
+    def verdict(self, figure):
+        if figure[self.key] is None:
+            return "missed"
+        sign = -1 if self.at_most else 1
+        value = sign * figure[self.key]
+        reached = [value >= sign * self.must, value >= sign * self.aim]
+        return ("missed", "met", "aim reached")[sum(reached)]
+
+    def __str__(self):
+        sign = "<=" if self.at_most else ">="
+        return f"{sign} {self.must:g} (aim {self.aim:g})"
+
+
+# The rate of float32; bfloat16 stands in the place of a rival.
+_IN_BATCHES = ("generate, batch 8192", "advgan_jax, bfloat16")
+_TO_SUCCESS = "cold start to 98% success, model C"
+GOALS = {
+    "cpu": {
+        ("AdvGAN step, batch 128", "PyTorch"): Goal(1.2, 2),
+        ("model C step, batch 128", "PyTorch"): Goal(1.0, 1.5),
+        ("generate 1000 images", "PyTorch"): Goal(1.5, 5),
+        ("PGD-40, epsilon 0.3", "Foolbox"): Goal(3, 8),
+        ("PGD-40, epsilon 0.3", "torchattacks"): Goal(1, 2),
+        ("L-BFGS, 256 images", "SciPy"): Goal(2, 5),
+        ("default command, empty cache", None): Goal(120, 45, "ours", True),
+    },
+    "gpu": {
+        (_TO_SUCCESS, None): Goal(30, 8, "ours", True),
+        ("generate, batch 8192", "advgan_jax, bfloat16"): Goal(
+            500_000, 2_000_000, "ours"
+        ),
+    },
+}
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("--suite", choices=SUITES, default="cpu")
+    parser.add_argument("--only", help="parts, separated by commas")
+    parser.add_argument("--out", type=pathlib.Path, help="all rows and figures, JSON")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes")
+    parser.add_argument("--rivals", help="with whom to compare; none: --rivals=")
+    parser.add_argument("--target_dir", help="where trained targets are, or go")
+    parser.add_argument("--onnx", help="a generator from export_onnx.py")
+    parser.add_argument("--plot", help="a picture of growth.py's lines, PNG")
+    given = parser.parse_args(arguments)
+    known = SUITES[given.suite]
+    given.only = given.only.split(",") if given.only else list(known)
+    unknown = [name for name in given.only if name not in known]
+    if unknown:
+        parser.error(f"unknown parts {unknown} in --only; known: {list(known)}")
+    return given
+
+
+def flags_of(part, given):
+    """A part's own flags, and those that were given for all or for it."""
+    rivals = RIVALS[given.suite] if given.rivals is None else given.rivals
+    found = [*SUITES[given.suite][part], f"--rivals={rivals}"]
+    found += ["--smoke"] if given.smoke else []
+    for flag, parts in (
+        ("target_dir", ("training", "attacks", "time_to_success")),
+        ("onnx", ("generation",)),
+        ("plot", ("growth",)),
+    ):
+        value = getattr(given, flag)
+        found += [f"--{flag}={value}"] if value and part in parts else []
+    return found
+
+
+def run(part, given):
+    """A part's environment, rows and figures; None if it failed."""
+    print(f"== {part}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "part.json"
+        command = [sys.executable, str(_HERE / f"{part}.py"), f"--out={path}"]
+        done = subprocess.run([*command, *flags_of(part, given)])
+        if done.returncode == 0 and path.exists():
+            return json.loads(path.read_text(encoding="utf8"))
+    print(f"== {part} FAILED with exit status {done.returncode}", flush=True)
+    return None
+
+
+def line(part, figure, goals):
+    """A figure as a row of the table."""
+    goal = goals.get((figure["figure"], figure["rival"]))
+    return {
+        "part": part,
+        **figure,
+        "goal": goal and str(goal),
+        "verdict": goal and goal.verdict(figure),
+    }
+
+
+def main(arguments):
+    given = parse(arguments)
+    done = {part: run(part, given) for part in given.only}
+    lines = [
+        line(part, figure, GOALS[given.suite])
+        for part, found in done.items()
+        if found
+        for figure in found["figures"]
+    ]
+    failed = [part for part, found in done.items() if found is None]
+    # Flags are absl's there, and read only by the parts.
+    from _measure import table, write
+
+    if lines:
+        print("\n" + table(lines))
+    if given.out:
+        content = {"suite": given.suite, "failed": failed, "figures": lines}
+        write(given.out, content | {"parts": done})
+    if failed:
+        print(f"FAILED: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

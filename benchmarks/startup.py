@@ -1,0 +1,79 @@
+"""From command to first training step, and the whole default command.
+
+    python benchmarks/startup.py
+
+Seconds by the clock on the wall, each time in a process of its own: with an empty
+compilation cache, and with the one that the same command has just filled. The command
+is the README's, AdvGAN on the digits; its first step is the first of its target model.
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import _measure
+from absl import app, logging
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_TRAIN = [
+    str(_ROOT / "experiments" / "train.py"),
+    f"--config={_ROOT / 'configs' / 'advgan.py'}",
+]
+_FIRST_STEP = [str(_ROOT / "benchmarks" / "_first_step.py"), *_TRAIN]
+_TINY = [
+    "--config.target.num_epochs=1",
+    "--config.training.num_epochs=1",
+    "--config.generator.num_residual=0",
+    "--config.evaluation.num_images=20",
+]
+PARTS = {"first step": _FIRST_STEP, "default command": _TRAIN}
+
+
+def seconds(command, cache):
+    """How long a command takes with this folder as its compilation cache."""
+    paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
+    environment = {
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": cache,
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = [f"--workdir={folder}/run", *_measure.smaller([], _TINY)]
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, *command, *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        took = time.perf_counter() - start
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    return took
+
+
+def cold_and_warm(name, command):
+    """Rows of a command with an empty cache, and with what that run left in it."""
+    with tempfile.TemporaryDirectory() as cache:
+        for state in ("empty", "filled"):
+            yield {
+                "benchmark": f"{name}, {state} cache",
+                "who": _measure.OURS,
+                "seconds": seconds(command, cache),
+            }
+
+
+def main(argv):
+    del argv
+    logging.set_verbosity(logging.WARNING)
+    environment = _measure.environment()
+    parts = _measure.chosen(PARTS)
+    rows = [row for part in parts.items() for row in cold_and_warm(*part)]
+    _measure.report(environment, rows, _measure.versus(rows))
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,113 @@
+"""From a cold start to a generator that fools 98 % of model C: ours and PyTorch's.
+
+    python benchmarks/time_to_success.py --target_dir=runs/targets
+
+Each trains in a process of its own; the clock runs from the command on, so imports and
+compilation (nothing is cached) count. Both read one file with MNIST and model C's
+weights, which are trained before. They train for `--check_every` steps and measure, in
+turns, until the generator fools `--goal` of those among the first 1,000 test images
+that the model classifies rightly. Ours is configs/advgan.py:mnist, its learning rate
+falling over all `--max_steps`; PyTorch's is the public recipe (see `_torch_advgan.py`).
+Processes take turns; medians of `--repeats`.
+"""
+
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import _measure
+import _targets
+import jax
+import numpy as np
+from absl import app, flags, logging
+
+_GOAL = flags.DEFINE_float("goal", 0.98, "Share to be fooled.")
+_CHECK_EVERY = flags.DEFINE_integer("check_every", 50, "Steps between two checks.")
+_MAX_STEPS = flags.DEFINE_integer("max_steps", 3748, "Steps after which to give up.")
+
+_CHILDREN = {_measure.OURS: "_success_ours.py", "PyTorch": "_success_torch.py"}
+
+
+def save(path):
+    """All that a child needs, so that none imports the other's library."""
+    dataset, target = _targets.mnist_model_c()
+    params = jax.device_get(target.args[0]["params"])
+    weights = {
+        f"{layer}/{name}": leaf
+        for layer, leaves in params.items()
+        for name, leaf in leaves.items()
+    }
+    test = dataset.test.take(_measure.smaller(1000, 32))
+    images = data_of("train", dataset.train) | data_of("test", test)
+    np.savez(path, **weights, **images)
+
+
+def data_of(name, split):
+    return {f"{name}_images": split.images, f"{name}_labels": split.labels}
+
+
+def run(who, path):
+    """One training of a rival.
+
+    Returns:
+      Seconds, steps and the success reached.
+    """
+    settings = {
+        "path": str(path),
+        "goal": _GOAL.value,
+        "check_every": _measure.smaller(_CHECK_EVERY.value, 1),
+        "max_steps": _measure.smaller(_MAX_STEPS.value, 2),
+        "started": time.time(),
+    }
+    child = str(pathlib.Path(__file__).with_name(_CHILDREN[who]))
+    command = [sys.executable, child, json.dumps(settings)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{who} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def row(who, found):
+    """Medians; no time to success unless each training got there."""
+    middle = {
+        name: statistics.median(one[name] for one in found)
+        for name in ("seconds", "steps", "success")
+    }
+    reached = sum(one["success"] >= _GOAL.value for one in found)
+    return {
+        "benchmark": f"cold start to {_GOAL.value:.0%} success, model C",
+        "who": who,
+        "seconds": middle["seconds"] if reached == len(found) else None,
+        "steps": middle["steps"],
+        "success": middle["success"],
+        "reached": f"{reached} of {len(found)}",
+        "spent": middle["seconds"],
+    }
+
+
+def main(argv):
+    del argv
+    logging.set_verbosity(logging.WARNING)
+    environment = _measure.environment()
+    names = [_measure.OURS]
+    names += ["PyTorch"] if "pytorch" in _measure.RIVALS.value else []
+    found = {who: [] for who in names}
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "task.npz"
+        save(path)
+        for _ in range(_measure.repeats()):
+            for who in names:
+                found[who].append(run(who, path))
+    rows = [row(who, found[who]) for who in names]
+    for one in rows:
+        both = one["seconds"] and rows[0]["seconds"]
+        one["times ours"] = one["seconds"] / rows[0]["seconds"] if both else None
+    _measure.report(environment, rows, _measure.versus(rows))
+
+
+if __name__ == "__main__":
+    app.run(main)

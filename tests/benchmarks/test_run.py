@@ -1,0 +1,101 @@
+"""The benchmarks as commands, at tiny sizes; what needs PyTorch is not run here."""
+
+import importlib.util
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def run(repository):
+    def run(script, *arguments):
+        command = [sys.executable, str(repository / "benchmarks" / script)]
+        return subprocess.run(
+            [*command, *arguments], capture_output=True, text=True, timeout=300
+        )
+
+    return run
+
+
+@pytest.fixture
+def module(repository):
+    """`run.py` as a module."""
+    path = repository / "benchmarks" / "run.py"
+    spec = importlib.util.spec_from_file_location("run", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_one_table_of_a_part_that_runs_and_one_that_fails(run, tmp_path):
+    out = tmp_path / "cpu.json"
+    result = run(
+        "run.py",
+        "--only=generation,growth",
+        "--smoke",
+        "--rivals=",
+        f"--out={out}",
+        "--plot=/dev/null/growth.png",  # where no picture can be
+    )
+    assert result.returncode == 1
+    assert result.stderr.rstrip().endswith("FAILED: growth")
+    found = json.loads(out.read_text())
+    assert found["failed"] == ["growth"]
+    assert found["parts"]["growth"] is None
+    environment = found["parts"]["generation"]["environment"]
+    assert environment["smoke"] is True
+    assert environment["versions"]["jax"]
+    (first, *_) = found["figures"]
+    assert first["figure"] == "generate 20 images"
+    assert first["ours"] > 0
+    assert "generate 20 images" in result.stdout
+
+
+def test_growth_draws_its_lines(run, tmp_path):
+    picture = tmp_path / "growth.png"
+    result = run("growth.py", "--only=images", "--smoke", f"--plot={picture}")
+    assert result.returncode == 0, result.stderr
+    assert picture.stat().st_size > 0
+    sizes = [line.split()[3] for line in result.stdout.splitlines()[1:]]
+    assert sizes == ["4", "8"]
+
+
+def test_roofline_counts_the_turns_of_loops(run, tmp_path):
+    out = tmp_path / "roofline.json"
+    result = run("roofline.py", "--only=classifier,pgd", "--smoke", f"--out={out}")
+    assert result.returncode == 0, result.stderr
+    step, attack = json.loads(out.read_text())["rows"]
+    assert step["GFLOP"] > 0
+    # A step of the attack lacks but the gradients of kernels, about a third.
+    assert 10 < attack["GFLOP"] / step["GFLOP"] < 40
+
+
+def test_an_unknown_part_is_refused(run):
+    result = run("run.py", "--only=rooflines")
+    assert result.returncode == 2
+    assert "'roofline'" in result.stderr
+
+
+def test_verdicts(module):
+    ratio = module.Goal(1.2, 2)
+    assert [ratio.verdict({"ratio": r}) for r in (None, 1.1, 1.2, 2.0)] == [
+        "missed",
+        "missed",
+        "met",
+        "aim reached",
+    ]
+    seconds = module.Goal(120, 45, "ours", at_most=True)
+    assert [seconds.verdict({"ours": s}) for s in (121, 120, 45)] == [
+        "missed",
+        "met",
+        "aim reached",
+    ]
+
+
+def test_every_part_is_a_script(module):
+    folder = pathlib.Path(module.__file__).parent
+    for parts in module.SUITES.values():
+        assert all((folder / f"{part}.py").exists() for part in parts)

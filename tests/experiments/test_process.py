@@ -1,0 +1,91 @@
+"""Compiled programs are kept between processes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+# The settings are global to a process, so each test has its own.
+COMPUTE = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import _process
+directory = json.loads(sys.argv[2])
+_process.keep_programs(directory)
+import jax
+from jax import monitoring
+hits = []
+monitoring.register_event_listener(
+    lambda name, **_: hits.append(name) if name.endswith("/cache_hits") else None
+)
+jax.jit(lambda x: x * 3 + 1)(2.0)
+print(json.dumps(len(hits)))
+"""
+
+
+@pytest.fixture
+def compute(repository, tmp_path):
+    """Runs a small program in a process; returns it, and the hits of the cache."""
+
+    def compute(directory=None, **environment):
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+        home = {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": ""}
+        scripts = str(repository / "experiments")
+        return subprocess.run(
+            [sys.executable, "-c", COMPUTE, scripts, json.dumps(directory)],
+            env={**clean, **home, **environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return compute
+
+
+def kept(folder):
+    return list(folder.glob("*-cache"))
+
+
+def test_the_second_process_finds_what_the_first_compiled(compute, tmp_path):
+    first, second = compute(), compute()
+    assert (first.returncode, first.stdout.strip()) == (0, "0"), first.stderr
+    assert int(second.stdout) > 0, second.stderr
+    assert kept(tmp_path / "home" / ".cache" / "advgan_jax" / "programs")
+
+
+@pytest.mark.parametrize(
+    "variable", ["JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME", None]
+)
+def test_the_folder_can_be_chosen(compute, tmp_path, variable):
+    chosen = tmp_path / "chosen"
+    if variable is None:
+        # The flag goes before the environment.
+        elsewhere = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "elsewhere")}
+        result = compute(str(chosen), **elsewhere)
+        assert not (tmp_path / "elsewhere").exists()
+    else:
+        result = compute(**{variable: str(chosen)})
+    assert result.returncode == 0, result.stderr
+    inner = "advgan_jax/programs" if variable == "XDG_CACHE_HOME" else ""
+    assert kept(chosen / inner)
+    assert not (tmp_path / "home").exists()
+
+
+def test_none_keeps_nothing(compute, tmp_path):
+    result = compute("none", JAX_COMPILATION_CACHE_DIR=str(tmp_path / "programs"))
+    assert result.returncode == 0, result.stderr
+    assert not (tmp_path / "programs").exists()
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_folder_that_cannot_be_made(compute, tmp_path):
+    (tmp_path / "file").write_text("")
+    inside = str(tmp_path / "file" / "programs")
+    by_default = compute(JAX_COMPILATION_CACHE_DIR=inside)
+    assert by_default.returncode == 0
+    assert "--compilation_cache=DIR" in by_default.stderr
+    asked_for = compute(inside)
+    assert asked_for.returncode != 0
+    assert "NotADirectoryError" in asked_for.stderr
