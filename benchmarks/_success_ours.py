@@ -5,7 +5,7 @@ import runpy
 
 import _success
 import jax
-import numpy as np
+import jax.numpy as jnp
 
 from advgan_jax import build, data, models, parallel
 from advgan_jax.data import Split
@@ -29,14 +29,18 @@ def main():
         nonlocal state
         state, _ = run(state, train, rows[None], target)
 
+    @jax.jit
+    def predict(images):
+        return jnp.argmax(target(images), axis=-1)
+
     images, labels = data.to_float(arrays["test_images"]), arrays["test_labels"]
-    right = np.argmax(target(images), axis=-1) == labels
+    right = predict(images) == labels
 
     def success():
         attack = advgan.bind_generator(
             networks, state, epsilon=config.epsilon, target_class=None
         )
-        wrong = np.argmax(target(attack(target, images, labels)), axis=-1) != labels
+        wrong = predict(attack(target, images, labels)) != labels
         return float(wrong[right].mean())
 
     rows = _success.shuffled(len(train.labels), config.training.batch_size)

@@ -12,6 +12,7 @@ Processes take turns; medians of `--repeats`.
 """
 
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -65,7 +66,8 @@ def run(who, path):
     }
     child = str(pathlib.Path(__file__).with_name(_CHILDREN[who]))
     command = [sys.executable, child, json.dumps(settings)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{who} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
