@@ -79,6 +79,13 @@ def test_the_torus_of_the_image_does_not_bound_zero_padding():
     padded = analysis.conv_norm(kernel, grid=(8, 1))
     assert circular == pytest.approx(0, abs=1e-12)
     assert padded == pytest.approx(2, rel=1e-12)
+    model = nn.Conv(1, (5, 1), use_bias=False)
+    variables = {"params": {"kernel": jnp.asarray(kernel)}}
+    bounds = analysis.upper_bounds(model, variables, (4, 1, 1))
+    # Each pixel moves by two places, none meets another.
+    assert exact_norm(lambda x: model.apply(variables, x), (4, 1, 1)) == 1
+    assert bounds.network == bounds.layers[0].bound == padded
+    assert bounds.layers[0].circular == circular
 
 
 def test_grid_must_be_a_multiple_of_the_strides(kernel):
