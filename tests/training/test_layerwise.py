@@ -88,9 +88,10 @@ def test_pool_holds_what_the_attack_made_of_a_layers_output(model, batch):
     assert sorted(np.asarray(pool.labels[filled])) == sorted(batch.labels[:8].tolist())
 
 
-def test_step_follows_the_gradient_of_the_mixture(model, batch):
+@pytest.mark.parametrize("layers", [(0, 2), (2, 0)])
+def test_step_follows_the_gradient_of_the_mixture(layers, model, batch):
     """With SGD of rate 1, old minus new weights are the gradient itself."""
-    chosen, decays = mixture(0, 2, weight=3.0), (0.1, 0.2, 0.3)
+    chosen, decays = mixture(*layers, weight=3.0), (0.1, 0.2, 0.3)
     state = start(model, chosen, optax.sgd(1.0))
     # Only the first pool is filled, and that in part.
     after, metrics = jax.jit(
@@ -102,13 +103,15 @@ def test_step_follows_the_gradient_of_the_mixture(model, batch):
     rows = rows[pool.labels[rows] >= 0]
     assert 0 < len(rows) < 16
 
-    def cross_entropy(params, x, labels):
-        log_p = jax.nn.log_softmax(model.apply({"params": params}, x))
+    def cross_entropy(params, x, labels, layer=0):
+        logits = model.apply({"params": params}, x, first=layer)
+        log_p = jax.nn.log_softmax(logits)
         return -jnp.mean(log_p[jnp.arange(len(labels)), labels])
 
     def parts(params):
         clean = cross_entropy(params, *batch)
-        adversarial = cross_entropy(params, pool.inputs[rows], pool.labels[rows]) / 2
+        inputs, labels = pool.inputs[rows], pool.labels[rows]
+        adversarial = cross_entropy(params, inputs, labels, layers[0]) / 2
         decay = sum(
             3 * strength * jnp.sum(params[f"Dense_{n}"]["kernel"] ** 2) / units
             for n, (strength, units) in enumerate(zip(decays, (6, 5, 3), strict=True))
