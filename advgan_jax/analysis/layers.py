@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 
 from advgan_jax.analysis import norms
+from advgan_jax.checks import is_concrete
 from advgan_jax.types import Array
 
 LINEAR = (nn.Dense, nn.Conv, nn.BatchNorm)
@@ -84,8 +85,14 @@ def describe(module: nn.Module, name: str, shape: Sequence[int]) -> Layer:
       The layer.
 
     Raises:
-      ValueError: if it is a convolution that the Fourier formula does not cover.
+      ValueError: if it is a convolution that the Fourier formula does not cover, or
+        its weights are not known while the model is traced.
     """
+    if not all(map(is_concrete, jax.tree.leaves(module.variables))):
+        raise ValueError(
+            f"The weights of layer {name!r} must be known where it is called, got "
+            "traced ones; take the model without `nn.remat`, `nn.jit` or `nn.scan`."
+        )
     if isinstance(module, nn.BatchNorm):
         return _batch_norm(module, name)
     kernel = np.asarray(module.variables["params"]["kernel"])

@@ -56,6 +56,13 @@ class _Follows(NamedTuple):
         return self.bound * self.scale * math.sqrt(used.max(initial=0))
 
 
+# Run what they hold once. Other operations hold programs too, such as `scan`, which
+# runs its own many times over.
+_CALLS = (
+    *("jit", "pjit", "closed_call", "core_call", "custom_jvp_call"),
+    *("custom_vjp_call", "custom_vjp_call_jaxpr", "checkpoint", "remat", "remat2"),
+)
+
 # Stands for a linear layer in the traced program; never run.
 _layer = Primitive("linear_layer")
 _layer.def_abstract_eval(lambda x, *, index, shape: x.update(shape=shape))
@@ -119,11 +126,10 @@ class _Walk:
 
     def apply(self, equation: JaxprEqn, operands: list) -> list:
         name, params = equation.primitive.name, equation.params
-        for inside in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
-            if inside in params:
-                inner = params[inside]
-                consts = getattr(inner, "consts", ())
-                return self.run(getattr(inner, "jaxpr", inner), consts, operands)
+        if name in _CALLS:
+            inner = params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"]
+            consts = getattr(inner, "consts", ())
+            return self.run(getattr(inner, "jaxpr", inner), consts, operands)
         if not any(isinstance(x, _Follows) for x in operands):
             bound = equation.primitive.get_bind_params(params)
             results = equation.primitive.bind(*operands, **bound)
@@ -132,8 +138,8 @@ class _Walk:
             raise ValueError(
                 f"The operation `{name}` has no Lipschitz bound that is known here, so "
                 "the model cannot be bounded; it may have dense and convolution "
-                "layers, batch normalisation, ReLU, tanh, sigmoid, pools, means and "
-                "sums of branches."
+                "layers, batch normalisation, ReLU, tanh, sigmoid, max-pools, means "
+                "and sums of branches."
             )
         return [_RULES[name](self, equation, *operands)]
 
@@ -165,9 +171,20 @@ def _entrywise(factor: float) -> Callable:
                 f"`{equation.primitive.name}` of several values that depend on the "
                 "image has no Lipschitz bound that is known here."
             )
-        return followed[0]._replace(scale=factor * followed[0].scale)
+        x = _spread(followed[0], equation)
+        return x._replace(scale=factor * x.scale)
 
     return rule
+
+
+def _converted(walk: _Walk, equation: JaxprEqn, x: _Follows) -> _Follows:
+    """Another precision; steps, from rounding to integers, have no bound."""
+    dtype = equation.params["new_dtype"]
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(
+            f"Rounding what depends on the image to {dtype} has no Lipschitz bound."
+        )
+    return _entrywise(1.0)(walk, equation, x)
 
 
 def _rearranged(walk: _Walk, equation: JaxprEqn, x: _Follows) -> _Follows:
@@ -199,8 +216,7 @@ def _product(walk: _Walk, equation: JaxprEqn, x: Any, y: Any) -> _Follows:
             "A product of two values that depend on the image has no Lipschitz bound."
         )
     branch, factor = (x, y) if isinstance(x, _Follows) else (y, x)
-    scaled = _entrywise(float(jnp.max(jnp.abs(factor))))
-    return scaled(walk, equation, _spread(branch, equation))
+    return _entrywise(float(jnp.max(jnp.abs(factor))))(walk, equation, branch)
 
 
 def _quotient(walk: _Walk, equation: JaxprEqn, x: Any, y: Any) -> _Follows:
@@ -252,7 +268,8 @@ def _padded(walk: _Walk, equation: JaxprEqn, x: Any, value: Any) -> _Follows:
 _RULES: dict[str, Callable] = {
     "linear_layer": _linear_layer,
     **dict.fromkeys(("neg", "abs", "tanh", "copy", "clamp", "sin"), _entrywise(1.0)),
-    **dict.fromkeys(("convert_element_type", "stop_gradient"), _entrywise(1.0)),
+    "stop_gradient": _entrywise(1.0),
+    "convert_element_type": _converted,
     "logistic": _entrywise(0.25),
     **dict.fromkeys(("reshape", "transpose", "squeeze", "slice", "rev"), _rearranged),
     "broadcast_in_dim": _rearranged,

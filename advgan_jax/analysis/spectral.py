@@ -4,9 +4,11 @@ References:
   Szegedy et al., 2013 (https://arxiv.org/abs/1312.6199), Sec. 4.3 and Table 5.
 """
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import jax
 import numpy as np
 
 from advgan_jax.analysis.layers import layer_values
@@ -56,12 +58,18 @@ def measured_expansions(
         for name, (x, y) in clean.items():
             before, after = _distance(moved[name][0], x), _distance(moved[name][1], y)
             ratios.setdefault(name, []).append(_ratio(after, before))
-        whole = _ratio(after, _distance(*pair))  # the last layer gives the logits
-        ratios.setdefault(NETWORK, []).append(whole)
+        # Not what the last linear layer gives: more may follow it.
+        after = _distance(*(_logits(model, variables, x) for x in pair))
+        ratios.setdefault(NETWORK, []).append(_ratio(after, _distance(*pair)))
     network = ratios.pop(NETWORK)
     return {
         name: np.concatenate(r) for name, r in (*ratios.items(), (NETWORK, network))
     }
+
+
+@partial(jax.jit, static_argnames="model")
+def _logits(model, variables, images):
+    return model.apply(variables, images)
 
 
 def _distance(a: Any, b: Any) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -45,7 +45,7 @@ def train(
       The trained weights.
 
     Raises:
-      Stopped: if a signal came; the state is saved.
+      Stopped: if a signal came; the state, or the result, is saved.
       DivergenceError: if the loss is not finite.
     """
     weights = directory / "weights.npz"
@@ -55,14 +55,16 @@ def train(
         state = full_batch.init_state(params)
         if checkpoints.steps():
             state = checkpoints.restore(state)
-        state, finished = _fit(
+        state, finished, stopped = _fit(
             state, section, objective, batch, checkpoints, description, title
         )
-    if not finished:
+    if finished:
+        _save(weights, state.net.params)
+        # Curvature pairs are forty times as large as the weights.
+        shutil.rmtree(directory / "checkpoints")
+    # Also after the last call: what would come next was not wanted either.
+    if stopped:
         raise Stopped(f"Stopped at step {int(state.step)} of {title}; saved.")
-    _save(weights, state.net.params)
-    # Curvature pairs are forty times as large as the weights.
-    shutil.rmtree(directory / "checkpoints")
     return state.net.params
 
 
@@ -74,8 +76,35 @@ def _fit(
     checkpoints: Checkpoints,
     description: Mapping[str, Any],
     title: str,
-) -> tuple[FullBatchState, bool]:
-    run = jax.jit(
+) -> tuple[FullBatchState, bool, bool]:
+    """The state, whether its training is over, and whether a signal came."""
+    run = _compiled(objective, section)
+    step, most, calls = int(state.step), section.max_iterations, 0
+    finished = step >= most
+    directory = checkpoints.directory.parent
+    with (
+        MetricsLog(directory, restored_step=step or None) as log,
+        loop.interruptible() as stop,
+        tqdm(total=most, initial=step, desc=title, unit=" it", disable=None) as bar,
+    ):
+        while not finished and not stop():
+            state, metrics = run(state, batch)
+            metrics = jax.device_get(metrics)
+            _check_finite(metrics["loss"], most, title)
+            bar.update(int(state.step) - step)
+            step, calls = int(state.step), calls + 1
+            finished = bool(metrics.pop("converged")) or step >= most
+            log.write(step, metrics)
+            if not finished and calls % section.calls_per_checkpoint == 0:
+                checkpoints.save(step, state, description)
+        stopped = stop()
+    if not finished:
+        checkpoints.save(step, state, description)
+    return state, finished, stopped
+
+
+def _compiled(objective: Objective, section: ConfigDict) -> Callable:
+    return jax.jit(
         full_batch.until_converged(
             full_batch.make_train_step(objective),
             section.iterations_per_call,
@@ -83,34 +112,14 @@ def _fit(
             value_tolerance=section.value_tolerance,
         )
     )
-    step, most = int(state.step), section.max_iterations
-    directory = checkpoints.directory.parent
-    with (
-        MetricsLog(directory, restored_step=step or None) as log,
-        loop.interruptible() as stop,
-        tqdm(total=most, initial=step, desc=title, unit=" it", disable=None) as bar,
-    ):
-        calls = 0
-        while step < most and not stop():
-            state, metrics = run(state, batch)
-            metrics = jax.device_get(metrics)
-            if not np.isfinite(metrics["loss"]):
-                raise loop.DivergenceError(
-                    f"`loss` became {metrics['loss']} within {most} iterations of "
-                    f"{title}; the checkpoint before it is kept. Start again with "
-                    "another seed or more weight decay."
-                )
-            bar.update(int(state.step) - step)
-            step, calls = int(state.step), calls + 1
-            converged = bool(metrics.pop("converged"))
-            log.write(step, metrics)
-            if converged:
-                return state, True
-            if calls % section.calls_per_checkpoint == 0:
-                checkpoints.save(step, state, description)
-    if step < most:
-        checkpoints.save(step, state, description)
-    return state, step >= most
+
+
+def _check_finite(loss: np.ndarray, most: int, title: str) -> None:
+    if not np.isfinite(loss):
+        raise loop.DivergenceError(
+            f"`loss` became {loss} within {most} iterations of {title}; the checkpoint "
+            "before it is kept. Start again with another seed or more weight decay."
+        )
 
 
 def _save(path: pathlib.Path, params: Params) -> None:

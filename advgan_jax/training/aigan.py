@@ -16,6 +16,8 @@ stage one alone that is the method's later version, as far as it is known to us.
 Deviations from the papers:
   * As in `training.advgan`: the margin on logits, averaged; tanh; a clip whose gradient
     points inwards.
+  * The paper draws `t` at random; here it is never the true class, which is reached
+    without a perturbation.
   * The later version's losses of the class are added to those of the first version;
     a `hinge_weight` of 0 leaves out what it does not have.
   * Weights and the epoch of the switch are not given; those of `configs/aigan.py` were
@@ -36,10 +38,7 @@ import jax.numpy as jnp
 
 from advgan_jax import losses, parallel
 from advgan_jax.projections import perturb
-from advgan_jax.training.advgan import (
-    generator_loss,
-    named_loss,
-)
+from advgan_jax.training.advgan import generator_loss, named_loss
 from advgan_jax.training.alternating import Networks, alternate
 from advgan_jax.training.states import AIGANState, first_step, init_net
 from advgan_jax.types import Array, Attack, Batch, LogitsFn, Metrics
@@ -126,6 +125,9 @@ def make_first_step(
       A pure `train_step(state, batch, target_logits_fn, *, axis_name=None) ->
       (state, metrics)`, with the metrics of AdvGAN's and, of two heads, `class_loss`;
       `success_rate` is the share of the batch that reaches its class.
+
+    Raises:
+      ValueError: for an unknown loss, or a confidence with a loss that has none.
     """
 
     def real(images, target_labels, target_logits_fn, key):
@@ -145,6 +147,9 @@ def make_second_step(
 
     Returns:
       A pure step, of the same form as that of `make_first_step`.
+
+    Raises:
+      ValueError: as `make_first_step`.
     """
     return _make_step(networks, objective, lambda images, *_: images)
 

@@ -214,23 +214,7 @@ def make_train_step(
     """
     _check(model, mixture)
 
-    def loss_fn(params, batch, picked, key, axis_name):
-        logits = model.apply(
-            {"params": params}, batch.images, train=True, rngs={"dropout": key}
-        )
-        clean = jnp.mean(_cross_entropy(logits, batch.labels))
-        accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == batch.labels)
-        metrics = {"loss": clean, "accuracy": accuracy}
-        total = clean + weight_decay(params, strengths)
-        if picked:
-            losses = [
-                _pool_loss(model, params, layer, pool)
-                for layer, pool in zip(mixture.layers, picked, strict=True)
-            ]
-            metrics["adversarial_loss"] = sum(losses) / len(losses)
-            total = total + mixture.weight * metrics["adversarial_loss"]
-        # Averaged here and again as gradients: right under jit, pmap and shard_map.
-        return parallel.mean_over((total, metrics), axis_name)
+    loss_fn = _make_loss(model, mixture, strengths)
 
     def train_step(state, batch: Batch, *, axis_name: str | None = None):
         shared, own = jax.random.split(jax.random.fold_in(state.key, state.step))
@@ -251,6 +235,32 @@ def make_train_step(
         return state.replace(step=state.step + 1, net=net, pools=pools), metrics
 
     return train_step
+
+
+def _make_loss(
+    model: FullyConnected, mixture: Mixture, strengths: Sequence[float]
+) -> Callable[..., tuple[Array, Metrics]]:
+    """The loss of the mixture, of weights, a batch and what was picked of the pools."""
+
+    def loss_fn(params, batch, picked, key, axis_name):
+        logits = model.apply(
+            {"params": params}, batch.images, train=True, rngs={"dropout": key}
+        )
+        clean = jnp.mean(_cross_entropy(logits, batch.labels))
+        accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == batch.labels)
+        metrics = {"loss": clean, "accuracy": accuracy}
+        total = clean + weight_decay(params, strengths)
+        if picked:
+            losses = [
+                _pool_loss(model, params, layer, pool)
+                for layer, pool in zip(mixture.layers, picked, strict=True)
+            ]
+            metrics["adversarial_loss"] = sum(losses) / len(losses)
+            total = total + mixture.weight * metrics["adversarial_loss"]
+        # Averaged here and again as gradients: right under jit, pmap and shard_map.
+        return parallel.mean_over((total, metrics), axis_name)
+
+    return loss_fn
 
 
 def _cross_entropy(logits: Array, labels: Array) -> Array:

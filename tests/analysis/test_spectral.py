@@ -79,6 +79,13 @@ def test_the_torus_of_the_image_does_not_bound_zero_padding():
     padded = analysis.conv_norm(kernel, grid=(8, 1))
     assert circular == pytest.approx(0, abs=1e-12)
     assert padded == pytest.approx(2, rel=1e-12)
+    model = nn.Conv(1, (5, 1), use_bias=False)
+    variables = {"params": {"kernel": jnp.asarray(kernel)}}
+    bounds = analysis.upper_bounds(model, variables, (4, 1, 1))
+    # Each pixel moves by two places, none meets another.
+    assert exact_norm(lambda x: model.apply(variables, x), (4, 1, 1)) == 1
+    assert bounds.network == bounds.layers[0].bound == padded
+    assert bounds.layers[0].circular == circular
 
 
 def test_grid_must_be_a_multiple_of_the_strides(kernel):
@@ -150,6 +157,45 @@ def test_branches_add_up():
     assert np.linalg.norm(moved) / 4 == pytest.approx(9)  # -10 and +1: opposed
 
 
+class Brightest(nn.Module):
+    """The brightest pixel sixteen times, as the lower end of a range."""
+
+    def __call__(self, x):
+        return jax.lax.clamp(jnp.max(x), jnp.zeros((1, 16)), 9.0)
+
+
+def test_a_scalar_that_is_repeated_counts_for_each():
+    assert analysis.upper_bounds(Brightest(), {}, (4, 4, 1)).network == 4
+    dark = jnp.zeros((1, 4, 4, 1))
+    lit = dark.at[0, 1, 2, 0].set(1)
+    moved = Brightest().apply({}, lit) - Brightest().apply({}, dark)
+    assert np.linalg.norm(moved) == 4
+
+
+class Again(nn.Module):
+    """Units, or layers too, that are computed again in the backward pass."""
+
+    layer: type[nn.Module]
+
+    @nn.compact
+    def __call__(self, x):
+        return self.layer(3)(jax.checkpoint(nn.relu)(x.reshape(x.shape[0], -1)))
+
+
+def test_programs_within_the_program_are_followed():
+    model = Again(nn.Dense)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))
+    bounds = analysis.upper_bounds(model, variables, (4, 4, 1))
+    assert bounds.network == bounds.layers[0].bound > 0
+
+
+def test_layers_of_unknown_weights_are_refused():
+    model = Again(nn.remat(nn.Dense))
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))
+    with pytest.raises(ValueError, match=r"traced ones; take .* without `nn.remat`"):
+        analysis.upper_bounds(model, variables, (4, 4, 1))
+
+
 @pytest.mark.parametrize(
     ("fn", "message"),
     [
@@ -157,6 +203,9 @@ def test_branches_add_up():
         (lambda x: x / (1 + jnp.sum(x)), "no Lipschitz bound"),
         (jnp.exp, "`exp` has no Lipschitz bound"),
         (lambda x: jnp.where(x > 0, x, 0.1), "no Lipschitz bound that is known"),
+        # Its body runs three times.
+        (lambda x: jax.lax.fori_loop(0, 3, lambda _, c: 2 * c, x), "`scan` has no"),
+        (lambda x: (255 * x).astype(int).astype(float), "Rounding what .* to int32"),
     ],
 )
 def test_what_is_not_bounded_is_refused(fn, message):
@@ -272,6 +321,22 @@ def test_unmoved_images_have_no_expansion():
     np.testing.assert_array_equal(np.isnan(measured["network"]), [True, False])
     with pytest.raises(ValueError, match=r"must have the shape \[2, 4, 4, 1\]"):
         analysis.measured_expansions(model, variables, images, moved[:1])
+
+
+class Scaled(nn.Module):
+    """More than linear layers: something follows the last one."""
+
+    @nn.compact
+    def __call__(self, x):
+        return 3 * nn.Dense(16)(x.reshape(x.shape[0], -1))
+
+
+def test_expansion_of_the_network_is_that_of_its_output():
+    images = np.random.default_rng(0).random((3, 4, 4, 1), np.float32)
+    variables = Scaled().init(jax.random.key(0), images)
+    measured = analysis.measured_expansions(Scaled(), variables, images, 0.9 * images)
+    # The same float32 products, times 3.
+    np.testing.assert_allclose(measured["network"], 3 * measured["Dense_0"], rtol=1e-5)
 
 
 class Twice(nn.Module):

@@ -1,5 +1,8 @@
 """One class after another: what is counted where, and all of it together."""
 
+import itertools
+import types
+
 import jax
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from advgan_jax.evaluation import (
     make_row,
     pool,
     success_by_pair,
+    timed,
 )
 
 LABELS = np.array([0, 1, 2, 0])
@@ -48,6 +52,16 @@ def test_equals_one_evaluation_for_each_class(by_class):
         np.testing.assert_array_equal(found.l2, alone.l2)
         assert len(found.examples) == 2
         assert 0 < found.seconds < 1
+
+
+def test_each_class_has_its_own_time(monkeypatch):
+    """By a clock that ticks once for each time it is looked at: a second a batch."""
+    clock = types.SimpleNamespace(perf_counter=itertools.count().__next__)
+    monkeypatch.setattr(timed, "time", clock)
+    found = evaluate_targets(
+        logits_fn, to_labels_but_two, IMAGES, LABELS, range(3), batch_size=3
+    )
+    assert [e.seconds for e in found.values()] == [2, 2, 2]
 
 
 def test_counts_rightly_classified_images_of_other_classes(by_class):

@@ -120,14 +120,14 @@ def test_halves_have_seen_their_own_images_only(every):
         "FC10(1e-4)",
         "FC10(1e-4)'",
         f"Gaussian {small}",
-        "FC10(1e-4) to 0.1",
-        "FC10(1e-4)' to 0.1",
-        "Gaussian 0.1",
+        "FC10(1e-4) to 0.2",
+        "FC10(1e-4)' to 0.2",
+        "Gaussian 0.2",
         "clean",
     ]
     sizes = [float(line["av. distortion"]) for line in lines]
     assert float(small) == pytest.approx(np.mean(sizes[:2]), abs=0.005)
-    assert sizes[3:] == [0.1, 0.1, 0.1, 0]
+    assert sizes[3:] == [0.2, 0.2, 0.2, 0]
 
 
 def test_measured_expansions_are_below_the_bounds(every):
@@ -175,7 +175,7 @@ def test_resume_repeats_nothing(every, load, monkeypatch):
 def test_interrupted_training_goes_on_to_the_same_bits(load, tmp_path, monkeypatch):
     config = load(
         study="units",
-        **{"full_batch.max_iterations": 40, "units.models": ("fc10_1e4",)},
+        **{"full_batch.max_iterations": 40, "units.models": ("fc100_100_10",)},
     )
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     runs.train(config, whole)
@@ -207,6 +207,21 @@ def test_interrupted_training_goes_on_to_the_same_bits(load, tmp_path, monkeypat
     for name, array in found[0].items():
         np.testing.assert_array_equal(array, found[1][name])
     assert not list((parts / "targets").rglob("checkpoints"))
+
+
+@pytest.mark.parametrize("most", [10, 600])
+def test_signal_in_the_last_call_is_heeded(load, tmp_path, digits, monkeypatch, most):
+    """Whether it is the last by their number or, at a loose tolerance, by the loss."""
+    loose = {"max_iterations": most, "value_tolerance": 1e9, "calls_per_checkpoint": 1}
+    config = load(**{f"full_batch.{name}": value for name, value in loose.items()})
+    run = runs.Run(config, tmp_path, digits)
+    asked = iter([False])  # before the first call
+    stop = contextlib.nullcontext(lambda: next(asked, True))
+    monkeypatch.setattr(loop, "interruptible", lambda: stop)
+    with pytest.raises(runs.Stopped, match="step 10 of"):
+        nets.trained_net(run, "fc10_1e4")
+    monkeypatch.setattr(trainings, "_fit", None)  # the result is there
+    nets.trained_net(run, "fc10_1e4")
 
 
 def test_any_model_and_any_attack(load, tmp_path):
@@ -262,6 +277,10 @@ def test_targets_may_be_shared(load, every, tmp_path, monkeypatch):
         ({"nets.fc10_1e4.weight_decay": (1.0, 1.0)}, "must be 1 numbers"),
         ({"full_batch.iterations_per_call": 0}, "`iterations_per_call` must be"),
         ({"autoencoder.num_images": 2000}, "from 1 to the 1437 training images"),
+        ({"autoencoder.units": 13}, r"`nets.ae400_10.hidden` must be \(13,\)"),
+        ({"units.num_permutations": 0}, "`units.num_permutations` must be"),
+        ({"units.num_images": 361}, "at most the 360 test images, got 361"),
+        ({"units.models": ("fc10_1",)}, "must have hidden units, 'fc10_1' has none"),
         ({"evaluation.batch_size": 0}, "`evaluation.batch_size` must be"),
         ({"noise": (-0.1,)}, "must be a finite number >= 0"),
         ({"layerwise.variants": ("layer 3",)}, "Did you mean 'layer 2'"),

@@ -88,6 +88,48 @@ def test_pool_holds_what_the_attack_made_of_a_layers_output(model, batch):
     assert sorted(np.asarray(pool.labels[filled])) == sorted(batch.labels[:8].tolist())
 
 
+@pytest.mark.parametrize("layers", [(0, 2), (2, 0)])
+def test_step_follows_the_gradient_of_the_mixture(layers, model, batch):
+    """With SGD of rate 1, old minus new weights are the gradient itself."""
+    chosen, decays = mixture(*layers, weight=3.0), (0.1, 0.2, 0.3)
+    state = start(model, chosen, optax.sgd(1.0))
+    # Only the first pool is filled, and that in part.
+    after, metrics = jax.jit(
+        make_step(model, chosen, optimizer=optax.sgd(1.0), decays=decays)
+    )(state, batch)
+    _, own = jax.random.split(jax.random.fold_in(state.key, state.step))
+    rows = jax.random.randint(jax.random.split(own, 3)[2], (16,), 0, 20)
+    pool = after.pools[0]
+    rows = rows[pool.labels[rows] >= 0]
+    assert 0 < len(rows) < 16
+
+    def cross_entropy(params, x, labels, layer=0):
+        logits = model.apply({"params": params}, x, first=layer)
+        log_p = jax.nn.log_softmax(logits)
+        return -jnp.mean(log_p[jnp.arange(len(labels)), labels])
+
+    def parts(params):
+        clean = cross_entropy(params, *batch)
+        inputs, labels = pool.inputs[rows], pool.labels[rows]
+        adversarial = cross_entropy(params, inputs, labels, layers[0]) / 2
+        decay = sum(
+            3 * strength * jnp.sum(params[f"Dense_{n}"]["kernel"] ** 2) / units
+            for n, (strength, units) in enumerate(zip(decays, (6, 5, 3), strict=True))
+        )
+        return clean + decay + 3 * adversarial, (clean, adversarial)
+
+    params = state.net.params
+    gradient, (clean, adversarial) = jax.grad(parts, has_aux=True)(params)
+    assert metrics["loss"] == pytest.approx(float(clean), rel=1e-5)
+    assert metrics["adversarial_loss"] == pytest.approx(float(adversarial), rel=1e-5)
+    moved = jax.tree.map(jnp.subtract, params, after.net.params)
+    for got, wanted in zip(
+        jax.tree.leaves(moved), jax.tree.leaves(gradient), strict=True
+    ):
+        # Float32: the difference of weights of size 1 loses up to 1e-7.
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-6)
+
+
 def test_layers_take_turns(model, batch):
     chosen = mixture(0, 1, 2)
     step, state = jax.jit(make_step(model, chosen)), start(model, chosen)

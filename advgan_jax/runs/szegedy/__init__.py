@@ -53,6 +53,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
                 f"have names of their own, got {', '.join(titles) or 'none'}."
             )
     _check_full_batch(config, dataset)
+    _check_units(config, dataset)
     for name in ("num_images", "batch_size"):
         if config.evaluation[name] is not None:
             check_at_least(f"evaluation.{name}", config.evaluation[name], 1)
@@ -73,6 +74,11 @@ def _check_net(config: ConfigDict, dataset: Dataset, name: str) -> None:
                 f"`nets.{base}.weight_decay` must be {layers} numbers, one for each "
                 f"trained layer, got {tuple(net.weight_decay)}."
             )
+        if net.autoencoder and tuple(net.hidden) != (config.autoencoder.units,):
+            raise ValueError(
+                f"`nets.{base}.hidden` must be ({config.autoencoder.units},), the "
+                f"units of the autoencoder, got {tuple(net.hidden)}."
+            )
         return
     if base not in models.CLASSIFIERS:
         raise unknown_name("net", base, (*config.nets, *models.CLASSIFIERS))
@@ -81,6 +87,24 @@ def _check_net(config: ConfigDict, dataset: Dataset, name: str) -> None:
     jax.eval_shape(model.init, jax.random.key(0), image)
     build.make_optimizer(config.target, 1)
     build.training_plan(config.target, dataset)
+
+
+def _check_units(config: ConfigDict, dataset: Dataset) -> None:
+    section, most = config.units, len(dataset.test)
+    for name in ("num_directions", "num_images", "num_permutations"):
+        check_at_least(f"units.{name}", section[name], 1)
+    if section.num_images > most:
+        raise ValueError(
+            f"`units.num_images` must be at most the {most} test images, got "
+            f"{section.num_images}."
+        )
+    for name in section.models:
+        base, _ = nets.parse(name)
+        if base in config.nets and not config.nets[base].hidden:
+            raise ValueError(
+                f"`units.models` must have hidden units, {base!r} has none; leave it "
+                "out."
+            )
 
 
 def _check_full_batch(config: ConfigDict, dataset: Dataset) -> None:
