@@ -2,9 +2,14 @@
 
 A checkpoint is written in the background into a temporary folder and renamed when it
 is complete, so a killed run leaves no half-written one. One that was damaged later is
-passed over, with a warning, for the last whole one.
+passed over, with a warning, for the last whole one, and kept aside.
+
+States come and go as arrays of one device. What is on disk knows neither devices nor
+processes, so it can be restored on any number of them; with several processes all of
+them call every function here, and write to one folder that all of them see.
 """
 
+import itertools
 import logging
 import os
 import pathlib
@@ -15,8 +20,11 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from advgan_jax import parallel
+
 State = TypeVar("State")
 _log = logging.getLogger(__name__)
+_ASIDE = "unreadable"  # where damaged checkpoints are kept
 
 
 class Checkpoints:
@@ -43,8 +51,12 @@ class Checkpoints:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_) -> None:
-        self.close()
+    def __exit__(self, kind, error, traceback) -> None:
+        # What devices or the runtime report may be the loss of another process, for
+        # which closing would wait.
+        lost = isinstance(error, jax.errors.JaxRuntimeError)
+        if not (lost and parallel.num_processes() > 1):
+            self.close()
 
     def close(self) -> None:
         """Waits for what is being written."""
@@ -64,9 +76,8 @@ class Checkpoints:
         """
         if step in self._manager.all_steps():
             return
-        # On CPU the writer would share the state's memory, which the next step reuses.
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(jax.tree.map(jnp.copy, state)),
+            state=ocp.args.StandardSave(_copy(state)),
             run=ocp.args.JsonSave(dict(run)),
         )
         self._manager.save(step, args=items)
@@ -92,15 +103,15 @@ class Checkpoints:
             `jax.ShapeDtypeStruct`s (from `jax.eval_shape`).
 
         Returns:
-          The state, with the saved values, on the default device.
+          The state, with the saved values, on one device of this process.
 
         Raises:
           FileNotFoundError: if there is no checkpoint.
           ValueError: if all are damaged, or the keys are of another kind.
         """
-        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        sharding = parallel.replicated_sharding()
         abstract = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), like
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), like
         )
         items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
         step, restored = self._latest_whole(items)
@@ -113,7 +124,7 @@ class Checkpoints:
                     f"Checkpoint {step} in {self.directory} has {got.dtype} where "
                     f"{wanted.dtype} is expected; it was saved by other code."
                 )
-        return restored["state"]
+        return parallel.local(restored["state"])
 
     def _latest_whole(self, items: ocp.args.Composite) -> tuple[int, Any]:
         steps = self.steps()
@@ -139,7 +150,38 @@ class Checkpoints:
             "delete the folder to start again."
         )
 
-    def discard_after(self, step: int) -> None:
-        """Deletes checkpoints later than `step`: damaged ones that were passed over."""
-        for later in [s for s in self.steps() if s > step]:
-            self._manager.delete(later)
+    def set_aside_after(self, step: int) -> None:
+        """Moves checkpoints later than `step` away: damaged ones that were passed over.
+
+        They are kept in the folder `unreadable`, and a warning says so.
+
+        Args:
+          step: of the latest checkpoint that is left where it is.
+        """
+        later = [s for s in self.steps() if s > step]
+        if not later:
+            return
+        aside = self.directory / _ASIDE
+        parallel.first_alone(lambda: [_move(self.directory, s, aside) for s in later])
+        self._manager.reload()
+        _log.warning(
+            "Checkpoints %s of %s were moved to %s; the run goes on from step %d.",
+            later,
+            self.directory,
+            aside,
+            step,
+        )
+
+
+def _copy(state: Any) -> Any:
+    """The state in memory of its own, as all processes save it together."""
+    # On CPU the writer would share the state's memory, which the next step reuses.
+    copied = jax.tree.map(jnp.copy, parallel.local(state))
+    return parallel.replicate(copied) if parallel.num_processes() > 1 else copied
+
+
+def _move(directory: pathlib.Path, step: int, aside: pathlib.Path) -> None:
+    """Moves one checkpoint, beside others of its step that were moved before."""
+    aside.mkdir(exist_ok=True)
+    names = (aside / f"{step}-{number}" for number in itertools.count())
+    (directory / str(step)).rename(next(name for name in names if not name.exists()))

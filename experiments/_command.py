@@ -1,13 +1,15 @@
 """The command line that the experiments share; each of them tells what it is for."""
 
+import os
 import re
 import sys
 
 import _process
+import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from advgan_jax import runs
+from advgan_jax import parallel, runs
 from advgan_jax.oracles import OracleError
 from advgan_jax.reporting import format_table
 
@@ -25,10 +27,19 @@ _CACHE = flags.DEFINE_string(
     "Folder for compiled programs, or none (default: JAX_COMPILATION_CACHE_DIR, or "
     "advgan_jax/programs in the user's cache folder).",
 )
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "Run in step with the same command in other processes."
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "host:port of process 0; found out on TPU pods, Slurm, GKE."
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many there are.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is, from 0.")
 flags.mark_flag_as_required("config")
 
 _FAULTS = (ValueError, TypeError, OSError, ImportError, FloatingPointError, OracleError)
 INTERRUPTED = 130  # what shells report after Ctrl-C
+LOST = 3
 
 
 def main(argv: list[str]) -> None:
@@ -36,6 +47,46 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it writes
+    try:
+        _connect()
+        _run()
+    except jax.errors.JaxRuntimeError as error:
+        if parallel.num_processes() == 1:
+            raise
+        _leave(error)
+
+
+def _connect() -> None:
+    given = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    if _DISTRIBUTED.value:
+        try:
+            parallel.start(*given)
+        except ValueError as error:
+            _refuse(error)
+    elif any(value is not None for value in given):
+        _refuse("--coordinator, --num_processes and --process_id need --distributed.")
+
+
+def _refuse(error: object) -> None:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _leave(error: Exception) -> None:
+    """Ends a process that lost the others, at once: an orderly end would wait."""
+    this, number = jax.process_index(), parallel.num_processes()
+    print(
+        f"error: Process {this} of {number} cannot reach the others, one of which must "
+        f"have ended ({str(error).splitlines()[0]}). Checkpoints are whole; start all "
+        "processes again with --resume.",
+        file=sys.stderr,
+    )
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(LOST)
+
+
+def _run() -> None:
     config = _CONFIG.value
     name = f"{config.method}-{config.dataset}-{config.target_model}"
     workdir = _WORKDIR.value or "runs/" + re.sub(r"[^\w.-]+", "_", name)
@@ -55,5 +106,7 @@ def main(argv: list[str]) -> None:
         notes = getattr(error, "__notes__", [])
         print("\n".join([f"error: {error}", *notes]), file=sys.stderr)
         sys.exit(2)
+    if not parallel.is_first():
+        return
     print(f"Results, figures and checkpoints are in {workdir}")
     print(format_table(rows))

@@ -73,10 +73,19 @@ def test_truncated_checkpoint_falls_back_and_says_so(folder, caplog):
     spoil(folder, 3)
     with caplog.at_level(logging.WARNING), Checkpoints(folder) as checkpoints:
         assert_same(checkpoints.restore(make_state()), make_state(2))
-        checkpoints.discard_after(2)
+        checkpoints.set_aside_after(2)
         assert checkpoints.steps() == [1, 2]
+        # The step is made again, and may be damaged again.
+        checkpoints.save(3, make_state(3), {})
     assert "Checkpoint 3" in caplog.text
     assert "trying the one before" in caplog.text
+    assert f"were moved to {folder / 'unreadable'}" in caplog.text
+    assert (folder / "unreadable" / "3-0" / "state").is_dir()
+    spoil(folder, 3)
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.set_aside_after(2)
+        assert checkpoints.steps() == [1, 2]
+    assert (folder / "unreadable" / "3-1" / "state").is_dir()
 
 
 def test_nothing_whole_is_left(folder):

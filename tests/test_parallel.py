@@ -1,8 +1,9 @@
-"""The same step on one device and on several, and what the modes refuse."""
+"""The modes on one device, what they refuse, and what processes agree on.
 
-import subprocess
-import sys
-import textwrap
+What several devices and processes compute is tested in `tests/distributed`.
+"""
+
+import types
 
 import jax
 import jax.numpy as jnp
@@ -13,98 +14,24 @@ import pytest
 from advgan_jax import models, parallel
 from advgan_jax.training import classifier, loop
 
-# Runs in a process of its own: the number of devices is fixed when JAX starts.
-SHARDED = """
-    import jax, numpy as np, optax
-    from advgan_jax import attacks, data, models, parallel
-    from advgan_jax.training import advgan, aigan, classifier, loop
-
-    assert jax.local_device_count() == 4
-    digits = data.load_dataset("digits")
-    images = loop.on_device(digits.train)
-    rows = np.arange(20 * 32).reshape(20, 1, 32)
-    model = models.FullyConnected(10, hidden=(16,))
-    sgd = optax.sgd(0.05)  # Adam would hide gradients that are off by a factor
-    variables = model.init(jax.random.key(3), digits.train.images[:1])
-    target = models.make_logits_fn(model, variables)
-    nets = advgan.Networks(
-        models.Generator(epsilon=0.3, widths=(4, 8, 8), num_residual=1),
-        models.Discriminator(widths=(4, 8, 8)), sgd, sgd,
-    )
-
-    # Of two classes the drawn one is the other, whatever key a device has.
-    two = images._replace(labels=images.labels % 2)
-    widths = (4, 8, 8)
-    conditional = advgan.Networks(
-        models.ConditionalGenerator(0.3, 2, widths, num_residual=1),
-        models.TwoHeadDiscriminator(2, widths=widths), sgd, sgd,
-    )
-    objective = aigan.Objective(0.3, 2, class_weight=0.1)
-    attacker = attacks.make_attack("pgd", num_steps=2, random_start=False)
-
-    def aigan_state():
-        return aigan.init_state(conditional, jax.random.key(0), (8, 8, 1))
-
-    def classifier_state():
-        return classifier.init_state(model, sgd, jax.random.key(0), (8, 8, 1))
-
-    def advgan_state():
-        return advgan.init_state(nets, jax.random.key(0), (8, 8, 1))
-
-    def trained(state, data, step, mode, *frozen):
-        run = parallel.compile_steps(step, mode=mode)
-        for batch in rows:
-            state, metrics = run(state, data, batch, *frozen)
-        return jax.device_get((state.replace(key=None), metrics))
-
-    train_advgan = advgan.make_train_step(nets, advgan.Objective(0.3))
-    stage_one = aigan.make_first_step(conditional, objective, attacker)
-    stage_two = aigan.make_second_step(conditional, objective)
-    cases = (
-        (classifier_state, images, classifier.make_train_step(model, sgd)),
-        (advgan_state, images, train_advgan, target),
-        (aigan_state, two, stage_one, target),
-        (aigan_state, two, stage_two, target),
-    )
-    for make_state, data, step, *frozen in cases:
-        one = trained(make_state(), data, step, "jit", *frozen)
-        four = trained(make_state(), data, step, "auto", *frozen)
-        pairs = zip(jax.tree.leaves(one), jax.tree.leaves(four), strict=True)
-        print(max(float(np.max(np.abs(a - b))) for a, b in pairs))
-"""
-
-
-@pytest.mark.multi_device
-def test_four_devices_do_what_one_does():
-    result = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(SHARDED)],
-        env={
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-            "JAX_PLATFORMS": "cpu",
-            "PATH": "",
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr
-    differences = [float(line) for line in result.stdout.split()]
-    assert len(differences) == 4
-    # Means over 32 images are taken in another order: float32 rounding, 20 steps long.
-    assert max(differences) < 1e-5
-
 
 def test_unknown_mode():
-    with pytest.raises(ValueError, match=r"Unknown parallel mode 'pmapp'.*'pmap'"):
+    with pytest.raises(ValueError, match=r"Unknown parallel mode 'pmapp'.*shard_map"):
         parallel.choose_mode("pmapp")
 
 
-def test_pmap_on_one_device_equals_jit(digits):
+def test_jit_is_for_one_process(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match="expected one process, got 2; use 'pmap'"):
+        parallel.choose_mode("jit")
+
+
+def test_modes_on_one_device_equal_jit(digits):
     model = models.FullyConnected(10, hidden=(8,))
     step = classifier.make_train_step(model, optax.sgd(0.1))
     rows = np.arange(64).reshape(2, 32)
     results = []
-    for mode in ("jit", "pmap"):
+    for mode in ("jit", "pmap", "shard_map"):
         state = classifier.init_state(
             model, optax.sgd(0.1), jax.random.key(0), (8, 8, 1)
         )
@@ -112,12 +39,96 @@ def test_pmap_on_one_device_equals_jit(digits):
         state, metrics = run(state, loop.on_device(digits.train), rows)
         assert metrics["loss"].shape == (2,)
         results.append(state.net.params)
-    for a, b in zip(*map(jax.tree.leaves, results), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-6)
+    for one, *others in zip(*map(jax.tree.leaves, results), strict=True):
+        for other in others:
+            np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-def test_pmap_refuses_a_batch_that_does_not_divide(monkeypatch, digits):
-    monkeypatch.setattr(jax, "local_device_count", lambda: 3)
-    run = parallel.compile_steps(lambda state, batch, *, axis_name: None, mode="pmap")
+@pytest.mark.parametrize("mode", ["pmap", "shard_map"])
+def test_a_batch_that_does_not_divide_is_refused(monkeypatch, digits, mode):
+    mesh = types.SimpleNamespace(size=3, local_mesh=None)
+    monkeypatch.setattr(parallel.steps, "all_devices", lambda: mesh)
+    monkeypatch.setattr(parallel.steps, "_sharded", lambda run, mesh: run)
+    run = parallel.compile_steps(lambda state, batch, *, axis_name: None, mode=mode)
     with pytest.raises(ValueError, match="multiple of the 3 devices, got 32"):
         run(jnp.zeros(()), loop.on_device(digits.train), np.arange(32)[None])
+
+
+def test_data_is_placed_once(monkeypatch, digits):
+    placed = []
+    replicate = parallel.steps.replicate
+
+    def counting(tree, mesh):
+        placed.append(tree)
+        return replicate(tree, mesh)
+
+    monkeypatch.setattr(parallel.steps, "replicate", counting)
+    run = parallel.compile_steps(
+        lambda state, batch, frozen, *, axis_name: (state + frozen, {}), mode="pmap"
+    )
+    data, state = loop.on_device(digits.train), jnp.zeros(())
+    for frozen in (jnp.ones(()), jnp.full((), 5.0)):
+        for _ in range(2):
+            state, _ = run(state, data, np.arange(8)[None], frozen)
+    assert state == 12
+    assert sum(isinstance(tree, tuple) for tree in placed) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("localhost:1", None, 0), "got no num_processes; give all of them"),
+        ((None, 2, None), "got no coordinator and no process_id"),
+        (("localhost:1", 2, 2), r"`process_id` must be in \[0, 2\), got 2"),
+    ],
+)
+def test_an_incomplete_place_is_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        parallel.start(*given)
+
+
+def refuse():
+    raise KeyError("why")
+
+
+@pytest.mark.parametrize("action", [lambda: None, refuse])
+def test_first_process_acts_and_the_other_hears_of_its_error(monkeypatch, action):
+    told = []
+
+    def broadcast(message):
+        told.append(message)
+        return told[0]
+
+    multihost = parallel.processes.multihost_utils
+    monkeypatch.setattr(multihost, "broadcast_one_to_all", broadcast)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    acted, failures = [], []
+    for index in range(2):
+        monkeypatch.setattr(jax, "process_index", lambda index=index: index)
+        try:
+            parallel.first_alone(lambda: (acted.append(1), action()))
+        except (KeyError, ValueError) as error:
+            failures.append(error)
+    assert len(acted) == 1
+    if action is refuse:
+        first, other = failures
+        assert isinstance(first, KeyError)
+        assert isinstance(other, ValueError)
+        assert "why" in str(other)
+    else:
+        assert not failures
+
+
+def test_alone_there_is_nothing_to_agree_on():
+    assert parallel.is_first()
+    assert parallel.num_processes() == 1
+    assert parallel.agreed(True)
+    assert not parallel.agreed(False)
+    with pytest.raises(KeyError, match="why"):
+        parallel.first_alone(refuse)
+
+
+def test_spread_rows_come_back():
+    rows = np.arange(6.0, dtype=np.float32).reshape(3, 2)
+    (placed,) = parallel.spread((rows,))
+    np.testing.assert_array_equal(parallel.fetch(placed, 2), rows[:2])

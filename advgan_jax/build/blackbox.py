@@ -42,7 +42,7 @@ def blackbox_attacker(
         dynamic=config.distillation == "dynamic",
         replay=distilled.replay,
     )
-    axis = parallel.AXIS if parallel.choose_mode(config.parallel) == "pmap" else None
+    axis = parallel.axis_name(config.parallel)
     distilled_steps = schedule.distilled_epochs * schedule.distilled_steps
     attacker = blackbox.Attacker(
         advgan_networks(config, schedule.num_rounds * schedule.generator_steps),

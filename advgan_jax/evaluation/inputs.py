@@ -1,6 +1,7 @@
 """The border of evaluation: what is attacked, checked once, and cut into batches."""
 
 import dataclasses
+import functools
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from advgan_jax import parallel
 from advgan_jax.attacks.border import as_pytree
 from advgan_jax.attacks.model_checks import check_logits_fn
 from advgan_jax.checks import (
@@ -54,6 +56,11 @@ class Task:
     target_labels: np.ndarray | None
     bounds: Bounds
     batch_size: int
+
+    @functools.cached_property
+    def model(self) -> LogitsFn:
+        """The model as a pytree, its weights on all devices."""
+        return parallel.replicate(as_pytree(self.logits_fn))
 
     def batches(self) -> Iterator[Rows]:
         """All images in order, in padded batches, pixels checked on the way."""
@@ -161,13 +168,11 @@ def _logits(logits_fn, images):
     return logits_fn(images).astype(jnp.float32)
 
 
-def finite_logits(
-    logits_fn: LogitsFn, batch: Rows, *, kind: str = "clean"
-) -> np.ndarray:
-    """The model's logits of a batch, looked at.
+def finite_logits(task: Task, batch: Rows, *, kind: str = "clean") -> np.ndarray:
+    """The model's logits of a batch, computed on all devices and looked at.
 
     Args:
-      logits_fn: `[B, H, W, C] -> [B, K]`.
+      task: the model.
       batch: images, and which images of the set they are.
       kind: what the images are called in messages.
 
@@ -177,7 +182,8 @@ def finite_logits(
     Raises:
       ValueError: if a logit is not finite; names the first such image.
     """
-    logits = np.asarray(_logits(as_pytree(logits_fn), batch.images))
+    logits = _logits(task.model, parallel.spread(batch.images))
+    logits = parallel.fetch(logits, len(batch.images))
     finite = np.isfinite(logits).all(axis=-1)
     if not finite.all():
         bad = int(np.flatnonzero(~finite)[0])
@@ -201,9 +207,7 @@ def predict_all(task: Task) -> np.ndarray:
     Raises:
       ValueError: if a logit is not finite.
     """
-    parts = [
-        finite_logits(task.logits_fn, batch)[batch.mask] for batch in task.batches()
-    ]
+    parts = [finite_logits(task, batch)[batch.mask] for batch in task.batches()]
     logits = np.concatenate(parts)
     sums_to_one = np.abs(logits.sum(axis=-1) - 1) <= SUM_TOLERANCE
     if (logits >= 0).all() and sums_to_one.all():

@@ -1,7 +1,8 @@
 """Measures, batch by batch, what became of images; the loop under all evaluations.
 
 No attack's own flag is believed: predictions, distances and ranges are recomputed from
-what it returned. No image is dropped or counted twice, whatever the batch size.
+what it returned. No image is dropped or counted twice, whatever the batch size and the
+number of devices that share a batch.
 """
 
 from collections.abc import Callable
@@ -84,7 +85,7 @@ def measure(
         for i, rows in enumerate(task.batches()):
             adversarial = check_adversarial(produce(i, rows), rows, task.bounds)
             moved = rows._replace(images=adversarial)
-            logits = finite_logits(task.logits_fn, moved, kind="adversarial")
+            logits = finite_logits(task, moved, kind="adversarial")
             predictions = np.argmax(logits, axis=-1).astype(np.int32)
             measured = (predictions, *_distances(adversarial, rows.images))
             columns.append([column[rows.mask] for column in measured])

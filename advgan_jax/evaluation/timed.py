@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from jax.tree_util import Partial
 
+from advgan_jax import parallel
 from advgan_jax.attacks.border import as_pytree
 from advgan_jax.evaluation.inputs import Task
 from advgan_jax.types import Array, Attack, Bounds, LogitsFn
@@ -15,6 +16,9 @@ from advgan_jax.types import Array, Attack, Bounds, LogitsFn
 
 class TimedAttack:
     """An attack on one model, compiled for the shapes of its first batch.
+
+    All devices, of all processes, share each batch: the compiler cuts the work, so that
+    what is drawn for an image is the same on any number of them.
 
     Compilation is not counted as the attack's time, copying to the device neither;
     an attack that runs on the host compiles what it likes in its own time.
@@ -64,15 +68,20 @@ class TimedAttack:
           epsilon: overrides the attack's own, if given; another value compiles nothing.
 
         Returns:
-          Whatever the attack returns, computed.
+          Whatever the attack returns, computed; images in the memory of this host.
         """
         size = {} if epsilon is None else {"epsilon": epsilon}
-        arguments = jax.block_until_ready(jax.device_put((images, labels, key, size)))
-        run = self._host_run if runs_on_host(self._attack) else self._compile(arguments)
+        if runs_on_host(self._attack):
+            arguments, run = jax.device_put((images, labels, key, size)), self._host_run
+        else:
+            settings = parallel.replicate(jax.device_put((key, size)))
+            arguments = (*parallel.spread((images, labels)), *settings)
+            run = self._compile(arguments)
+        jax.block_until_ready(arguments)
         start = time.perf_counter()
         adversarial = jax.block_until_ready(run(*arguments))
         self.seconds += time.perf_counter() - start
-        return adversarial
+        return _without_padding(adversarial, arguments[0].shape, len(images))
 
     def _host_run(self, images, labels, key, size):
         size = {name: float(value) for name, value in size.items()}
@@ -88,7 +97,8 @@ class TimedAttack:
                     logits_fn, images, labels, key=key, **self._settings, **size
                 )
 
-            weights = (_as_argument(self._attack), as_pytree(self._logits_fn))
+            model = as_pytree(self._logits_fn)
+            weights = parallel.replicate((_as_argument(self._attack), model))
             compiled = jax.jit(call).lower(*weights, *arguments).compile()
             self._compiled = functools.partial(compiled, *weights)
         return self._compiled
@@ -109,6 +119,13 @@ def time_attack(task: Task, attack: Attack) -> TimedAttack:
     """
     targeted = task.target_labels is not None
     return TimedAttack(attack, task.logits_fn, targeted=targeted, bounds=task.bounds)
+
+
+def _without_padding(returned: Any, shape: tuple[int, ...], count: int) -> Any:
+    """Images without the rows that no device may lack; anything else as it is."""
+    if getattr(returned, "shape", None) != shape:
+        return returned
+    return parallel.fetch(returned, count)
 
 
 def _as_argument(attack: Attack) -> Attack:

@@ -5,8 +5,11 @@ import json
 import math
 import os
 import pathlib
+import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from advgan_jax import parallel
 
 Path = str | os.PathLike[str]
 
@@ -20,9 +23,14 @@ def replacing(path: Path) -> Iterator[pathlib.Path]:
 
     Yields:
       The path to write to. If the block raises, it is deleted, and what was at `path`
-      before stays.
+      before stays. Of several processes the first writes the file; what the others
+      write is deleted.
     """
     path = pathlib.Path(path)
+    if not parallel.is_first():
+        with tempfile.TemporaryDirectory() as folder:
+            yield pathlib.Path(folder, path.name)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder: only within one file system is the move atomic.
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import tensorboardX
 
+from advgan_jax import parallel
 from advgan_jax.evaluation import ROW_KEYS
 from advgan_jax.reporting.environment import device_name, versions
 from advgan_jax.reporting.files import Path, plain, replacing, write_json
@@ -55,7 +56,10 @@ def write_results(
 
 
 class MetricsLog:
-    """The metrics of a training run, on disk line by line; a context manager."""
+    """The metrics of a training run, on disk line by line; a context manager.
+
+    Of several processes the first writes, the others only check what they are given.
+    """
 
     def __init__(self, workdir: Path, *, restored_step: int | None = None):
         """Opens the log of a run.
@@ -69,6 +73,9 @@ class MetricsLog:
           ValueError: if the old log is not one of ours.
         """
         self.path = pathlib.Path(workdir, METRICS)
+        self._file = self._events = None
+        if not parallel.is_first():
+            return
         kept = [] if restored_step is None else _lines_up_to(self.path, restored_step)
         with replacing(self.path) as partial:
             partial.write_text("".join(kept), encoding="utf8")
@@ -86,8 +93,9 @@ class MetricsLog:
 
     def close(self) -> None:
         """Closes the files."""
-        self._file.close()
-        self._events.close()
+        if self._file is not None:
+            self._file.close()
+            self._events.close()
 
     def write(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Appends one line; it is on disk when this returns.
@@ -103,6 +111,8 @@ class MetricsLog:
             raise ValueError("A metric must not be called 'step', got one; rename it.")
         values = {name: plain(value) for name, value in metrics.items()}
         line = json.dumps({"step": int(step), **values}, allow_nan=False)
+        if self._file is None:
+            return
         self._file.write(line + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())

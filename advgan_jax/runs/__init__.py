@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from advgan_jax import build
+from advgan_jax import build, parallel
 from advgan_jax.checks import unknown_name
 from advgan_jax.data import load_dataset
 from advgan_jax.reporting import write_results
@@ -60,9 +60,13 @@ def train(
     if config.method not in METHODS:
         raise unknown_name("method", config.method, METHODS)
     workdir = pathlib.Path(workdir).absolute()
-    dataset = load_dataset(config.dataset, data_dir=config.data_dir)
+    # Preparing a data set for the first time is for one process alone.
+    with parallel.first_before_others():
+        dataset = load_dataset(config.dataset, data_dir=config.data_dir)
     METHODS[config.method].check(config, dataset)
-    claim(workdir, config, resume=resume, overwrite=overwrite)
+    parallel.first_alone(
+        lambda: claim(workdir, config, resume=resume, overwrite=overwrite)
+    )
     rows = METHODS[config.method].train(Run(config, workdir, dataset))
     write_results(workdir, rows, build.plain(config))
     return rows

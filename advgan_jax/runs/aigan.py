@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from advgan_jax import build
+from advgan_jax import build, parallel
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.data import Dataset
 from advgan_jax.evaluation import (
@@ -157,7 +157,7 @@ def evaluated(
     config, test = run.config, test_images(run)
     protocol = build.fingerprint(build.plain(config)["evaluation"])
     path = run.workdir / "evaluations" / f"{name}-{protocol}.npz"
-    if path.exists():
+    if parallel.agreed(path.exists()):
         return {int(wanted): found for wanted, found in kept.load(path).items()}
     found = evaluate_targets(
         logits_fn,

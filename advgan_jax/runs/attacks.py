@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from advgan_jax import build
+from advgan_jax import build, parallel
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.data import Dataset, Split
 from advgan_jax.evaluation import (
@@ -97,7 +97,7 @@ def _measure(
     config = run.config
     protocol = build.fingerprint(build.plain(config)["evaluation"])
     path = run.workdir / "evaluations" / f"{name}-{protocol}.npz"
-    if path.exists():
+    if parallel.agreed(path.exists()):
         return kept.load(path)
     attack = _attack(run, logits_fn, name)
     found = evaluate_many(

@@ -40,6 +40,12 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     _check_classes(config, dataset)
     schedule.check_images(len(_attackers_images(config, dataset)))
     _check_shards(config)
+    if parallel.num_processes() > 1:
+        raise ValueError(
+            "A black box is asked by one process, which counts and keeps the answers, "
+            f"got {parallel.num_processes()}; leave --distributed out. One process "
+            "uses all devices of its machine."
+        )
     check_at_least("queries.batch_size", config.queries.batch_size, 1)
     if config.queries.budget is not None:
         check_at_least("queries.budget", config.queries.budget, 1)

@@ -152,7 +152,7 @@ def resumable(
         if checkpoints.steps():
             _check_same(checkpoints, description)
             state = checkpoints.restore(state)
-            checkpoints.discard_after(int(state.step))
+            checkpoints.set_aside_after(int(state.step))
         first = int(state.step)
         if num_steps is not None and first >= num_steps:
             yield state, loop.Hooks()

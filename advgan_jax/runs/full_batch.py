@@ -11,6 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from advgan_jax import parallel
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.reporting import MetricsLog, replacing
 from advgan_jax.runs.common import Stopped
@@ -49,7 +50,7 @@ def train(
       DivergenceError: if the loss is not finite.
     """
     weights = directory / "weights.npz"
-    if weights.exists():
+    if parallel.agreed(weights.exists()):
         return _load(weights)
     with Checkpoints(directory / "checkpoints", max_to_keep=1) as checkpoints:
         state = full_batch.init_state(params)
@@ -61,7 +62,7 @@ def train(
     if finished:
         _save(weights, state.net.params)
         # Curvature pairs are forty times as large as the weights.
-        shutil.rmtree(directory / "checkpoints")
+        parallel.first_alone(lambda: shutil.rmtree(directory / "checkpoints"))
     # Also after the last call: what would come next was not wanted either.
     if stopped:
         raise Stopped(f"Stopped at step {int(state.step)} of {title}; saved.")

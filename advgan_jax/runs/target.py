@@ -33,7 +33,7 @@ def target_logits_fn(run: Run) -> LogitsFn:
     slug = re.sub(r"[^\w.-]+", "_", f"{config.dataset}-{config.target_model}")
     folder = f"{slug}-{build.fingerprint(description)}"
     directory = pathlib.Path(config.target_dir or run.workdir / "targets") / folder
-    axis = parallel.AXIS if parallel.choose_mode(config.parallel) == "pmap" else None
+    axis = parallel.axis_name(config.parallel)
     model = models.make_classifier(
         config.target_model, dataset.num_classes, axis_name=axis
     )

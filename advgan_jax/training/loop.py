@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from advgan_jax import parallel
 from advgan_jax.data import Split, epoch_order
 from advgan_jax.types import Array, Batch
 
@@ -123,7 +124,8 @@ def fit(
       hooks: logs, checkpoints, progress, interruption.
 
     Returns:
-      The state, and whether the plan was finished (else it was stopped and saved).
+      The state, on one device of this process, and whether the plan was finished (else
+      it was stopped and saved).
 
     Raises:
       DivergenceError: if a metric or a weight is not finite; names it and the step.
@@ -146,11 +148,11 @@ def fit(
             step = _log(metrics, step, hooks)
             if hooks.stop():
                 _save(step, state, hooks)
-                return state, step == plan.num_steps
+                break
             done = epoch + 1
             if done % hooks.epochs_per_save == 0 or done == plan.num_epochs:
                 _save(step, state, hooks)
-    return state, True
+    return parallel.local(state), step >= plan.num_steps
 
 
 def _remaining_rows(plan: Plan, order_key: Array, step: int) -> list[np.ndarray]:
@@ -214,7 +216,8 @@ def _save(step: int, state: Any, hooks: Hooks) -> None:
 def interruptible() -> Iterator[Callable[[], bool]]:
     """Turns Ctrl-C and SIGTERM into a question the loop can ask.
 
-    The first signal lets the current call end and the state be saved; a second Ctrl-C
+    Of several processes all hear the same answer (`parallel.agreed_stop`). The first
+    signal lets the current call end and the state be saved; a second Ctrl-C
     interrupts at once. Outside the main thread signals are left alone.
 
     Yields:
@@ -223,6 +226,10 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     requested = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield requested.is_set
+        return
+    if parallel.num_processes() > 1:
+        with parallel.agreed_stop() as stop:
+            yield stop
         return
 
     def handle(number, frame):

@@ -50,7 +50,7 @@ RESUMED = """
         lambda: blackbox.init_state(attacker, schedule, jax.random.key(0), (8, 8, 1))
     )
     with Checkpoints(folder / "checkpoints", max_to_keep=9) as checkpoints:
-        checkpoints.discard_after(2)
+        checkpoints.set_aside_after(2)
         state = checkpoints.restore(like)
     assert (state.advgan.step, state.distilled.step) == (0, 2)
     for a, b in zip(one, fit(state, lambda step, state: None), strict=True):

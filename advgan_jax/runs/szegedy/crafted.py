@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from advgan_jax import build
+from advgan_jax import build, parallel
 from advgan_jax.data import Split, to_float
 from advgan_jax.evaluation import Evaluation, evaluate
 from advgan_jax.runs import attacks, kept
@@ -48,7 +48,7 @@ def adversarial(run: Run, net: Net, where: str) -> Evaluation:
     }
     name = f"{net.name}-{config.attack}-{where}-{build.fingerprint(decides)}.npz"
     path = run.workdir / "evaluations" / name
-    if path.exists():
+    if parallel.agreed(path.exists()):
         return kept.load(path)[None]
     found = evaluate(
         net.logits_fn,

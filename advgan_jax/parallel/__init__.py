@@ -1,0 +1,70 @@
+"""Devices and processes: the only place that knows how many there are.
+
+A training step is written once, for one shard of a batch:
+
+    step(state, batch, *frozen, axis_name=None) -> (state, metrics)
+
+With `axis_name` set it averages losses, gradients and metrics over that axis
+(`mean_over`) and folds the shard's index into its key (`fold_in_shard`).
+`compile_steps` compiles it for one device (`jit`) or for all of them (`pmap`,
+`shard_map`), also those of other processes. A state has no device axis, so checkpoints
+do not know the device count.
+
+Evaluation is written for whole batches. `spread` lays their rows over all devices and
+the compiler cuts the work: what an attack draws is the same on any number of devices.
+
+Several processes run the same program in step. What only one may do (write a file), or
+all must decide alike (whether to go on), goes through `processes`.
+"""
+
+from advgan_jax.parallel.modes import (
+    AXIS,
+    MODES,
+    axis_name,
+    choose_mode,
+    default_steps_per_call,
+    fold_in_shard,
+    mean_over,
+    num_shards,
+)
+from advgan_jax.parallel.placing import (
+    fetch,
+    local,
+    replicate,
+    replicated_sharding,
+    spread,
+)
+from advgan_jax.parallel.processes import (
+    agreed,
+    agreed_stop,
+    first_alone,
+    first_before_others,
+    is_first,
+    num_processes,
+    start,
+)
+from advgan_jax.parallel.steps import compile_steps
+
+__all__ = [
+    "AXIS",
+    "MODES",
+    "agreed",
+    "agreed_stop",
+    "axis_name",
+    "choose_mode",
+    "compile_steps",
+    "default_steps_per_call",
+    "fetch",
+    "first_alone",
+    "first_before_others",
+    "fold_in_shard",
+    "is_first",
+    "local",
+    "mean_over",
+    "num_processes",
+    "num_shards",
+    "replicate",
+    "replicated_sharding",
+    "spread",
+    "start",
+]

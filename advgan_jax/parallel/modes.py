@@ -1,0 +1,69 @@
+"""Which way steps run, and what a step needs to know of it."""
+
+from typing import Any
+
+import jax
+from jax import lax
+
+from advgan_jax.checks import unknown_name
+from advgan_jax.types import Array
+
+AXIS = "devices"
+MODES = ("auto", "jit", "pmap", "shard_map")
+
+
+def mean_over(tree: Any, axis_name: str | None) -> Any:
+    """Averages a pytree over the devices; the identity without an axis."""
+    return tree if axis_name is None else lax.pmean(tree, axis_name)
+
+
+def fold_in_shard(key: Array, axis_name: str | None) -> Array:
+    """A key of its own for each shard; the same key without an axis."""
+    if axis_name is None:
+        return key
+    return jax.random.fold_in(key, lax.axis_index(axis_name))
+
+
+def choose_mode(mode: str) -> str:
+    """Resolves a mode.
+
+    Args:
+      mode: `jit` (one device), `pmap` or `shard_map` (all devices of all processes), or
+        `auto`: `pmap` where there are several devices.
+
+    Returns:
+      `jit`, `pmap` or `shard_map`.
+
+    Raises:
+      ValueError: for an unknown mode, lists the known ones; for `jit` where there are
+        several processes.
+    """
+    if mode not in MODES:
+        raise unknown_name("parallel mode", mode, MODES)
+    if mode == "auto":
+        return "pmap" if jax.device_count() > 1 else "jit"
+    if mode == "jit" and jax.process_count() > 1:
+        raise ValueError(
+            "parallel='jit' uses one device, expected one process, got "
+            f"{jax.process_count()}; use 'pmap' or 'shard_map'."
+        )
+    return mode
+
+
+def num_shards(mode: str) -> int:
+    """Into how many shards `mode` cuts each batch."""
+    return 1 if choose_mode(mode) == "jit" else jax.device_count()
+
+
+def axis_name(mode: str) -> str | None:
+    """The axis that steps get in `mode`: `AXIS`, or None on one device."""
+    return None if choose_mode(mode) == "jit" else AXIS
+
+
+def default_steps_per_call() -> int:
+    """How many steps one compiled call makes.
+
+    On CPU a call costs nothing beside a step, and a loop inside it would slow down
+    target models that are not `loops.loop_ready`; elsewhere each call costs a launch.
+    """
+    return 1 if jax.default_backend() == "cpu" else 50

@@ -1,0 +1,112 @@
+"""Where arrays lie: on one device, the same on all, or cut over all."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from advgan_jax.parallel.modes import AXIS
+from advgan_jax.types import Array
+
+
+def all_devices() -> Mesh:
+    """All devices of all processes in a row."""
+    # Explicit axes, the default of `jax.make_mesh`, refuse what mixes kinds of arrays.
+    return Mesh(np.array(jax.devices()), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def replicated_sharding() -> jax.sharding.Sharding:
+    """How an array lies that all processes have: on all devices, or on the only one."""
+    if jax.process_count() == 1:
+        return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return NamedSharding(all_devices(), P())
+
+
+def _place(leaf: Any, sharding: NamedSharding) -> Array:
+    if getattr(leaf, "sharding", None) == sharding:
+        return leaf
+    if jax.process_count() == 1:
+        return jax.device_put(leaf, sharding)
+    leaf = local(leaf)
+    if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
+        data = _place(jax.random.key_data(leaf), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    # Through the host: a process cannot send to the others' devices, nor needs to.
+    array = np.asarray(jnp.asarray(leaf))
+    return jax.make_array_from_callback(array.shape, sharding, lambda i: array[i])
+
+
+def replicate(tree: Any, mesh: Mesh | None = None) -> Any:
+    """The same arrays on all devices; every process gives the same values.
+
+    Args:
+      tree: a pytree of arrays and numbers.
+      mesh: which devices; default all. With one device the tree is returned as it is.
+
+    Returns:
+      The pytree with the values on each device. May share memory with what was given.
+    """
+    mesh = all_devices() if mesh is None else mesh
+    if mesh.size == 1 and jax.process_count() == 1:
+        return tree
+    sharding = NamedSharding(mesh, P())
+    return jax.tree.map(lambda leaf: _place(leaf, sharding), tree)
+
+
+def local(tree: Any) -> Any:
+    """Replicated arrays as this process has them, each on one device.
+
+    Args:
+      tree: a pytree; what lies on one device already is left there.
+
+    Returns:
+      The pytree, sharing memory with what was given.
+    """
+
+    def one(leaf):
+        if not isinstance(leaf, jax.Array) or len(leaf.sharding.device_set) == 1:
+            return leaf
+        return leaf.addressable_data(0)
+
+    return jax.tree.map(one, tree)
+
+
+def spread(tree: Any) -> Any:
+    """Rows of a batch over all devices, the last one repeated until they divide.
+
+    Args:
+      tree: a pytree of host arrays `[B, ...]`, the same in all processes.
+
+    Returns:
+      Device arrays `[B', ...]`, B' the next multiple of the number of devices.
+    """
+    count = jax.device_count()
+    if count == 1:
+        return jax.device_put(tree)
+    sharding = NamedSharding(all_devices(), P(AXIS))
+
+    def one(array):
+        array = np.asarray(array)
+        rows = np.arange(-(-len(array) // count) * count)
+        return _place(array[np.minimum(rows, len(array) - 1)], sharding)
+
+    return jax.tree.map(one, tree)
+
+
+def fetch(array: Array, count: int) -> np.ndarray:
+    """The first rows of what was computed from `spread` rows, in every process.
+
+    Args:
+      array: `[B', ...]`, wherever it lies.
+      count: B, rows without those that were filled in.
+
+    Returns:
+      A host array `[B, ...]`.
+    """
+    if not getattr(array, "is_fully_addressable", True):
+        array = multihost_utils.process_allgather(array, tiled=True)
+    return np.asarray(array)[:count]

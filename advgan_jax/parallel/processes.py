@@ -1,0 +1,159 @@
+"""Several processes: one program, run in step by all of them.
+
+JAX's own runtime connects them. A process that dies ends the others: what they compute
+together fails, or else the runtime misses its heartbeat (`HEARTBEAT`) and ends them.
+"""
+
+import contextlib
+import itertools
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+HEARTBEAT = 100  # seconds without a sign of life after which a process is lost
+_MESSAGE = 2000  # bytes of an error that the other processes are told
+_calls = itertools.count(1)
+Value = TypeVar("Value")
+
+
+def start(
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+) -> None:
+    """Connects this process to the others; before anything else is done with JAX.
+
+    Args:
+      coordinator: `host:port` of the first process; None where JAX finds it out
+        itself, as on Cloud TPU, Slurm and GKE.
+      num_processes: how many there are; None likewise.
+      process_id: which one this is, from 0; None likewise.
+
+    Raises:
+      ValueError: if some of the three are given and others are missing, and JAX cannot
+        find them out.
+    """
+    given = {
+        "coordinator": coordinator,
+        "num_processes": num_processes,
+        "process_id": process_id,
+    }
+    missing = [name for name, value in given.items() if value is None]
+    if missing and len(missing) < len(given):
+        raise ValueError(
+            "`coordinator`, `num_processes` and `process_id` belong together, got no "
+            f"{' and no '.join(missing)}; give all of them, or none where JAX can find "
+            "them out (Cloud TPU, Slurm, GKE)."
+        )
+    if num_processes is not None and not 0 <= process_id < num_processes:
+        raise ValueError(
+            f"`process_id` must be in [0, {num_processes}), got {process_id}."
+        )
+    jax.distributed.initialize(
+        coordinator,
+        num_processes,
+        process_id,
+        heartbeat_timeout_seconds=HEARTBEAT,
+        shutdown_timeout_seconds=HEARTBEAT,
+    )
+
+
+def num_processes() -> int:
+    """How many processes run this program in step."""
+    return jax.process_count()
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes logs, figures and results."""
+    return jax.process_index() == 0
+
+
+def agreed(value: bool) -> bool:
+    """What the first process says, for decisions that depend on files.
+
+    All processes must call it in the same order.
+    """
+    if jax.process_count() == 1:
+        return value
+    return bool(multihost_utils.broadcast_one_to_all(np.bool_(value)))
+
+
+def first_alone(action: Callable[[], None]) -> None:
+    """Lets the first process act while the others wait.
+
+    Args:
+      action: what to do.
+
+    Raises:
+      Exception: what `action` raised; in the other processes a `ValueError` with the
+        same message.
+    """
+    if jax.process_count() == 1:
+        action()
+        return
+    error = None
+    if is_first():
+        try:
+            action()
+        except Exception as raised:
+            error = raised
+    text = "" if error is None else (str(error) or repr(error))
+    message = np.zeros(_MESSAGE, np.uint8)
+    encoded = np.frombuffer(text.encode()[:_MESSAGE], np.uint8)
+    message[: len(encoded)] = encoded
+    told = multihost_utils.broadcast_one_to_all(message)
+    if error is not None:
+        raise error
+    told = bytes(told).rstrip(b"\0").decode(errors="replace")
+    if told:
+        raise ValueError(told)
+
+
+@contextlib.contextmanager
+def first_before_others() -> Iterator[None]:
+    """The first process runs the block before the others, which find what it left."""
+    several = jax.process_count() > 1
+    if several and not is_first():
+        multihost_utils.sync_global_devices("first")
+    try:
+        yield
+    finally:
+        if several and is_first():
+            multihost_utils.sync_global_devices("first")
+
+
+@contextlib.contextmanager
+def agreed_stop() -> Iterator[Callable[[], bool]]:
+    """Turns a SIGTERM or Ctrl-C of any process into a question that all ask in step.
+
+    The runtime tells all processes and they agree on a question to come: all hear yes
+    at the same one, and from then on. Until then a question costs no communication, so
+    the devices need not wait for it.
+
+    Yields:
+      A function that says whether to stop.
+    """
+    stopped = False
+
+    def stop() -> bool:
+        nonlocal stopped
+        if not stopped:
+            stopped = multihost_utils.reached_preemption_sync_point(next(_calls))
+        return stopped
+
+    def handle(number, frame):
+        del number, frame
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        # The runtime listens to this one only.
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)

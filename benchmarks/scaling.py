@@ -1,0 +1,173 @@
+"""What an AdvGAN step costs, and what that says of many chips.
+
+    python benchmarks/scaling.py
+    python benchmarks/scaling.py --measure --repeats=5     # times one device as well
+
+FLOPs are XLA's own count of the step before optimisation, bytes those of the gradients
+that all devices average. The model of time is in docs/scaling.md: one chip computes at
+a share of its peak, a ring sends `2 (n - 1) / n` times the gradients, and each of the
+three all-reduces that wait for each other waits for every hop of the torus.
+`--measure` times steps on the device that is there, of two batch sizes each: seconds
+must grow with FLOPs for the count to be of use.
+"""
+
+import math
+import pathlib
+import runpy
+import statistics
+import time
+from typing import NamedTuple
+
+import _measure
+import jax
+import jax.numpy as jnp
+from absl import app, flags
+
+from advgan_jax import build, models
+from advgan_jax.training import advgan
+from advgan_jax.types import Batch
+
+_MEASURE = flags.DEFINE_bool("measure", False, "Time one device too.")
+_REPEATS = flags.DEFINE_integer("repeats", 5, "Timed steps, after two to warm up.")
+_OUT = flags.DEFINE_string(
+    "out", "benchmarks/results/scaling.json", "Where the figures go."
+)
+
+CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "advgan.py"
+CHIPS = (1, 8, 64, 256)
+FIRST = 2  # all-reduces beside the gradients' that the next step must wait for
+
+
+class Chip(NamedTuple):
+    """An accelerator as data sheets have it; the share of the peak is a guess."""
+
+    peak: float = 197e12  # FLOP/s in bfloat16, TPU v5e
+    share: float = 0.1  # narrow convolutions fill few of its units
+    link: float = 45e9  # bytes/s each way along one ring
+    hop: float = 1e-6  # seconds from chip to chip
+
+
+class Work(NamedTuple):
+    """A workload."""
+
+    variant: str
+    target: str
+    shape: tuple
+    classes: int
+    batch: int  # of one chip
+    timed: tuple  # batches of one device under --measure
+
+
+WORKLOADS = {
+    "MNIST, model C": Work("mnist", "C", (28, 28, 1), 10, 128, (32, 128)),
+    "CIFAR-10, ResNet-32": Work("cifar10", "resnet32", (32, 32, 3), 10, 128, (4, 16)),
+    "299x299, ResNet-32": Work("cifar10", "resnet32", (299, 299, 3), 1000, 32, (1, 2)),
+}
+
+
+def step_of(work):
+    """The step, its state and its target's weights, as shapes."""
+    config = runpy.run_path(str(CONFIG))["get_config"](work.variant)
+    networks = build.advgan_networks(config, 1)
+    objective = build.advgan_objective(config, 10)
+    target = models.make_classifier(work.target, work.classes)
+    step = advgan.make_train_step(networks, objective)
+    images = jnp.zeros((1, *work.shape))
+
+    def init():
+        key = jax.random.key(0)
+        return advgan.init_state(networks, key, work.shape), target.init(key, images)
+
+    def run(state, batch, variables):
+        return step(state, batch, models.make_logits_fn(target, variables))
+
+    return run, init
+
+
+def batch_of(work, size):
+    images = jnp.full((size, *work.shape), 0.5)
+    return Batch(images, jnp.zeros(size, jnp.int32))
+
+
+def flops(work, size):
+    run, init = step_of(work)
+    state, variables = jax.eval_shape(init)
+    batch = jax.eval_shape(lambda: batch_of(work, size))
+    return jax.jit(run).lower(state, batch, variables).cost_analysis()["flops"]
+
+
+def gradient_bytes(work):
+    _, init = step_of(work)
+    state, _ = jax.eval_shape(init)
+    leaves = jax.tree.leaves((state.generator.params, state.discriminator.params))
+    return 4 * sum(math.prod(leaf.shape) for leaf in leaves)
+
+
+def seconds(chips, chip, work_flops, num_bytes):
+    """Predicted seconds of a step: computing, and waiting for the network."""
+    compute = work_flops / (chip.peak * chip.share)
+    sent = 2 * (chips - 1) / chips * num_bytes / chip.link
+    # There and back along both sides of a square torus.
+    hops = 0 if chips == 1 else 4 * (math.sqrt(chips) - 1)
+    return compute, sent + (FIRST + 2) * hops * chip.hop
+
+
+def predict(name, work, chip):
+    per_image = flops(work, 2) - flops(work, 1)
+    fixed = flops(work, 1) - per_image
+    num_bytes = gradient_bytes(work)
+    for chips in CHIPS:
+        step_flops = fixed + per_image * work.batch
+        compute, network = seconds(chips, chip, step_flops, num_bytes)
+        yield {
+            "workload": name,
+            "chips": chips,
+            "GFLOP/image": per_image / 1e9,
+            "all-reduced MB": num_bytes / 1e6,
+            "computing ms": 1e3 * compute,
+            "network ms": 1e3 * network,
+            "images/s": chips * work.batch / (compute + network),
+            "efficiency": compute / (compute + network),
+        }
+
+
+def measure(name, work, repeats):
+    """Median seconds of a step on one device, and FLOP/s that this makes."""
+    run, init = step_of(work)
+    state, variables = jax.jit(init)()
+    compiled = jax.jit(run)
+    for size in work.timed:
+        batch = batch_of(work, size)
+        spent = []
+        for _ in range(repeats + 2):
+            start = time.perf_counter()
+            jax.block_until_ready(compiled(state, batch, variables))
+            spent.append(time.perf_counter() - start)
+        median = statistics.median(spent[2:])
+        count = flops(work, size)
+        yield {
+            "workload": name,
+            "batch": size,
+            "GFLOP": count / 1e9,
+            "ms": 1e3 * median,
+            "GFLOP/s": count / median / 1e9,
+        }
+
+
+def main(argv):
+    del argv
+    rows = []
+    for name, work in WORKLOADS.items():
+        rows += predict(name, work, Chip())
+    print(_measure.table(rows))
+    if _MEASURE.value:
+        measured = []
+        for name, work in WORKLOADS.items():
+            measured += measure(name, work, _REPEATS.value)
+        print(_measure.table(measured))
+        rows += measured
+    _measure.write(_OUT.value, _measure.environment(["jax", "flax"]), rows)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,13 @@
+"""The first lines of each program: its place among the processes."""
+
+import sys
+
+from advgan_jax import parallel
+
+
+def connect():
+    """Connects to the others, and returns the program's own arguments."""
+    coordinator, number, this, *arguments = sys.argv[1:]
+    if int(number) > 1:
+        parallel.start(coordinator, int(number), int(this))
+    return arguments

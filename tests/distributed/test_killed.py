@@ -1,0 +1,100 @@
+"""Runs that are killed at random moments end as if they had not been."""
+
+import json
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from advgan_jax import runs
+from advgan_jax.reporting import read_metrics
+
+pytestmark = pytest.mark.multi_device
+
+# The runtime takes up to 100 seconds to miss a process whose connections stay open.
+BOUND = 150
+
+
+def outcome(workdir, digits):
+    """The weights that a finished run is found to have, and all that it logged."""
+    config = ConfigDict(json.loads((workdir / "config.json").read_text()))
+    logits_fn = runs.target.target_logits_fn(runs.Run(config, workdir, digits))
+    (folder,) = (workdir / "targets").iterdir()
+    return jax.tree.leaves(logits_fn), read_metrics(folder)
+
+
+def progress(workdir):
+    """How many lines a run has logged."""
+    paths = list(workdir.glob("targets/*/metrics.jsonl"))
+    return paths[0].read_text().count("\n") if paths else 0
+
+
+def wait_for_progress(programs, workdir):
+    before, deadline = progress(workdir), time.monotonic() + 240
+    while programs.running() and progress(workdir) == before:
+        assert time.monotonic() < deadline, programs.output()
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize(
+    "kills", [pytest.param(2, id="2"), pytest.param(20, marks=pytest.mark.slow)]
+)
+def test_ends_with_the_same_bits(start_run, tmp_path, digits, processes, kills):
+    random = np.random.default_rng(kills + processes)
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    flags = (f"--config.target.num_epochs={20 * kills}",)
+    alive = 0
+    for number in range(kills):
+        programs = start_run(killed, *flags, processes=processes)
+        if number % 4 < 3:  # else while it starts
+            wait_for_progress(programs, killed)
+        time.sleep(random.uniform(0, 0.5))
+        alive += programs.running()
+        programs.processes[random.integers(processes)].kill()
+        # The other ends by itself.
+        programs.codes(timeout=BOUND)
+    assert alive > kills / 2
+    for workdir in (killed, whole):
+        programs = start_run(workdir, *flags, processes=processes)
+        codes = programs.codes(timeout=400)
+        assert not any(codes), programs.output()
+    (weights, log), (wanted_weights, wanted_log) = (
+        outcome(workdir, digits) for workdir in (killed, whole)
+    )
+    assert log == wanted_log
+    for found, wanted in zip(weights, wanted_weights, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_loss_of_a_process_is_told_in_time(start_run, tmp_path, lost):
+    programs = start_run(tmp_path, "--config.target.num_epochs=100000", processes=2)
+    wait_for_progress(programs, tmp_path)
+    assert programs.running(), programs.output()
+    programs.processes[lost].kill()
+    codes = programs.codes(timeout=BOUND)
+    assert codes[lost] == -signal.SIGKILL
+    assert codes[1 - lost] not in (0, -signal.SIGKILL)
+    told = programs.output()
+    assert "cannot reach the others" in told or "another task died" in told
+
+
+@pytest.mark.parametrize("signalled", [0, 1])
+def test_a_signal_to_one_stops_all_at_one_step(start_run, tmp_path, signalled):
+    programs = start_run(tmp_path, "--config.target.num_epochs=100000", processes=2)
+    wait_for_progress(programs, tmp_path)
+    programs.processes[signalled].send_signal(signal.SIGTERM)
+    assert programs.codes(timeout=120) == [130, 130], programs.output()
+    stops = [
+        line for line in programs.output().splitlines() if line.startswith("Stopped at")
+    ]
+    assert len(stops) == 2
+    assert stops[0] == stops[1]
+    step = int(stops[0].split()[3])
+    (folder,) = (tmp_path / "targets").iterdir()
+    assert (folder / "checkpoints" / str(step)).is_dir()
+    assert read_metrics(folder)[-1]["step"] == step

@@ -1,0 +1,32 @@
+"""A checkpoint does not know how many devices and processes wrote it."""
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.multi_device
+
+
+def test_four_devices_then_one_then_two_processes_of_two(complete, tmp_path):
+    def go(folder, last, name, **layout):
+        path = tmp_path / f"{name}.npz"
+        complete("resume", tmp_path / folder, last, path, **layout)
+        with np.load(path) as arrays:
+            return dict(arrays)
+
+    whole = go("whole", 20, "whole")
+    for number, (last, layout) in enumerate(
+        [
+            (10, {"devices": 4}),
+            (15, {"devices": 1}),
+            (20, {"processes": 2, "devices": 2}),
+        ]
+    ):
+        found = go("parts", last, f"part-{number}", **layout)
+        assert found["first"] == (0, 10, 15)[number]
+        assert found["step"] == last
+    back = go("parts", 20, "back")
+    assert back.pop("first") == 20
+    for name, values in back.items():
+        # Bit for bit what two processes wrote, and but for rounding what one makes.
+        np.testing.assert_array_equal(values, found[name])
+        np.testing.assert_allclose(values, whole[name], atol=1e-6)
