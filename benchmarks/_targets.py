@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import flags
+from jax.tree_util import Partial
 
 from advgan_jax import data, models, runs
 from advgan_jax.data import Dataset, Split
@@ -38,6 +39,12 @@ def mnist_model_c():
     with tempfile.TemporaryDirectory() as workdir:
         run = runs.Run(described, pathlib.Path(workdir), dataset)
         return dataset, runs.target.target_logits_fn(run)
+
+
+@Partial
+def unseen(images):
+    """In the place of a model, for attacks that do not look at it."""
+    raise AssertionError("A generator asks no model.")
 
 
 def noise(shape, count, num_classes=10):

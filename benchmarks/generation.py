@@ -45,7 +45,7 @@ def ours(precision="float32"):
     params = generator.init(jax.random.key(0), fresh)["params"]
     make = {"float32": advgan.make_generator_fn, "bfloat16": _bfloat16_fn}[precision]
     attack = attacks.generator_attack(make(generator), params, epsilon=_targets.EPSILON)
-    return lambda images: attack(None, images)
+    return lambda images: attack(_targets.unseen, images)
 
 
 def pytorch():

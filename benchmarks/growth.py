@@ -81,7 +81,9 @@ def generation(count):
     )
     images = jnp.asarray(data.to_float(_targets.noise(shape, size).test.images))
     calls = count // size
-    return lambda: jax.block_until_ready([attack(None, images) for _ in range(calls)])
+    return lambda: jax.block_until_ready(
+        [attack(_targets.unseen, images) for _ in range(calls)]
+    )
 
 
 def _seconds(make, size):
