@@ -113,8 +113,9 @@ def seconds(chips, chip, work_flops, num_bytes):
 
 
 def predict(name, work, chip):
-    per_image = flops(work, 2) - flops(work, 1)
-    fixed = flops(work, 1) - per_image
+    one, two = flops(work, 1), flops(work, 2)
+    per_image = two - one
+    fixed = one - per_image
     num_bytes = gradient_bytes(work)
     for chips in CHIPS:
         step_flops = fixed + per_image * work.batch
