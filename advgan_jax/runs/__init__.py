@@ -16,6 +16,7 @@ from advgan_jax.runs import (
     blackbox,
     defence,
     generators,
+    reproduce,
     szegedy,
     target,
 )
@@ -30,6 +31,7 @@ METHODS = {
     "attacks": attacks,
     "defence": defence,
     "generators": generators,
+    "reproduce": reproduce,
     "szegedy": szegedy,
     "target": target,
 }
