@@ -7,6 +7,9 @@
 Override any value: `--config.epsilon=0.2 --config.target_class=3`.
 """
 
+import pathlib
+import runpy
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -47,6 +50,10 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.target.flip = variant == "cifar10"
     config.target.epochs_per_checkpoint = 1
     config.target.steps_per_call = placeholder(int)  # default: by platform
+    config.target.defence = "none"  # or a name in `defences`; see also defence.py
+    path = pathlib.Path(__file__).with_name("_defences.py")
+    defences = runpy.run_path(str(path))["get_config"]
+    config.target.defences = defences(variant, config.epsilon)
 
     # Generator and discriminator; the paper gives no weights, these were measured.
     config.generator = ConfigDict()

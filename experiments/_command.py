@@ -1,8 +1,11 @@
 """The command line that the experiments share; each of them tells what it is for."""
 
+import argparse
 import os
+import pathlib
 import re
 import sys
+from collections.abc import Mapping
 
 import _process
 import jax
@@ -110,3 +113,36 @@ def _run() -> None:
         return
     print(f"Results, figures and checkpoints are in {workdir}")
     print(format_table(rows))
+
+
+def as_config(
+    argv: list[str],
+    usage: str,
+    choice: str,
+    config_file: pathlib.Path,
+    scales: Mapping[str, str],
+) -> list[str]:
+    """Replaces `--CHOICE` and `--scale` by values of a configuration.
+
+    Args:
+      argv: of the command.
+      usage: what `--scale=unknown` is answered with.
+      choice: the field that says what is run, `study` say.
+      config_file: of which a scale is a variant.
+      scales: variants by scale, `cpu` among them, which is the default.
+
+    Returns:
+      The arguments that `main` understands.
+    """
+    parser = argparse.ArgumentParser(
+        usage=usage, add_help=False, allow_abbrev=False, argument_default=None
+    )
+    parser.add_argument(f"--{choice}", dest="choice")
+    parser.add_argument("--scale", choices=scales)
+    own, rest = parser.parse_known_args(argv[1:])
+    given = any(argument.split("=")[0] == "--config" for argument in rest)
+    if given and own.scale:
+        parser.error("--scale chooses the configuration; leave it out with --config.")
+    config = [] if given else [f"--config={config_file}:{scales[own.scale or 'cpu']}"]
+    chosen = [f"--config.{choice}={own.choice}"] if own.choice else []
+    return [argv[0], *config, *rest, *chosen]

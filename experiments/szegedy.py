@@ -14,7 +14,6 @@ training that is finished and no attack that was run, so one workdir serves all 
 Scales are variants of configs/szegedy.py.
 """
 
-import argparse
 import pathlib
 import sys
 
@@ -27,23 +26,7 @@ SCALES = {"smoke": "smoke", "cpu": "mnist", "full": "full"}
 _CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "szegedy.py"
 
 
-def as_config(argv: list[str]) -> list[str]:
-    """Replaces `--study` and `--scale` by values of the configuration."""
-    parser = argparse.ArgumentParser(
-        usage=__doc__, add_help=False, allow_abbrev=False, argument_default=None
-    )
-    parser.add_argument("--study")
-    parser.add_argument("--scale", choices=SCALES)
-    own, rest = parser.parse_known_args(argv[1:])
-    given = any(argument.split("=")[0] == "--config" for argument in rest)
-    if given and own.scale:
-        parser.error("--scale chooses the configuration; leave it out with --config.")
-    config = [] if given else [f"--config={_CONFIG}:{SCALES[own.scale or 'cpu']}"]
-    study = [f"--config.study={own.study}"] if own.study else []
-    return [argv[0], *config, *rest, *study]
-
-
 if __name__ == "__main__":
     # The overrides of a configuration are looked for nowhere else.
-    sys.argv = as_config(sys.argv)
+    sys.argv = _command.as_config(sys.argv, __doc__, "study", _CONFIG, SCALES)
     app.run(_command.main)

@@ -1,6 +1,12 @@
 """From a configuration to objects; with `runs`, the only reader of configurations."""
 
 from advgan_jax.build.blackbox import blackbox_attacker
+from advgan_jax.build.defences import (
+    check_defence,
+    make_target_step,
+    source_configs,
+    target_section,
+)
 from advgan_jax.build.gans import (
     advgan_networks,
     advgan_objective,
@@ -12,6 +18,7 @@ from advgan_jax.build.gans import (
 )
 from advgan_jax.build.loading import load_generator
 from advgan_jax.build.parts import (
+    UNDEFENDED,
     bound_attack,
     fingerprint,
     make_optimizer,
@@ -22,6 +29,7 @@ from advgan_jax.build.parts import (
 )
 
 __all__ = [
+    "UNDEFENDED",
     "advgan_networks",
     "advgan_objective",
     "aigan_attacker",
@@ -31,11 +39,15 @@ __all__ = [
     "bind_aigan",
     "blackbox_attacker",
     "bound_attack",
+    "check_defence",
     "fingerprint",
     "load_generator",
     "make_optimizer",
+    "make_target_step",
     "plain",
     "registry_name",
+    "source_configs",
     "target_description",
+    "target_section",
     "training_plan",
 ]

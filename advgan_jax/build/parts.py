@@ -14,6 +14,7 @@ from advgan_jax.data import Dataset
 from advgan_jax.training import loop
 
 OPTIMIZERS = ("adam", "sgd")
+UNDEFENDED = "none"  # the defence of most target models
 
 
 def make_optimizer(section: ConfigDict, num_steps: int) -> optax.GradientTransformation:
@@ -89,8 +90,24 @@ def bound_attack(config: ConfigDict, name: str, **networks: Any) -> BoundAttack:
 
 
 def plain(config: ConfigDict) -> dict[str, Any]:
-    """The configuration as JSON values, placeholders resolved to None."""
-    return json.loads(json.dumps(config.to_dict()))
+    """The configuration as JSON values, placeholders resolved to None.
+
+    Of the defences of a target model only the chosen one is told, and none where none
+    is chosen: such a model, and all that attacks it, is what it was before there were
+    defences.
+    """
+    return _told(json.loads(json.dumps(config.to_dict())))
+
+
+def _told(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if "defences" in value:
+        chosen, known = value["defence"], value["defences"]
+        value = {k: v for k, v in value.items() if k not in ("defence", "defences")}
+        if chosen != UNDEFENDED:
+            value |= {"defence": chosen, "defences": {chosen: known.get(chosen)}}
+    return {key: _told(item) for key, item in value.items()}
 
 
 def fingerprint(values: Any) -> str:
@@ -110,5 +127,12 @@ def target_description(config: ConfigDict) -> dict[str, Any]:
         del values["target"][pace]
     if values["target"]["num_images"] is None:
         del values["target"]["num_images"]
+    for settings in values["target"].get("defences", {}).values():
+        # What a defence trains in another way than `target` says is told once.
+        own = settings["training"]
+        if "sources" not in settings:
+            values["target"] = {
+                k: v for k, v in values["target"].items() if k not in own
+            }
     keys = ("dataset", "target_model", "target", "seed")
     return {"method": "target", **{key: values[key] for key in keys}}

@@ -1,5 +1,6 @@
 """Evaluation: a model, an attack and images in; numbers, image by image, out."""
 
+from advgan_jax.evaluation.challenge import check_submission
 from advgan_jax.evaluation.crafting import assess, craft
 from advgan_jax.evaluation.results import (
     Evaluation,
@@ -23,6 +24,7 @@ __all__ = [
     "Success",
     "amplified",
     "assess",
+    "check_submission",
     "craft",
     "evaluate",
     "evaluate_many",

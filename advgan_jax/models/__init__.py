@@ -13,6 +13,7 @@ from advgan_jax.models.advgan import Discriminator, Generator
 from advgan_jax.models.aigan import ConditionalGenerator, TwoHeadDiscriminator
 from advgan_jax.models.classifiers import (
     FullyConnected,
+    MadryNet,
     ModelA,
     ModelB,
     ModelC,
@@ -25,6 +26,7 @@ CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
     "A": ModelA,
     "B": ModelB,
     "C": ModelC,
+    "madry": MadryNet,
     "small": SmallNet,
     "resnet32": ResNet,
     "wrn34_10": partial(ResNet, blocks=5, widths=(160, 320, 640), preactivated=True),
@@ -92,6 +94,7 @@ __all__ = [
     "Discriminator",
     "FullyConnected",
     "Generator",
+    "MadryNet",
     "ModelA",
     "ModelB",
     "ModelC",

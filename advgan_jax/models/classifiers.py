@@ -7,6 +7,7 @@ not Tramèr's). All take images in [0, 1] and give logits. Dropout is active onl
 References:
   Tramèr et al., 2018 (https://arxiv.org/abs/1705.07204), Appendix;
   Carlini & Wagner, 2017 (https://arxiv.org/abs/1608.04644), Table I;
+  Madry et al., 2018 (https://arxiv.org/abs/1706.06083), Sec. 5;
   Szegedy et al., 2013 (https://arxiv.org/abs/1312.6199), Sec. 4.
 """
 
@@ -90,6 +91,25 @@ class ModelC(nn.Module):
         x = nn.relu(nn.Dense(self.hidden)(_flatten(x)))
         x = nn.Dropout(0.5, deterministic=not train)(x)
         x = nn.relu(nn.Dense(self.hidden)(x))
+        return nn.Dense(self.num_classes)(x)
+
+
+class MadryNet(nn.Module):
+    """The net of Madry's MNIST challenge: 5x5 convolutions of 32 and 64, one of 1024.
+
+    Its weights start as Flax' do, not with the challenge's deviation of 0.1.
+    """
+
+    num_classes: int = 10
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool = False) -> Array:
+        """Images `[B, H, W, C]` to logits `[B, K]`; the same in training."""
+        del train
+        _need(images, 4, "madry")
+        x = max_pool(nn.relu(Conv(32, (5, 5))(images)), 2)
+        x = max_pool(nn.relu(Conv(64, (5, 5))(x)), 2)
+        x = nn.relu(nn.Dense(1024)(_flatten(x)))
         return nn.Dense(self.num_classes)(x)
 
 

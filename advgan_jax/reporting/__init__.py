@@ -16,7 +16,12 @@ from advgan_jax.reporting.figures import (
 from advgan_jax.reporting.files import replacing, write_json
 from advgan_jax.reporting.records import PAPER, markdown_records, write_records
 from advgan_jax.reporting.run_directory import MetricsLog, read_metrics, write_results
-from advgan_jax.reporting.studies import bar_chart, bound_chart, direction_grid
+from advgan_jax.reporting.studies import (
+    bar_chart,
+    bound_chart,
+    direction_grid,
+    time_chart,
+)
 from advgan_jax.reporting.tables import format_table, markdown_table, write_csv
 
 __all__ = [
@@ -38,6 +43,7 @@ __all__ = [
     "robustness_curve",
     "save_figure",
     "target_grids",
+    "time_chart",
     "training_curves",
     "versions",
     "write_csv",

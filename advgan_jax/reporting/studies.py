@@ -135,3 +135,30 @@ def bar_chart(
     axis.set_xlabel(label, fontsize=9)
     style_axis(axis, title)
     return figure
+
+
+def time_chart(seconds: Mapping[str, float], *, label: str, title: str = "") -> Figure:
+    """Times side by side on a logarithmic scale.
+
+    Args:
+      seconds: by name, above 0.
+      label: what took so long.
+      title: of the figure.
+
+    Returns:
+      The figure.
+
+    Raises:
+      ValueError: if there is nothing to draw.
+    """
+    if not seconds:
+        raise ValueError("`seconds` must have at least one entry, got none.")
+    figure = Figure(figsize=(5.2, 0.9 + 0.32 * len(seconds)), layout="constrained")
+    axis = figure.subplots()
+    # Points, not bars: on such a scale a bar has no length of its own.
+    axis.plot(list(seconds.values()), list(seconds), "o", color="#5b8db8", ms=7)
+    axis.set_xscale("log")
+    axis.invert_yaxis()
+    axis.set_xlabel(label, fontsize=9)
+    style_axis(axis, title)
+    return figure

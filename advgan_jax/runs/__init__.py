@@ -14,7 +14,9 @@ from advgan_jax.runs import (
     aigan,
     attacks,
     blackbox,
+    defence,
     generators,
+    reproduce,
     szegedy,
     target,
 )
@@ -27,7 +29,9 @@ METHODS = {
     "advgan_blackbox": blackbox,
     "aigan": aigan,
     "attacks": attacks,
+    "defence": defence,
     "generators": generators,
+    "reproduce": reproduce,
     "szegedy": szegedy,
     "target": target,
 }

@@ -36,6 +36,19 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
             "`substitute` describes the target model itself; give it another seed or "
             "another target_model."
         )
+    check_attacks(config)
+
+
+def check_attacks(config: ConfigDict) -> None:
+    """Refuses `names` and `attacks` that cannot be measured.
+
+    Args:
+      config: reads `names`, `attacks`, the sizes, `random_targets`, `target_class`.
+
+    Raises:
+      ValueError: for an unknown name, a negative size, or aims that exclude each other.
+      TypeError: for an unknown hyper-parameter.
+    """
     if not config.names:
         raise ValueError("`names` must name at least one attack, got none.")
     for name in config.names:
@@ -44,7 +57,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
         _check_attack(config, name)
         if _norm(config, name) not in NORMS:
             raise unknown_name("norm of an attack", _norm(config, name), NORMS)
-    for norm in NORMS:
+    for norm in {_norm(config, name) for name in config.names}:
         for size in _sizes(config, norm):
             check_at_least("epsilon", size, 0)
     _check_aim(config)
@@ -82,18 +95,28 @@ def train(run: Run) -> list[dict[str, Any]]:
     """Trains what the attacks need, runs them, and compares."""
     logits_fn = target.target_logits_fn(run)
     test = test_images(run)
-    measured = {name: _measure(run, logits_fn, test, name) for name in run.config.names}
-    rows = [_row(run, name, measured[name]) for name in run.config.names]
+    measured = {name: measure(run, logits_fn, test, name) for name in run.config.names}
+    rows = [row(run, name, measured[name]) for name in run.config.names]
     for norm in NORMS:
         rows += _compare(run, measured, norm)
     _draw_examples(run, test, measured)
     return rows
 
 
-def _measure(
+def measure(
     run: Run, logits_fn: LogitsFn, test: Split, name: str
 ) -> dict[float | None, Evaluation]:
-    """One attack at all its sizes, unless it was measured before an interruption."""
+    """One attack at all its sizes, unless it was measured before an interruption.
+
+    Args:
+      run: the run; its workdir keeps what is measured.
+      logits_fn: the target model.
+      test: the images.
+      name: a section of `config.attacks`.
+
+    Returns:
+      Evaluations by size, None for an attack that looks for the least.
+    """
     config = run.config
     protocol = build.fingerprint(build.plain(config)["evaluation"])
     path = run.workdir / "evaluations" / f"{name}-{protocol}.npz"
@@ -184,7 +207,8 @@ def _at(by_size: Mapping, size: float, norm: str) -> Evaluation:
     return by_size[size] if size in by_size else within(by_size[None], size, norm)
 
 
-def _row(run: Run, name: str, by_size: Mapping) -> dict[str, Any]:
+def row(run: Run, name: str, by_size: Mapping) -> dict[str, Any]:
+    """The row of `results.json` of what `measure` found."""
     config, norm = run.config, _norm(run.config, name)
     size = None if None in by_size else _size(config, norm)
     kind = build.registry_name(config, name)

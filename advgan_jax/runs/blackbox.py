@@ -103,7 +103,7 @@ def _check_shards(config: ConfigDict) -> None:
 def train(run: Run) -> list[dict[str, Any]]:
     """Distils, attacks the copy, and evaluates on the black box."""
     logits_fn = target.target_logits_fn(run)
-    attack, queries = _trained(run, logits_fn)
+    attack, queries = trained_generator(run, logits_fn)
     evaluation = advgan.evaluate_generator(run, logits_fn, attack)
     advgan.draw(run, evaluation)
     _draw_curve(run)
@@ -119,8 +119,19 @@ def train(run: Run) -> list[dict[str, Any]]:
     return [row]
 
 
-def _trained(run: Run, logits_fn: LogitsFn) -> tuple[Attack, int]:
-    """The run's generator, and the queries that it cost."""
+def trained_generator(run: Run, logits_fn: LogitsFn) -> tuple[Attack, int]:
+    """The run's generator, trained as far as its checkpoints do not have it.
+
+    Args:
+      run: the run that needs it.
+      logits_fn: the black box.
+
+    Returns:
+      The generator as an attack, and the queries that it cost.
+
+    Raises:
+      Stopped: if a signal came; the state is saved.
+    """
     config, dataset = run.config, run.dataset
     attacker, schedule = build.blackbox_attacker(config, dataset.num_classes)
     shape = dataset.train.images.shape[1:]

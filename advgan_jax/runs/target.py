@@ -37,15 +37,10 @@ def target_logits_fn(run: Run) -> LogitsFn:
     model = models.make_classifier(
         config.target_model, dataset.num_classes, axis_name=axis
     )
-    plan = build.training_plan(config.target, dataset)
-    optimizer = build.make_optimizer(config.target, plan.num_steps)
-    step = classifier.make_train_step(
-        model,
-        optimizer,
-        label_smoothing=config.target.label_smoothing,
-        max_shift=config.target.max_shift,
-        flip=config.target.flip,
-    )
+    section = build.target_section(config)
+    plan = build.training_plan(section, dataset)
+    optimizer = build.make_optimizer(section, plan.num_steps)
+    step = build.make_target_step(config, model, optimizer, plan.steps_per_epoch)
     state = classifier.init_state(
         model,
         optimizer,
@@ -55,13 +50,21 @@ def target_logits_fn(run: Run) -> LogitsFn:
     state = fit(
         run._replace(dataset=dataset),
         directory.absolute(),
-        config.target,
+        section,
         state,
         step,
         description=description,
+        frozen=_sources(run),
         title=f"target {config.target_model}",
     )
     return models.make_logits_fn(model, state.variables)
+
+
+def _sources(run: Run) -> tuple[tuple[LogitsFn, ...], ...]:
+    """What a step needs beside the state: an ensemble's static nets, or nothing."""
+    configs = build.source_configs(run.config)
+    sources = tuple(target_logits_fn(run._replace(config=each)) for each in configs)
+    return (sources,) if sources else ()
 
 
 def check(config: ConfigDict, dataset: Dataset) -> None:
@@ -71,9 +74,13 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     shape = (1, *dataset.train.images.shape[1:])
     images = jax.ShapeDtypeStruct(shape, np.float32)
     jax.eval_shape(model.init, jax.random.key(0), images)
-    build.make_optimizer(config.target, 1)
+    build.check_defence(config)
+    section = build.target_section(config)
+    build.make_optimizer(section, 1)
     check_at_least("evaluation.batch_size", config.evaluation.batch_size, 1)
-    build.training_plan(config.target, _own_images(dataset, config))
+    build.training_plan(section, _own_images(dataset, config))
+    for source in build.source_configs(config):
+        check(source, dataset)
 
 
 def _own_images(dataset: Dataset, config: ConfigDict) -> Dataset:

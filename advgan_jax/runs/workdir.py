@@ -17,6 +17,7 @@ _HARMLESS = (
     "target_dir",
     "evaluation",
     "study",
+    "table",
     "queries.budget",
     "queries.batch_size",
 )
@@ -32,6 +33,8 @@ _FOLDERS = (
     "stage_one",
     "generators",
     "tables",
+    "rows",
+    "crafted",
 )
 _FILES = (
     "metrics.jsonl",

@@ -1,0 +1,141 @@
+"""Target models that are trained against attacks: from configuration to steps."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import optax
+from ml_collections import ConfigDict
+
+from advgan_jax.attacks import BoundAttack, make_attack
+from advgan_jax.build.parts import UNDEFENDED, plain
+from advgan_jax.checks import check_at_least, unknown_name
+from advgan_jax.training import classifier, defences
+
+DEFENCES = ("adv", "ensemble", "iterative", "trades")
+
+
+def target_section(config: ConfigDict) -> ConfigDict:
+    """How the target model is trained, the defence's own numbers in their place.
+
+    Args:
+      config: the run's; reads `target`.
+
+    Returns:
+      A section like `config.target`.
+    """
+    section = config.target.copy_and_resolve_references()
+    if section.defence != UNDEFENDED:
+        section.update(section.defences[section.defence].training)
+    return section
+
+
+def check_defence(config: ConfigDict) -> None:
+    """Refuses a defence that cannot be trained.
+
+    Args:
+      config: the run's; reads `target`.
+
+    Raises:
+      ValueError: for an unknown defence or attack, an attack that cannot be compiled
+        with a training step, or a number out of range.
+      TypeError: for an unknown hyper-parameter of the attack.
+    """
+    name = config.target.defence
+    if name == UNDEFENDED:
+        return
+    if name not in DEFENCES:
+        raise unknown_name("defence", name, (UNDEFENDED, *DEFENCES))
+    settings = config.target.defences[name]
+    check_at_least("warmup_epochs", settings.warmup_epochs, 0)
+    attack = _attack(settings)
+    if attack.host:
+        raise ValueError(
+            f"The attack of `{name}` must be compiled with the training step, got one "
+            "that runs on the host; use another solver."
+        )
+    if settings.warmup_epochs and "epsilon" not in attack.known:
+        raise ValueError(
+            f"`{attack.name}` has no `epsilon` that could grow; set `warmup_epochs` "
+            "to 0."
+        )
+    if name == "ensemble" and not settings.sources:
+        raise ValueError("`sources` must name at least one target model, got none.")
+    make_target_step(config, nn.Module(), optax.identity(), 1)
+
+
+def make_target_step(
+    config: ConfigDict,
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    steps_per_epoch: int,
+) -> Callable:
+    """The training step of a target model, defended or not.
+
+    Args:
+      config: the run's; reads `target`.
+      model: the target model.
+      optimizer: that of the state.
+      steps_per_epoch: in which the warm-up is measured.
+
+    Returns:
+      A step on a `ClassifierState`; that of `ensemble` takes the models of
+      `source_configs` too.
+    """
+    section = target_section(config)
+    if section.defence == UNDEFENDED:
+        return classifier.make_train_step(
+            model,
+            optimizer,
+            label_smoothing=section.label_smoothing,
+            max_shift=section.max_shift,
+            flip=section.flip,
+        )
+    settings = section.defences[section.defence]
+    shared = {
+        "label_smoothing": section.label_smoothing,
+        "augmentation": defences.Augmentation(section.max_shift, section.flip),
+    }
+    make, weight = {
+        "adv": (defences.make_adversarial_step, "clean_weight"),
+        "ensemble": (defences.make_ensemble_step, "clean_weight"),
+        "iterative": (defences.make_adversarial_step, "clean_weight"),
+        "trades": (defences.make_trades_step, "divergence_weight"),
+    }[section.defence]
+    crafting = _crafting(settings, steps_per_epoch)
+    return make(model, optimizer, crafting, **{weight: settings[weight]}, **shared)
+
+
+def source_configs(config: ConfigDict) -> list[ConfigDict]:
+    """The static nets whose adversarial images `ensemble` learns from.
+
+    Args:
+      config: the run's; reads `target`.
+
+    Returns:
+      A configuration for each, undefended and with a seed of its own; empty for other
+      defences.
+    """
+    if config.target.defence != "ensemble":
+        return []
+    found = []
+    for number, name in enumerate(config.target.defences.ensemble.sources, 1):
+        source = config.copy_and_resolve_references()
+        source.target.defence = UNDEFENDED
+        source.target_model, source.seed = name, config.seed + number
+        found.append(source)
+    return found
+
+
+def _attack(settings: ConfigDict) -> BoundAttack:
+    hyperparams = dict(plain(settings.attack))
+    return make_attack(hyperparams.pop("kind"), **hyperparams)
+
+
+def _crafting(settings: ConfigDict, steps_per_epoch: int) -> defences.Crafting:
+    attack: Any = _attack(settings)
+    num_steps = round(settings.warmup_epochs * steps_per_epoch)
+    epsilon_fn = None
+    if num_steps:
+        epsilon_fn = defences.growing(settings.attack.epsilon, num_steps)
+    return defences.Crafting(attack, settings.predicted_labels, epsilon_fn)

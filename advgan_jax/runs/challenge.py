@@ -1,0 +1,49 @@
+"""A file of adversarial images, shown to a trained classifier: Madry's challenge."""
+
+import pathlib
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from advgan_jax.data import load_dataset
+from advgan_jax.evaluation import Evaluation, assess, check_submission
+from advgan_jax.runs import target
+from advgan_jax.runs.common import Run
+
+
+def measure_file(config: ConfigDict, path: str | pathlib.Path) -> Evaluation:
+    """Checks a file by the rules and measures the classifier on it.
+
+    Args:
+      config: that of the classifier, see `configs/defence.py`; its `target_dir` keeps
+        the classifier, which is trained if it is not there.
+      path: an `.npy` file, see `evaluation.check_submission`.
+
+    Returns:
+      What was measured for each test image.
+
+    Raises:
+      TypeError: if the file is not of float32 numbers.
+      ValueError: if the images break a rule, the file is no array, or there is no
+        folder for the classifier.
+      OSError: if the file cannot be read.
+    """
+    if config.target_dir is None:
+        raise ValueError(
+            "The classifier is looked for in `target_dir`, got none; give the folder "
+            "that its training had."
+        )
+    dataset = load_dataset(config.dataset, data_dir=config.data_dir)
+    target.check(config, dataset)
+    test = dataset.test
+    # Before the classifier is trained, which may take hours.
+    handed_in = np.load(path, allow_pickle=False)
+    adversarial = check_submission(handed_in, test.images, epsilon=config.epsilon)
+    run = Run(config, pathlib.Path(config.target_dir).absolute(), dataset)
+    return assess(
+        target.target_logits_fn(run),
+        test.images,
+        adversarial,
+        test.labels,
+        batch_size=config.evaluation.batch_size,
+    )

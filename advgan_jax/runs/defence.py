@@ -1,0 +1,38 @@
+"""A defended classifier alone: trained, left for attack runs, and attacked."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from advgan_jax import build
+from advgan_jax.data import Dataset
+from advgan_jax.runs import advgan, attacks, target
+from advgan_jax.runs.common import Run, test_images
+
+
+def check(config: ConfigDict, dataset: Dataset) -> None:
+    """Refuses a wrong configuration before anything is written."""
+    target.check(config, dataset)
+    if config.target.defence == build.UNDEFENDED:
+        raise ValueError(
+            "`target.defence` must name a defence, got 'none'; use configs/target.py "
+            "for a model without one."
+        )
+    advgan.check_evaluation(config, dataset)
+    attacks.check_attacks(config)
+
+
+def train(run: Run) -> list[dict[str, Any]]:
+    """Trains the classifier unless it is there, and attacks it.
+
+    Args:
+      run: the run.
+
+    Returns:
+      A row for each attack of `config.names`; all tell the clean accuracy.
+    """
+    logits_fn, test = target.target_logits_fn(run), test_images(run)
+    measured = {
+        name: attacks.measure(run, logits_fn, test, name) for name in run.config.names
+    }
+    return [attacks.row(run, name, found) for name, found in measured.items()]

@@ -1,0 +1,127 @@
+"""Tables of the papers: each row trained, measured and set beside what was printed.
+
+A row that is finished is a file; a run that was killed goes on with the next one.
+"""
+
+import json
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from ml_collections import ConfigDict
+
+from advgan_jax import build
+from advgan_jax.checks import check_at_least, unknown_name
+from advgan_jax.data import Dataset
+from advgan_jax.reporting import heatmap, time_chart, write_json
+from advgan_jax.runs import advgan, aigan, blackbox, generators
+from advgan_jax.runs.common import Run
+from advgan_jax.runs.reproduce import cells
+from advgan_jax.runs.reproduce.rows import TABLES, Cell, Row
+from advgan_jax.runs.reproduce.workshop import GENERATORS, Workshop, identity
+from advgan_jax.runs.szegedy import output
+
+ALL = "all"
+_METHODS = {
+    "advgan": advgan,
+    "aigan": aigan,
+    "blackbox": blackbox,
+    "generators": generators,
+}
+
+
+def check(config: ConfigDict, dataset: Dataset) -> None:
+    """Refuses a wrong configuration before anything is written."""
+    if config.table not in (*TABLES, ALL):
+        raise unknown_name("table", config.table, (*TABLES, ALL))
+    advgan.check_evaluation(config, dataset)
+    check_at_least("num_timed", config.num_timed, 1)
+    check_at_least("num_surrogates", config.num_surrogates, 1)
+    workshop = Workshop(Run(config, pathlib.Path(), dataset))  # makes nothing here
+    for table in _chosen(config):
+        for row in TABLES[table](config):
+            for cell in row.cells.values():
+                _check_cell(workshop, cell)
+
+
+def _check_cell(workshop: Workshop, cell: Cell) -> None:
+    """Refuses a cell whose nets, attack or generator cannot be made."""
+    config, dataset = workshop.run.config, workshop.run.dataset
+    attack = cell.attack
+    for net in {cell.on, *cell.through}:
+        section = "blackbox" if net.is_black_box else "advgan"
+        _METHODS[section].check(workshop.config_of(net, section), dataset)
+    if cell.metric.startswith("success_"):
+        generators.check(workshop.config_of(cell.on, "generators"), dataset)
+    elif attack in GENERATORS:
+        section = GENERATORS[attack]
+        _METHODS[section].check(workshop.config_of(cell.through[0], section), dataset)
+    elif attack is not None:
+        if attack not in config.attacks:
+            raise unknown_name("attack", attack, config.attacks)
+        build.bound_attack(config, attack)
+
+
+def train(run: Run) -> list[dict[str, Any]]:
+    """Makes the configured table, or all of them.
+
+    Args:
+      run: the run.
+
+    Returns:
+      Rows of `results.json`, those of earlier runs in this folder included.
+    """
+    workshop, results = Workshop(run), []
+    for table in _chosen(run.config):
+        records = []
+        for row in TABLES[table](run.config):
+            finished = _finished(workshop, table, row)
+            records.append(_record(run, row, finished["values"]))
+            results += finished["results"]
+            # After each row, so that a killed run leaves what it has.
+            figure = _figure(table, row, records)
+            output.write(run, f"table-{table}", records, figure)
+    return results
+
+
+def _chosen(config: ConfigDict) -> Sequence[str]:
+    return tuple(TABLES) if config.table == ALL else (config.table,)
+
+
+def _finished(workshop: Workshop, table: str, row: Row) -> dict[str, Any]:
+    """A row's numbers, measured unless its file is there already."""
+    run = workshop.run
+    slug = re.sub(r"[^\w.-]+", "_", row.name)
+    digits = build.fingerprint([identity(run.config), row.cells])
+    path = run.workdir / "rows" / f"table-{table}" / f"{slug}-{digits}.json"
+    if not path.exists():
+        found = {name: cells.measure(workshop, row.cells[name]) for name in row.cells}
+        values = {name: value for name, (value, _) in found.items()}
+        results = [result for _, behind in found.values() for result in behind]
+        write_json(path, {"values": values, "results": results})
+    return json.loads(path.read_text(encoding="utf8"))
+
+
+def _record(run: Run, row: Row, values: dict[str, float | None]) -> dict[str, Any]:
+    """A line of the table: titles, our numbers, the paper's where they compare."""
+    record: dict[str, Any] = dict(row.titles)
+    for column, value in values.items():
+        ours = float("nan") if value is None else value
+        record |= output.beside(run, column, ours, row.paper.get(column))
+    return record | dict(row.facts)
+
+
+def _figure(table: str, row: Row, records: Sequence[dict[str, Any]]) -> Figure:
+    names = [" ".join(record[title] for title in row.titles) for record in records]
+    columns = list(row.cells)
+    if columns == ["seconds"]:
+        seconds = {
+            name: record["seconds"] for name, record in zip(names, records, strict=True)
+        }
+        return time_chart(seconds, label="seconds for 1,000 images", title="Table 1")
+    matrix = np.array([[record[column] for column in columns] for record in records])
+    title = f"Table {table}" if table.isdigit() else table
+    return heatmap(matrix, names, columns, title)

@@ -1,0 +1,130 @@
+"""Cells measured: a number for the table, and the line of `results.json` behind it."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from advgan_jax import build
+from advgan_jax.evaluation import (
+    Evaluation,
+    assess,
+    check_submission,
+    evaluate,
+    make_clean_row,
+)
+from advgan_jax.runs.common import attack_row
+from advgan_jax.runs.reproduce.rows import Cell
+from advgan_jax.runs.reproduce.workshop import GENERATORS, Workshop
+from advgan_jax.runs.target import unchanged
+
+Found = tuple[float, list[dict[str, Any]]]
+
+
+def measure(workshop: Workshop, cell: Cell) -> Found:
+    """Trains what a cell needs, and measures it.
+
+    Args:
+      workshop: of the run.
+      cell: what is asked.
+
+    Returns:
+      The number, and rows of `results.json`.
+
+    Raises:
+      ValueError: if the images of a checked cell break the challenge's rules.
+    """
+    if cell.metric in ("success_mean", "success_best"):
+        found = workshop.compared(cell.on)[cell.attack]
+        rates = [rate for rate in found["success_by_target"] if rate is not None]
+        mean = cell.metric == "success_mean"
+        return (found["success_mean"] if mean else max(rates)), []
+    if cell.attack is None:
+        return _clean(workshop, cell)
+    if cell.metric == "seconds":
+        return _seconds(workshop, cell)
+    return _attacked(workshop, cell)
+
+
+def _clean(workshop: Workshop, cell: Cell) -> Found:
+    test = workshop.images(whole=True)
+    evaluation = evaluate(
+        workshop.logits_fn(cell.on), unchanged, test.images, test.labels
+    )
+    config = workshop.run.config
+    row = make_clean_row(
+        evaluation,
+        experiment=config.method,
+        dataset=config.dataset,
+        target_model=cell.on.title,
+        seed=config.seed,
+    )
+    return evaluation.clean_accuracy, [row]
+
+
+def _attacked(workshop: Workshop, cell: Cell) -> Found:
+    config, test = workshop.run.config, workshop.images(whole=cell.checked)
+    adversarial = workshop.adversarial(cell.attack, cell.through, whole=cell.checked)
+    if cell.checked:
+        check_submission(adversarial, test.images, epsilon=config.epsilon)
+    evaluation = assess(
+        workshop.logits_fn(cell.on),
+        test.images,
+        adversarial,
+        test.labels,
+        batch_size=config.evaluation.batch_size,
+    )
+    value = evaluation.robust_accuracy
+    if cell.metric == "success":
+        value = evaluation.success().rate
+    return value, [_row(workshop, cell, evaluation, config.epsilon)]
+
+
+def _seconds(workshop: Workshop, cell: Cell) -> Found:
+    """The attack's time on as many images as the table is about, compiled before."""
+    config = workshop.run.config
+    test = workshop.images(whole=True)
+    test = test.take(min(config.num_timed, len(test)))
+    wanted = None
+    if cell.attack == "aigan":  # has no untargeted form
+        wanted = (test.labels + 1) % workshop.run.dataset.num_classes
+    evaluation = evaluate(
+        workshop.surrogate(cell.through),
+        workshop.attack(cell.attack, cell.through),
+        test.images,
+        test.labels,
+        target_labels=wanted,
+        batch_size=config.evaluation.batch_size,
+        key=jax.random.key(config.seed + 2),
+        progress=True,
+    )
+    seconds = 1000 * float(np.float64(evaluation.seconds)) / evaluation.num_images
+    return seconds, [_row(workshop, cell, evaluation, None)]
+
+
+def _row(
+    workshop: Workshop, cell: Cell, evaluation: Evaluation, epsilon: float | None
+) -> dict[str, Any]:
+    config = workshop.run.config.copy_and_resolve_references()
+    config.target_model = cell.on.title
+    attack = cell.attack
+    if attack not in GENERATORS:
+        attack = build.registry_name(config, attack)
+    elif GENERATORS[attack] == "blackbox":
+        attack = "advgan"
+    return attack_row(
+        workshop.run._replace(config=config),
+        evaluation,
+        attack=attack,
+        threat_model=_threat_model(cell),
+        epsilon=epsilon,
+        norm=None if epsilon is None else "linf",
+    )
+
+
+def _threat_model(cell: Cell) -> str:
+    if GENERATORS.get(cell.attack) == "blackbox":
+        return f"black-box-{cell.attack}"
+    if cell.through != (cell.on,):
+        return "transfer"
+    return "semi-white-box" if cell.attack in GENERATORS else "white-box"

@@ -1,0 +1,185 @@
+"""What the tables need: nets, generators and adversarial images, each made once."""
+
+import json
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from advgan_jax import build
+from advgan_jax.attacks.transfer import average_models
+from advgan_jax.data import Split, to_float
+from advgan_jax.evaluation import craft
+from advgan_jax.projections import project_linf
+from advgan_jax.reporting import replacing
+from advgan_jax.runs import advgan, aigan, blackbox, generators, target
+from advgan_jax.runs.common import Run, test_images
+from advgan_jax.runs.reproduce.rows import Net
+from advgan_jax.types import Attack, LogitsFn
+
+# Attacks that are trained, and by which section of the configuration.
+GENERATORS = {
+    "advgan": "advgan",
+    "aigan": "aigan",
+    "dynamic": "blackbox",
+    "static": "blackbox",
+}
+
+
+class Workshop:
+    """Makes things for the cells of all tables, and keeps them.
+
+    What takes long lies in folders whose names tell what it is made from, and is found
+    there again; what was loaded stays in memory.
+    """
+
+    def __init__(self, run: Run):
+        """Opens the workshop of a run; makes nothing yet."""
+        self.run = run
+        self._loaded: dict[Hashable, Any] = {}
+
+    def images(self, *, whole: bool = False) -> Split:
+        """Test images: all, or as many as `evaluation.num_images` says."""
+        return self.run.dataset.test if whole else test_images(self.run)
+
+    def config_of(self, net: Net, section: str) -> ConfigDict:
+        """The configuration of a run against a net.
+
+        Args:
+          net: which classifier.
+          section: of the tables' configuration, itself that of a run.
+
+        Returns:
+          A copy that names the net.
+        """
+        ours = self.run.config
+        config = ours[section].copy_and_resolve_references()
+        folder = str(ours.target_dir or self.run.workdir / "targets")
+        for part in (config, config.get("advgan"), config.get("aigan")):
+            if part is not None:
+                part.target_model, part.target_dir = net.model, folder
+                part.target.defence = net.defence
+                part.seed = ours.seed + net.seed
+                part.parallel = ours.parallel
+        return config
+
+    def logits_fn(self, net: Net) -> LogitsFn:
+        """A classifier, trained unless the target folder has it already."""
+        config = self.config_of(net, "blackbox" if net.is_black_box else "advgan")
+        run = self.run._replace(config=config)
+        return self._once(net, lambda: target.target_logits_fn(run))
+
+    def surrogate(self, nets: Sequence[Net]) -> LogitsFn:
+        """What an attacker looks at: a classifier, or several as one."""
+        return average_models([self.logits_fn(n) for n in nets], "log_probabilities")
+
+    def attack(self, name: str, nets: Sequence[Net]) -> Attack:
+        """An attack, its generator trained unless its folder has it already.
+
+        Args:
+          name: a key of `GENERATORS`, or a section of `config.attacks`.
+          nets: what a generator is trained on, or on whose answers.
+
+        Returns:
+          The attack, bound.
+        """
+        if name not in GENERATORS:
+            return build.bound_attack(self.run.config, name)
+        return self._once(
+            (name, tuple(nets)), lambda: self._generator(name, tuple(nets))
+        )
+
+    def _generator(self, name: str, nets: tuple[Net, ...]) -> Attack:
+        config = self.config_of(nets[0], GENERATORS[name])
+        if GENERATORS[name] == "blackbox":
+            config.distillation = name
+        run = self._own_run(name, config, nets)
+        logits_fn = self.surrogate(nets)
+        if name == "advgan":
+            return advgan.trained_generator(run, logits_fn)
+        if name == "aigan":
+            return aigan.trained_generators(run, logits_fn)["stage_two"]
+        return blackbox.trained_generator(run, logits_fn)[0]
+
+    def _own_run(self, kind: str, config: ConfigDict, nets: tuple[Net, ...]) -> Run:
+        """A run in a folder of its own; its checkpoints tell of the first net only."""
+        names = "+".join(net.title for net in nets)
+        digits = build.fingerprint([identity(config), nets])
+        workdir = self.run.workdir / "generators" / f"{kind}-{names}-{digits}"
+        workdir.mkdir(parents=True, exist_ok=True)
+        return self.run._replace(config=config, workdir=workdir)
+
+    def adversarial(
+        self, name: str, nets: Sequence[Net], *, whole: bool = False
+    ) -> np.ndarray:
+        """Adversarial test images, made unless their file is there already.
+
+        Args:
+          name: of the attack.
+          nets: what it looks at.
+          whole: of all test images.
+
+        Returns:
+          float32 `[N, H, W, C]` within `config.epsilon` of the clean ones; what an
+          attack without a bound moved further is projected.
+        """
+        config, names = self.run.config, "+".join(net.title for net in nets)
+        digits = build.fingerprint([identity(config), name, nets, whole])
+        path = self.run.workdir / "crafted" / f"{name}-{names}-{digits}.npy"
+        if not path.exists():
+            found = self._craft(name, nets, self.images(whole=whole))
+            with replacing(path) as partial, partial.open("wb") as file:
+                np.save(file, found)
+        return np.load(path)
+
+    def _craft(self, name: str, nets: Sequence[Net], test: Split) -> np.ndarray:
+        config = self.run.config
+        found = craft(
+            self.surrogate(nets),
+            self.attack(name, nets),
+            test.images,
+            test.labels,
+            batch_size=config.evaluation.batch_size,
+            key=jax.random.key(config.seed + 2),
+        )
+        clean = to_float(test.images)
+        return np.asarray(project_linf(found, clean, config.epsilon, (0.0, 1.0)))
+
+    def compared(self, net: Net) -> dict[str, Any]:
+        """AdvGANs for each class and an AI-GAN for all, what `runs.generators` found.
+
+        Args:
+          net: what they attack.
+
+        Returns:
+          The content of its `generators.json`.
+        """
+
+        def compare():
+            run = self._own_run("each", self.config_of(net, "generators"), (net,))
+            generators.train(run)
+            text = (run.workdir / "generators.json").read_text(encoding="utf8")
+            return json.loads(text)
+
+        return self._once(("each", net), compare)
+
+    def _once(self, name: Hashable, make: Callable[[], Any]) -> Any:
+        if name not in self._loaded:
+            self._loaded[name] = make()
+        return self._loaded[name]
+
+
+_ELSEWHERE = ("table", "data_dir", "target_dir", "parallel")
+
+
+def identity(config: ConfigDict) -> dict[str, Any]:
+    """All of a configuration that decides numbers: not which table, nor where."""
+    return _without_places(build.plain(config))
+
+
+def _without_places(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {k: _without_places(v) for k, v in value.items() if k not in _ELSEWHERE}

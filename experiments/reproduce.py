@@ -1,0 +1,32 @@
+r"""The tables of AdvGAN's and AI-GAN's papers, our numbers beside the printed ones.
+
+    python experiments/reproduce.py --table=all --scale=smoke
+    python experiments/reproduce.py --table=2 --scale=cpu
+    python experiments/reproduce.py --table=3 --scale=cpu --workdir=runs/tables --resume
+
+Tables: `1` (seconds for 1,000 images), `2` (accuracy and success), `3` and `4` (against
+defended nets, semi-white-box and black-box), `challenge` (Madry's MNIST challenge),
+`aigan`, or `all`. Each leaves a CSV file and a Markdown table in the workdir's
+`tables/` and a picture in `figures/`. Nets, generators and adversarial images are made
+when they are missing. A finished row is never repeated: `--resume` goes on with the
+next one, and one workdir serves all tables.
+
+Scales: `smoke`, digits in two minutes; `cpu`, MNIST in hours; `full`, the papers'
+numbers of images and steps. They are variants of configs/reproduce.py.
+"""
+
+import pathlib
+import sys
+
+import _command
+from absl import app, flags
+
+flags.adopt_module_key_flags(_command)
+
+SCALES = {"smoke": "smoke", "cpu": "mnist", "full": "full"}
+_CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "reproduce.py"
+
+if __name__ == "__main__":
+    # The overrides of a configuration are looked for nowhere else.
+    sys.argv = _command.as_config(sys.argv, __doc__, "table", _CONFIG, SCALES)
+    app.run(_command.main)
