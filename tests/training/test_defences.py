@@ -198,12 +198,14 @@ class TestTrades:
         np.testing.assert_allclose(metrics["loss"], value, rtol=1e-6)
 
     def test_attack_moves_the_answer_as_far_as_it_can(self, state, batch):
-        """On two classes the answer moves one way or the other: both are tried."""
+        """The divergence has several summits; from one of the starts the highest."""
         logits_fn = models.make_logits_fn(MODEL, state.variables)
         away = defences.diverging(logits_fn, batch.images)
         pgd = make_attack("pgd", epsilon=0.2, num_steps=20)
         labels = jnp.zeros_like(batch.labels)
-        found = pgd(away, batch.images, labels, key=jax.random.key(0))
+        found = [
+            pgd(away, batch.images, labels, key=jax.random.key(k)) for k in range(5)
+        ]
 
         def divergence(x):
             logs = [jax.nn.log_softmax(logits_fn(i)) for i in (batch.images, x)]
@@ -213,7 +215,8 @@ class TestTrades:
             jax.random.key(1), (50, *batch.images.shape), minval=-0.2, maxval=0.2
         )
         drawn = [divergence(jnp.clip(batch.images + n, 0, 1)) for n in noise]
-        assert (divergence(found) >= np.max(drawn, axis=0)).all()
+        reached = np.max([divergence(x) for x in found], axis=0)
+        assert (reached >= np.max(drawn, axis=0)).all()
 
 
 def test_shards_make_the_step_of_the_whole_batch(state, batch):
