@@ -1,7 +1,7 @@
 """What an AdvGAN step costs, and what that says of many chips.
 
     python benchmarks/scaling.py
-    python benchmarks/scaling.py --measure --repeats=5     # times one device as well
+    python benchmarks/scaling.py --measure     # times one device
 
 FLOPs are XLA's own count of the step before optimisation, bytes those of the gradients
 that all devices average. The model of time is in docs/scaling.md: one chip computes at
@@ -14,9 +14,8 @@ must grow with FLOPs for the count to be of use.
 import math
 import pathlib
 import runpy
-import statistics
-import time
 from typing import NamedTuple
+from unittest import mock
 
 import _measure
 import jax
@@ -27,11 +26,7 @@ from advgan_jax import build, models
 from advgan_jax.training import advgan
 from advgan_jax.types import Batch
 
-_MEASURE = flags.DEFINE_bool("measure", False, "Time one device too.")
-_REPEATS = flags.DEFINE_integer("repeats", 5, "Timed steps, after two to warm up.")
-_OUT = flags.DEFINE_string(
-    "out", "benchmarks/results/scaling.json", "Where the figures go."
-)
+_MEASURE = flags.DEFINE_bool("measure", False, "Time one device instead.")
 
 CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "advgan.py"
 CHIPS = (1, 8, 64, 256)
@@ -59,9 +54,9 @@ class Work(NamedTuple):
 
 
 WORKLOADS = {
-    "MNIST, model C": Work("mnist", "C", (28, 28, 1), 10, 128, (32, 128)),
-    "CIFAR-10, ResNet-32": Work("cifar10", "resnet32", (32, 32, 3), 10, 128, (4, 16)),
-    "299x299, ResNet-32": Work("cifar10", "resnet32", (299, 299, 3), 1000, 32, (1, 2)),
+    "mnist": Work("mnist", "C", (28, 28, 1), 10, 128, (32, 128)),
+    "cifar10": Work("cifar10", "resnet32", (32, 32, 3), 10, 128, (4, 16)),
+    "imagenet": Work("cifar10", "resnet32", (299, 299, 3), 1000, 32, (1, 2)),
 }
 
 
@@ -93,7 +88,10 @@ def flops(work, size):
     run, init = step_of(work)
     state, variables = jax.eval_shape(init)
     batch = jax.eval_shape(lambda: batch_of(work, size))
-    return jax.jit(run).lower(state, batch, variables).cost_analysis()["flops"]
+    # Our convolutions for CPU stand in loops, of which XLA counts one turn.
+    with mock.patch("jax.default_backend", return_value="plain"):
+        lowered = jax.jit(run).lower(state, batch, variables)
+    return lowered.cost_analysis()["flops"]
 
 
 def gradient_bytes(work):
@@ -132,19 +130,17 @@ def predict(name, work, chip):
         }
 
 
-def measure(name, work, repeats):
+def measure(name, work):
     """Median seconds of a step on one device, and FLOP/s that this makes."""
     run, init = step_of(work)
     state, variables = jax.jit(init)()
     compiled = jax.jit(run)
     for size in work.timed:
         batch = batch_of(work, size)
-        spent = []
-        for _ in range(repeats + 2):
-            start = time.perf_counter()
-            jax.block_until_ready(compiled(state, batch, variables))
-            spent.append(time.perf_counter() - start)
-        median = statistics.median(spent[2:])
+        thunks = {
+            name: lambda b=batch: jax.block_until_ready(compiled(state, b, variables))
+        }
+        median = _measure.in_turns(thunks, _measure.repeats())[0][name]
         count = flops(work, size)
         yield {
             "workload": name,
@@ -158,16 +154,9 @@ def measure(name, work, repeats):
 def main(argv):
     del argv
     rows = []
-    for name, work in WORKLOADS.items():
-        rows += predict(name, work, Chip())
-    print(_measure.table(rows))
-    if _MEASURE.value:
-        measured = []
-        for name, work in WORKLOADS.items():
-            measured += measure(name, work, _REPEATS.value)
-        print(_measure.table(measured))
-        rows += measured
-    _measure.write(_OUT.value, _measure.environment(["jax", "flax"]), rows)
+    for name, work in _measure.chosen(WORKLOADS).items():
+        rows += measure(name, work) if _MEASURE.value else predict(name, work, Chip())
+    _measure.report(_measure.environment(), rows, [])
 
 
 if __name__ == "__main__":
