@@ -2,6 +2,7 @@
 
 from advgan_jax.build.blackbox import blackbox_attacker
 from advgan_jax.build.defences import (
+    DEFENCES,
     check_defence,
     make_target_step,
     source_configs,
@@ -29,6 +30,7 @@ from advgan_jax.build.parts import (
 )
 
 __all__ = [
+    "DEFENCES",
     "UNDEFENDED",
     "advgan_networks",
     "advgan_objective",

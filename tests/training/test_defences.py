@@ -106,6 +106,21 @@ def test_bound_grows_and_then_stays(state, batch):
     np.testing.assert_allclose(seen, [0, 0.1, 0.2, 0.3, 0.4, 0.4], rtol=1e-6)
 
 
+def test_attack_of_the_registry_starts_from_a_bound_of_zero(state, batch):
+    pgd = make_attack("pgd", epsilon=0.3, num_steps=3)
+    crafting = Crafting(pgd, epsilon_fn=defences.growing(0.3, 4))
+    step = jax.jit(
+        defences.make_adversarial_step(MODEL, SGD, crafting, clean_weight=0.0)
+    )
+    difference, _ = moved(step, state, batch)
+    wanted = gradient(state, batch.images, batch.labels)
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), difference, wanted)
+    later, _ = moved(step, state.replace(step=state.step + 4), batch)
+    assert not np.allclose(
+        later["Dense_0"]["kernel"], wanted["Dense_0"]["kernel"], atol=1e-3
+    )
+
+
 def test_each_step_draws_its_own_noise(state, batch):
     seen = []
 

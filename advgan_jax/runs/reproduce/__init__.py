@@ -6,7 +6,7 @@ A row that is finished is a file; a run that was killed goes on with the next on
 import json
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from advgan_jax.reporting import heatmap, time_chart, write_json
 from advgan_jax.runs import advgan, aigan, blackbox, generators
 from advgan_jax.runs.common import Run
 from advgan_jax.runs.reproduce import cells
-from advgan_jax.runs.reproduce.rows import TABLES, Cell, Row
+from advgan_jax.runs.reproduce.rows import TABLES, Cell, Net, Row
 from advgan_jax.runs.reproduce.workshop import GENERATORS, Workshop, identity
 from advgan_jax.runs.szegedy import output
 
@@ -41,28 +41,25 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     check_at_least("num_timed", config.num_timed, 1)
     check_at_least("num_surrogates", config.num_surrogates, 1)
     workshop = Workshop(Run(config, pathlib.Path(), dataset))  # makes nothing here
-    for table in _chosen(config):
-        for row in TABLES[table](config):
-            for cell in row.cells.values():
-                _check_cell(workshop, cell)
-
-
-def _check_cell(workshop: Workshop, cell: Cell) -> None:
-    """Refuses a cell whose nets, attack or generator cannot be made."""
-    config, dataset = workshop.run.config, workshop.run.dataset
-    attack = cell.attack
-    for net in {cell.on, *cell.through}:
-        section = "blackbox" if net.is_black_box else "advgan"
+    rows = [row for table in _chosen(config) for row in TABLES[table](config)]
+    asked = [cell for row in rows for cell in row.cells.values()]
+    # Many cells ask for the same: each is looked at once.
+    for section, net in dict.fromkeys(pair for c in asked for pair in _trainings(c)):
         _METHODS[section].check(workshop.config_of(net, section), dataset)
+    for name in {cell.attack for cell in asked} - {None, *GENERATORS}:
+        if name not in config.attacks:
+            raise unknown_name("attack", name, config.attacks)
+        build.bound_attack(config, name)
+
+
+def _trainings(cell: Cell) -> Iterator[tuple[str, Net]]:
+    """What is trained for a cell: sections of the configuration, and against what."""
+    for net in (cell.on, *cell.through):
+        yield "blackbox" if net.is_black_box else "advgan", net
     if cell.metric.startswith("success_"):
-        generators.check(workshop.config_of(cell.on, "generators"), dataset)
-    elif attack in GENERATORS:
-        section = GENERATORS[attack]
-        _METHODS[section].check(workshop.config_of(cell.through[0], section), dataset)
-    elif attack is not None:
-        if attack not in config.attacks:
-            raise unknown_name("attack", attack, config.attacks)
-        build.bound_attack(config, attack)
+        yield "generators", cell.on
+    elif cell.attack in GENERATORS:
+        yield GENERATORS[cell.attack], cell.through[0]
 
 
 def train(run: Run) -> list[dict[str, Any]]:

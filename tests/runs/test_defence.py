@@ -1,0 +1,161 @@
+"""Defended classifiers: whose folder is whose, trained once, found by attack runs."""
+
+import runpy
+
+import pytest
+
+from advgan_jax import build, runs
+from advgan_jax.evaluation import evaluate
+from advgan_jax.runs.common import Run
+from advgan_jax.runs.target import target_logits_fn
+from advgan_jax.training import loop
+
+TINY = {
+    "target_model": "fc100_100_10",
+    "target.defences.ensemble.sources": ("fc10", "fc100_100_10"),
+    **{
+        f"target.defences.{name}.{setting}": value
+        for name in ("adv", "ensemble", "iterative", "trades")
+        for setting, value in {"training.num_epochs": 2, "warmup_epochs": 0.0}.items()
+    },
+}
+
+
+@pytest.fixture
+def load(get_config):
+    def load(name="defence", **changes):
+        return get_config(name, **(TINY | changes))
+
+    return load
+
+
+def name_of(config):
+    return build.fingerprint(build.target_description(config))
+
+
+@pytest.mark.parametrize(
+    ("variant", "folder"), [("digits", "b43a3eea"), ("mnist", "b0b4ab01")]
+)
+def test_undefended_models_keep_the_folders_they_had(repository, variant, folder):
+    """These names are on disks; a change trains every target model again."""
+    loaded = runpy.run_path(str(repository / "configs" / "advgan.py"))
+    assert name_of(loaded["get_config"](variant)) == folder
+
+
+def test_a_run_without_defence_is_described_as_before(get_config):
+    target = build.plain(get_config())["target"]
+    assert not {"defence", "defences"} & set(target)
+    both = build.plain(get_config("generators"))
+    assert "defences" not in both["advgan"]["target"]
+
+
+def test_each_defence_is_another_model(load):
+    names = {name_of(load(**{"target.defence": name})) for name in build.DEFENCES}
+    assert len(names | {name_of(load(**{"target.defence": "none"}))}) == 5
+
+
+def test_only_what_a_defence_reads_makes_another_model(load):
+    ours = name_of(load())
+    same = {
+        "target.defences.adv.clean_weight": 0.3,
+        "target.num_epochs": 17,  # that of `iterative` takes its place
+        "target.epochs_per_checkpoint": 2,
+    }
+    assert name_of(load(**same)) == ours
+    for change in (
+        {"target.defences.iterative.attack.num_steps": 3},
+        {"target.defences.iterative.training.num_epochs": 3},
+        {"target.learning_rate": 0.1},
+    ):
+        assert name_of(load(**change)) != ours
+    ensemble = {"target.defence": "ensemble"}
+    # Its static nets are trained as `target` says.
+    assert name_of(load(**ensemble)) != name_of(
+        load(**ensemble, **{"target.num_epochs": 17})
+    )
+
+
+def test_defences_share_no_settings(load):
+    config = load(**{"target.defences.adv.attack.epsilon": 0.11})
+    assert config.target.defences.ensemble.attack.epsilon == 0.3
+
+
+@pytest.fixture
+def titles(monkeypatch):
+    """What is trained, in order."""
+    trained, fit = [], loop.fit
+
+    def counting_fit(*args, hooks, **kwargs):
+        trained.append(hooks.description)
+        return fit(*args, hooks=hooks, **kwargs)
+
+    monkeypatch.setattr(loop, "fit", counting_fit)
+    return trained
+
+
+def test_ensemble_trains_its_sources_once_and_attack_runs_find_it(
+    load, titles, digits, tmp_path
+):
+    changes = {"target.defence": "ensemble", "target_dir": str(tmp_path / "targets")}
+    rows = runs.train(load(**changes), tmp_path / "run")
+    assert titles == ["target fc10", "target fc100_100_10", "target fc100_100_10"]
+    assert len(list((tmp_path / "targets").iterdir())) == 3
+    assert [row["attack"] for row in rows] == ["fgsm", "pgd"]
+    assert rows[1]["epsilon"] == 0.3
+    attacker = load("advgan", **changes)
+    target_logits_fn(Run(attacker, tmp_path / "other", digits))
+    assert len(titles) == 3
+
+
+@pytest.mark.parametrize("defence", ["adv", "iterative", "trades"])
+def test_defence_makes_the_net_harder_to_fool(load, digits, tmp_path, defence):
+    """A few epochs suffice, at a bound that the net can hold."""
+    training = {
+        f"target.defences.{defence}.training.num_epochs": 12,
+        f"target.defences.{defence}.attack.epsilon": 0.1,
+        "target.defence": defence,
+        "epsilon": 0.1,
+        "names": ("fgsm",),
+    }
+    (row,) = runs.train(load(**training), tmp_path / "defended")
+    plain = load("advgan", **{"target.num_epochs": 12})
+    bare = target_logits_fn(Run(plain, tmp_path / "bare", digits))
+    bound = build.bound_attack(load(**training), "fgsm")
+    images, labels = digits.test.images[:100], digits.test.labels[:100]
+    found = evaluate(
+        bare, lambda f, x, y, **_: bound(f, x, y, epsilon=0.1), images, labels
+    )
+    assert row["clean_accuracy"] > 0.85
+    assert row["robust_accuracy"] > found.robust_accuracy + 0.1
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"target.defence": "none"}, ValueError, "must name a defence, got 'none'"),
+        ({"target.defence": "ad"}, ValueError, "Unknown defence 'ad'"),
+        (
+            {"target.defences.iterative.attack.num_step": 3},
+            TypeError,
+            "Unknown argument of pgd",
+        ),
+        (
+            {"target.defence": "ensemble", "target.defences.ensemble.sources": ()},
+            ValueError,
+            "`sources` must name at least one",
+        ),
+        (
+            {"target.defences.iterative.clean_weight": 1.5},
+            ValueError,
+            r"`clean_weight` must be in \[0, 1\]",
+        ),
+        ({"names": ()}, ValueError, "`names` must name at least one attack"),
+    ],
+)
+def test_refuses_before_anything_is_written(load, tmp_path, changes, error, message):
+    config = load().copy_and_resolve_references()
+    with config.unlocked():
+        config.update_from_flattened_dict(changes)
+    with pytest.raises(error, match=message):
+        runs.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
