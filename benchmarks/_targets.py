@@ -43,8 +43,8 @@ def mnist_model_c():
 
 @Partial
 def unseen(images):
-    """In the place of a model, for attacks that do not look at it."""
-    raise AssertionError("A generator asks no model.")
+    """In the place of a model, for attacks that look but at the shape of logits."""
+    return images.reshape(len(images), -1)
 
 
 def noise(shape, count, num_classes=10):
