@@ -15,12 +15,14 @@ def run(repository, tmp_path):
     def run(*arguments):
         command = [sys.executable, script, f"--workdir={tmp_path / 'run'}"]
         return subprocess.run(
-            [*command, *arguments], capture_output=True, text=True, timeout=600
+            [*command, *arguments], capture_output=True, text=True, timeout=1200
         )
 
     return run
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
 def test_makes_all_tables_and_then_repeats_nothing(run, tmp_path):
     result = run("--table=all", "--scale=smoke")
     assert result.returncode == 0, result.stderr
