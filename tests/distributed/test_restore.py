@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.multi_device
+pytestmark = [pytest.mark.multi_device, pytest.mark.timeout(1800)]
 
 
 def test_four_devices_then_one_then_two_processes_of_two(complete, tmp_path):
