@@ -12,8 +12,11 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+
+from advgan_jax.parallel.placing import spread
 
 HEARTBEAT = 100  # seconds without a sign of life after which a process is lost
 _MESSAGE = 2000  # bytes of an error that the other processes are told
@@ -61,6 +64,11 @@ def start(
         heartbeat_timeout_seconds=HEARTBEAT,
         shutdown_timeout_seconds=HEARTBEAT,
     )
+    # Some networks are set up by the first computation in common, for which no process
+    # may be half a minute late; here they have just met.
+    agreed(True)
+    total = jax.jit(jnp.sum)(spread(np.ones(jax.device_count(), np.float32)))
+    jax.block_until_ready(total)
 
 
 def num_processes() -> int:
