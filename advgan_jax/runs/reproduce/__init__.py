@@ -94,12 +94,14 @@ def _finished(workshop: Workshop, table: str, row: Row) -> dict[str, Any]:
     slug = re.sub(r"[^\w.-]+", "_", row.name)
     digits = build.fingerprint([identity(run.config), row.cells])
     path = run.workdir / "rows" / f"table-{table}" / f"{slug}-{digits}.json"
-    if not path.exists():
-        found = {name: cells.measure(workshop, row.cells[name]) for name in row.cells}
-        values = {name: value for name, (value, _) in found.items()}
-        results = [result for _, behind in found.values() for result in behind]
-        write_json(path, {"values": values, "results": results})
-    return json.loads(path.read_text(encoding="utf8"))
+    if path.exists():
+        return json.loads(path.read_text(encoding="utf8"))
+    found = {name: cells.measure(workshop, row.cells[name]) for name in row.cells}
+    values = {name: value for name, (value, _) in found.items()}
+    results = [result for _, behind in found.values() for result in behind]
+    finished = {"values": values, "results": results}
+    write_json(path, finished)
+    return finished
 
 
 def _record(run: Run, row: Row, values: dict[str, float | None]) -> dict[str, Any]:

@@ -128,11 +128,12 @@ class Workshop:
         config, names = self.run.config, "+".join(net.title for net in nets)
         digits = build.fingerprint([identity(config), name, nets, whole])
         path = self.run.workdir / "crafted" / f"{name}-{names}-{digits}.npy"
-        if not path.exists():
-            found = self._craft(name, nets, self.images(whole=whole))
-            with replacing(path) as partial, partial.open("wb") as file:
-                np.save(file, found)
-        return np.load(path)
+        if path.exists():
+            return np.load(path)
+        found = self._craft(name, nets, self.images(whole=whole))
+        with replacing(path) as partial, partial.open("wb") as file:
+            np.save(file, found)
+        return found  # only the first of several processes has the file already
 
     def _craft(self, name: str, nets: Sequence[Net], test: Split) -> np.ndarray:
         config = self.run.config
