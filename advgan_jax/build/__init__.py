@@ -4,6 +4,7 @@ from advgan_jax.build.blackbox import blackbox_attacker
 from advgan_jax.build.defences import (
     DEFENCES,
     check_defence,
+    chosen_defence,
     make_target_step,
     source_configs,
     target_section,
@@ -42,6 +43,7 @@ __all__ = [
     "blackbox_attacker",
     "bound_attack",
     "check_defence",
+    "chosen_defence",
     "fingerprint",
     "load_generator",
     "make_optimizer",

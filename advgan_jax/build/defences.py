@@ -15,6 +15,19 @@ from advgan_jax.training import classifier, defences
 DEFENCES = ("adv", "ensemble", "iterative", "trades")
 
 
+def chosen_defence(section: ConfigDict) -> str:
+    """The defence that a target model is trained with.
+
+    Args:
+      section: `config.target`, also as a `config.json` has it, which does not tell of
+        defences where there is none.
+
+    Returns:
+      Its name, or `UNDEFENDED`.
+    """
+    return section.get("defence", UNDEFENDED)
+
+
 def target_section(config: ConfigDict) -> ConfigDict:
     """How the target model is trained, the defence's own numbers in their place.
 
@@ -25,7 +38,7 @@ def target_section(config: ConfigDict) -> ConfigDict:
       A section like `config.target`.
     """
     section = config.target.copy_and_resolve_references()
-    if section.defence != UNDEFENDED:
+    if chosen_defence(section) != UNDEFENDED:
         section.update(section.defences[section.defence].training)
     return section
 
@@ -41,7 +54,7 @@ def check_defence(config: ConfigDict) -> None:
         with a training step, or a number out of range.
       TypeError: for an unknown hyper-parameter of the attack.
     """
-    name = config.target.defence
+    name = chosen_defence(config.target)
     if name == UNDEFENDED:
         return
     if name not in DEFENCES:
@@ -83,7 +96,7 @@ def make_target_step(
       `source_configs` too.
     """
     section = target_section(config)
-    if section.defence == UNDEFENDED:
+    if chosen_defence(section) == UNDEFENDED:
         return classifier.make_train_step(
             model,
             optimizer,
@@ -116,7 +129,7 @@ def source_configs(config: ConfigDict) -> list[ConfigDict]:
       A configuration for each, undefended and with a seed of its own; empty for other
       defences.
     """
-    if config.target.defence != "ensemble":
+    if chosen_defence(config.target) != "ensemble":
         return []
     found = []
     for number, name in enumerate(config.target.defences.ensemble.sources, 1):

@@ -13,7 +13,7 @@ from advgan_jax.runs.common import Run, test_images
 def check(config: ConfigDict, dataset: Dataset) -> None:
     """Refuses a wrong configuration before anything is written."""
     target.check(config, dataset)
-    if config.target.defence == build.UNDEFENDED:
+    if build.chosen_defence(config.target) == build.UNDEFENDED:
         raise ValueError(
             "`target.defence` must name a defence, got 'none'; use configs/target.py "
             "for a model without one."
