@@ -114,11 +114,12 @@ def test_defence_makes_the_net_harder_to_fool(load, digits, tmp_path, defence):
         f"target.defences.{defence}.training.num_epochs": 12,
         f"target.defences.{defence}.attack.epsilon": 0.1,
         "target.defence": defence,
+        "target.learning_rate": 0.01,
         "epsilon": 0.1,
         "names": ("fgsm",),
     }
     (row,) = runs.train(load(**training), tmp_path / "defended")
-    plain = load("advgan", **{"target.num_epochs": 12})
+    plain = load("advgan", **{"target.num_epochs": 12, "target.learning_rate": 0.01})
     bare = target_logits_fn(Run(plain, tmp_path / "bare", digits))
     bound = build.bound_attack(load(**training), "fgsm")
     images, labels = digits.test.images[:100], digits.test.labels[:100]
