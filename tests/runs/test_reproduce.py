@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from advgan_jax import runs
+from advgan_jax.data import to_float
 from advgan_jax.runs.common import Run
 from advgan_jax.runs.reproduce import TABLES, cells
 from advgan_jax.runs.reproduce.rows import Cell, Net
@@ -136,7 +137,7 @@ class TestCells:
         (file,) = (workshop.run.workdir / "crafted").iterdir()
         made = np.load(file)
         assert len(made) == row["num_images"] == 100
-        np.save(file, made * 0 + workshop.images().images / np.float32(255))
+        np.save(file, to_float(workshop.images().images))
         assert cells.measure(workshop, cell)[0] == 0
 
     def test_challenge_refuses_images_that_break_a_rule(self, workshop, digits):
