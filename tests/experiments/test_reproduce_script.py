@@ -1,5 +1,6 @@
 """The papers' tables as a command: all of them, from nothing, on digits."""
 
+import os
 import subprocess
 import sys
 
@@ -23,6 +24,9 @@ def run(repository, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
+@pytest.mark.skipif(
+    "LONG_TESTS" not in os.environ, reason="Takes minutes; set LONG_TESTS=1."
+)
 def test_makes_all_tables_and_then_repeats_nothing(run, tmp_path):
     result = run("--table=all", "--scale=smoke")
     assert result.returncode == 0, result.stderr
