@@ -45,7 +45,12 @@ def repository():
 
 @pytest.fixture(scope="session")
 def digits():
-    return data.load_dataset("digits")
+    dataset = data.load_dataset("digits")
+    # All tests share it: one that writes into it must fail itself, and not the others.
+    for split in (dataset.train, dataset.test):
+        split.images.setflags(write=False)
+        split.labels.setflags(write=False)
+    return dataset
 
 
 @pytest.fixture(scope="session")

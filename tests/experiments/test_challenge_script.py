@@ -45,7 +45,7 @@ def test_tells_the_accuracy_on_the_file(run, digits, tmp_path):
 
 
 def test_names_the_first_image_that_breaks_a_rule(run, digits, tmp_path):
-    images = to_float(digits.test.images)
+    images = to_float(digits.test.images).copy()
     images[4, 2, 2] = np.nan
     result = run(images, f"--config.target_dir={tmp_path}")
     assert result.returncode == 2
