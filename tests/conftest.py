@@ -26,6 +26,18 @@ SHORT = {
 }
 
 
+def pytest_configure():
+    """Gives each of several workers (`-n`) a core of its own.
+
+    Two processes of JAX that share all cores wait for each other's threads.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker and hasattr(os, "sched_setaffinity"):  # there is none on macOS
+        cores = sorted(os.sched_getaffinity(0))
+        core = cores[int(worker.removeprefix("gw")) % len(cores)]
+        os.sched_setaffinity(0, {core})
+
+
 @pytest.fixture(scope="session", autouse=True)
 def compile_once(tmp_path_factory):
     """Programs that several tests compile are compiled once a session."""
