@@ -4,18 +4,21 @@ A script writes rows, with all it measured, and figures: one number each that
 `run.py` holds against its goal.
 """
 
+import datetime
 import json
 import os
 import pathlib
 import platform
+import re
 import statistics
 import time
 from importlib import metadata
 
-import jax
 from absl import flags
 
-PACKAGES = ("jax", "jaxlib", "flax", "numpy", "scipy", "torch", "foolbox")
+from advgan_jax import reporting
+
+PACKAGES = ("scipy", "torch", "foolbox", "torchattacks", "onnxruntime")
 OURS = "advgan_jax"
 
 ONLY = flags.DEFINE_list("only", None, "Names of the parts to run.")
@@ -129,7 +132,7 @@ def chosen(parts):
 
 def environment(packages=PACKAGES):
     """Machine and versions, for the file of results."""
-    versions = {}
+    versions = reporting.versions()
     for name in packages:
         try:
             versions[name] = metadata.version(name)
@@ -138,12 +141,25 @@ def environment(packages=PACKAGES):
     return {
         "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "device": jax.devices()[0].device_kind,
+        "date": datetime.date.today().isoformat(),
+        "device": reporting.device_name(),
+        "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "load_at_start": os.getloadavg()[0],
         "smoke": SMOKE.value,
         "versions": versions,
     }
+
+
+def _processor():
+    """The CPU's name and widest vectors, where Linux tells them."""
+    try:
+        text = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf8")
+    except OSError:
+        return platform.processor() or None
+    told = dict(re.findall(r"^(.+?)\s*: (.*)$", text, flags=re.MULTILINE))
+    wide = [n for n in ("avx512f", "avx2") if n in told.get("flags", "").split()]
+    return " ".join([told.get("model name", platform.machine()), *wide[:1]])
 
 
 def report(environment, rows, figures):

@@ -19,9 +19,9 @@ def settings_and_task():
     return settings, arrays, {"params": params}
 
 
-def shuffled(count, size):
+def shuffled(count, size, seed):
     """Rows of a batch, for ever; the images in a new order each epoch."""
-    draw = np.random.default_rng(0)
+    draw = np.random.default_rng(seed)
     while True:
         order = draw.permutation(count)[: count // size * size]
         yield from order.reshape(-1, size)

@@ -21,7 +21,7 @@ def main():
     networks = build.advgan_networks(config, settings["max_steps"])
     objective = build.advgan_objective(config, 10)
     shape = arrays["test_images"].shape[1:]
-    state = advgan.init_state(networks, jax.random.key(0), shape)
+    state = advgan.init_state(networks, jax.random.key(settings["seed"]), shape)
     run = parallel.compile_steps(advgan.make_train_step(networks, objective))
     train = loop.on_device(Split(arrays["train_images"], arrays["train_labels"]))
 
@@ -43,7 +43,8 @@ def main():
         wrong = predict(attack(target, images, labels)) != labels
         return float(wrong[right].mean())
 
-    rows = _success.shuffled(len(train.labels), config.training.batch_size)
+    size = config.training.batch_size
+    rows = _success.shuffled(len(train.labels), size, settings["seed"])
     _success.until_success(settings, step, rows, success)
 
 

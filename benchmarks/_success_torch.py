@@ -15,6 +15,7 @@ def _floats(images):
 
 def main():
     settings, arrays, variables = _success.settings_and_task()
+    torch.manual_seed(settings["seed"])
     target = torch_model(variables)
     trainer = Trainer(target, EPSILON)
     train, test = _floats(arrays["train_images"]), _floats(arrays["test_images"])
@@ -34,7 +35,7 @@ def main():
         wrong = target(adversarial).argmax(1) != truth
         return float(wrong[right].float().mean())
 
-    rows = _success.shuffled(len(train), BATCH)
+    rows = _success.shuffled(len(train), BATCH, settings["seed"])
     _success.until_success(settings, step, rows, success)
 
 

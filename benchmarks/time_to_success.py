@@ -8,7 +8,7 @@ weights, which are trained before. They train for `--check_every` steps and meas
 turns, until the generator fools `--goal` of those among the first 1,000 test images
 that the model classifies rightly. Ours is configs/advgan.py:mnist, its learning rate
 falling over all `--max_steps`; PyTorch's is the public recipe (see `_torch_advgan.py`).
-Processes take turns; medians of `--repeats`.
+Processes take turns; medians of `--repeats`, each with a seed of its own.
 """
 
 import json
@@ -51,7 +51,7 @@ def data_of(name, split):
     return {f"{name}_images": split.images, f"{name}_labels": split.labels}
 
 
-def run(who, path):
+def run(who, path, seed):
     """One training of a rival.
 
     Returns:
@@ -59,6 +59,7 @@ def run(who, path):
     """
     settings = {
         "path": str(path),
+        "seed": seed,
         "goal": _GOAL.value,
         "check_every": _measure.smaller(_CHECK_EVERY.value, 1),
         "max_steps": _measure.smaller(_MAX_STEPS.value, 2),
@@ -101,9 +102,9 @@ def main(argv):
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "task.npz"
         save(path)
-        for _ in range(_measure.repeats()):
+        for seed in range(_measure.repeats()):
             for who in names:
-                found[who].append(run(who, path))
+                found[who].append(run(who, path, seed))
     rows = [row(who, found[who]) for who in names]
     for one in rows:
         both = one["seconds"] and rows[0]["seconds"]

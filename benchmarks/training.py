@@ -24,12 +24,15 @@ from absl import app, flags, logging
 from advgan_jax import data, models, parallel
 from advgan_jax.training import advgan, classifier, loop
 
-_STEPS = flags.DEFINE_integer("steps", 20, "Steps in a turn.")
+_STEPS = flags.DEFINE_integer("steps", 20, "Steps in a turn, at least.")
 _BATCHES = flags.DEFINE_list("batches", ["128"], "Batch sizes.")
 
 
 def _num_steps():
-    return _measure.smaller(_STEPS.value, 2)
+    """Steps in a turn: whole calls, for what is counted must be made."""
+    per_call = parallel.default_steps_per_call()
+    wanted = _measure.smaller(_STEPS.value, 2)
+    return -(-wanted // per_call) * per_call
 
 
 def _batches(split, size):
@@ -41,7 +44,7 @@ def _batches(split, size):
 def _ours(step, state, split, size, frozen=()):
     """A thunk that makes steps from wherever the last call ended."""
     run, on_device = parallel.compile_steps(step, mode="jit"), loop.on_device(split)
-    per_call = min(parallel.default_steps_per_call(), _num_steps())
+    per_call = parallel.default_steps_per_call()
     rows, held = _batches(split, size), [state]
 
     def steps():

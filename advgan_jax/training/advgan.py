@@ -18,7 +18,7 @@ References:
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -240,8 +240,11 @@ def perturb_images(
     return perturb(images, r, epsilon, (0.0, 1.0))
 
 
+@cache
 def make_generator_fn(generator: nn.Module) -> Callable[..., Array]:
     """The generator as a pure function, for `attacks.generator`.
+
+    Equal modules get the same function, so that `jit` does not trace it again.
 
     Args:
       generator: the module.

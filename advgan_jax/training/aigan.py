@@ -29,7 +29,7 @@ References:
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -213,8 +213,11 @@ def _make_judge(discriminator: nn.Module) -> Callable:
     return judge
 
 
+@cache
 def make_generator_fn(generator: nn.Module) -> Callable[..., Array]:
     """The generator as a pure function, for `attacks.conditional_generator_attack`.
+
+    Equal modules get the same function, so that `jit` does not trace it again.
 
     Args:
       generator: the module.

@@ -80,14 +80,14 @@ def test_an_unknown_part_is_refused(run):
 
 
 def test_verdicts(module):
-    ratio = module.Goal(1.2, 2)
+    ratio = module.Goal("training", 1.2, 2)
     assert [ratio.verdict({"ratio": r}) for r in (None, 1.1, 1.2, 2.0)] == [
         "missed",
         "missed",
         "met",
         "aim reached",
     ]
-    seconds = module.Goal(120, 45, "ours", at_most=True)
+    seconds = module.Goal("startup", 120, 45, "ours", at_most=True)
     assert [seconds.verdict({"ours": s}) for s in (121, 120, 45)] == [
         "missed",
         "met",
@@ -99,3 +99,14 @@ def test_every_part_is_a_script(module):
     folder = pathlib.Path(module.__file__).parent
     for parts in module.SUITES.values():
         assert all((folder / f"{part}.py").exists() for part in parts)
+
+
+def test_a_goal_that_no_figure_meets_is_told(module):
+    lines = [{"figure": "generate 1000 images", "rival": "PyTorch"}]
+    assert module.unmeasured("cpu", ["generation"], lines) == []
+    assert module.unmeasured("cpu", ["generation", "startup"], lines) == [
+        "default command, empty cache"
+    ]
+    assert module.unmeasured("cpu", ["generation"], []) == [
+        "generate 1000 images beside PyTorch"
+    ]
