@@ -70,6 +70,7 @@ def _sources(run: Run) -> tuple[tuple[LogitsFn, ...], ...]:
 def check(config: ConfigDict, dataset: Dataset) -> None:
     """Refuses a wrong configuration before anything is written."""
     parallel.choose_mode(config.parallel)
+    check_at_least("max_resident_bytes", config.max_resident_bytes, 0)
     model = models.make_classifier(config.target_model, dataset.num_classes)
     shape = (1, *dataset.train.image_shape)
     images = jax.ShapeDtypeStruct(shape, np.float32)
