@@ -36,6 +36,7 @@ from advgan_jax.parallel.placing import (
     spread,
 )
 from advgan_jax.parallel.processes import (
+    HEARTBEAT,
     agreed,
     agreed_stop,
     first_alone,
@@ -49,6 +50,7 @@ from advgan_jax.parallel.steps import compile_steps
 
 __all__ = [
     "AXIS",
+    "HEARTBEAT",
     "MODES",
     "Rows",
     "agreed",
