@@ -82,15 +82,18 @@ def test_data_is_placed_once(monkeypatch, digits):
     ("given", "message"),
     [
         (("localhost:1", None, 0), "got no num_processes; give all of them"),
-        (("localhost:1", 2, 0, 0), "`heartbeat` must be at least 1 second, got 0"),
         ((None, 2, None), "got no coordinator and no process_id"),
         (("localhost:1", 2, 2), r"`process_id` must be in \[0, 2\), got 2"),
     ],
 )
 def test_an_incomplete_place_is_refused(given, message):
     with pytest.raises(ValueError, match=message):
-        place, heartbeat = given[:3], given[3:] or (100,)
-        parallel.start(*place, heartbeat=heartbeat[0])
+        parallel.start(*given)
+
+
+def test_a_heartbeat_of_no_time_is_refused():
+    with pytest.raises(ValueError, match="`heartbeat` must be at least 1 second, got"):
+        parallel.start("localhost:1", 2, 0, heartbeat=0)
 
 
 def refuse():

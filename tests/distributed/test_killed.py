@@ -58,7 +58,6 @@ def test_ends_with_the_same_bits(start_run, tmp_path, digits, processes, kills):
     impatient = (f"--heartbeat={HEARTBEAT}",)
     alive = 0
     for number in range(kills):
-        begun, logged = time.monotonic(), progress(killed)
         programs = start_run(killed, *flags, *impatient, processes=processes)
         trains = number % 4 < 3
         if trains:
@@ -74,8 +73,6 @@ def test_ends_with_the_same_bits(start_run, tmp_path, digits, processes, kills):
             programs.kill()
         # While they train the other ends by itself.
         programs.codes(timeout=BOUND)
-        made, seconds = progress(killed) - logged, time.monotonic() - begun
-        print(f"kill {number + 1}: {made} epochs more, {seconds:.1f} s", flush=True)
     assert alive > kills / 2
     for workdir in (killed, whole):
         programs = start_run(workdir, *flags, processes=processes)
