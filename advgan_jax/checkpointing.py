@@ -27,6 +27,19 @@ _log = logging.getLogger(__name__)
 _ASIDE = "unreadable"  # where damaged checkpoints are kept
 
 
+class _Manager(ocp.CheckpointManager):
+    """Orbax's manager without a mind of its own about when to stop."""
+
+    def reached_preemption(self, step: int) -> bool:
+        """Never: whoever asks the runtime moves the point at which all shall stop.
+
+        It is one more than the last number asked with, and Orbax would ask with steps:
+        behind the numbers of `parallel.agreed_stop`, which then never come to it.
+        """
+        del step
+        return False
+
+
 class Checkpoints:
     """The checkpoints of one run; a context manager that ends by finishing writes.
 
@@ -46,7 +59,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=max_to_keep, enable_async_checkpointing=True
         )
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        self._manager = _Manager(self.directory, options=options)
 
     def __enter__(self) -> Self:
         return self

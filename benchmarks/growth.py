@@ -40,7 +40,7 @@ _SIDE, _BATCH = 28, 128
 
 def _stepper(step, state, dataset, batch, num_classes, mode="jit"):
     """A thunk that makes one training step after another."""
-    target = _targets.untrained("small", dataset.train.images.shape[1:], num_classes)
+    target = _targets.untrained("small", dataset.train.image_shape, num_classes)
     run, held = parallel.compile_steps(step, mode=mode), [state]
     pixels, rows = loop.on_device(dataset.train), np.arange(batch)[None]
 

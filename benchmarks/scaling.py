@@ -7,8 +7,9 @@ FLOPs are XLA's own count of the step before optimisation, bytes those of the gr
 that all devices average. The model of time is in docs/scaling.md: one chip computes at
 a share of its peak, a ring sends `2 (n - 1) / n` times the gradients, and each of the
 three all-reduces that wait for each other waits for every hop of the torus.
-`--measure` times steps on the device that is there, of two batch sizes each: seconds
-must grow with FLOPs for the count to be of use.
+`--measure` checks the computing part, F / (u P), on the device that is there: P is the
+rate of a large matrix product, u is fitted on one step, and the others are predicted by
+it.
 """
 
 import math
@@ -54,8 +55,8 @@ class Work(NamedTuple):
 
 
 WORKLOADS = {
-    "mnist": Work("mnist", "C", (28, 28, 1), 10, 128, (32, 128)),
-    "cifar10": Work("cifar10", "resnet32", (32, 32, 3), 10, 128, (4, 16)),
+    "mnist": Work("mnist", "C", (28, 28, 1), 10, 128, (128, 32)),
+    "cifar10": Work("cifar10", "resnet32", (32, 32, 3), 10, 128, (16, 4)),
     "imagenet": Work("cifar10", "resnet32", (299, 299, 3), 1000, 32, (1, 2)),
 }
 
@@ -130,6 +131,21 @@ def predict(name, work, chip):
         }
 
 
+def peak(size=2048):
+    """FLOP/s of a product of square matrices, float32, the best of some."""
+    size = _measure.smaller(size, 64)
+    matrix = jnp.ones((size, size))
+    product = jax.jit(jnp.matmul)
+    jax.block_until_ready(product(matrix, matrix))
+    seconds = [
+        _measure.timed(
+            lambda: jax.block_until_ready(product(matrix, matrix)), {}, "product"
+        )
+        for _ in range(_measure.repeats())
+    ]
+    return 2 * size**3 / min(seconds)
+
+
 def measure(name, work):
     """Median seconds of a step on one device, and FLOP/s that this makes."""
     run, init = step_of(work)
@@ -151,11 +167,29 @@ def measure(name, work):
         }
 
 
+def against_model(rows, matmul):
+    """Adds to measured rows the share u of the peak, and what the first one's predicts.
+
+    Args:
+      rows: of `measure`.
+      matmul: P, FLOP/s.
+    """
+    fitted = rows[0]["GFLOP/s"] * 1e9 / matmul
+    for row in rows:
+        predicted = 1e12 * row["GFLOP"] / (fitted * matmul)
+        row["peak GFLOP/s"] = matmul / 1e9
+        row["u"] = row["GFLOP/s"] * 1e9 / matmul
+        row["predicted ms"] = predicted
+        row["measured / predicted"] = row["ms"] / predicted
+
+
 def main(argv):
     del argv
     rows = []
     for name, work in _measure.chosen(WORKLOADS).items():
         rows += measure(name, work) if _MEASURE.value else predict(name, work, Chip())
+    if _MEASURE.value:
+        against_model(rows, peak())
     _measure.report(_measure.environment(), rows, [])
 
 

@@ -34,6 +34,8 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.epsilon = 8 / 255 if variant == "cifar10" else 0.3
     config.distillation = placeholder(str)  # none: semi-white-box
     config.parallel = "auto"
+    # Training images of more bytes are read while training, not kept on the devices.
+    config.max_resident_bytes = 2 * 2**30
     config.seed = 0
 
     # The target model's training; see also configs/target.py.

@@ -26,6 +26,7 @@ _SHARED = (
     "target_dir",
     "epsilon",
     "parallel",
+    "max_resident_bytes",
     "seed",
 )
 

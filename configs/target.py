@@ -11,7 +11,15 @@ import runpy
 
 from ml_collections import ConfigDict
 
-_TAKEN = ("dataset", "data_dir", "target_model", "target_dir", "parallel", "seed")
+_TAKEN = (
+    "dataset",
+    "data_dir",
+    "target_model",
+    "target_dir",
+    "parallel",
+    "max_resident_bytes",
+    "seed",
+)
 
 
 def get_config(variant: str = "digits") -> ConfigDict:

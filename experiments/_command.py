@@ -38,6 +38,11 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many there are.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is, from 0.")
+_HEARTBEAT = flags.DEFINE_integer(
+    "heartbeat",
+    parallel.HEARTBEAT,
+    "Seconds without a sign of life after which a process is lost.",
+)
 flags.mark_flag_as_required("config")
 
 _FAULTS = (ValueError, TypeError, OSError, ImportError, FloatingPointError, OracleError)
@@ -63,7 +68,7 @@ def _connect() -> None:
     given = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     if _DISTRIBUTED.value:
         try:
-            parallel.start(*given)
+            parallel.start(*given, heartbeat=_HEARTBEAT.value)
         except ValueError as error:
             _refuse(error)
     elif any(value is not None for value in given):

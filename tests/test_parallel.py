@@ -47,8 +47,9 @@ def test_modes_on_one_device_equal_jit(digits):
 @pytest.mark.parametrize("mode", ["pmap", "shard_map"])
 def test_a_batch_that_does_not_divide_is_refused(monkeypatch, digits, mode):
     mesh = types.SimpleNamespace(size=3, local_mesh=None)
+    monkeypatch.setattr(parallel.steps, "_mapped", lambda run, **_: run)
     monkeypatch.setattr(parallel.steps, "all_devices", lambda: mesh)
-    monkeypatch.setattr(parallel.steps, "_sharded", lambda run, mesh: run)
+    monkeypatch.setattr(parallel.steps, "_sharded", lambda run, **_: run)
     run = parallel.compile_steps(lambda state, batch, *, axis_name: None, mode=mode)
     with pytest.raises(ValueError, match="multiple of the 3 devices, got 32"):
         run(jnp.zeros(()), loop.on_device(digits.train), np.arange(32)[None])
@@ -71,7 +72,10 @@ def test_data_is_placed_once(monkeypatch, digits):
         for _ in range(2):
             state, _ = run(state, data, np.arange(8)[None], frozen)
     assert state == 12
-    assert sum(isinstance(tree, tuple) for tree in placed) == 2
+    copies = [tree for tree in placed if isinstance(tree, tuple)]
+    # One copy of the data, one of each frozen argument, one of each call's rows.
+    assert sum(tree[0] is data for tree in copies) == 1
+    assert len(copies) == 1 + 2 + 4
 
 
 @pytest.mark.parametrize(
@@ -85,6 +89,11 @@ def test_data_is_placed_once(monkeypatch, digits):
 def test_an_incomplete_place_is_refused(given, message):
     with pytest.raises(ValueError, match=message):
         parallel.start(*given)
+
+
+def test_a_heartbeat_of_no_time_is_refused():
+    with pytest.raises(ValueError, match="`heartbeat` must be at least 1 second, got"):
+        parallel.start("localhost:1", 2, 0, heartbeat=0)
 
 
 def refuse():

@@ -6,7 +6,7 @@ prepare one that cannot be prepared without it.
 
 import os
 
-from advgan_jax.data.batches import epoch_order, evaluation_batches
+from advgan_jax.data.batches import epoch_order, evaluation_batches, shuffled
 from advgan_jax.data.dataset import (
     Dataset,
     Split,
@@ -30,6 +30,7 @@ __all__ = [
     "load_npz",
     "load_tfds",
     "prepare_dataset",
+    "shuffled",
     "split_for_distillation",
     "to_float",
 ]

@@ -1,4 +1,4 @@
-"""Host-side order and batches: pure functions, so that a resumed run sees the same."""
+"""Order and batches: pure functions, so that a resumed run sees the same."""
 
 from collections.abc import Iterator
 
@@ -32,9 +32,21 @@ def epoch_order(key: jax.Array, epoch: int, num_examples: int) -> np.ndarray:
             "`epoch` must be at least 0 and `num_examples` at least 1, got "
             f"{epoch} and {num_examples}."
         )
-    return np.asarray(
-        jax.random.permutation(jax.random.fold_in(key, epoch), num_examples)
-    )
+    return np.asarray(shuffled(key, epoch, num_examples))
+
+
+def shuffled(key: jax.Array, epoch: jax.Array | int, num_examples: int) -> jax.Array:
+    """`epoch_order` on the device, unchecked; may be traced.
+
+    Args:
+      key: a typed key, the same for the whole run.
+      epoch: counted from 0.
+      num_examples: N.
+
+    Returns:
+      int32 `[N]`.
+    """
+    return jax.random.permutation(jax.random.fold_in(key, epoch), num_examples)
 
 
 def evaluation_batches(

@@ -1,6 +1,7 @@
 """Splits and datasets: numpy arrays that were checked once, where they came in."""
 
 import dataclasses
+import math
 from typing import Any, TypeVar
 
 import jax
@@ -28,6 +29,32 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of an image."""
+        return self.images.shape[1:]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the images."""
+        return self.images.dtype
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all images together."""
+        return len(self) * math.prod(self.image_shape) * self.dtype.itemsize
+
+    def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Some images with their classes.
+
+        Args:
+          indices: int `[n]`, from 0 to N - 1.
+
+        Returns:
+          Images `[n, H, W, C]` and labels `[n]`.
+        """
+        return self.images[indices], self.labels[indices]
+
     def take(self, num_images: int) -> "Split":
         """Returns the first images.
 
@@ -40,12 +67,15 @@ class Split:
         Raises:
           ValueError: if the split does not have so many images.
         """
+        self._check_take(num_images)
+        return Split(self.images[:num_images], self.labels[:num_images])
+
+    def _check_take(self, num_images: int) -> None:
         if not 1 <= num_images <= len(self):
             raise ValueError(
                 f"`num_images` must be from 1 to {len(self)}, the size of the split, "
                 f"got {num_images}."
             )
-        return Split(self.images[:num_images], self.labels[:num_images])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,12 +95,12 @@ class Dataset:
     num_classes: int
 
     def __post_init__(self):
-        train, test = self.train.images, self.test.images
-        if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
+        train, test = self.train, self.test
+        if train.image_shape != test.image_shape or train.dtype != test.dtype:
             raise ValueError(
                 f"train and test images of {self.name!r} must have one shape and "
-                f"dtype, got {train.dtype}{list(train.shape[1:])} and "
-                f"{test.dtype}{list(test.shape[1:])}; convert one of them."
+                f"dtype, got {train.dtype}{list(train.image_shape)} and "
+                f"{test.dtype}{list(test.image_shape)}; convert one of them."
             )
 
 

@@ -5,26 +5,22 @@ example's key, and the same on every machine.
 """
 
 import difflib
-import io
 import os
 import pathlib
 import re
+from functools import partial
 from typing import Any
 
 import numpy as np
-import tqdm
-from PIL import Image
 
-from advgan_jax.data.dataset import Dataset, check_split
+from advgan_jax.data.dataset import Dataset, Split
 from advgan_jax.data.prepare import (
     WITHOUT_TENSORFLOW,
     is_prepared,
     prepare_dataset,
     resolve_data_dir,
 )
-
-_CHUNK = 1024  # records read at once
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+from advgan_jax.data.stored import PIXEL_MODES, StoredSplit
 
 
 def load_tfds(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
@@ -37,7 +33,8 @@ def load_tfds(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> D
 
     Returns:
       The splits `train` and `test`, or `validation` as the test images of a set that
-      has no `test`; uint8 `[N, H, W, C]`.
+      has no `test`; uint8 `[N, H, W, C]`. The training split is read when it is used
+      (see `StoredSplit`).
 
     Raises:
       ConnectionError: if the set must be fetched and there is no network.
@@ -54,14 +51,19 @@ def load_tfds(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> D
     image_key, label_key = _find_keys(name, builder)
     test = _find_test_split(name, builder)
     num_classes = builder.info.features[label_key].num_classes
+    stored = partial(
+        StoredSplit,
+        builder,
+        image_key=image_key,
+        label_key=label_key,
+        num_classes=num_classes,
+    )
+    # Every process evaluates all test images, of training images it may need some.
+    evaluated = stored(test)
     return Dataset(
         name=name,
-        train=check_split(
-            *_read(builder, "train", image_key, label_key), num_classes, where="train"
-        ),
-        test=check_split(
-            *_read(builder, test, image_key, label_key), num_classes, where=test
-        ),
+        train=stored("train"),
+        test=Split(evaluated.images, evaluated.labels),
         num_classes=num_classes,
     )
 
@@ -118,7 +120,7 @@ def _find_keys(name: str, builder: Any) -> tuple[str, str]:
             )
         pair = (images[0], labels[0])
     image = features[pair[0]]
-    if image.shape[-1] not in _MODES or image.np_dtype != np.uint8:
+    if image.shape[-1] not in PIXEL_MODES or image.np_dtype != np.uint8:
         raise ValueError(
             f"{name!r} must have uint8 images with 1, 3 or 4 channels, got {image}; "
             "save its arrays and use npz:PATH."
@@ -135,56 +137,3 @@ def _find_test_split(name: str, builder: Any) -> str:
         f"{name!r} must have a split 'train', and 'test' or 'validation', got "
         f"{splits}; save arrays of your own split and use npz:PATH."
     )
-
-
-def _read(
-    builder: Any, split: str, image_key: str, label_key: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """All images `[N, H, W, C]` and labels `[N]` of a split, as stored."""
-    from tensorflow_datasets import decode
-    from tensorflow_datasets.proto import tf_example_pb2
-
-    # Raw records: TFDS' own decoding of every feature takes half as long again, and
-    # warns that OpenCV is missing.
-    source = builder.as_data_source(
-        split,
-        file_format="array_record",
-        deserialize_method=decode.DeserializeMethod.RAW_BYTES,
-    )
-    mode = _MODES[builder.info.features[image_key].shape[-1]]
-
-    def parse(record):
-        fields = tf_example_pb2.Example.FromString(record).features.feature
-        image = _decode(fields[image_key].bytes_list.value[0], mode)
-        return image, fields[label_key].int64_list.value[0]
-
-    first, _ = parse(source[0])
-    images = np.empty((len(source), *first.shape), np.uint8)
-    labels = np.empty(len(source), np.int64)
-    bar = tqdm.tqdm(
-        total=len(source), desc=f"read {split}", unit="img", delay=1, disable=None
-    )
-    with bar:
-        for start in range(0, len(source), _CHUNK):
-            rows = range(start, min(start + _CHUNK, len(source)))
-            for i, record in zip(rows, source.__getitems__(rows), strict=True):
-                image, labels[i] = parse(record)
-                _check_size(image, first, i, f"{builder.info.name} {split}")
-                images[i] = image
-            bar.update(len(rows))
-    return images, labels
-
-
-def _decode(data: bytes, mode: str) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as image:
-        pixels = image if image.mode == mode else image.convert(mode)
-        array = np.frombuffer(pixels.tobytes(), np.uint8)
-        return array.reshape(image.height, image.width, len(mode))
-
-
-def _check_size(image: np.ndarray, first: np.ndarray, i: int, where: str) -> None:
-    if image.shape != first.shape:
-        raise ValueError(
-            f"{where} images must be of one size, got {list(first.shape)} for image 0 "
-            f"and {list(image.shape)} for image {i}; resize them and use npz:PATH."
-        )

@@ -8,7 +8,8 @@ With `axis_name` set it averages losses, gradients and metrics over that axis
 (`mean_over`) and folds the shard's index into its key (`fold_in_shard`).
 `compile_steps` compiles it for one device (`jit`) or for all of them (`pmap`,
 `shard_map`), also those of other processes. A state has no device axis, so checkpoints
-do not know the device count.
+do not know the device count. What a step takes of the data, and which of it a process
+reads, is in `rows`.
 
 Evaluation is written for whole batches. `spread` lays their rows over all devices and
 the compiler cuts the work: what an attack draws is the same on any number of devices.
@@ -35,6 +36,7 @@ from advgan_jax.parallel.placing import (
     spread,
 )
 from advgan_jax.parallel.processes import (
+    HEARTBEAT,
     agreed,
     agreed_stop,
     first_alone,
@@ -43,17 +45,22 @@ from advgan_jax.parallel.processes import (
     num_processes,
     start,
 )
+from advgan_jax.parallel.rows import Rows, deal, everywhere
 from advgan_jax.parallel.steps import compile_steps
 
 __all__ = [
     "AXIS",
+    "HEARTBEAT",
     "MODES",
+    "Rows",
     "agreed",
     "agreed_stop",
     "axis_name",
     "choose_mode",
     "compile_steps",
+    "deal",
     "default_steps_per_call",
+    "everywhere",
     "fetch",
     "first_alone",
     "first_before_others",

@@ -31,13 +31,29 @@ def _place(leaf: Any, sharding: NamedSharding) -> Array:
         return leaf
     if jax.process_count() == 1:
         return jax.device_put(leaf, sharding)
+    if _is_on(leaf, sharding):
+        parts = [shard.data for shard in leaf.addressable_shards]
+        return jax.make_array_from_single_device_arrays(leaf.shape, sharding, parts)
     leaf = local(leaf)
+    if sharding.is_fully_addressable:
+        return jax.device_put(leaf, sharding)
     if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
         data = _place(jax.random.key_data(leaf), sharding)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
     # Through the host: a process cannot send to the others' devices, nor needs to.
     array = np.asarray(jnp.asarray(leaf))
     return jax.make_array_from_callback(array.shape, sharding, lambda i: array[i])
+
+
+def _is_on(leaf: Any, sharding: NamedSharding) -> bool:
+    """Whether each device of this process has all of an array that it shall have."""
+    if not isinstance(leaf, jax.Array) or jnp.issubdtype(
+        leaf.dtype, jax.dtypes.prng_key
+    ):
+        return False
+    both = leaf.sharding.is_fully_replicated and sharding.is_fully_replicated
+    devices = leaf.sharding.addressable_devices
+    return both and devices == sharding.addressable_devices
 
 
 def replicate(tree: Any, mesh: Mesh | None = None) -> Any:

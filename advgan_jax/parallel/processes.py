@@ -28,6 +28,8 @@ def start(
     coordinator: str | None = None,
     num_processes: int | None = None,
     process_id: int | None = None,
+    *,
+    heartbeat: int = HEARTBEAT,
 ) -> None:
     """Connects this process to the others; before anything else is done with JAX.
 
@@ -36,10 +38,12 @@ def start(
         itself, as on Cloud TPU, Slurm and GKE.
       num_processes: how many there are; None likewise.
       process_id: which one this is, from 0; None likewise.
+      heartbeat: seconds without a sign of life after which a process is lost; the same
+        in all of them.
 
     Raises:
       ValueError: if some of the three are given and others are missing, and JAX cannot
-        find them out.
+        find them out; if `heartbeat` is less than a second.
     """
     given = {
         "coordinator": coordinator,
@@ -57,12 +61,14 @@ def start(
         raise ValueError(
             f"`process_id` must be in [0, {num_processes}), got {process_id}."
         )
+    if heartbeat < 1:
+        raise ValueError(f"`heartbeat` must be at least 1 second, got {heartbeat}.")
     jax.distributed.initialize(
         coordinator,
         num_processes,
         process_id,
-        heartbeat_timeout_seconds=HEARTBEAT,
-        shutdown_timeout_seconds=HEARTBEAT,
+        heartbeat_timeout_seconds=heartbeat,
+        shutdown_timeout_seconds=heartbeat,
     )
     # Some networks are set up by the first computation in common, for which no process
     # may be half a minute late; here they have just met.

@@ -7,12 +7,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from jax import lax
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from advgan_jax.data import to_float
 from advgan_jax.parallel.modes import AXIS, choose_mode
 from advgan_jax.parallel.placing import all_devices, replicate
+from advgan_jax.parallel.rows import Rows, as_rows, check_divides
 from advgan_jax.types import Array, Batch
 
 
@@ -24,10 +27,10 @@ def compile_steps(step: Callable, *, mode: str = "auto") -> Callable:
       mode: see `choose_mode`.
 
     Returns:
-      `run(state, data, indices, *frozen) -> (state, metrics)` with `data` a `Batch`
-      of all N training images, `indices` int `[k, B]` the rows of k batches, the same
-      in all processes, and each metric of shape `[k]`. The old state is donated: do not
-      use it again.
+      `run(state, data, rows, *frozen) -> (state, metrics)` with `data` a `Batch` of all
+      N training images and `rows` k batches of an epoch's order (`Rows`), or int
+      `[k, B]`, the same in all processes; or both from `deal`. Each metric has shape
+      `[k]`. The old state is donated: do not use it again.
 
     Raises:
       ValueError: for an unknown mode, or (when run) a batch size that the number of
@@ -35,7 +38,8 @@ def compile_steps(step: Callable, *, mode: str = "auto") -> Callable:
     """
     mode = choose_mode(mode)
     if mode == "jit":
-        return jax.jit(partial(_run_steps, step), donate_argnums=0)
+        run = partial(_run_steps, step, axis_name=None, shards=1)
+        return jax.jit(run, donate_argnums=0)
     return _Sharded(step, mode)
 
 
@@ -46,62 +50,126 @@ class _Sharded:
         mesh = all_devices()
         own = partial(step, axis_name=AXIS)
 
-        def run(state, data, indices, frozen):
-            return _run_steps(own, state, data, indices, *frozen)
+        def run(state, data, rows, frozen):
+            # `shard_map` leaves the axis of the devices where it has cut it.
+            if rows.dealt and mode == "shard_map":
+                data = jax.tree.map(lambda a: a[0], data)
+            return _run_steps(
+                own, state, data, rows, *frozen, axis_name=AXIS, shards=mesh.size
+            )
 
-        self._mode, self._shards = mode, mesh.size
+        self._shards = mesh.size
         # What a process gives to `pmap`, and gets, lies on its own devices alone.
         self._mesh = mesh.local_mesh if mode == "pmap" else mesh
-        self._run = _mapped(run) if mode == "pmap" else _sharded(run, mesh)
-        self._given, self._placed = (), ()
+        compiled = _mapped if mode == "pmap" else _sharded
+        self._run = {
+            dealt: compiled(run, mesh=self._mesh, dealt=dealt)
+            for dealt in (False, True)
+        }
+        self._data, self._order, self._frozen = (_Copies(self._mesh) for _ in range(3))
 
-    def __call__(self, state: Any, data: Batch, indices: Array, *frozen: Any):
+    def __call__(self, state: Any, data: Batch, rows: Rows | Array, *frozen: Any):
         """Makes the steps."""
-        rows = self._cut(np.asarray(indices))
-        # Copied once, and not in each call: the data may be all the memory there is.
-        given = (data, *frozen)
-        if len(given) != len(self._given) or any(
-            a is not b for a, b in zip(given, self._given, strict=True)
+        rows = as_rows(rows)
+        if not rows.dealt:
+            check_divides(rows.order.shape[1], self._shards)
+            (data,) = self._data(data)
+        (order,) = self._order(rows.order)
+        rows = rows.replace(order=order)
+        state, frozen = replicate(state, self._mesh), self._frozen(*frozen)
+        return self._run[rows.dealt](state, data, rows, frozen)
+
+
+class _Copies:
+    """Arguments on all devices, copied once for as long as the same ones come.
+
+    And not in each call: the data may be all the memory there is.
+    """
+
+    def __init__(self, mesh: jax.sharding.Mesh):
+        self._mesh, self._given, self._placed = mesh, (), ()
+
+    def __call__(self, *given: Any) -> tuple:
+        """The copies."""
+        if list(map(id, given)) != list(map(id, self._given)):
+            # The old ones go first, there may be no room for both.
+            self._given, self._placed = given, ()
+            self._placed = replicate(given, self._mesh)
+        return self._placed
+
+
+def _mapped(run: Callable, *, mesh: jax.sharding.Mesh, dealt: bool) -> Callable:
+    several = jax.process_count() > 1
+
+    def each(place, state, data, rows, frozen):
+        del place
+        state, metrics = run(_keyed(state), data, rows, _keyed(frozen))
+        return _bare(state) if several else state, metrics
+
+    axes = (0, None, 0 if dealt else None, None, None)
+    mapped = jax.pmap(each, AXIS, in_axes=axes, out_axes=None, donate_argnums=1)
+    # `pmap` knows its devices by an argument that differs on each.
+    places = jax.device_put(np.arange(mesh.size), NamedSharding(mesh, P(AXIS)))
+
+    if not several:
+        return partial(mapped, places)
+
+    def call(state, data, rows, frozen):
+        state, metrics = mapped(places, _bare(state), data, rows, _bare(frozen))
+        return _keyed(state), metrics
+
+    return call
+
+
+class _Key(struct.PyTreeNode):
+    """A typed key without its type."""
+
+    data: Array
+    impl: Any = struct.field(pytree_node=False)
+
+
+def _bare(tree: Any) -> Any:
+    """With plain numbers for keys: `pmap` would wait for a key on the host.
+
+    So it does in each call, for what the call before computes, where there are several
+    processes (JAX 0.10).
+    """
+
+    def one(leaf):
+        if not isinstance(leaf, jax.Array) or not jnp.issubdtype(
+            leaf.dtype, jax.dtypes.prng_key
         ):
-            self._given, self._placed = given, replicate(given, self._mesh)
-        data, *frozen = self._placed
-        return self._run(replicate(state, self._mesh), data, rows, tuple(frozen))
+            return leaf
+        return _Key(jax.random.key_data(leaf), jax.random.key_impl(leaf))
 
-    def _cut(self, indices: np.ndarray) -> Any:
-        calls, size = indices.shape
-        if size % self._shards:
-            raise ValueError(
-                f"The batch size must be a multiple of the {self._shards} devices, got "
-                f"{size}; change `batch_size` or use parallel='jit'."
-            )
-        if self._mode == "pmap":
-            ours = [d.process_index == jax.process_index() for d in jax.devices()]
-            return indices.reshape(calls, self._shards, -1)[:, ours]
-        sharding = jax.sharding.NamedSharding(self._mesh, P(None, AXIS))
-        return jax.make_array_from_callback(
-            indices.shape, sharding, lambda i: indices[i]
-        )
+    return jax.tree.map(one, tree)
 
 
-def _mapped(run: Callable) -> Callable:
-    return jax.pmap(
-        run, AXIS, in_axes=(None, None, 1, None), out_axes=None, donate_argnums=0
-    )
+def _keyed(tree: Any) -> Any:
+    """With typed keys again."""
+
+    def one(leaf):
+        if not isinstance(leaf, _Key):
+            return leaf
+        return jax.random.wrap_key_data(leaf.data, impl=leaf.impl)
+
+    return jax.tree.map(one, tree, is_leaf=lambda leaf: isinstance(leaf, _Key))
 
 
-def _sharded(run: Callable, mesh: jax.sharding.Mesh) -> Callable:
+def _sharded(run: Callable, *, mesh: jax.sharding.Mesh, dealt: bool) -> Callable:
     # Unchecked, as in `pmap`: the check would ask of each loop in an attack that what
     # it starts from varies over the devices. Steps average losses and gradients both,
     # which is right with and without.
-    specs = (P(), P(), P(None, AXIS), P())
+    specs = (P(), P(AXIS) if dealt else P(), P(), P())
     sharded = jax.shard_map(
         run, mesh=mesh, in_specs=specs, out_specs=P(), check_vma=False
     )
     return jax.jit(sharded, donate_argnums=0)
 
 
-def _run_steps(step, state, data: Batch, indices: Array, *frozen):
+def _run_steps(step, state, data: Batch, rows, *frozen, axis_name, shards):
     """Gathers each batch on the device and makes its step."""
+    indices = as_rows(rows).of_shard(axis_name, shards)
 
     def one(state, rows):
         batch = Batch(to_float(data.images[rows]), data.labels[rows])

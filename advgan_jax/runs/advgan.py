@@ -31,7 +31,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
         raise unknown_name("distillation", config.distillation, ["none (leave it out)"])
     check_evaluation(config, dataset)
     networks = build.advgan_networks(config, num_steps=1)
-    shape = dataset.train.images.shape[1:]
+    shape = dataset.train.image_shape
     jax.eval_shape(lambda: advgan.init_state(networks, jax.random.key(0), shape))
 
 
@@ -78,7 +78,7 @@ def trained_generator(run: Run, logits_fn: LogitsFn) -> Attack:
     plan = build.training_plan(config.training, dataset)
     networks = build.advgan_networks(config, plan.num_steps)
     objective = build.advgan_objective(config, dataset.num_classes)
-    shape = dataset.train.images.shape[1:]
+    shape = dataset.train.image_shape
     state = fit(
         run,
         run.workdir,

@@ -43,7 +43,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     _check_attacker(config, dataset)
     for stage in STAGES:
         build.training_plan(_section(config, config[stage].num_epochs), dataset)
-    shape = dataset.train.images.shape[1:]
+    shape = dataset.train.image_shape
     build.aigan_like(config, dataset.num_classes, shape)
 
 
@@ -58,7 +58,7 @@ def _check_attacker(config: ConfigDict, dataset: Dataset) -> None:
         key = jax.random.key(0)
         return attacker(logits_fn, images, labels, key=key, targeted=True)
 
-    shape = (1, *dataset.train.images.shape[1:])
+    shape = (1, *dataset.train.image_shape)
     images = jax.ShapeDtypeStruct(shape, np.float32)
     jax.eval_shape(attack, images, jax.ShapeDtypeStruct((1,), np.int32))
 
@@ -93,7 +93,7 @@ def trained_generators(run: Run, logits_fn: LogitsFn) -> dict[str, Attack]:
     num_steps = build.training_plan(sections[1], dataset).num_steps
     networks = build.aigan_networks(config, dataset.num_classes, num_steps)
     objective = build.aigan_objective(config, dataset.num_classes)
-    shape = dataset.train.images.shape[1:]
+    shape = dataset.train.image_shape
     shared = {
         "description": {
             "config": build.plain(config),

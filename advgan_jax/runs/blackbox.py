@@ -55,7 +55,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
             f"`monitor_images` must be from 1 to the {most} test images, got "
             f"{monitored}."
         )
-    shape = dataset.train.images.shape[1:]
+    shape = dataset.train.image_shape
     key = jax.random.key(0)
     jax.eval_shape(lambda: blackbox.init_state(attacker, schedule, key, shape))
 
@@ -134,7 +134,7 @@ def trained_generator(run: Run, logits_fn: LogitsFn) -> tuple[Attack, int]:
     """
     config, dataset = run.config, run.dataset
     attacker, schedule = build.blackbox_attacker(config, dataset.num_classes)
-    shape = dataset.train.images.shape[1:]
+    shape = dataset.train.image_shape
     images = _attackers_images(config, dataset)
     description = {
         "config": build.plain(config),

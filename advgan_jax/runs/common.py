@@ -16,7 +16,8 @@ from advgan_jax.evaluation import Evaluation, make_row
 from advgan_jax.reporting import MetricsLog
 from advgan_jax.runs.clock import Clock
 from advgan_jax.runs.workdir import differences
-from advgan_jax.training import loop
+from advgan_jax.training import feeds, loop
+from advgan_jax.types import Batch
 
 State = TypeVar("State")
 
@@ -109,7 +110,7 @@ def fit(
         state, _ = loop.fit(
             state,
             parallel.compile_steps(step, mode=run.config.parallel),
-            loop.on_device(run.dataset.train),
+            _training_images(run),
             plan,
             order_key=jax.random.key(run.config.seed + 1),
             frozen=frozen,
@@ -122,6 +123,14 @@ def fit(
     if stopped:
         raise Stopped(f"Stopped at step {int(state.step)} of {title}; saved.")
     return state
+
+
+def _training_images(run: Run) -> Batch | feeds.Stream:
+    """On the devices where they are few enough, else to be read while training."""
+    train, config = run.dataset.train, run.config
+    if train.num_bytes > config.max_resident_bytes:
+        return feeds.Stream(train, config.parallel)
+    return loop.on_device(train)
 
 
 @contextlib.contextmanager

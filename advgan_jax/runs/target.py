@@ -45,7 +45,7 @@ def target_logits_fn(run: Run) -> LogitsFn:
         model,
         optimizer,
         jax.random.key(config.seed),
-        dataset.train.images.shape[1:],
+        dataset.train.image_shape,
     )
     state = fit(
         run._replace(dataset=dataset),
@@ -70,8 +70,9 @@ def _sources(run: Run) -> tuple[tuple[LogitsFn, ...], ...]:
 def check(config: ConfigDict, dataset: Dataset) -> None:
     """Refuses a wrong configuration before anything is written."""
     parallel.choose_mode(config.parallel)
+    check_at_least("max_resident_bytes", config.max_resident_bytes, 0)
     model = models.make_classifier(config.target_model, dataset.num_classes)
-    shape = (1, *dataset.train.images.shape[1:])
+    shape = (1, *dataset.train.image_shape)
     images = jax.ShapeDtypeStruct(shape, np.float32)
     jax.eval_shape(model.init, jax.random.key(0), images)
     build.check_defence(config)

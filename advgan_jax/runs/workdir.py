@@ -15,6 +15,7 @@ from advgan_jax.reporting import write_json
 _HARMLESS = (
     "data_dir",
     "target_dir",
+    "max_resident_bytes",
     "evaluation",
     "study",
     "table",

@@ -17,7 +17,8 @@ import numpy as np
 from tqdm import tqdm
 
 from advgan_jax import parallel
-from advgan_jax.data import Split, epoch_order
+from advgan_jax.data import Split
+from advgan_jax.training import feeds
 from advgan_jax.types import Array, Batch
 
 State = TypeVar("State")
@@ -95,18 +96,24 @@ class Hooks(NamedTuple):
 
 
 def on_device(split: Split) -> Batch:
-    """A split as a `Batch` of device arrays, pixels as they are stored."""
+    """A split as a `Batch` of device arrays, pixels as they are stored.
+
+    Of several processes each reads its share, and all get all of it.
+    """
+    if parallel.num_processes() > 1:
+        return parallel.everywhere(split.rows, len(split))
     return Batch(jnp.asarray(split.images), jnp.asarray(split.labels))
 
 
 def fit(
     state: State,
     run: Callable[..., tuple[State, Mapping[str, Array]]],
-    data: Batch,
+    data: Batch | feeds.Stream,
     plan: Plan,
     *,
     order_key: Array,
     frozen: tuple[Any, ...] = (),
+    rows_of: feeds.RowsOf = lambda places: places,
     hooks: Hooks = Hooks(),  # noqa: B008 (immutable)
 ) -> tuple[State, bool]:
     """Trains from the state's own step to the end of the plan.
@@ -117,10 +124,12 @@ def fit(
     Args:
       state: what to train; donated, if `run` donates.
       run: compiled steps, from `parallel.compile_steps`.
-      data: all training images, from `on_device`.
+      data: all training images, from `on_device`; or where to read them meanwhile.
       plan: how long.
       order_key: typed key of the shuffles.
       frozen: further arguments of the step, the target model say.
+      rows_of: makes rows of the data of an epoch's shuffled places `[S, B]`, where they
+        are not the same.
       hooks: logs, checkpoints, progress, interruption.
 
     Returns:
@@ -132,18 +141,12 @@ def fit(
         The state of that epoch is not saved.
     """
     step = int(state.step)
-    with tqdm(
-        total=plan.num_steps * plan.batch_size,
-        initial=step * plan.batch_size,
-        desc=hooks.description,
-        unit=" img",
-        unit_scale=True,
-        disable=None,
-    ) as bar:
+    calls = feeds.calls(data, plan, order_key, step, rows_of)
+    with contextlib.closing(calls), _progress(plan, step, hooks) as update:
         while step < plan.num_steps:
-            epoch = step // plan.steps_per_epoch
-            rows = _remaining_rows(plan, order_key, step)
-            state, metrics = _run_epoch(state, run, data, rows, frozen, hooks, bar)
+            epoch, made = divmod(step, plan.steps_per_epoch)
+            left = plan.steps_per_epoch - made
+            state, metrics = _run_epoch(state, run, calls, left, frozen, hooks, update)
             _check_finite(metrics, step)
             step = _log(metrics, step, hooks)
             if hooks.stop():
@@ -155,24 +158,28 @@ def fit(
     return parallel.local(state), step >= plan.num_steps
 
 
-def _remaining_rows(plan: Plan, order_key: Array, step: int) -> list[np.ndarray]:
-    """The rows of the epoch's batches from `step` on, `[k, B]` for each call."""
-    epoch, done = divmod(step, plan.steps_per_epoch)
-    used = plan.steps_per_epoch * plan.batch_size
-    order = epoch_order(order_key, epoch, plan.num_examples)[:used]
-    batches = order.reshape(plan.steps_per_epoch, plan.batch_size)[done:]
-    size = plan.steps_per_call
-    return [batches[i : i + size] for i in range(0, len(batches), size)]
+@contextlib.contextmanager
+def _progress(plan: Plan, step: int, hooks: Hooks) -> Iterator[Callable[[int], None]]:
+    with tqdm(
+        total=plan.num_steps * plan.batch_size,
+        initial=step * plan.batch_size,
+        desc=hooks.description,
+        unit=" img",
+        unit_scale=True,
+        disable=None,
+    ) as bar:
+        yield lambda steps: bar.update(steps * plan.batch_size)
 
 
-def _run_epoch(state, run, data, calls, frozen, hooks, bar):
+def _run_epoch(state, run, calls, left, frozen, hooks, update):
+    """Makes what is `left` of an epoch's steps, unless a signal comes."""
     collected = []
-    for rows in calls:
-        if hooks.stop():
-            break
+    while left and not hooks.stop():
+        data, rows = next(calls)
         state, metrics = run(state, data, rows, *frozen)
         collected.append(metrics)
-        bar.update(rows.size)
+        left -= rows.count
+        update(rows.count)
     collected = jax.device_get(collected)
     names = collected[0] if collected else ()
     return state, {k: np.concatenate([m[k] for m in collected]) for k in names}

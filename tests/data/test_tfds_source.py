@@ -130,12 +130,55 @@ def test_images_of_several_sizes(tmp_path):
     rows = [{"image": encode(make_image(1, s)), "label": 0} for s in shapes]
     prepare(tmp_path, fields, rows=rows)
     with pytest.raises(
-        ValueError, match=r"tiny train images must be of one size.*for image 0 and \["
+        ValueError, match=r"tiny test images must be of one size.*for image 0 and \["
     ):
         load_dataset("tiny", data_dir=tmp_path)
     prepare(tmp_path / "same", fields, rows=rows[:2])
     same = load_dataset("tiny", data_dir=tmp_path / "same")
     assert same.train.images.shape == (2, 2, 3, 3)
+
+
+def test_training_images_are_read_and_checked_when_they_are_used(tmp_path):
+    shapes = [(2, 3, 3), (2, 3, 3), (4, 3, 3)]
+    rows = [{"image": encode(make_image(1, s)), "label": 0} for s in shapes]
+    Tiny(
+        fields={"image": tfds.features.Image(shape=(None, None, 3)), "label": CLASS},
+        splits={"train": rows, "test": rows[:1]},
+        data_dir=tmp_path,
+    ).download_and_prepare()
+    train = load_dataset("tiny", data_dir=tmp_path).train
+    assert (len(train), train.image_shape, train.dtype) == (3, (2, 3, 3), np.uint8)
+    assert train.num_bytes == 3 * 2 * 3 * 3
+    assert repr(train) == "<StoredSplit tiny train, 3 images>"
+    # TFDS has shuffled them: the large one is wherever reading it fails.
+    fails = [i for i in range(3) if not reads(train, i)]
+    assert len(fails) == 1
+    with pytest.raises(ValueError, match=f"one size.*image 0 .*for image {fails[0]}"):
+        train.labels.sum()
+
+
+def reads(split, row):
+    try:
+        images, labels = split.rows(np.array([row]))
+    except ValueError:
+        return False
+    return images.shape == (1, 2, 3, 3) and labels.tolist() == [0]
+
+
+def test_rows_and_beginnings_are_those_of_the_whole(tmp_path):
+    prepare(tmp_path)
+    train = load_dataset("tiny", data_dir=tmp_path).train
+    wanted = np.array([3, 0, 3])
+    before = train.rows(wanted), train.take(2).images
+    images, labels = train.images, train.labels
+    assert train.images is images
+    after = train.rows(wanted), train.take(2).images
+    for (some, classes), beginning in (before, after):
+        np.testing.assert_array_equal(some, images[wanted])
+        np.testing.assert_array_equal(classes, labels[wanted])
+        np.testing.assert_array_equal(beginning, images[:2])
+    with pytest.raises(ValueError, match="`num_images` must be from 1 to 4"):
+        train.take(5)
 
 
 def test_supervised_keys_choose_among_several_labels(tmp_path):

@@ -1,4 +1,7 @@
-"""Steps up to a given one, from the last checkpoint there is; then their parameters."""
+"""Steps up to a given one, from the last checkpoint there is; then their parameters.
+
+The images come from the devices or from a stream. A process reads what is its own.
+"""
 
 import connect
 import jax
@@ -7,10 +10,22 @@ import optax
 
 from advgan_jax import data, models, parallel
 from advgan_jax.checkpointing import Checkpoints
-from advgan_jax.training import classifier, loop
+from advgan_jax.training import classifier, feeds, loop
 
-folder, last, result = connect.connect()
-train = data.load_dataset("digits").train.take(160)
+
+class Watched(data.Split):
+    """A split that counts the rows that are read of it."""
+
+    num_read = 0
+
+    def rows(self, indices):
+        Watched.num_read += len(indices)
+        return super().rows(indices)
+
+
+folder, last, result, source = connect.connect()
+digits = data.load_dataset("digits").train.take(160)
+train = Watched(digits.images, digits.labels)
 model, sgd = models.FullyConnected(10, hidden=(16,)), optax.sgd(0.05)
 state = classifier.init_state(model, sgd, jax.random.key(0), (8, 8, 1))
 run = parallel.compile_steps(classifier.make_train_step(model, sgd))
@@ -21,9 +36,13 @@ with Checkpoints(folder) as checkpoints:
     hooks = loop.Hooks(save=lambda step, state: checkpoints.save(step, state, {}))
     first = int(state.step)
     key = jax.random.key(1)
-    state, _ = loop.fit(
-        state, run, loop.on_device(train), plan, order_key=key, hooks=hooks
-    )
+    images = feeds.Stream(train) if source == "stream" else loop.on_device(train)
+    state, _ = loop.fit(state, run, images, plan, order_key=key, hooks=hooks)
+processes = parallel.num_processes()
+if source == "stream":
+    assert train.num_read == (int(state.step) - first) * 32 // processes
+elif processes > 1:
+    assert train.num_read == len(train) // processes
 leaves = {str(i): x for i, x in enumerate(jax.tree.leaves(state.net))}
 if parallel.is_first():
     np.savez(result, first=first, step=state.step, **leaves)

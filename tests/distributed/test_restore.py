@@ -1,4 +1,7 @@
-"""A checkpoint does not know how many devices and processes wrote it."""
+"""A checkpoint does not know how many devices and processes wrote it.
+
+Nor whether the images lay on the devices, or each process read its own meanwhile.
+"""
 
 import numpy as np
 import pytest
@@ -7,22 +10,23 @@ pytestmark = [pytest.mark.multi_device, pytest.mark.timeout(1800)]
 
 
 def test_four_devices_then_one_then_two_processes_of_two(complete, tmp_path):
-    def go(folder, last, name, **layout):
+    def go(folder, last, name, source="devices", **layout):
         path = tmp_path / f"{name}.npz"
-        complete("resume", tmp_path / folder, last, path, **layout)
+        complete("resume", tmp_path / folder, last, path, source, **layout)
         with np.load(path) as arrays:
             return dict(arrays)
 
     whole = go("whole", 20, "whole")
     for number, (last, layout) in enumerate(
         [
-            (10, {"devices": 4}),
-            (15, {"devices": 1}),
+            (5, {"devices": 4, "source": "stream"}),
+            (10, {"devices": 1}),
+            (15, {"processes": 2, "devices": 2, "source": "stream"}),
             (20, {"processes": 2, "devices": 2}),
         ]
     ):
         found = go("parts", last, f"part-{number}", **layout)
-        assert found["first"] == (0, 10, 15)[number]
+        assert found["first"] == 5 * number
         assert found["step"] == last
     back = go("parts", 20, "back")
     assert back.pop("first") == 20

@@ -14,7 +14,7 @@ from advgan_jax import build, runs
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.evaluation import evaluate
 from advgan_jax.reporting import read_metrics
-from advgan_jax.training import loop
+from advgan_jax.training import feeds, loop
 
 
 @pytest.fixture
@@ -99,7 +99,18 @@ def test_interrupted_run_resumes_to_the_same_results(
     with pytest.raises(runs.Stopped, match="step 5 of AdvGAN"):
         runs.train(sharing(), tmp_path)
     monkeypatch.undo()
-    (row,) = runs.train(sharing(), tmp_path, resume=True)
+    streams = []
+
+    class Noted(feeds.Stream):
+        def __init__(self, *given):
+            super().__init__(*given)
+            streams.append(self)
+
+    monkeypatch.setattr(feeds, "Stream", Noted)
+    # What is too large for the devices is read meanwhile, and changes nothing.
+    small = sharing(max_resident_bytes=1437 * 8 * 8 * 4 - 1)
+    (row,) = runs.train(small, tmp_path, resume=True)
+    assert len(streams) == 1
     # Two runs share nothing but the target model; clocks and images a second differ.
     (whole,) = finished[1]
     for timed in ("seconds", "images_per_second"):
@@ -172,6 +183,7 @@ def test_epsilon_zero_leaves_the_images_alone(sharing, tmp_path):
         ({"training.steps_per_call": -1}, "`steps_per_call` at least 1"),
         ({"generator.widths": (4, 8)}, "must be three numbers of filters"),
         ({"training.batch_size": 5000}, "`batch_size` must be from 1 to the 1437"),
+        ({"max_resident_bytes": -1}, "`max_resident_bytes` must be"),
         ({"parallel": "tpu"}, "Unknown parallel mode 'tpu'"),
         ({"distillation": "statik"}, "Unknown distillation 'statik'"),
         ({"method": "gan"}, "Unknown method 'gan'"),

@@ -254,9 +254,9 @@ def test_replay_keeps_the_perturbed_images_of_earlier_rounds(
 ):
     seen, in_turn = [], alternation.in_turn
 
-    def noting(run, first, count, *others):
+    def noting(first, count, *others):
         seen.extend(others)
-        return in_turn(run, first, count, *others)
+        return in_turn(first, count, *others)
 
     monkeypatch.setattr(alternation, "in_turn", noting)
     schedule = blackbox.Schedule(**{**SCHEDULE.__dict__, "replay": replay})

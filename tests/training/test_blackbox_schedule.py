@@ -20,15 +20,9 @@ SCHEDULE = blackbox.Schedule(
 def test_images_are_seen_in_turn_half_of_them_clean(count):
     """Over whole epochs none is seen twice more often than another."""
     seen = []
-
-    def run(state, data, rows):
-        seen.append(rows)
-
     for epoch in range(10):
-        places = np.random.default_rng(epoch).permutation(32).reshape(4, 1, 8)
-        mapped = in_turn(run, 32 * epoch, count, (count, count + 3))
-        for rows in places:
-            mapped(None, None, rows)
+        places = np.random.default_rng(epoch).permutation(32).reshape(4, 8)
+        seen.append(in_turn(32 * epoch, count, (count, count + 3))(places))
     times = np.bincount(np.concatenate(seen, axis=None), minlength=count + 3)
     assert times[:count].sum() == times[count:].sum() == 160
     assert np.ptp(times[:count]) <= 1

@@ -172,7 +172,7 @@ class Workshop:
         return self._loaded[name]
 
 
-_ELSEWHERE = ("table", "data_dir", "target_dir", "parallel")
+_ELSEWHERE = ("table", "data_dir", "target_dir", "parallel", "max_resident_bytes")
 
 
 def identity(config: ConfigDict) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def _check_net(config: ConfigDict, dataset: Dataset, name: str) -> None:
     if base not in models.CLASSIFIERS:
         raise unknown_name("net", base, (*config.nets, *models.CLASSIFIERS))
     model = models.make_classifier(base, dataset.num_classes)
-    image = jax.ShapeDtypeStruct((1, *dataset.train.images.shape[1:]), np.float32)
+    image = jax.ShapeDtypeStruct((1, *dataset.train.image_shape), np.float32)
     jax.eval_shape(model.init, jax.random.key(0), image)
     build.make_optimizer(config.target, 1)
     build.training_plan(config.target, dataset)

@@ -94,7 +94,7 @@ def trained_variant(run: Run, name: str, variant: Variant) -> Net:
         "net": values["nets"][section.net],
         **{key: values[key] for key in ("layerwise", "dataset", "seed")},
     }
-    key, shape = jax.random.key(config.seed), run.dataset.train.images.shape[1:]
+    key, shape = jax.random.key(config.seed), run.dataset.train.image_shape
     state = fit(
         run,
         nets.folder(run, f"layerwise-{name}", description),
@@ -148,7 +148,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     every = known["all layers"]
     model = _model(config, dataset, every)
     optimizer = build.make_optimizer(section, 1)
-    shape, mixture = dataset.train.images.shape[1:], mixture_of(config, every)
+    shape, mixture = dataset.train.image_shape, mixture_of(config, every)
     jax.eval_shape(
         lambda: layerwise.init_state(
             model, optimizer, jax.random.key(0), shape, mixture

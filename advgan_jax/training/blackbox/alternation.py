@@ -177,10 +177,11 @@ class _Alternation:
             title = f"distilled model, part {done + 1}/{schedule.distilled_epochs}"
             state, finished = loop.fit(
                 self.state.distilled,
-                self._sampling(done),
+                self._distilled_step,
                 self._pool,
                 self._plan(per_epoch, schedule.distilled_batch_size, done),
                 order_key=self._key_distilled,
+                rows_of=self._sampling(done),
                 hooks=self._hooks_of("distilled", title),
             )
             self.state = self.state.replace(distilled=state)
@@ -200,12 +201,11 @@ class _Alternation:
             title = f"generator, round {epochs + 1}/{schedule.num_rounds}"
             state, finished = loop.fit(
                 self.state.advgan,
-                in_turn(
-                    self._generator_step, epochs * per_epoch * size, len(self._images)
-                ),
+                self._generator_step,
                 Batch(self._on_device, self._labels_for(frozen)),
                 self._plan(per_epoch, size, epochs),
                 order_key=self._key_generator,
+                rows_of=in_turn(epochs * per_epoch * size, len(self._images)),
                 frozen=(frozen,),
                 hooks=self._hooks_of("advgan", title),
             )
@@ -289,11 +289,11 @@ class _Alternation:
         return on_device(self._oracle.ledger, sum(self._schedule.asked))
 
     def _sampling(self, epoch: int) -> Callable:
-        """The step of f on batches that mix clean and perturbed images."""
+        """Rows of f's batches, which mix clean and perturbed images."""
         marks = np.unique(np.asarray(self.state.queries))
         marks = marks[marks > 0]
         clean, end = int(marks[0]), int(marks[-1])
         start = clean if self._schedule.replay or len(marks) < 2 else int(marks[-2])
         schedule = self._schedule
         first = epoch * schedule.distilled_steps * schedule.distilled_batch_size
-        return in_turn(self._distilled_step, first, clean, (start, end))
+        return in_turn(first, clean, (start, end))

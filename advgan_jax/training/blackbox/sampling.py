@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from advgan_jax.oracles import Ledger
-from advgan_jax.types import Batch
+from advgan_jax.types import Array, Batch
 
 
 def on_device(ledger: Ledger, size: int) -> Batch:
@@ -31,8 +31,8 @@ def on_device(ledger: Ledger, size: int) -> Batch:
 
 
 def in_turn(
-    run: Callable, first: int, count: int, others: tuple[int, int] = (0, 0)
-) -> Callable:
+    first: int, count: int, others: tuple[int, int] = (0, 0)
+) -> Callable[[Array], Array]:
     """Lets steps see images in turn, each as often as the next.
 
     The loop shuffles the places of an epoch that is as long as the schedule says.
@@ -41,22 +41,23 @@ def in_turn(
     a batch about as many.
 
     Args:
-      run: compiled steps.
       first: the place, in all epochs, of the epoch's first.
       count: of the images to go through.
       others: the images at every second place; none if there are none.
 
     Returns:
-      `run` on places.
+      Makes rows of places, see `loop.fit`.
     """
     start, end = others
 
-    def mapped(state, data, places, *frozen):
+    def rows_of(places):
+        # On the host: the places of all epochs need not fit in 32 bits.
         places = first + np.asarray(places, np.int64)
         if start == end:
-            return run(state, data, places % count, *frozen)
-        half = places // 2
-        rows = np.where(places % 2, start + half % (end - start), half % count)
-        return run(state, data, rows, *frozen)
+            rows = places % count
+        else:
+            half = places // 2
+            rows = np.where(places % 2, start + half % (end - start), half % count)
+        return jnp.asarray(rows, jnp.int32)
 
-    return mapped
+    return rows_of

@@ -1,0 +1,144 @@
+"""What steps are fed with: data that is on the devices, or is read while they train.
+
+Both follow one order, so both make the same parameters. The order of an epoch is drawn
+on the device and stays there; calls cut their batches out of it.
+"""
+
+import contextlib
+import dataclasses
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from advgan_jax import parallel
+from advgan_jax.data import Split, shuffled
+from advgan_jax.types import Array, Batch
+
+Item = TypeVar("Item")
+RowsOf = Callable[[Array], Any]  # places `[S, B]` in an epoch -> rows of the data
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """A split that is too large for the devices: read batch by batch, ahead of time.
+
+    Each process reads the rows of its own devices, in a thread of its own.
+
+    Attributes:
+      split: what to read.
+      mode: that of the compiled steps, see `parallel.choose_mode`.
+      depth: how many calls' batches are kept ready, at least 1; each lies on the
+        devices.
+    """
+
+    split: Split
+    mode: str = "auto"
+    depth: int = 2
+
+
+def calls(
+    data: Batch | Stream,
+    plan: Any,
+    order_key: Array,
+    step: int,
+    rows_of: RowsOf = lambda places: places,
+) -> Iterator[tuple[Batch, parallel.Rows]]:
+    """The data and rows of each call, from `step` to the end of the plan.
+
+    Args:
+      data: all training images, or where to read them.
+      plan: a `loop.Plan`.
+      order_key: typed key of the shuffles.
+      step: how many steps have been made.
+      rows_of: makes rows of the shuffled places of an epoch.
+
+    Returns:
+      A generator of arguments for compiled steps; close it when done.
+    """
+    cuts = _cuts(plan, order_key, step, rows_of)
+    if not isinstance(data, Stream):
+        return ((data, rows) for rows in cuts)
+    return prefetched(_read(data, cuts), data.depth)
+
+
+def _cuts(plan, order_key, step, rows_of) -> Iterator[parallel.Rows]:
+    size = plan.steps_per_call
+    while step < plan.num_steps:
+        epoch, done = divmod(step, plan.steps_per_epoch)
+        places = _places(
+            order_key,
+            epoch,
+            (plan.steps_per_epoch, plan.batch_size),
+            plan.num_examples,
+        )
+        order = rows_of(places)
+        for first in range(done, plan.steps_per_epoch, size):
+            count = min(size, plan.steps_per_epoch - first)
+            yield parallel.Rows(order, np.int32(first), count)
+        step += plan.steps_per_epoch - done
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _places(key, epoch, shape, num_examples):
+    """An epoch's batches `[S, B]`; what is left over waits for the next shuffle."""
+    return shuffled(key, epoch, num_examples)[: shape[0] * shape[1]].reshape(shape)
+
+
+def _read(stream: Stream, cuts: Iterator[parallel.Rows]):
+    order = rows = None
+    for cut in cuts:
+        if cut.order is not order:
+            order, rows = cut.order, np.asarray(cut.order)
+        wanted = rows[cut.first : cut.first + cut.count]
+        yield parallel.deal(stream.split.rows, wanted, stream.mode)
+
+
+def prefetched(items: Iterator[Item], depth: int) -> Iterator[Item]:
+    """Lets a thread make the next items while the last one is used.
+
+    Args:
+      items: what the thread iterates over; none is None.
+      depth: how many items may be ready and not yet taken.
+
+    Yields:
+      The items, in order.
+
+    Raises:
+      BaseException: what the thread raised, where its item would have come.
+    """
+    ready, closed = queue.Queue(depth), threading.Event()
+
+    def hand_over(*result):
+        while not closed.is_set():
+            with contextlib.suppress(queue.Full):
+                ready.put(result, timeout=0.1)
+                return
+
+    def work():
+        try:
+            for item in items:
+                hand_over(item, None)
+                if closed.is_set():
+                    return
+            hand_over(None, None)
+        except BaseException as error:
+            hand_over(None, error)
+
+    thread = threading.Thread(target=work, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            if item is None:
+                return
+            yield item
+    finally:
+        closed.set()
+        thread.join()
