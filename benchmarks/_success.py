@@ -1,4 +1,7 @@
-"""What both children of `time_to_success` do alike. Imports neither JAX nor PyTorch."""
+"""What the children of `time_to_success` and `training` do alike.
+
+Imports neither JAX nor PyTorch.
+"""
 
 import json
 import sys
@@ -25,6 +28,19 @@ def shuffled(count, size, seed):
     while True:
         order = draw.permutation(count)[: count // size * size]
         yield from order.reshape(-1, size)
+
+
+def in_turns(turn):
+    """Makes a turn to warm up, and then one for each line that comes.
+
+    Args:
+      turn: makes all the steps of a turn, and waits for them.
+    """
+    turn()
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        turn()
+        print("done", flush=True)
 
 
 def until_success(settings, step, rows, success):

@@ -41,6 +41,21 @@ def mnist_model_c():
         return dataset, runs.target.target_logits_fn(run)
 
 
+def save_task(path):
+    """MNIST and model C in one file, so that no child imports a rival's library."""
+    dataset, target = mnist_model_c()
+    params = jax.device_get(target.args[0]["params"])
+    arrays = {
+        f"{layer}/{name}": leaf
+        for layer, leaves in params.items()
+        for name, leaf in leaves.items()
+    }
+    test = dataset.test.take(_measure.smaller(1000, 32))
+    for name, split in {"train": dataset.train, "test": test}.items():
+        arrays[f"{name}_images"], arrays[f"{name}_labels"] = split.images, split.labels
+    np.savez(path, **arrays)
+
+
 @Partial
 def unseen(images):
     """In the place of a model, for attacks that look but at the shape of logits."""

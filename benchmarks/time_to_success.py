@@ -22,8 +22,6 @@ import time
 
 import _measure
 import _targets
-import jax
-import numpy as np
 from absl import app, flags, logging
 
 _GOAL = flags.DEFINE_float("goal", 0.98, "Share to be fooled.")
@@ -31,24 +29,6 @@ _CHECK_EVERY = flags.DEFINE_integer("check_every", 50, "Steps between two checks
 _MAX_STEPS = flags.DEFINE_integer("max_steps", 3748, "Steps after which to give up.")
 
 _CHILDREN = {_measure.OURS: "_success_ours.py", "PyTorch": "_success_torch.py"}
-
-
-def save(path):
-    """All that a child needs, so that none imports the other's library."""
-    dataset, target = _targets.mnist_model_c()
-    params = jax.device_get(target.args[0]["params"])
-    weights = {
-        f"{layer}/{name}": leaf
-        for layer, leaves in params.items()
-        for name, leaf in leaves.items()
-    }
-    test = dataset.test.take(_measure.smaller(1000, 32))
-    images = data_of("train", dataset.train) | data_of("test", test)
-    np.savez(path, **weights, **images)
-
-
-def data_of(name, split):
-    return {f"{name}_images": split.images, f"{name}_labels": split.labels}
 
 
 def run(who, path, seed):
@@ -101,7 +81,7 @@ def main(argv):
     found = {who: [] for who in names}
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "task.npz"
-        save(path)
+        _targets.save_task(path)
         for seed in range(_measure.repeats()):
             for who in names:
                 found[who].append(run(who, path, seed))

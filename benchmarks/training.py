@@ -3,125 +3,110 @@
     python benchmarks/training.py --target_dir=runs/targets
 
 MNIST, batches of 128 (or `--batches`), two kinds of step: AdvGAN's (one update of the
-discriminator and one of the generator against model C), and model C's own. Rivals take
-turns; each turn makes `--steps` steps; medians of `--repeats` turns after one to warm
-up. Both use all cores. Needs
+discriminator and one of the generator against model C), and model C's own; and an
+epoch of AdvGAN's steps, with its shuffle, through the loop that runs have.
+
+Each contender is a process of its own, with all cores: ours as `--cpu_devices` has it,
+a device for each core, which is how one trains on a CPU in a hurry; ours on one device,
+the default; and PyTorch. They take turns, while the others wait; each turn makes
+`--steps` steps; medians of `--repeats` turns after one to warm up. Needs
 
     python -m pip install torch==2.13.0
 
 unless `--rivals=` leaves PyTorch out.
 """
 
-import itertools
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
 
 import _measure
 import _targets
 import jax
-import numpy as np
-import optax
 from absl import app, flags, logging
 
-from advgan_jax import data, models, parallel
-from advgan_jax.training import advgan, classifier, loop
-
-_STEPS = flags.DEFINE_integer("steps", 20, "Steps in a turn, at least.")
+_STEPS = flags.DEFINE_integer("steps", 20, "Steps in a turn.")
 _BATCHES = flags.DEFINE_list("batches", ["128"], "Batch sizes.")
 
-
-def _num_steps():
-    """Steps in a turn: whole calls, for what is counted must be made."""
-    per_call = parallel.default_steps_per_call()
-    wanted = _measure.smaller(_STEPS.value, 2)
-    return -(-wanted // per_call) * per_call
-
-
-def _batches(split, size):
-    """Rows of the split, `[1, B]` a step, for ever; some twice, if it has too few."""
-    whole = -(-len(split) // size) * size
-    return itertools.cycle(np.resize(np.arange(len(split)), (whole // size, 1, size)))
+_HERE = pathlib.Path(__file__).parent
+ONE_DEVICE = f"{_measure.OURS}, one device"
+PARTS = {
+    "advgan_step": "AdvGAN step",
+    "classifier_step": "model C step",
+    "advgan_epoch": "AdvGAN epoch",
+}
 
 
-def _ours(step, state, split, size, frozen=()):
-    """A thunk that makes steps from wherever the last call ended."""
-    run, on_device = parallel.compile_steps(step, mode="jit"), loop.on_device(split)
-    per_call = parallel.default_steps_per_call()
-    rows, held = _batches(split, size), [state]
+class Contender:
+    """A process that makes steps when it is told to."""
 
-    def steps():
-        for _ in range(_num_steps() // per_call):
-            call = np.concatenate(list(itertools.islice(rows, per_call)))
-            held[0], metrics = run(held[0], on_device, call, *frozen)
-        return jax.block_until_ready(metrics)
+    def __init__(self, script, settings):
+        command = [sys.executable, str(_HERE / script), json.dumps(settings)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._wait_for("ready")
 
-    return steps
+    def __call__(self):
+        """Makes a turn; it is over when the process says so."""
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+        self._wait_for("done")
 
+    def end(self):
+        self._process.stdin.close()
+        self._process.wait()
 
-def _theirs(step, split, size):
-    import torch
-    from _torch_nets import to_torch
-
-    images = to_torch(data.to_float(split.images[: 50 * size]))
-    labels = torch.tensor(split.labels[: 50 * size].astype(np.int64))
-    pairs = zip(images.split(size), labels.split(size), strict=True)
-    batches = itertools.cycle([p for p in pairs if len(p[0]) == size])
-
-    def steps():
-        for batch in itertools.islice(batches, _num_steps()):
-            step(*batch)
-
-    return steps
+    def _wait_for(self, word):
+        for line in self._process.stdout:
+            if line.strip() == word:
+                return
+        raise RuntimeError(f"A contender ended with {self._process.wait()}.")
 
 
-def advgan_step(dataset, target, size):
-    """The alternating step against model C."""
-    networks = _targets.networks()
-    state = advgan.init_state(networks, jax.random.key(0), _targets.MNIST)
-    step = advgan.make_train_step(networks, advgan.Objective(_targets.EPSILON))
-    thunks = {_measure.OURS: _ours(step, state, dataset.train, size, (target,))}
+def contenders(path, part, size):
+    """Whoever takes part, by name; ours first."""
+    settings = {
+        "path": str(path),
+        "part": part,
+        "size": size,
+        "steps": _measure.smaller(_STEPS.value, 2),
+    }
+    devices = len(jax.devices())
+    if jax.default_backend() == "cpu":
+        devices = _measure.environment()["cores"]
+    found = {_measure.OURS: Contender("_training_ours.py", settings | {"cut": devices})}
+    if devices > 1:
+        found[ONE_DEVICE] = Contender("_training_ours.py", settings | {"cut": 1})
     if "pytorch" in _measure.RIVALS.value:
-        from _torch_advgan import Trainer
-        from _torch_nets import torch_model
-
-        trainer = Trainer(torch_model(target.args[0]), _targets.EPSILON)
-        thunks["PyTorch"] = _theirs(trainer.step, dataset.train, size)
-    return _measure.compare(f"AdvGAN step, batch {size}", thunks, size * _num_steps())
+        found["PyTorch"] = Contender("_training_torch.py", settings)
+    return found
 
 
-def classifier_step(dataset, target, size):
-    """Model C's training step, with Adam and its dropout."""
-    model, optimizer = models.make_classifier("C", 10), optax.adam(1e-3)
-    state = classifier.init_state(model, optimizer, jax.random.key(0), _targets.MNIST)
-    step = classifier.make_train_step(model, optimizer)
-    thunks = {_measure.OURS: _ours(step, state, dataset.train, size)}
-    if "pytorch" in _measure.RIVALS.value:
-        thunks["PyTorch"] = _theirs(_torch_classifier_step(target), dataset.train, size)
-    return _measure.compare(f"model C step, batch {size}", thunks, size * _num_steps())
-
-
-def _torch_classifier_step(target):
-    import torch
-    from _torch_advgan import classifier_step
-    from _torch_nets import torch_model
-
-    net = torch_model(target.args[0], dropout=0.5).train()
-    adam = torch.optim.Adam(net.parameters(), lr=1e-3)
-    return lambda images, labels: classifier_step(net, adam, images, labels)
-
-
-PARTS = {"advgan_step": advgan_step, "classifier_step": classifier_step}
+def compare(path, part, size):
+    thunks = contenders(path, part, size)
+    images = size * _measure.smaller(_STEPS.value, 2)
+    rows = _measure.compare(f"{PARTS[part]}, batch {size}", thunks, images)
+    for contender in thunks.values():
+        contender.end()
+    return rows
 
 
 def main(argv):
     del argv
     logging.set_verbosity(logging.WARNING)
     environment = _measure.environment()
-    dataset, target = _targets.mnist_model_c()
-    rows = [
-        row
-        for part in _measure.chosen(PARTS).values()
-        for size in map(int, _measure.smaller(_BATCHES.value, ("4",)))
-        for row in part(dataset, target, size)
-    ]
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "task.npz"
+        _targets.save_task(path)
+        rows = [
+            row
+            for part in _measure.chosen(PARTS)
+            for size in map(int, _measure.smaller(_BATCHES.value, ("4",)))
+            for row in compare(path, part, size)
+        ]
     _measure.report(environment, rows, _measure.versus(rows, "images/s"))
 
 

@@ -1,4 +1,4 @@
-"""Compiled programs are kept between processes."""
+"""Compiled programs are kept between processes, and the CPU is cut into devices."""
 
 import json
 import os
@@ -89,3 +89,31 @@ def test_a_folder_that_cannot_be_made(compute, tmp_path):
     asked_for = compute(inside)
     assert asked_for.returncode != 0
     assert "NotADirectoryError" in asked_for.stderr
+
+
+CUT = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+# The test itself may have been given fewer cores than there are.
+os.sched_setaffinity(0, range(os.cpu_count()))
+import _process
+_process.cut_cpu(int(sys.argv[2]))
+import jax
+print(jax.device_count(), "multi_thread_eigen=false" in os.environ.get("XLA_FLAGS", ""))
+"""
+
+
+@pytest.mark.multi_device
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+@pytest.mark.parametrize(("wanted", "printed"), [(1, "1 False"), (2, "2 True")])
+def test_the_cpu_is_cut_into_devices_of_one_thread(repository, wanted, printed):
+    scripts = str(repository / "experiments")
+    result = subprocess.run(
+        [sys.executable, "-c", CUT, scripts, str(wanted)],
+        env={k: v for k, v in os.environ.items() if k != "XLA_FLAGS"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.stdout.strip() == printed, result.stderr

@@ -70,6 +70,7 @@ def test_a_signal_saves_and_a_whole_run_prints_the_table_last(command, tmp_path)
         (["--config.epsilon=-1"], "error: `epsilon` must be a finite number >= 0"),
         (["--config.dataset=digit"], "digits"),
         (["--resume"], "holds no run to resume"),
+        (["--cpu_devices=0"], "`--cpu_devices` must be from 1 to the"),
     ],
 )
 def test_one_clear_error_and_nothing_written(command, tmp_path, arguments, message):

@@ -1,0 +1,101 @@
+"""The child of `training` that makes our steps."""
+
+import itertools
+import pathlib
+import sys
+
+import _success
+import jax
+import numpy as np
+import optax
+
+from advgan_jax import models, parallel
+from advgan_jax.data import Split
+from advgan_jax.training import advgan, classifier, loop
+
+sys.path.append(str(pathlib.Path(__file__).parents[1] / "experiments"))
+import _process
+
+EPSILON = 0.3
+
+
+def networks():
+    """AdvGAN's, with the optimisers of the rival."""
+    return advgan.Networks(
+        models.Generator(EPSILON),
+        models.Discriminator(),
+        optax.adam(1e-3, b1=0.5),
+        optax.adam(1e-3, b1=0.5),
+    )
+
+
+def advgan_of(target, shape):
+    """State, step and frozen arguments."""
+    nets = networks()
+    state = advgan.init_state(nets, jax.random.key(0), shape)
+    return state, advgan.make_train_step(nets, advgan.Objective(EPSILON)), (target,)
+
+
+def classifier_of(target, shape):
+    """Likewise of model C, with its dropout."""
+    del target
+    model, optimizer = models.make_classifier("C", 10), optax.adam(1e-3)
+    state = classifier.init_state(model, optimizer, jax.random.key(0), shape)
+    return state, classifier.make_train_step(model, optimizer), ()
+
+
+def steps_of(run, state, train, frozen, settings):
+    """A turn that makes steps from wherever the last one ended."""
+    size, count = settings["size"], settings["steps"]
+    per_call = min(parallel.default_steps_per_call(), count)
+    if count % per_call:
+        raise ValueError(f"`--steps` must be a multiple of {per_call}, got {count}.")
+    images = loop.on_device(train)
+    rows = np.resize(np.arange(len(train)), (-(-len(train) // size), size))
+    batches = itertools.cycle(rows)
+
+    def turn():
+        nonlocal state
+        for _ in range(count // per_call):
+            call = np.stack(list(itertools.islice(batches, per_call)))
+            state, metrics = run(state, images, call, *frozen)
+        jax.block_until_ready(metrics)
+
+    return turn
+
+
+def epochs_of(run, state, train, frozen, settings):
+    """A turn that is an epoch of as many images as its steps take."""
+    count, size = settings["steps"] * settings["size"], settings["size"]
+    # A real set may have too few images for a large batch.
+    some = Split(*train.rows(np.resize(np.arange(len(train)), count)))
+    images = loop.on_device(some)
+    per_call = parallel.default_steps_per_call()
+
+    def turn():
+        nonlocal state
+        epoch = int(state.step) // settings["steps"] + 1
+        plan = loop.Plan(count, size, epoch, per_call)
+        key = jax.random.key(1)
+        state, _ = loop.fit(state, run, images, plan, order_key=key, frozen=frozen)
+        jax.block_until_ready(state.step)
+
+    return turn
+
+
+def main():
+    settings, arrays, variables = _success.settings_and_task()
+    if jax.config.jax_platforms in (None, "cpu"):
+        _process.cut_cpu(settings["cut"])
+    target = models.make_logits_fn(models.make_classifier("C", 10), variables)
+    train = Split(arrays["train_images"], arrays["train_labels"])
+    part = settings["part"]
+    make = classifier_of if part == "classifier_step" else advgan_of
+    state, step, frozen = make(target, train.image_shape)
+    run = parallel.compile_steps(step)
+    turns = epochs_of if part == "advgan_epoch" else steps_of
+    _success.in_turns(turns(run, state, train, frozen, settings))
+
+
+if __name__ == "__main__":
+    main()
