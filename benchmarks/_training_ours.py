@@ -92,7 +92,7 @@ def main():
     part = settings["part"]
     make = classifier_of if part == "classifier_step" else advgan_of
     state, step, frozen = make(target, train.image_shape)
-    run = parallel.compile_steps(step)
+    run = parallel.compile_steps(step, mode="jit" if settings["cut"] == 1 else "auto")
     turns = epochs_of if part == "advgan_epoch" else steps_of
     _success.in_turns(turns(run, state, train, frozen, settings))
 

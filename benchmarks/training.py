@@ -17,6 +17,7 @@ unless `--rivals=` leaves PyTorch out.
 """
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -45,7 +46,12 @@ class Contender:
     def __init__(self, script, settings):
         command = [sys.executable, str(_HERE / script), json.dumps(settings)]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            # On a GPU each takes what it needs, and leaves the others theirs.
+            env={**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
         )
         self._wait_for("ready")
 
@@ -88,10 +94,11 @@ def contenders(path, part, size):
 def compare(path, part, size):
     thunks = contenders(path, part, size)
     images = size * _measure.smaller(_STEPS.value, 2)
-    rows = _measure.compare(f"{PARTS[part]}, batch {size}", thunks, images)
-    for contender in thunks.values():
-        contender.end()
-    return rows
+    try:
+        return _measure.compare(f"{PARTS[part]}, batch {size}", thunks, images)
+    finally:
+        for contender in thunks.values():
+            contender.end()
 
 
 def main(argv):

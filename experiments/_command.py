@@ -67,6 +67,7 @@ def main(argv: list[str]) -> None:
         _refuse(error)
     try:
         _connect()
+        _check_backend()
         _run()
     except jax.errors.JaxRuntimeError as error:
         if parallel.num_processes() == 1:
@@ -83,6 +84,15 @@ def _connect() -> None:
             _refuse(error)
     elif any(value is not None for value in given):
         _refuse("--coordinator, --num_processes and --process_id need --distributed.")
+
+
+def _check_backend() -> None:
+    backend = jax.default_backend()
+    if _CPU_DEVICES.value > 1 and backend != "cpu":
+        _refuse(
+            f"--cpu_devices is for a CPU, got {backend}; leave it out, or set "
+            "JAX_PLATFORMS=cpu."
+        )
 
 
 def _refuse(error: object) -> None:

@@ -68,10 +68,13 @@ def test_data_is_placed_once(monkeypatch, digits):
         lambda state, batch, frozen, *, axis_name: (state + frozen, {}), mode="pmap"
     )
     data, state = loop.on_device(digits.train), jnp.zeros(())
+    rows = np.zeros((1, 8), np.int32)
     for frozen in (jnp.ones(()), jnp.full((), 5.0)):
         for _ in range(2):
-            state, _ = run(state, data, np.arange(8)[None], frozen)
+            rows += 1  # the same array, filled anew
+            state, _ = run(state, data, rows, frozen)
     assert state == 12
+    assert [int(order[0, 0]) for (order,) in placed_rows(placed)] == [1, 2, 3, 4]
     copies = [tree for tree in placed if isinstance(tree, tuple)]
     # One copy of the data, one of each frozen argument, one of each call's rows.
     assert sum(tree[0] is data for tree in copies) == 1
@@ -94,6 +97,10 @@ def test_an_incomplete_place_is_refused(given, message):
 def test_a_heartbeat_of_no_time_is_refused():
     with pytest.raises(ValueError, match="`heartbeat` must be at least 1 second, got"):
         parallel.start("localhost:1", 2, 0, heartbeat=0)
+
+
+def placed_rows(trees):
+    return [t for t in trees if isinstance(t, tuple) and isinstance(t[0], np.ndarray)]
 
 
 def refuse():

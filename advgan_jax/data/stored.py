@@ -129,7 +129,9 @@ class StoredSplit(Split):
             total=len(indices),
             desc=f"read {self._where}",
             unit="img",
-            delay=1,
+            # A part of a stream is read within seconds, and another after it.
+            delay=5,
+            leave=False,
             disable=None,
         )
         with bar:

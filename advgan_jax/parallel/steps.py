@@ -70,7 +70,9 @@ class _Sharded:
 
     def __call__(self, state: Any, data: Batch, rows: Rows | Array, *frozen: Any):
         """Makes the steps."""
-        rows = as_rows(rows)
+        if not isinstance(rows, Rows):
+            # A copy: the caller may fill the same array anew for the next call.
+            rows = as_rows(np.array(rows))
         if not rows.dealt:
             check_divides(rows.order.shape[1], self._shards)
             (data,) = self._data(data)
@@ -93,8 +95,9 @@ class _Copies:
         """The copies."""
         if list(map(id, given)) != list(map(id, self._given)):
             # The old ones go first, there may be no room for both.
-            self._given, self._placed = given, ()
+            self._given = self._placed = ()
             self._placed = replicate(given, self._mesh)
+            self._given = given
         return self._placed
 
 

@@ -4,6 +4,7 @@ Both follow one order, so both make the same parameters. The order of an epoch i
 on the device and stays there; calls cut their batches out of it.
 """
 
+import collections
 import contextlib
 import dataclasses
 import queue
@@ -15,10 +16,11 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from advgan_jax import parallel
+from advgan_jax import checks, parallel
 from advgan_jax.data import Split, shuffled
 from advgan_jax.types import Array, Batch
 
+_PATIENCE = 5  # seconds
 Item = TypeVar("Item")
 RowsOf = Callable[[Array], Any]  # places `[S, B]` in an epoch -> rows of the data
 
@@ -32,13 +34,17 @@ class Stream:
     Attributes:
       split: what to read.
       mode: that of the compiled steps, see `parallel.choose_mode`.
-      depth: how many calls' batches are kept ready, at least 1; each lies on the
-        devices.
+      depth: how many calls' batches are kept ready, at least 1, and how many calls may
+        be under way. Each call's images lie on the devices, so where they are too many
+        for them, make fewer steps a call.
     """
 
     split: Split
     mode: str = "auto"
     depth: int = 2
+
+    def __post_init__(self):
+        checks.check_at_least("depth", self.depth, 1)
 
 
 def calls(
@@ -64,6 +70,30 @@ def calls(
     if not isinstance(data, Stream):
         return ((data, rows) for rows in cuts)
     return prefetched(_read(data, cuts), data.depth)
+
+
+def paced(run: Callable[..., tuple], ahead: int) -> Callable[..., tuple]:
+    """Lets no more than some calls of compiled steps be under way.
+
+    What was sent off keeps its images on the devices until it has run.
+
+    Args:
+      run: compiled steps.
+      ahead: how many calls may be under way when another is sent off.
+
+    Returns:
+      The same, waiting where it must.
+    """
+    under_way = collections.deque(maxlen=ahead)
+
+    def call(*arguments):
+        if len(under_way) == ahead:
+            jax.block_until_ready(under_way[0])
+        state, metrics = run(*arguments)
+        under_way.append(metrics)
+        return state, metrics
+
+    return call
 
 
 def _cuts(plan, order_key, step, rows_of) -> Iterator[parallel.Rows]:
@@ -130,8 +160,8 @@ def prefetched(items: Iterator[Item], depth: int) -> Iterator[Item]:
             hand_over(None, error)
 
     thread = threading.Thread(target=work, name="prefetch", daemon=True)
-    thread.start()
     try:
+        thread.start()
         while True:
             item, error = ready.get()
             if error is not None:
@@ -141,4 +171,5 @@ def prefetched(items: Iterator[Item], depth: int) -> Iterator[Item]:
             yield item
     finally:
         closed.set()
-        thread.join()
+        # It ends after the read it is in, which on a network may never come back.
+        thread.join(_PATIENCE)

@@ -141,6 +141,8 @@ def fit(
         The state of that epoch is not saved.
     """
     step = int(state.step)
+    if isinstance(data, feeds.Stream):
+        run = feeds.paced(run, data.depth)
     calls = feeds.calls(data, plan, order_key, step, rows_of)
     with contextlib.closing(calls), _progress(plan, step, hooks) as update:
         while step < plan.num_steps:

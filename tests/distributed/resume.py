@@ -23,12 +23,12 @@ class Watched(data.Split):
         return super().rows(indices)
 
 
-folder, last, result, source = connect.connect()
+folder, last, result, source, mode = connect.connect()
 digits = data.load_dataset("digits").train.take(160)
 train = Watched(digits.images, digits.labels)
 model, sgd = models.FullyConnected(10, hidden=(16,)), optax.sgd(0.05)
 state = classifier.init_state(model, sgd, jax.random.key(0), (8, 8, 1))
-run = parallel.compile_steps(classifier.make_train_step(model, sgd))
+run = parallel.compile_steps(classifier.make_train_step(model, sgd), mode=mode)
 plan = loop.Plan(len(train), batch_size=32, num_epochs=int(last) // 5)
 with Checkpoints(folder) as checkpoints:
     if checkpoints.steps():
@@ -36,7 +36,8 @@ with Checkpoints(folder) as checkpoints:
     hooks = loop.Hooks(save=lambda step, state: checkpoints.save(step, state, {}))
     first = int(state.step)
     key = jax.random.key(1)
-    images = feeds.Stream(train) if source == "stream" else loop.on_device(train)
+    stream = feeds.Stream(train, mode) if source == "stream" else None
+    images = stream or loop.on_device(train)
     state, _ = loop.fit(state, run, images, plan, order_key=key, hooks=hooks)
 processes = parallel.num_processes()
 if source == "stream":

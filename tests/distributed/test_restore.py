@@ -10,9 +10,9 @@ pytestmark = [pytest.mark.multi_device, pytest.mark.timeout(1800)]
 
 
 def test_four_devices_then_one_then_two_processes_of_two(complete, tmp_path):
-    def go(folder, last, name, source="devices", **layout):
+    def go(folder, last, name, source="devices", mode="auto", **layout):
         path = tmp_path / f"{name}.npz"
-        complete("resume", tmp_path / folder, last, path, source, **layout)
+        complete("resume", tmp_path / folder, last, path, source, mode, **layout)
         with np.load(path) as arrays:
             return dict(arrays)
 
@@ -21,7 +21,10 @@ def test_four_devices_then_one_then_two_processes_of_two(complete, tmp_path):
         [
             (5, {"devices": 4, "source": "stream"}),
             (10, {"devices": 1}),
-            (15, {"processes": 2, "devices": 2, "source": "stream"}),
+            (
+                15,
+                {"processes": 2, "devices": 2, "source": "stream", "mode": "shard_map"},
+            ),
             (20, {"processes": 2, "devices": 2}),
         ]
     ):

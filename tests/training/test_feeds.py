@@ -1,5 +1,6 @@
 """What is read while training trains as what lies on the devices, and ends cleanly."""
 
+import itertools
 import threading
 import time
 
@@ -134,3 +135,42 @@ def test_reads_no_more_ahead_than_it_is_told():
     assert made == [0, 1, 2, 3]
     assert list(with_two_ready) == list(range(1, 100))
     assert not reading()
+
+
+class Told:
+    """What a call returns in the place of metrics: notes that it was waited for."""
+
+    def __init__(self, number, waited):
+        self.number, self.waited = number, waited
+
+    def block_until_ready(self):
+        self.waited.append(self.number)
+        return self
+
+
+def test_no_more_calls_are_under_way_than_were_allowed():
+    waited, numbers = [], itertools.count()
+    run = feeds.paced(lambda state: (state, Told(next(numbers), waited)), ahead=2)
+    for _ in range(5):
+        run("state")
+    # The fifth was sent off when the third and the fourth may still have run.
+    assert waited == [0, 1, 2]
+
+
+def test_a_reader_that_hangs_does_not_hang_the_training(monkeypatch):
+    monkeypatch.setattr(feeds, "_PATIENCE", 0.1)
+    forever = threading.Event()
+
+    def items():
+        yield 1
+        forever.wait()
+
+    found = feeds.prefetched(items(), depth=1)
+    assert next(found) == 1
+    found.close()
+    forever.set()
+
+
+def test_a_depth_of_nothing_is_refused(split):
+    with pytest.raises(ValueError, match=r"`depth` must be .* >= 1, got 0"):
+        feeds.Stream(split, depth=0)
