@@ -7,13 +7,13 @@ import re
 import sys
 from collections.abc import Mapping
 
+import _faults
 import _process
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from advgan_jax import parallel, runs
-from advgan_jax.oracles import OracleError
 from advgan_jax.reporting import format_table
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration file.")
@@ -40,8 +40,6 @@ _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many there are
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is, from 0.")
 flags.mark_flag_as_required("config")
 
-_FAULTS = (ValueError, TypeError, OSError, ImportError, FloatingPointError, OracleError)
-INTERRUPTED = 130  # what shells report after Ctrl-C
 LOST = 3
 
 
@@ -50,6 +48,9 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it writes
+    with _faults.told("Go on with --resume."):
+        # Before processes connect: they compute something then.
+        _process.keep_programs(_CACHE.value)
     try:
         _connect()
         _run()
@@ -65,14 +66,11 @@ def _connect() -> None:
         try:
             parallel.start(*given)
         except ValueError as error:
-            _refuse(error)
+            _faults.refuse(error)
     elif any(value is not None for value in given):
-        _refuse("--coordinator, --num_processes and --process_id need --distributed.")
-
-
-def _refuse(error: object) -> None:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(2)
+        _faults.refuse(
+            "--coordinator, --num_processes and --process_id need --distributed."
+        )
 
 
 def _leave(error: Exception) -> None:
@@ -93,22 +91,10 @@ def _run() -> None:
     config = _CONFIG.value
     name = f"{config.method}-{config.dataset}-{config.target_model}"
     workdir = _WORKDIR.value or "runs/" + re.sub(r"[^\w.-]+", "_", name)
-    try:
-        _process.keep_programs(_CACHE.value)
+    with _faults.told("Go on with --resume."):
         rows = runs.train(
             config, workdir, resume=_RESUME.value, overwrite=_OVERWRITE.value
         )
-    except runs.Stopped as stopped:
-        print(f"{stopped} Go on with --resume.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except KeyboardInterrupt:
-        print("Interrupted; go on with --resume.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except _FAULTS as error:
-        # The caller's mistakes come with their cure; a traceback would bury it.
-        notes = getattr(error, "__notes__", [])
-        print("\n".join([f"error: {error}", *notes]), file=sys.stderr)
-        sys.exit(2)
     if not parallel.is_first():
         return
     print(f"Results, figures and checkpoints are in {workdir}")
