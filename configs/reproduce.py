@@ -79,10 +79,7 @@ def get_config(variant: str = "smoke") -> ConfigDict:
     if variant == "full":
         train_as_printed(config.advgan.target.defences)
     config.attacks = attacks(variant)
-    # In every place its own, so that one may differ; attacks are refused if they do.
-    for section in (*config.attacks.values(), *_defending(config)):
-        if "epsilon" in section:
-            section.epsilon = config.get_oneway_ref("epsilon")
+    follow_epsilon(config)
     return config
 
 
@@ -127,9 +124,13 @@ def train_as_printed(defences: ConfigDict) -> None:
         defences[name].training.num_epochs = 12
 
 
-def _defending(config: ConfigDict) -> list[ConfigDict]:
-    """The attacks that nets are defended against."""
-    return [settings.attack for settings in config.advgan.target.defences.values()]
+def follow_epsilon(config: ConfigDict) -> None:
+    """Gives all attacks, those of the defences too, the bound of the tables."""
+    defences = config.advgan.target.defences.values()
+    for section in (*config.attacks.values(), *(d.attack for d in defences)):
+        if "epsilon" in section:
+            # One way: a defence may differ, and an attack that does is refused.
+            section.epsilon = config.get_oneway_ref("epsilon")
 
 
 def load(name: str, variant: str) -> ConfigDict:

@@ -1,5 +1,6 @@
 """A file of adversarial images as a command: an accuracy, or what is wrong with it."""
 
+import runpy
 import subprocess
 import sys
 import textwrap
@@ -7,16 +8,15 @@ import textwrap
 import numpy as np
 import pytest
 
+from advgan_jax import runs
 from advgan_jax.data import to_float
+from advgan_jax.runs import challenge
 
 
 @pytest.fixture
 def run(repository, tmp_path):
     def run(images, *arguments):
-        if images is None:
-            (tmp_path / "attack.npy").touch()
-        else:
-            np.save(tmp_path / "attack.npy", images)
+        np.save(tmp_path / "attack.npy", images)
         command = [
             sys.executable,
             str(repository / "experiments" / "challenge.py"),
@@ -60,50 +60,34 @@ def test_names_the_first_image_that_breaks_a_rule(run, digits, tmp_path):
     assert not list(tmp_path.glob("digits-*"))  # no classifier was trained for it
 
 
-def test_an_empty_file_is_refused(run, tmp_path):
-    result = run(None, f"--config.target_dir={tmp_path}")
-    assert result.returncode == 2
-    assert "attack.npy must be a whole .npy file" in result.stderr
-    assert "Traceback" not in result.stderr
+def test_an_empty_file_is_refused(get_config, tmp_path):
+    config = get_config("defence", target_dir=str(tmp_path))
+    (tmp_path / "attack.npy").touch()
+    with pytest.raises(ValueError, match=r"attack\.npy must be a whole \.npy file"):
+        challenge.measure_file(config, tmp_path / "attack.npy")
 
 
 # Signals come when they like, so the measurement is replaced by what they raise.
 ENDING = """
+    import runpy
     import sys
     sys.path.insert(0, sys.argv.pop(1))
-    ending = sys.argv.pop(1)
-    import runpy
     from advgan_jax import runs
     from advgan_jax.runs import challenge
 
     def measure_file(*_):
-        raise {
-            "stopped": runs.Stopped("Stopped at step 7 of target fc10; saved."),
-            "interrupted": KeyboardInterrupt(),
-            "missing": ImportError("No module named 'array_record'"),
-        }[ending]
+        raise runs.Stopped("Stopped at step 7; saved.")
 
     challenge.measure_file = measure_file
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    runpy.run_path(sys.path[0] + "/challenge.py", run_name="__main__")
 """
 
 
-@pytest.mark.parametrize(
-    ("ending", "code", "message"),
-    [
-        ("stopped", 130, "Stopped at step 7 of target fc10; saved. The same command"),
-        ("interrupted", 130, "Interrupted. The same command goes on."),
-        ("missing", 2, "error: No module named 'array_record'"),
-    ],
-)
-def test_no_ending_is_a_traceback(repository, ending, code, message):
+def test_a_signal_ends_it_with_one_line(repository):
     experiments = repository / "experiments"
-    program = textwrap.dedent(ENDING).replace(
-        "sys.argv[0]", repr(str(experiments / "challenge.py"))
-    )
     result = subprocess.run(
         [
-            *(sys.executable, "-c", program, str(experiments), ending),
+            *(sys.executable, "-c", textwrap.dedent(ENDING), str(experiments)),
             f"--config={repository / 'configs' / 'defence.py'}",
             "--file=attack.npy",
         ],
@@ -111,9 +95,30 @@ def test_no_ending_is_a_traceback(repository, ending, code, message):
         text=True,
         timeout=300,
     )
-    assert result.returncode == code, result.stderr
-    assert message in result.stderr
+    assert result.returncode == 130, result.stderr
+    assert "Stopped at step 7; saved. The same command goes on." in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (
+            runs.Stopped("Stopped at step 7; saved."),
+            130,
+            "Stopped at step 7; saved. On!",
+        ),
+        (KeyboardInterrupt(), 130, "Interrupted. On!"),
+        (ImportError("No module named 'a'"), 2, "error: No module named 'a'"),
+        (FloatingPointError("NaN"), 2, "error: NaN"),
+    ],
+)
+def test_endings_are_told(repository, capsys, error, code, message):
+    faults = runpy.run_path(str(repository / "experiments" / "_faults.py"))
+    with pytest.raises(SystemExit) as ended, faults["told"]("On!"):
+        raise error
+    assert ended.value.code == code
+    assert capsys.readouterr().err == f"{message}\n"
 
 
 def test_needs_the_folder_of_the_classifier(run, digits):

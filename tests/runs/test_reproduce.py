@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from advgan_jax import runs
+from advgan_jax import parallel, runs
 from advgan_jax.evaluation import ROW_KEYS
 from advgan_jax.runs.reproduce import TABLES, cells
 
@@ -89,6 +89,16 @@ def test_another_defence_is_measured_again(load, measured, tmp_path, setting, ag
         runs.train(load(table=name, **change), tmp_path, resume=True)
     first = list(TABLES["3"](load())[0].cells.values())
     assert asked[once:] == (first if again else [])
+
+
+def test_processes_agree_on_what_is_there(load, measured, tmp_path, monkeypatch):
+    """One that sees a file late must not go on alone."""
+    asked, _ = measured
+    runs.train(load(table="2"), tmp_path)
+    once = list(asked)
+    monkeypatch.setattr(parallel, "agreed", lambda found: False)
+    runs.train(load(table="2"), tmp_path, resume=True)
+    assert asked == once * 2
 
 
 def test_rows_tell_how_their_nets_were_trained(load, measured, tmp_path):

@@ -4,8 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advgan_jax import build, runs
+from advgan_jax import build, parallel, runs
 from advgan_jax.data import to_float
+from advgan_jax.runs import generators
 from advgan_jax.runs.common import Run
 from advgan_jax.runs.reproduce import cells
 from advgan_jax.runs.reproduce.rows import Cell, Net
@@ -34,7 +35,7 @@ class TestCells:
 
     @pytest.mark.parametrize("attack", ["fgsm", "opt"])
     def test_images_stay_within_the_bound_and_are_made_once(
-        self, workshop, digits, attack
+        self, workshop, attack, monkeypatch
     ):
         cell = Cell("success", attack, Net("small", "adv"), (Net("small"),))
         rate, (row,) = cells.measure(workshop, cell)
@@ -47,6 +48,8 @@ class TestCells:
         assert len(made) == row["num_images"] == 100
         np.save(file, to_float(workshop.images().images))
         assert cells.measure(workshop, cell)[0] == 0
+        monkeypatch.setattr(parallel, "agreed", lambda found: False)
+        assert cells.measure(workshop, cell)[0] == rate
 
     def test_challenge_refuses_images_that_break_a_rule(self, workshop, digits):
         cell = Cell(
@@ -114,6 +117,13 @@ class TestCells:
         assert {row["experiment"] for row in behind} == {"reproduce"}
         best, _ = cells.measure(workshop, Cell("success_best", "aigan", Net("small")))
         assert best == 0.9
+
+
+def test_what_was_compared_is_returned_and_not_read(workshop, monkeypatch):
+    """Of several processes the first alone writes a file."""
+    rows = [{"attack": "advgan"}]
+    monkeypatch.setattr(generators, "train", lambda run: rows)
+    assert workshop.compared(Net("small")) == rows
 
 
 class TestSharedSettings:
