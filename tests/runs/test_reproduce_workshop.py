@@ -51,6 +51,14 @@ class TestCells:
         monkeypatch.setattr(parallel, "agreed", lambda found: False)
         assert cells.measure(workshop, cell)[0] == rate
 
+    def test_images_made_on_another_defence_are_others(self, load, digits, tmp_path):
+        net = Net("small", "adv")
+        for bound in (0.3, 0.2):
+            changes = {"advgan.target.defences.adv.attack.epsilon": bound}
+            workshop = Workshop(Run(load(**changes), tmp_path, digits))
+            workshop.adversarial("fgsm", (net,))
+        assert len(list((tmp_path / "crafted").iterdir())) == 2
+
     def test_challenge_refuses_images_that_break_a_rule(self, workshop, digits):
         cell = Cell(
             "robust_accuracy", "fgsm", Net("small"), (Net("small"),), checked=True

@@ -1,5 +1,8 @@
 """What the papers print, all of MNIST at epsilon 0.3; shares, and seconds.
 
+Tables 3 to 5 of AdvGAN's paper have not been confirmed by a second source. Its Table 5
+is probably about the net that the challenge published, not the secret one of the board.
+
 References:
   Xiao et al., 2018 (https://arxiv.org/abs/1801.02610): AdvGAN, Tables 1 to 5;
   Bai et al., 2020 (https://arxiv.org/abs/2002.02196): AI-GAN;
@@ -61,7 +64,7 @@ PGD = {
     (100, 20): (0.893, _MADRY),
 }
 # AdvGAN's own number, which no board has.
-ADVGAN = (0.8893, "AdvGAN's paper, Table 5")
+ADVGAN = (0.8893, "AdvGAN's paper, Table 5 (unconfirmed)")
 # By the number of surrogates, "independently trained copies".
 PGD_THROUGH = {3: (0.9354, _BOARD)}
 ADVGAN_THROUGH = (0.9276, _BOARD)  # through how many is not told
