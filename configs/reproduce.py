@@ -199,6 +199,7 @@ def shorten(config: ConfigDict) -> None:
         "evaluation.num_images": 100,
         "evaluation.monitor_images": 100,
         "target.num_epochs": 5,
+        "target.learning_rate": 1e-2,
         "target.defences.ensemble.sources": ("fc200_200_10",),
     }
     for path, value in tiny.items():
@@ -211,7 +212,7 @@ def shorten(config: ConfigDict) -> None:
     if "target" in config:
         for settings in config.target.defences.values():
             settings.training.num_epochs = 5
-            settings.warmup_epochs = 0.0
+            settings.warmup_epochs = min(settings.warmup_epochs, 4.0)
     for name in ("advgan", "aigan"):
         if name in config:
             shorten(config[name])
