@@ -7,13 +7,13 @@ import re
 import sys
 from collections.abc import Mapping
 
+import _faults
 import _process
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from advgan_jax import parallel, runs
-from advgan_jax.oracles import OracleError
 from advgan_jax.reporting import format_table
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration file.")
@@ -51,8 +51,6 @@ _HEARTBEAT = flags.DEFINE_integer(
 )
 flags.mark_flag_as_required("config")
 
-_FAULTS = (ValueError, TypeError, OSError, ImportError, FloatingPointError, OracleError)
-INTERRUPTED = 130  # what shells report after Ctrl-C
 LOST = 3
 
 
@@ -61,10 +59,10 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it writes
-    try:
+    with _faults.told("Go on with --resume."):
+        # Before processes connect: they compute something then.
+        _process.keep_programs(_CACHE.value)
         _process.cut_cpu(_CPU_DEVICES.value)
-    except ValueError as error:
-        _refuse(error)
     try:
         _connect()
         _check_backend()
@@ -81,23 +79,22 @@ def _connect() -> None:
         try:
             parallel.start(*given, heartbeat=_HEARTBEAT.value)
         except ValueError as error:
-            _refuse(error)
+            _faults.refuse(error)
     elif any(value is not None for value in given):
-        _refuse("--coordinator, --num_processes and --process_id need --distributed.")
-
-
-def _check_backend() -> None:
-    backend = jax.default_backend()
-    if _CPU_DEVICES.value > 1 and backend != "cpu":
-        _refuse(
-            f"--cpu_devices is for a CPU, got {backend}; leave it out, or set "
-            "JAX_PLATFORMS=cpu."
+        _faults.refuse(
+            "--coordinator, --num_processes and --process_id need --distributed."
         )
 
 
-def _refuse(error: object) -> None:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(2)
+def _check_backend() -> None:
+    if _CPU_DEVICES.value == 1:
+        return
+    backend = jax.default_backend()
+    if backend != "cpu":
+        _faults.refuse(
+            f"--cpu_devices is for a CPU, got {backend}; leave it out, or set "
+            "JAX_PLATFORMS=cpu."
+        )
 
 
 def _leave(error: Exception) -> None:
@@ -118,22 +115,10 @@ def _run() -> None:
     config = _CONFIG.value
     name = f"{config.method}-{config.dataset}-{config.target_model}"
     workdir = _WORKDIR.value or "runs/" + re.sub(r"[^\w.-]+", "_", name)
-    try:
-        _process.keep_programs(_CACHE.value)
+    with _faults.told("Go on with --resume."):
         rows = runs.train(
             config, workdir, resume=_RESUME.value, overwrite=_OVERWRITE.value
         )
-    except runs.Stopped as stopped:
-        print(f"{stopped} Go on with --resume.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except KeyboardInterrupt:
-        print("Interrupted; go on with --resume.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except _FAULTS as error:
-        # The caller's mistakes come with their cure; a traceback would bury it.
-        notes = getattr(error, "__notes__", [])
-        print("\n".join([f"error: {error}", *notes]), file=sys.stderr)
-        sys.exit(2)
     if not parallel.is_first():
         return
     print(f"Results, figures and checkpoints are in {workdir}")

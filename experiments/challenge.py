@@ -8,15 +8,18 @@ The file must hold all test images in their order, float32 in [0, 1], none furth
 with the number of the first such image.
 """
 
-import sys
-
-from absl import app, flags
+import _faults
+import _process
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from advgan_jax.runs import challenge
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "That of the classifier.")
 _FILE = flags.DEFINE_string("file", None, "The adversarial images, an .npy file.")
+_CACHE = flags.DEFINE_string(
+    "compilation_cache", None, "Folder for compiled programs, or none; see train.py."
+)
 flags.mark_flags_as_required(["config", "file"])
 
 
@@ -24,11 +27,10 @@ def main(argv: list[str]) -> None:
     """Checks, measures, prints."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
-    try:
+    logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it writes
+    with _faults.told("The same command goes on."):
+        _process.keep_programs(_CACHE.value)
         found = challenge.measure_file(_CONFIG.value, _FILE.value)
-    except (ValueError, TypeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     print(f"clean accuracy         {found.clean_accuracy:.2%}")
     print(f"accuracy on the file   {found.robust_accuracy:.2%}")
     print(f"largest perturbation   {found.linf.max():.6f}")

@@ -9,10 +9,13 @@ defended nets, semi-white-box and black-box), `challenge` (Madry's MNIST challen
 `aigan`, or `all`. Each leaves a CSV file and a Markdown table in the workdir's
 `tables/` and a picture in `figures/`. Nets, generators and adversarial images are made
 when they are missing. A finished row is never repeated: `--resume` goes on with the
-next one, and one workdir serves all tables.
+next one, and one workdir serves all tables; its `results.json` has the rows of all of
+them. `--config.epsilon` and `--config.dataset` stand for all parts of a table.
 
-Scales: `smoke`, digits in two minutes; `cpu`, MNIST in hours; `full`, the papers'
-numbers of images and steps. They are variants of configs/reproduce.py.
+Scales: `smoke`, digits in two minutes; `cpu`, MNIST in hours, all nets trained for
+fewer steps than the papers'; `full`, MNIST on a GPU or TPU with as many images, and
+defended nets with as many steps, as the papers tell. CIFAR-10 is at no scale. They are
+variants of configs/reproduce.py, which says what they deviate in.
 """
 
 import pathlib

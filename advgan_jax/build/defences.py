@@ -4,13 +4,17 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
 from advgan_jax.attacks import BoundAttack, make_attack
+from advgan_jax.attacks.border import keyword_defaults
 from advgan_jax.build.parts import UNDEFENDED, plain
 from advgan_jax.checks import check_at_least, unknown_name
-from advgan_jax.training import classifier, defences
+from advgan_jax.training import classifier, defences, trades
 
 DEFENCES = ("adv", "ensemble", "iterative", "trades")
 
@@ -51,8 +55,9 @@ def check_defence(config: ConfigDict) -> None:
 
     Raises:
       ValueError: for an unknown defence or attack, an attack that cannot be compiled
-        with a training step, or a number out of range.
-      TypeError: for an unknown hyper-parameter of the attack.
+        with a training step or that TRADES would do little with, a warm-up as long as
+        the training, or a number out of range.
+      TypeError: for an unknown hyper-parameter of the attack, or one of a wrong type.
     """
     name = chosen_defence(config.target)
     if name == UNDEFENDED:
@@ -60,21 +65,73 @@ def check_defence(config: ConfigDict) -> None:
     if name not in DEFENCES:
         raise unknown_name("defence", name, (UNDEFENDED, *DEFENCES))
     settings = config.target.defences[name]
-    check_at_least("warmup_epochs", settings.warmup_epochs, 0)
+    _check_attack(settings, name)
+    _check_warmup(settings, target_section(config).num_epochs)
+    if name == "ensemble" and not settings.sources:
+        raise ValueError("`sources` must name at least one target model, got none.")
+    make_target_step(config, nn.Module(), optax.identity(), 1)
+
+
+def _check_attack(settings: ConfigDict, name: str) -> None:
+    """Refuses an attack that a training step would refuse, or that does nothing."""
     attack = _attack(settings)
     if attack.host:
         raise ValueError(
             f"The attack of `{name}` must be compiled with the training step, got one "
             "that runs on the host; use another solver."
         )
-    if settings.warmup_epochs and "epsilon" not in attack.known:
+    if name == "trades":
+        _check_diverging(attack)
+
+    def logits_fn(images):
+        return jnp.zeros((len(images), 10)) + jnp.sum(images)
+
+    def craft(images, labels):
+        seen = logits_fn
+        if name == "trades":
+            seen, labels = trades.diverging(logits_fn, images), jnp.zeros_like(labels)
+        return attack(seen, images, labels, key=jax.random.key(0))
+
+    # The values of hyper-parameters do not depend on the images' size.
+    images = jax.ShapeDtypeStruct((1, 8, 8, 1), np.float32)
+    jax.eval_shape(craft, images, jax.ShapeDtypeStruct((1,), np.int32))
+
+
+def _check_diverging(attack: BoundAttack) -> None:
+    """Refuses attacks that hardly climb the divergence, see `trades.diverging`."""
+    values = keyword_defaults(attack.function) | attack.hyperparams
+    if not values.get("random_start", False):
+        raise ValueError(
+            "The attack of `trades` must begin away from the image, where the "
+            f"divergence has no slope, got `{attack.name}` without a random start; use "
+            "`pgd` or `apgd` with `random_start=True`."
+        )
+    if values["num_restarts"] > 1:
+        raise ValueError(
+            "The attack of `trades` must have one start, as the first one counts as a "
+            f"success already, got `num_restarts={values['num_restarts']}`; use more "
+            "steps instead."
+        )
+
+
+def _check_warmup(settings: ConfigDict, num_epochs: int) -> None:
+    """Refuses a warm-up that the training does not outlast."""
+    warmup = settings.warmup_epochs
+    check_at_least("warmup_epochs", warmup, 0)
+    if not warmup:
+        return
+    if warmup >= num_epochs:
+        raise ValueError(
+            f"`warmup_epochs` must be less than the {num_epochs} epochs of the "
+            f"training, which else never meets the whole epsilon, got {warmup:g}; "
+            "shorten it, or set it to 0."
+        )
+    attack = _attack(settings)
+    if "epsilon" not in attack.known:
         raise ValueError(
             f"`{attack.name}` has no `epsilon` that could grow; set `warmup_epochs` "
             "to 0."
         )
-    if name == "ensemble" and not settings.sources:
-        raise ValueError("`sources` must name at least one target model, got none.")
-    make_target_step(config, nn.Module(), optax.identity(), 1)
 
 
 def make_target_step(
@@ -113,7 +170,7 @@ def make_target_step(
         "adv": (defences.make_adversarial_step, "clean_weight"),
         "ensemble": (defences.make_ensemble_step, "clean_weight"),
         "iterative": (defences.make_adversarial_step, "clean_weight"),
-        "trades": (defences.make_trades_step, "divergence_weight"),
+        "trades": (trades.make_trades_step, "divergence_weight"),
     }[section.defence]
     crafting = _crafting(settings, steps_per_epoch)
     return make(model, optimizer, crafting, **{weight: settings[weight]}, **shared)

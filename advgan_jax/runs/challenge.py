@@ -37,7 +37,7 @@ def measure_file(config: ConfigDict, path: str | pathlib.Path) -> Evaluation:
     target.check(config, dataset)
     test = dataset.test
     # Before the classifier is trained, which may take hours.
-    handed_in = np.load(path, allow_pickle=False)
+    handed_in = _load(path)
     adversarial = check_submission(handed_in, test.images, epsilon=config.epsilon)
     run = Run(config, pathlib.Path(config.target_dir).absolute(), dataset)
     return assess(
@@ -47,3 +47,13 @@ def measure_file(config: ConfigDict, path: str | pathlib.Path) -> Evaluation:
         test.labels,
         batch_size=config.evaluation.batch_size,
     )
+
+
+def _load(path: str | pathlib.Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (EOFError, ValueError) as error:  # an empty file, or one of something else
+        raise ValueError(
+            f"{path} must be a whole .npy file of one array of numbers, got something "
+            f"else ({error}); write it with `numpy.save`."
+        ) from error

@@ -2,28 +2,24 @@ r"""Adversarial training: classifiers that learn from attacks on themselves.
 
 Each step attacks its batch and then minimises, over the weights,
 
-.. math::
-    w\,J(x, y) + (1 - w)\,J(x_A, y) \qquad\text{(adversarial, ensemble, iterative)}
-.. math::
-    J(x, y) + \beta\,D_{KL}(p(x) \Vert p(x_A)) \qquad\text{(TRADES)}
+.. math:: w\,J(x, y) + (1 - w)\,J(x_A, y)
 
-Goodfellow's training is FGSM and w = 1/2: each image of the batch counts once as it is
-and once attacked. Madry's is PGD and w = 0. Tramer's differs from Goodfellow's in whom
-the attack looks at: for each batch one of several frozen nets or the net itself, drawn
-at random. Any attack can take the place of these.
+or what else an `Objective` says (`training.trades`). Goodfellow's training is FGSM and
+w = 1/2: each image of the batch counts once as it is and once attacked. Madry's is PGD
+and w = 0. Tramer's differs from Goodfellow's in whom the attack looks at: for each
+batch one of several frozen nets or the net itself, drawn at random. Any attack can take
+the place of these.
 
 Deviations from the papers:
   * The attacked net is the one that is evaluated later: without dropout, and with the
     running statistics of batch normalisation.
   * The bound of the attack may grow over the first steps: trainings far shorter than
     Madry's 100,000 steps otherwise tend to stay at chance on MNIST.
-  * TRADES starts its attack where the attack starts, not at Gaussian noise of 0.001.
 
 References:
   Goodfellow et al., 2015 (https://arxiv.org/abs/1412.6572), Sec. 6;
   Tramer et al., 2018 (https://arxiv.org/abs/1705.07204), Sec. 3.4;
-  Madry et al., 2018 (https://arxiv.org/abs/1706.06083), Sec. 2;
-  Zhang et al., 2019 (https://arxiv.org/abs/1901.08573), Alg. 1.
+  Madry et al., 2018 (https://arxiv.org/abs/1706.06083), Sec. 2.
 """
 
 from collections.abc import Callable
@@ -33,7 +29,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jax.tree_util import Partial
 
 from advgan_jax import models, parallel
 from advgan_jax.training.classifier import augment
@@ -115,7 +110,7 @@ def make_adversarial_step(
     def craft(logits_fn, batch, keys, step):
         return crafting(logits_fn, batch, keys.own, step)
 
-    return _make_step(model, optimizer, craft, objective, augmentation)
+    return make_step(model, optimizer, craft, objective, augmentation)
 
 
 def make_ensemble_step(
@@ -156,132 +151,104 @@ def make_ensemble_step(
         ]
         return jax.lax.switch(drawn, attacks)
 
-    return _make_step(model, optimizer, craft, objective, augmentation)
+    return make_step(model, optimizer, craft, objective, augmentation)
 
 
-def make_trades_step(
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    crafting: Crafting,
-    *,
-    divergence_weight: float = 6.0,
-    label_smoothing: float = 0.0,
-    augmentation: Augmentation = Augmentation(),  # noqa: B008 (immutable)
-) -> Step:
-    r"""The step of TRADES, whose attack moves the answer, whatever the class.
+class Objective(NamedTuple):
+    """What a defended net minimises.
 
-    Args:
-      model: as in `make_adversarial_step`, and so is all else.
-      optimizer: that of the state.
-      crafting: the attack; it needs a random start, as the divergence has no slope
-        where it is zero. Its `predicted_labels` mean nothing here.
-      divergence_weight: :math:`\beta \ge 0`.
-      label_smoothing: share of a label that is spread over all classes.
-      augmentation: of the clean images.
-
-    Returns:
-      A pure `train_step(state, batch, *, axis_name=None)` with the metrics `loss`,
-      `divergence`, `accuracy` and `robust_accuracy`.
-
-    Raises:
-      ValueError: if `divergence_weight` is negative.
+    Attributes:
+      fn: `(clean logits or None, attacked logits, labels) -> (loss, metrics)`.
+      looks_at_clean: whether the clean images are needed; else `fn` gets None.
     """
-    if divergence_weight < 0:
-        raise ValueError(
-            f"`divergence_weight` must be at least 0, got {divergence_weight}."
-        )
-
-    def craft(logits_fn, batch, keys, step):
-        away = diverging(logits_fn, batch.images)
-        labels = jnp.zeros_like(batch.labels)
-        return crafting(away, batch._replace(labels=labels), keys.own, step)
-
-    def objective(clean, adversarial, labels):
-        reference = jax.nn.log_softmax(clean)
-        divergence = jnp.mean(_divergence(reference, adversarial))
-        loss = _cross_entropy(clean, labels, label_smoothing)
-        loss += divergence_weight * divergence
-        return loss, {
-            "divergence": divergence,
-            "accuracy": _accuracy(clean, labels),
-            "robust_accuracy": _accuracy(adversarial, labels),
-        }
-
-    return _make_step(model, optimizer, craft, _Objective(objective), augmentation)
-
-
-def diverging(logits_fn: LogitsFn, images: Array) -> LogitsFn:
-    r"""A model of two classes that leaves class 0 where the answers diverge.
-
-    .. math:: x' \mapsto (-D_{KL}(p(x) \Vert p(x')),\ 0)
-
-    Its losses of class 0 all grow with the divergence and with nothing else, so any
-    attack on it maximises the divergence.
-
-    Args:
-      logits_fn: the model.
-      images: `x`, `[B, H, W, C]`; the result takes as many images, in this order.
-
-    Returns:
-      `[B, H, W, C] -> [B, 2]`.
-    """
-    reference = jax.nn.log_softmax(logits_fn(images))
-    return Partial(_diverging_logits, logits_fn, reference)
-
-
-def _diverging_logits(logits_fn, reference, images):
-    divergence = _divergence(reference, logits_fn(images))
-    return jnp.stack([-divergence, jnp.zeros_like(divergence)], axis=-1)
-
-
-def _divergence(reference: Array, logits: Array) -> Array:
-    logs = jax.nn.log_softmax(logits)
-    return jnp.sum(jnp.exp(reference) * (reference - logs), axis=-1)
-
-
-class _Objective(NamedTuple):
-    """`(clean logits or None, attacked logits, labels) -> (loss, metrics)`."""
 
     fn: Callable[[Array | None, Array, Array], tuple[Array, Metrics]]
     looks_at_clean: bool = True
 
 
-class _Keys(NamedTuple):
-    """Of one step: the shard's own, and one that all shards have."""
+class Keys(NamedTuple):
+    """Of one step.
+
+    Attributes:
+      own: the shard's own.
+      shared: one that all shards have.
+    """
 
     own: Array
     shared: Array
 
 
-def _mixture(clean_weight: float, label_smoothing: float) -> _Objective:
+def _mixture(clean_weight: float, label_smoothing: float) -> Objective:
     if not 0 <= clean_weight <= 1:
         raise ValueError(f"`clean_weight` must be in [0, 1], got {clean_weight}.")
 
     def objective(clean, adversarial, labels):
-        loss = _cross_entropy(adversarial, labels, label_smoothing)
-        metrics = {"robust_accuracy": _accuracy(adversarial, labels)}
+        loss = cross_entropy(adversarial, labels, label_smoothing)
+        metrics = {"robust_accuracy": accuracy(adversarial, labels)}
         if clean is not None:
-            own = _cross_entropy(clean, labels, label_smoothing)
+            own = cross_entropy(clean, labels, label_smoothing)
             loss = clean_weight * own + (1 - clean_weight) * loss
-            metrics["accuracy"] = _accuracy(clean, labels)
+            metrics["accuracy"] = accuracy(clean, labels)
         return loss, metrics
 
-    return _Objective(objective, looks_at_clean=clean_weight > 0)
+    return Objective(objective, looks_at_clean=clean_weight > 0)
 
 
-def _cross_entropy(logits: Array, labels: Array, label_smoothing: float) -> Array:
+def cross_entropy(logits: Array, labels: Array, label_smoothing: float) -> Array:
+    """Mean cross-entropy of `[B, K]` logits with smoothed labels `[B]`."""
     wanted = jax.nn.one_hot(labels, logits.shape[-1])
     wanted = optax.smooth_labels(wanted, label_smoothing)
     return jnp.mean(optax.softmax_cross_entropy(logits, wanted))
 
 
-def _accuracy(logits: Array, labels: Array) -> Array:
+def accuracy(logits: Array, labels: Array) -> Array:
+    """Share of right predictions."""
     return jnp.mean(jnp.argmax(logits, axis=-1) == labels)
 
 
-def _make_step(model, optimizer, craft, objective, augmentation) -> Step:
-    """The part that all defences share: augment, attack, learn."""
+def make_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    craft: Callable[..., Array],
+    objective: Objective,
+    augmentation: Augmentation,
+) -> Step:
+    """The part that all defences share: augment, attack, learn.
 
+    Args:
+      model: `images, train -> logits`.
+      optimizer: that of the state.
+      craft: `(logits_fn, batch, keys, step, *frozen) -> attacked images`, `keys` being
+        `Keys`.
+      objective: what is minimised.
+      augmentation: of the clean images.
+
+    Returns:
+      A pure `train_step(state, batch, *frozen, axis_name=None) -> (state, metrics)`.
+    """
+    loss_fn = _make_loss_fn(model, objective)
+
+    def train_step(state, batch: Batch, *frozen, axis_name: str | None = None):
+        shared = jax.random.fold_in(state.key, state.step)
+        own = parallel.fold_in_shard(shared, axis_name)
+        key_augment, key_attack, key_dropout = jax.random.split(own, 3)
+        images = augment(batch.images, key_augment, **augmentation._asdict())
+        batch = batch._replace(images=images)
+        logits_fn = models.make_logits_fn(model, state.variables)
+        keys = Keys(key_attack, jax.random.fold_in(shared, _SHARED))
+        adversarial = craft(logits_fn, batch, keys, state.step, *frozen)
+        (loss, (metrics, batch_stats)), gradients = jax.value_and_grad(
+            loss_fn, has_aux=True
+        )(state.net.params, state, batch, adversarial, key_dropout, axis_name)
+        gradients = parallel.mean_over(gradients, axis_name)
+        net = state.net.updated(gradients, optimizer)
+        state = state.replace(step=state.step + 1, net=net, batch_stats=batch_stats)
+        return state, {"loss": loss, **metrics}
+
+    return train_step
+
+
+def _make_loss_fn(model, objective):
     def loss_fn(params, state, batch, adversarial, key, axis_name):
         clean = batch.images if objective.looks_at_clean else adversarial[:0]
         # In one pass, so that batch normalisation sees both as one batch.
@@ -300,24 +267,7 @@ def _make_step(model, optimizer, craft, objective, augmentation) -> Step:
         )
         return loss, (metrics, updated.get("batch_stats", {}))
 
-    def train_step(state, batch: Batch, *frozen, axis_name: str | None = None):
-        shared = jax.random.fold_in(state.key, state.step)
-        own = parallel.fold_in_shard(shared, axis_name)
-        key_augment, key_attack, key_dropout = jax.random.split(own, 3)
-        images = augment(batch.images, key_augment, **augmentation._asdict())
-        batch = batch._replace(images=images)
-        logits_fn = models.make_logits_fn(model, state.variables)
-        keys = _Keys(key_attack, jax.random.fold_in(shared, _SHARED))
-        adversarial = craft(logits_fn, batch, keys, state.step, *frozen)
-        (loss, (metrics, batch_stats)), gradients = jax.value_and_grad(
-            loss_fn, has_aux=True
-        )(state.net.params, state, batch, adversarial, key_dropout, axis_name)
-        gradients = parallel.mean_over(gradients, axis_name)
-        net = state.net.updated(gradients, optimizer)
-        state = state.replace(step=state.step + 1, net=net, batch_stats=batch_stats)
-        return state, {"loss": loss, **metrics}
-
-    return train_step
+    return loss_fn
 
 
 _SHARED = 2**31 - 1  # no shard has this index, so no shard has the shared key

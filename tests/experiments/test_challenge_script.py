@@ -1,12 +1,16 @@
 """A file of adversarial images as a command: an accuracy, or what is wrong with it."""
 
+import runpy
 import subprocess
 import sys
+import textwrap
 
 import numpy as np
 import pytest
 
+from advgan_jax import runs
 from advgan_jax.data import to_float
+from advgan_jax.runs import challenge
 
 
 @pytest.fixture
@@ -32,7 +36,9 @@ def run(repository, tmp_path):
 def test_tells_the_accuracy_on_the_file(run, digits, tmp_path):
     images = to_float(digits.test.images)
     result = run(
-        np.clip(images + np.float32(0.3), 0, 1), f"--config.target_dir={tmp_path}"
+        np.clip(images + np.float32(0.3), 0, 1),
+        f"--config.target_dir={tmp_path}",
+        f"--compilation_cache={tmp_path / 'programs'}",
     )
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
@@ -42,6 +48,7 @@ def test_tells_the_accuracy_on_the_file(run, digits, tmp_path):
         "largest perturbation",
     ]
     assert lines[2].endswith("0.300000")
+    assert list((tmp_path / "programs").glob("*-cache"))
 
 
 def test_names_the_first_image_that_breaks_a_rule(run, digits, tmp_path):
@@ -51,6 +58,67 @@ def test_names_the_first_image_that_breaks_a_rule(run, digits, tmp_path):
     assert result.returncode == 2
     assert "error: Adversarial images must be finite numbers, image 4" in result.stderr
     assert not list(tmp_path.glob("digits-*"))  # no classifier was trained for it
+
+
+def test_an_empty_file_is_refused(get_config, tmp_path):
+    config = get_config("defence", target_dir=str(tmp_path))
+    (tmp_path / "attack.npy").touch()
+    with pytest.raises(ValueError, match=r"attack\.npy must be a whole \.npy file"):
+        challenge.measure_file(config, tmp_path / "attack.npy")
+
+
+# Signals come when they like, so the measurement is replaced by what they raise.
+ENDING = """
+    import runpy
+    import sys
+    sys.path.insert(0, sys.argv.pop(1))
+    from advgan_jax import runs
+    from advgan_jax.runs import challenge
+
+    def measure_file(*_):
+        raise runs.Stopped("Stopped at step 7; saved.")
+
+    challenge.measure_file = measure_file
+    runpy.run_path(sys.path[0] + "/challenge.py", run_name="__main__")
+"""
+
+
+def test_a_signal_ends_it_with_one_line(repository):
+    experiments = repository / "experiments"
+    result = subprocess.run(
+        [
+            *(sys.executable, "-c", textwrap.dedent(ENDING), str(experiments)),
+            f"--config={repository / 'configs' / 'defence.py'}",
+            "--file=attack.npy",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 130, result.stderr
+    assert "Stopped at step 7; saved. The same command goes on." in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (
+            runs.Stopped("Stopped at step 7; saved."),
+            130,
+            "Stopped at step 7; saved. On!",
+        ),
+        (KeyboardInterrupt(), 130, "Interrupted. On!"),
+        (ImportError("No module named 'a'"), 2, "error: No module named 'a'"),
+        (FloatingPointError("NaN"), 2, "error: NaN"),
+    ],
+)
+def test_endings_are_told(repository, capsys, error, code, message):
+    faults = runpy.run_path(str(repository / "experiments" / "_faults.py"))
+    with pytest.raises(SystemExit) as ended, faults["told"]("On!"):
+        raise error
+    assert ended.value.code == code
+    assert capsys.readouterr().err == f"{message}\n"
 
 
 def test_needs_the_folder_of_the_classifier(run, digits):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -117,3 +118,40 @@ def test_the_cpu_is_cut_into_devices_of_one_thread(repository, wanted, printed):
         timeout=120,
     )
     assert result.stdout.strip() == printed, result.stderr
+
+
+# The run is replaced; what is left computes when processes connect.
+CONNECTING = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from absl import app
+import _command
+from advgan_jax import runs
+
+runs.train = lambda *args, **options: []
+app.run(_command.main)
+"""
+
+
+def test_processes_connect_with_the_cache_that_was_asked_for(repository, tmp_path):
+    """Not with the one of the environment, at which JAX would look once and for all."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    result = subprocess.run(
+        [
+            *(sys.executable, "-c", CONNECTING, str(repository / "experiments")),
+            f"--config={repository / 'configs' / 'advgan.py'}",
+            f"--workdir={tmp_path / 'run'}",
+            f"--compilation_cache={tmp_path / 'asked'}",
+            *("--distributed", f"--coordinator=127.0.0.1:{port}"),
+            *("--num_processes=1", "--process_id=0"),
+        ],
+        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "elsewhere")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    assert kept(tmp_path / "asked")
+    assert not (tmp_path / "elsewhere").exists()

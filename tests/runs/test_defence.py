@@ -1,14 +1,22 @@
 """Defended classifiers: whose folder is whose, trained once, found by attack runs."""
 
+import functools
 import runpy
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 
-from advgan_jax import build, runs
+from advgan_jax import build, models, runs
+from advgan_jax.attacks import make_attack
+from advgan_jax.data import to_float
 from advgan_jax.evaluation import evaluate
 from advgan_jax.runs.common import Run
 from advgan_jax.runs.target import target_logits_fn
-from advgan_jax.training import loop
+from advgan_jax.training import classifier, defences, loop
+from advgan_jax.types import Batch
 
 TINY = {
     "target_model": "fc100_100_10",
@@ -19,6 +27,10 @@ TINY = {
         for setting, value in {"training.num_epochs": 2, "warmup_epochs": 0.0}.items()
     },
 }
+
+
+def trades(**attack):
+    return {"target.defence": "trades", "target.defences.trades.attack": attack}
 
 
 @pytest.fixture
@@ -130,6 +142,32 @@ def test_defence_makes_the_net_harder_to_fool(load, digits, tmp_path, defence):
     assert row["robust_accuracy"] > found.robust_accuracy + 0.1
 
 
+@pytest.mark.parametrize(("step", "share"), [(0, 0.0), (3, 0.5), (6, 1.0), (9, 1.0)])
+def test_warmup_is_told_in_epochs(load, digits, step, share):
+    """Two of them, of three steps each: the update is one at that part of epsilon."""
+    model, sgd = models.make_classifier("fc10", 10), optax.sgd(1.0)
+    state = classifier.init_state(model, sgd, jax.random.key(0), (8, 8, 1))
+    state = state.replace(step=jnp.asarray(step, jnp.int32))
+    batch = Batch(jnp.asarray(to_float(digits.test.images[:8])), jnp.arange(8))
+    names = {"training.num_epochs": 3, "warmup_epochs": 2.0}
+    changes = {f"target.defences.adv.{name}": value for name, value in names.items()}
+    config = load(**changes, **{"target.defence": "adv"})
+    build.check_defence(config)
+
+    def after(step_fn):
+        return step_fn(state, batch)[0].net.params["Dense_0"]["kernel"]
+
+    fgsm = make_attack("fgsm", epsilon=0.3 * share)
+    wanted = defences.make_adversarial_step(
+        model, sgd, defences.Crafting(fgsm, predicted_labels=True), clean_weight=0.5
+    )
+    found = build.make_target_step(config, model, sgd, 3)
+    np.testing.assert_allclose(after(found), after(wanted), atol=1e-6)  # rounding
+    other = defences.Crafting(make_attack("fgsm", epsilon=0.3 * share + 0.1), True)
+    other = defences.make_adversarial_step(model, sgd, other, clean_weight=0.5)
+    assert not np.allclose(after(found), after(other), atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
@@ -151,12 +189,53 @@ def test_defence_makes_the_net_harder_to_fool(load, digits, tmp_path, defence):
             r"`clean_weight` must be in \[0, 1\]",
         ),
         ({"names": ()}, ValueError, "`names` must name at least one attack"),
+        (
+            {"target.defences.iterative.attack.num_steps": -1},
+            ValueError,
+            "`num_steps` must be",
+        ),
+        (
+            {
+                "target.defence": "adv",
+                "target.defences.adv.attack": {"kind": "fgsm", "loss": "margins"},
+            },
+            ValueError,
+            "Unknown adversarial loss 'margins'. Did you mean 'margin'",
+        ),
+        (
+            {"target.defences.iterative.warmup_epochs": 2.0},
+            ValueError,
+            "`warmup_epochs` must be less than the 2 epochs",
+        ),
+        (
+            trades(kind="bim"),
+            ValueError,
+            "must begin away from the image.*got `bim` without a random start",
+        ),
+        (
+            trades(kind="pgd", random_start=False),
+            ValueError,
+            "must begin away from the image.*got `pgd`",
+        ),
+        (
+            trades(kind="pgd", num_restarts=2),
+            ValueError,
+            "must have one start.*got `num_restarts=2`",
+        ),
+        (trades(kind="apgd", loss="dlr"), ValueError, "at least 3 classes, got 2"),
     ],
 )
 def test_refuses_before_anything_is_written(load, tmp_path, changes, error, message):
     config = load().copy_and_resolve_references()
     with config.unlocked():
-        config.update_from_flattened_dict(changes)
+        for name, value in changes.items():
+            if isinstance(value, dict):  # a section takes the place of the old one
+                *path, last = name.split(".")
+                section = functools.reduce(lambda part, key: part[key], path, config)
+                del section[last]
+                section[last] = value
+            else:
+                config.update_from_flattened_dict({name: value})
     with pytest.raises(error, match=message):
         runs.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()

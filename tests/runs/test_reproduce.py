@@ -3,15 +3,11 @@
 import csv
 import json
 
-import numpy as np
 import pytest
 
-from advgan_jax import runs
-from advgan_jax.data import to_float
-from advgan_jax.runs.common import Run
+from advgan_jax import parallel, runs
+from advgan_jax.evaluation import ROW_KEYS
 from advgan_jax.runs.reproduce import TABLES, cells
-from advgan_jax.runs.reproduce.rows import Cell, Net
-from advgan_jax.runs.reproduce.workshop import Workshop
 
 
 @pytest.fixture
@@ -41,30 +37,6 @@ def measured(monkeypatch):
 def table(workdir, name):
     with (workdir / "tables" / f"{name}.csv").open(newline="", encoding="utf8") as file:
         return list(csv.DictReader(file))
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_printed_numbers_have_a_place_and_rows_a_name(load, name):
-    config = load(models=("A", "B", "C"), blackbox_model="B", aigan_models=("A",))
-    rows = TABLES[name](config)
-    assert len({row.name for row in rows}) == len(rows)
-    assert all(row.cells and set(row.paper) <= set(row.cells) for row in rows)
-    assert any(row.paper for row in rows)
-
-
-def test_attackers_have_what_the_papers_give_them(load):
-    config = load(models=("A",), blackbox_model="B", transfer_model="A")
-    (first, *_) = TABLES["3"](config)
-    assert first.cells["AdvGAN"] == Cell(
-        "success", "advgan", Net("A", "adv"), (Net("A"),)
-    )
-    assert first.cells["AdvGAN, adaptive"].through == (Net("A", "adv"),)
-    (first, *_) = TABLES["4"](config)
-    assert first.cells["FGSM"].through == (Net("A"),)
-    assert first.cells["AdvGAN"].through == (Net("B", is_black_box=True),)
-    own, *_, last = (row.cells["accuracy"] for row in TABLES["challenge"](config))
-    assert own.on not in last.through
-    assert len({net.seed for net in last.through}) == config.num_surrogates
 
 
 def test_killed_run_never_repeats_a_finished_row(load, measured, tmp_path):
@@ -100,11 +72,49 @@ def test_one_folder_serves_all_tables_but_no_other_numbers(load, measured, tmp_p
     assert len(asked) > once + len(TABLES["challenge"](load()))
 
 
+@pytest.mark.parametrize(
+    ("setting", "again"),
+    [
+        ("adv.attack.epsilon", ("2", "3")),  # of one row of table 3
+        ("trades.divergence_weight", ()),  # of no net of these tables
+    ],
+)
+def test_another_defence_is_measured_again(load, measured, tmp_path, setting, again):
+    asked, _ = measured
+    for name in ("2", "3"):
+        runs.train(load(table=name), tmp_path, resume=name != "2")
+    once = len(asked)
+    change = {f"advgan.target.defences.{setting}": 0.125}
+    for name in ("2", "3"):
+        runs.train(load(table=name, **change), tmp_path, resume=True)
+    first = list(TABLES["3"](load())[0].cells.values())
+    assert asked[once:] == (first if again else [])
+
+
+def test_processes_agree_on_what_is_there(load, measured, tmp_path, monkeypatch):
+    """One that sees a file late must not go on alone."""
+    asked, _ = measured
+    runs.train(load(table="2"), tmp_path)
+    once = list(asked)
+    monkeypatch.setattr(parallel, "agreed", lambda found: False)
+    runs.train(load(table="2"), tmp_path, resume=True)
+    assert asked == once * 2
+
+
+def test_rows_tell_how_their_nets_were_trained(load, measured, tmp_path):
+    runs.train(load(table="3"), tmp_path)
+    (path,) = (tmp_path / "rows").rglob("*Iter*.json")
+    nets = json.loads(path.read_text(encoding="utf8"))["nets"]
+    assert set(nets) == {"fc100_100_10", "fc100_100_10-iterative"}
+    target = nets["fc100_100_10-iterative"]["target"]
+    assert target["defences"]["iterative"]["attack"]["epsilon"] == 0.3
+
+
 def test_paper_stands_beside_ours_where_the_data_are_its_own(
     load, measured, tmp_path, mnist, monkeypatch
 ):
     monkeypatch.setattr(runs, "load_dataset", lambda *_, **__: mnist)
-    config = load(dataset="mnist", table="challenge")
+    config = load(dataset="mnist", table="challenge", challenge_model="madry")
     runs.train(config, tmp_path)
     first = table(tmp_path, "table-challenge")[0]
     assert first["accuracy (paper)"] == "0.988"
@@ -112,58 +122,32 @@ def test_paper_stands_beside_ours_where_the_data_are_its_own(
     assert "0.01 (0.988)" in text
 
 
-@pytest.fixture
-def workshop(load, digits, tmp_path):
-    return Workshop(Run(load(), tmp_path, digits))
-
-
-class TestCells:
-    """With a model that needs no training in the place of the nets."""
-
-    @pytest.fixture(autouse=True)
-    def nets(self, monkeypatch, digits_logits_fn):
-        monkeypatch.setattr(Workshop, "logits_fn", lambda self, net: digits_logits_fn)
-
-    @pytest.mark.parametrize("attack", ["fgsm", "opt"])
-    def test_images_stay_within_the_bound_and_are_made_once(
-        self, workshop, digits, attack
-    ):
-        cell = Cell("success", attack, Net("small", "adv"), (Net("small"),))
-        rate, (row,) = cells.measure(workshop, cell)
-        assert rate == row["attack_success_rate"]
-        assert row["linf_max"] <= 0.3 + 1e-6
-        assert row["threat_model"] == "transfer"
-        assert row["target_model"] == "small-adv"
-        (file,) = (workshop.run.workdir / "crafted").iterdir()
-        made = np.load(file)
-        assert len(made) == row["num_images"] == 100
-        np.save(file, to_float(workshop.images().images))
-        assert cells.measure(workshop, cell)[0] == 0
-
-    def test_challenge_refuses_images_that_break_a_rule(self, workshop, digits):
-        cell = Cell(
-            "robust_accuracy", "fgsm", Net("small"), (Net("small"),), checked=True
-        )
-        accuracy, (row,) = cells.measure(workshop, cell)
-        assert row["num_images"] == len(digits.test)
-        assert accuracy == row["robust_accuracy"] < row["clean_accuracy"]
-        (file,) = (workshop.run.workdir / "crafted").iterdir()
-        moved = np.load(file)
-        moved[3] = 1 - moved[3]
-        np.save(file, moved)
-        with pytest.raises(ValueError, match=r"by at most 0\.3, image 3"):
-            cells.measure(workshop, cell)
-
-    def test_seconds_are_for_1000_images(self, workshop):
-        net = Net("small")
-        seconds, (row,) = cells.measure(workshop, Cell("seconds", "fgsm", net, (net,)))
-        assert seconds == pytest.approx(1000 / row["images_per_second"])
-
-
 def test_unknown_table_is_refused(load, tmp_path):
     with pytest.raises(ValueError, match=r"Unknown table '5'.*challenge"):
         runs.train(load(table="5"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_results_are_those_of_all_tables_of_the_folder(load, monkeypatch, tmp_path):
+    """As often as they stand behind a number, each once."""
+
+    def measure(workshop, cell):
+        images = len(workshop.images())
+        row = dict.fromkeys(ROW_KEYS) | {"attack": cell.attack, "num_images": images}
+        return 0.5, [row]
+
+    def attacks(rows):
+        return sorted(str(row["attack"]) for row in rows)
+
+    monkeypatch.setattr(cells, "measure", measure)
+    assert attacks(runs.train(load(table="aigan"), tmp_path)) == ["advgan", "aigan"]
+    both = runs.train(load(table="2"), tmp_path, resume=True)
+    assert attacks(both) == ["None", "advgan", "aigan", "dynamic", "static"]
+    text = (tmp_path / "results.json").read_text(encoding="utf8")
+    assert json.loads(text)["rows"] == both
+    # Of another number of images there is one table so far.
+    other = load(table="aigan", **{"evaluation.num_images": 50})
+    assert {r["num_images"] for r in runs.train(other, tmp_path, resume=True)} == {50}
 
 
 def test_rows_on_disk_are_whole(load, measured, tmp_path):

@@ -6,22 +6,28 @@ A row that is finished is a file; a run that was killed goes on with the next on
 import json
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from advgan_jax import build
+from advgan_jax import build, parallel
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.data import Dataset
 from advgan_jax.reporting import heatmap, time_chart, write_json
 from advgan_jax.runs import advgan, aigan, blackbox, generators
 from advgan_jax.runs.common import Run
 from advgan_jax.runs.reproduce import cells
+from advgan_jax.runs.reproduce.paper import EPSILON
 from advgan_jax.runs.reproduce.rows import TABLES, Cell, Net, Row
-from advgan_jax.runs.reproduce.workshop import GENERATORS, Workshop, identity
+from advgan_jax.runs.reproduce.workshop import (
+    GENERATORS,
+    Workshop,
+    identity,
+    section_of,
+)
 from advgan_jax.runs.szegedy import output
 
 ALL = "all"
@@ -47,15 +53,25 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     for section, net in dict.fromkeys(pair for c in asked for pair in _trainings(c)):
         _METHODS[section].check(workshop.config_of(net, section), dataset)
     for name in {cell.attack for cell in asked} - {None, *GENERATORS}:
-        if name not in config.attacks:
-            raise unknown_name("attack", name, config.attacks)
-        build.bound_attack(config, name)
+        _check_attack(config, name)
+
+
+def _check_attack(config: ConfigDict, name: str) -> None:
+    if name not in config.attacks:
+        raise unknown_name("attack", name, config.attacks)
+    build.bound_attack(config, name)
+    own = config.attacks[name].get("epsilon", config.epsilon)
+    if own != config.epsilon:
+        raise ValueError(
+            f"`attacks.{name}.epsilon` must be the `epsilon` of all attacks, "
+            f"{config.epsilon:g}, got {own:g}; set --config.epsilon alone."
+        )
 
 
 def _trainings(cell: Cell) -> Iterator[tuple[str, Net]]:
     """What is trained for a cell: sections of the configuration, and against what."""
     for net in (cell.on, *cell.through):
-        yield "blackbox" if net.is_black_box else "advgan", net
+        yield section_of(net), net
     if cell.metric.startswith("success_"):
         yield "generators", cell.on
     elif cell.attack in GENERATORS:
@@ -69,19 +85,20 @@ def train(run: Run) -> list[dict[str, Any]]:
       run: the run.
 
     Returns:
-      Rows of `results.json`, those of earlier runs in this folder included.
+      Rows of `results.json`, those behind all tables that the folder has by now, also
+      from earlier runs, as far as they were measured with this configuration. A line
+      that stands behind several numbers is there once.
     """
-    workshop, results = Workshop(run), []
+    workshop = Workshop(run)
     for table in _chosen(run.config):
         records = []
         for row in TABLES[table](run.config):
             finished = _finished(workshop, table, row)
             records.append(_record(run, row, finished["values"]))
-            results += finished["results"]
             # After each row, so that a killed run leaves what it has.
             figure = _figure(table, row, records)
             output.write(run, f"table-{table}", records, figure)
-    return results
+    return _results(workshop)
 
 
 def _chosen(config: ConfigDict) -> Sequence[str]:
@@ -90,26 +107,58 @@ def _chosen(config: ConfigDict) -> Sequence[str]:
 
 def _finished(workshop: Workshop, table: str, row: Row) -> dict[str, Any]:
     """A row's numbers, measured unless its file is there already."""
-    run = workshop.run
-    slug = re.sub(r"[^\w.-]+", "_", row.name)
-    digits = build.fingerprint([identity(run.config), row.cells])
-    path = run.workdir / "rows" / f"table-{table}" / f"{slug}-{digits}.json"
-    if path.exists():
+    path = _path(workshop, table, row)
+    if parallel.agreed(path.exists()):
         return json.loads(path.read_text(encoding="utf8"))
     found = {name: cells.measure(workshop, row.cells[name]) for name in row.cells}
-    values = {name: value for name, (value, _) in found.items()}
-    results = [result for _, behind in found.values() for result in behind]
-    finished = {"values": values, "results": results}
+    finished = {
+        "values": {name: value for name, (value, _) in found.items()},
+        "results": _once(result for _, behind in found.values() for result in behind),
+        "nets": {net.title: workshop.description(net) for net in _nets(row)},
+    }
     write_json(path, finished)
     return finished
+
+
+def _path(workshop: Workshop, table: str, row: Row) -> pathlib.Path:
+    """Where a finished row lies: named by all that its numbers depend on."""
+    slug = re.sub(r"[^\w.-]+", "_", row.name)
+    trained = [workshop.description(net) for net in _nets(row)]
+    digits = build.fingerprint([identity(workshop.run.config), row.cells, trained])
+    return workshop.run.workdir / "rows" / f"table-{table}" / f"{slug}-{digits}.json"
+
+
+def _nets(row: Row) -> list[Net]:
+    """All nets of a row, each once."""
+    found = (net for cell in row.cells.values() for net in (cell.on, *cell.through))
+    return list(dict.fromkeys(found))
+
+
+def _results(workshop: Workshop) -> list[dict[str, Any]]:
+    found = []
+    for table, rows in TABLES.items():
+        for row in rows(workshop.run.config):
+            path = _path(workshop, table, row)
+            if parallel.agreed(path.exists()):
+                found += json.loads(path.read_text(encoding="utf8"))["results"]
+    return _once(found)
+
+
+def _once(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    kept: list[dict[str, Any]] = []
+    for result in results:
+        if result not in kept:
+            kept.append(result)
+    return kept
 
 
 def _record(run: Run, row: Row, values: dict[str, float | None]) -> dict[str, Any]:
     """A line of the table: titles, our numbers, the paper's where they compare."""
     record: dict[str, Any] = dict(row.titles)
+    printed = row.paper if run.config.epsilon == EPSILON else {}
     for column, value in values.items():
         ours = float("nan") if value is None else value
-        record |= output.beside(run, column, ours, row.paper.get(column))
+        record |= output.beside(run, column, ours, printed.get(column))
     return record | dict(row.facts)
 
 

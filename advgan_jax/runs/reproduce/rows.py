@@ -11,6 +11,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from advgan_jax import build
+from advgan_jax.runs.reproduce import paper
 
 
 class Net(NamedTuple):
@@ -66,13 +67,13 @@ class Row(NamedTuple):
     Attributes:
       titles: the first columns.
       cells: our numbers by column.
-      paper: the paper's numbers, for some of the columns.
+      paper: the paper's numbers, for some of the columns; text where it prints a bound.
       facts: further columns that need no measurement.
     """
 
     titles: dict[str, str]
     cells: dict[str, Cell]
-    paper: dict[str, float]
+    paper: Mapping[str, float | str]
     facts: Mapping[str, str] = MappingProxyType({})
 
     @property
@@ -92,30 +93,23 @@ def speed(config: ConfigDict) -> list[Row]:
     """
     net = Net(config.speed_model)
     other = (Net(config.speed_model, seed=1),)
+    known = paper.SECONDS if config.speed_model in paper.MODELS else {}
     return [
         Row(
             {"attack": title},
             {"seconds": Cell("seconds", attack, net, through)},
-            {"seconds": paper} if paper else {},
+            {"seconds": known[title]} if title in known else {},
             {"targeted": targeted, "black-box": blackbox},
         )
-        for title, attack, through, paper, targeted, blackbox in (
-            ("FGSM", "fgsm", (net,), 0.06, "yes", ""),
-            ("Opt. (Carlini & Wagner)", "opt", (net,), 10_800.0, "yes", ""),
-            ("Opt. (L-BFGS)", "lbfgs", (net,), 10_800.0, "yes", ""),
-            ("Transfer", "transfer", other, None, "of an ensemble", "yes"),
-            ("AdvGAN", "advgan", (net,), 0.01, "yes", "yes"),
-            ("AI-GAN", "aigan", (net,), 0.01, "yes", ""),
+        for title, attack, through, targeted, blackbox in (
+            ("FGSM", "fgsm", (net,), "yes", ""),
+            ("Opt. (Carlini & Wagner)", "opt", (net,), "yes", ""),
+            ("Opt. (L-BFGS)", "lbfgs", (net,), "yes", ""),
+            ("Transfer", "transfer", other, "of an ensemble", "yes"),
+            ("AdvGAN", "advgan", (net,), "yes", "yes"),
+            ("AI-GAN", "aigan", (net,), "yes", ""),
         )
     ]
-
-
-# Accuracy, then success semi-white-box and black-box, dynamic and static.
-_SUCCESS = {
-    "A": (0.9897, 0.979, 0.934, 0.307),
-    "B": (0.9917, 0.971, 0.901, 0.6663),
-    "C": (0.9909, 0.983, 0.9402, 0.873),
-}
 
 
 def success(config: ConfigDict) -> list[Row]:
@@ -137,31 +131,15 @@ def success(config: ConfigDict) -> list[Row]:
             Cell("success", "dynamic", unseen, (unseen,)),
             Cell("success", "static", unseen, (unseen,)),
         )
-        paper = dict(zip(columns, _SUCCESS.get(model, ()), strict=False))
+        known = paper.printed(columns, paper.SUCCESS.get(model))
         rows.append(
-            Row({"model": model}, dict(zip(columns, cells, strict=True)), paper)
+            Row({"model": model}, dict(zip(columns, cells, strict=True)), known)
         )
     return rows
 
 
 _TITLES = {"adv": "Adv.", "ensemble": "Ens.", "iterative": "Iter. Adv."}
 _COLUMNS = ("FGSM", "Opt.", "AdvGAN")
-_SEMI = {
-    ("A", "adv"): (0.043, 0.046, 0.080),
-    ("A", "ensemble"): (0.016, 0.042, 0.063),
-    ("A", "iterative"): (0.044, 0.0296, 0.056),
-    ("B", "adv"): (0.060, 0.045, 0.072),
-    ("B", "ensemble"): (0.027, 0.0318, 0.058),
-    ("B", "iterative"): (0.090, 0.030, 0.066),
-    ("C", "adv"): (0.027, 0.0295, 0.187),
-    ("C", "ensemble"): (0.016, 0.022, 0.135),
-    ("C", "iterative"): (0.016, 0.019, 0.126),
-}
-_BLACK = {
-    "adv": (0.031, 0.035, 0.115),
-    "ensemble": (0.025, 0.034, 0.103),
-    "iterative": (0.024, 0.025, 0.122),
-}
 
 
 def _defended(
@@ -174,6 +152,11 @@ def _defended(
 
 def semi_white_box(config: ConfigDict) -> list[Row]:
     """Table 3: success on defended nets of attacks that know the undefended one.
+
+    The known net and the defended one begin with the same weights and see the images in
+    the same order, as they share a seed; attacks may pass from one to the other more
+    easily than between nets that do not. `Opt.` is Carlini & Wagner's least L2
+    perturbation at confidence 0, as far as it stays within epsilon: beyond it is cut.
 
     Args:
       config: the run's; reads `models`.
@@ -190,8 +173,8 @@ def semi_white_box(config: ConfigDict) -> list[Row]:
             for column, attack in zip(_COLUMNS, ("fgsm", "opt", "advgan"), strict=True):
                 cells[column] = Cell("success", attack, net, known)
             cells["AdvGAN, adaptive"] = Cell("success", "advgan", net, (net,))
-            paper = _SEMI.get((model, defence), ())
-            rows.append(Row(titles, cells, dict(zip(_COLUMNS, paper, strict=False))))
+            numbers = paper.SEMI_WHITE_BOX.get((model, defence))
+            rows.append(Row(titles, cells, paper.printed(_COLUMNS, numbers)))
     return rows
 
 
@@ -202,9 +185,9 @@ def black_box(config: ConfigDict) -> list[Row]:
       config: the run's; reads `blackbox_model` and `transfer_model`.
 
     Returns:
-      A row for each defence. FGSM and Opt. are made on `transfer_model`, AdvGAN on the
-      answers of the undefended net; the last column, of one on the answers of the
-      defended net, is not the paper's.
+      A row for each defence. FGSM and Opt. (see `semi_white_box`) are made on
+      `transfer_model`, AdvGAN on the answers of the undefended net; the last column, of
+      one on the answers of the defended net, is not the paper's.
     """
     model, rows = config.blackbox_model, []
     other = (Net(config.transfer_model),)
@@ -215,13 +198,12 @@ def black_box(config: ConfigDict) -> list[Row]:
         cells["Opt."] = Cell("success", "opt", net, other)
         cells["AdvGAN"] = Cell("success", "dynamic", net, undefended)
         cells["AdvGAN, adaptive"] = Cell("success", "dynamic", net, (net,))
-        paper = _BLACK[defence] if model == "B" else ()
-        rows.append(Row(titles, cells, dict(zip(_COLUMNS, paper, strict=False))))
+        known = dict(paper.printed(_COLUMNS, paper.BLACK_BOX[defence]))
+        if config.transfer_model != paper.TRANSFER_MODEL:
+            del known["FGSM"], known["Opt."]
+        is_papers = model == paper.BLACK_BOX_MODEL
+        rows.append(Row(titles, cells, known if is_papers else {}))
     return rows
-
-
-# Accuracy of Madry's net on MNIST, by steps and restarts.
-_PGD = {(40, 1): 0.932, (100, 1): 0.918, (40, 20): 0.904, (100, 20): 0.893}
 
 
 def challenge(config: ConfigDict) -> list[Row]:
@@ -231,28 +213,35 @@ def challenge(config: ConfigDict) -> list[Row]:
       config: the run's; reads `challenge_model`, `num_surrogates` and `attacks`.
 
     Returns:
-      A row for each attack. (The paper's numbers are of Madry's nets: of their paper
-      for FGSM and PGD, of the challenge's board for AdvGAN and transferred PGD.)
+      A row for each attack. The paper's numbers are of Madry's nets; a column says who
+      printed them.
     """
     net = Net(config.challenge_model, "iterative")
     numbers = range(1, config.num_surrogates + 1)
     surrogates = tuple(net._replace(seed=number) for number in numbers)
+    by_pgd = paper.PGD_THROUGH.get(config.num_surrogates)
+    is_papers = config.challenge_model == paper.CHALLENGE_MODEL
     return [
         Row(
             {"attack": title, "attacker has": knowledge},
             {"accuracy": Cell(metric, attack, net, through, checked=True)},
-            {} if paper is None else {"accuracy": paper},
+            {"accuracy": known[0]} if known and is_papers else {},
+            {"printed by": known[1]} if known and is_papers else {},
         )
-        for title, knowledge, metric, attack, through, paper in (
-            ("none", "nothing", "clean_accuracy", None, (), 0.988),
-            ("FGSM", "the net", "robust_accuracy", "fgsm", (net,), 0.956),
-            (*_pgd(config, "pgd"), (net,), _PGD.get(_size(config, "pgd"))),
-            (*_pgd(config, "pgd100"), (net,), _PGD.get(_size(config, "pgd100"))),
-            ("AdvGAN", "the net", "robust_accuracy", "advgan", (net,), 0.8893),
-            (*_pgd(config, "pgd", "surrogates"), surrogates, 0.9354),
-            ("AdvGAN", "surrogates", "robust_accuracy", "advgan", surrogates, 0.9276),
+        for title, knowledge, metric, attack, through, known in (
+            ("none", "nothing", "clean_accuracy", None, (), paper.CLEAN),
+            ("FGSM", "the net", "robust_accuracy", "fgsm", (net,), paper.FGSM),
+            (*_pgd(config, "pgd"), (net,), paper.PGD.get(_size(config, "pgd"))),
+            (*_pgd(config, "pgd100"), (net,), paper.PGD.get(_size(config, "pgd100"))),
+            (*_advgan("the net"), (net,), paper.ADVGAN),
+            (*_pgd(config, "pgd", "surrogates"), surrogates, by_pgd),
+            (*_advgan("surrogates"), surrogates, paper.ADVGAN_THROUGH),
         )
     ]
+
+
+def _advgan(knowledge: str) -> tuple[str, ...]:
+    return "AdvGAN", knowledge, "robust_accuracy", "advgan"
 
 
 def _size(config: ConfigDict, name: str) -> tuple[int, int]:
@@ -273,7 +262,8 @@ def compared(config: ConfigDict) -> list[Row]:
       config: the run's; reads `aigan_models`.
 
     Returns:
-      A row for each model. Of the paper's table only its best class is known to us.
+      A row for each model. Of the paper's table only its best class is known to us,
+      and not of which net.
     """
     return [
         Row(
@@ -283,7 +273,7 @@ def compared(config: ConfigDict) -> list[Row]:
                 "AI-GAN, mean of the classes": Cell("success_mean", "aigan", net),
                 "AI-GAN, best class": Cell("success_best", "aigan", net),
             },
-            {"AI-GAN, best class": 0.99},
+            {"AI-GAN, best class": paper.AIGAN_BEST} if model in paper.MODELS else {},
         )
         for model in config.aigan_models
         for net in (Net(model),)

@@ -1,6 +1,5 @@
 """What the tables need: nets, generators and adversarial images, each made once."""
 
-import json
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -8,7 +7,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from advgan_jax import build
+from advgan_jax import build, parallel
 from advgan_jax.attacks.transfer import average_models
 from advgan_jax.data import Split, to_float
 from advgan_jax.evaluation import craft
@@ -26,6 +25,8 @@ GENERATORS = {
     "dynamic": "blackbox",
     "static": "blackbox",
 }
+# What all runs of the tables share with them; the sections do not have it.
+_SHARED = ("dataset", "data_dir", "epsilon", "parallel")
 
 
 class Workshop:
@@ -56,18 +57,31 @@ class Workshop:
         """
         ours = self.run.config
         config = ours[section].copy_and_resolve_references()
-        folder = str(ours.target_dir or self.run.workdir / "targets")
+        trained = ours.advgan.target.copy_and_resolve_references()
+        trained.update(config.get("target", {}))  # how many images a black box sees
+        trained.defence = net.defence
+        values = {name: ours[name] for name in _SHARED} | {
+            "target_model": net.model,
+            "target_dir": str(ours.target_dir or self.run.workdir / "targets"),
+            "target": trained,
+            "seed": ours.seed + net.seed,
+        }
         for part in (config, config.get("advgan"), config.get("aigan")):
             if part is not None:
-                part.target_model, part.target_dir = net.model, folder
-                part.target.defence = net.defence
-                part.seed = ours.seed + net.seed
-                part.parallel = ours.parallel
+                with part.unlocked():
+                    part.update(values)
         return config
+
+    def description(self, net: Net) -> dict[str, Any]:
+        """All that decides what a net becomes, its defence's settings too."""
+        config = self.config_of(net, section_of(net))
+        return self._once(
+            ("description", net), lambda: build.target_description(config)
+        )
 
     def logits_fn(self, net: Net) -> LogitsFn:
         """A classifier, trained unless the target folder has it already."""
-        config = self.config_of(net, "blackbox" if net.is_black_box else "advgan")
+        config = self.config_of(net, section_of(net))
         run = self.run._replace(config=config)
         return self._once(net, lambda: target.target_logits_fn(run))
 
@@ -95,7 +109,7 @@ class Workshop:
         config = self.config_of(nets[0], GENERATORS[name])
         if GENERATORS[name] == "blackbox":
             config.distillation = name
-        run = self._own_run(name, config, nets)
+        run = self.own_run(name, config, nets)
         logits_fn = self.surrogate(nets)
         if name == "advgan":
             return advgan.trained_generator(run, logits_fn)
@@ -103,11 +117,29 @@ class Workshop:
             return aigan.trained_generators(run, logits_fn)["stage_two"]
         return blackbox.trained_generator(run, logits_fn)[0]
 
-    def _own_run(self, kind: str, config: ConfigDict, nets: tuple[Net, ...]) -> Run:
-        """A run in a folder of its own; its checkpoints tell of the first net only."""
+    def own_run(self, kind: str, config: ConfigDict, nets: tuple[Net, ...]) -> Run:
+        """A run in a folder of its own.
+
+        Args:
+          kind: what it trains.
+          config: of the run.
+          nets: what it attacks; its checkpoints tell of the first only.
+
+        Returns:
+          The run; its folder is made if missing.
+        """
         names = "+".join(net.title for net in nets)
-        digits = build.fingerprint([identity(config), nets])
-        workdir = self.run.workdir / "generators" / f"{kind}-{names}-{digits}"
+        values = identity(config)
+        # How a generator is measured makes no other one. Names told of that once, and
+        # what lies under such a name is found by it.
+        older, workdir = (
+            self.run.workdir
+            / "generators"
+            / f"{kind}-{names}-{build.fingerprint([told, nets])}"
+            for told in (values, _without(values, ("evaluation",)))
+        )
+        if parallel.agreed(older.exists()):
+            workdir = older
         workdir.mkdir(parents=True, exist_ok=True)
         return self.run._replace(config=config, workdir=workdir)
 
@@ -126,9 +158,10 @@ class Workshop:
           attack without a bound moved further is projected.
         """
         config, names = self.run.config, "+".join(net.title for net in nets)
-        digits = build.fingerprint([identity(config), name, nets, whole])
+        made_on = [self.description(net) for net in nets]
+        digits = build.fingerprint([identity(config), name, nets, whole, made_on])
         path = self.run.workdir / "crafted" / f"{name}-{names}-{digits}.npy"
-        if path.exists():
+        if parallel.agreed(path.exists()):
             return np.load(path)
         found = self._craft(name, nets, self.images(whole=whole))
         with replacing(path) as partial, partial.open("wb") as file:
@@ -148,21 +181,19 @@ class Workshop:
         clean = to_float(test.images)
         return np.asarray(project_linf(found, clean, config.epsilon, (0.0, 1.0)))
 
-    def compared(self, net: Net) -> dict[str, Any]:
+    def compared(self, net: Net) -> list[dict[str, Any]]:
         """AdvGANs for each class and an AI-GAN for all, what `runs.generators` found.
 
         Args:
           net: what they attack.
 
         Returns:
-          The content of its `generators.json`.
+          Its rows of `results.json`.
         """
 
         def compare():
-            run = self._own_run("each", self.config_of(net, "generators"), (net,))
-            generators.train(run)
-            text = (run.workdir / "generators.json").read_text(encoding="utf8")
-            return json.loads(text)
+            run = self.own_run("each", self.config_of(net, "generators"), (net,))
+            return generators.train(run)
 
         return self._once(("each", net), compare)
 
@@ -175,12 +206,17 @@ class Workshop:
 _ELSEWHERE = ("table", "data_dir", "target_dir", "parallel", "max_resident_bytes")
 
 
+def section_of(net: Net) -> str:
+    """The section of the tables' configuration that says how a net is trained."""
+    return "blackbox" if net.is_black_box else "advgan"
+
+
 def identity(config: ConfigDict) -> dict[str, Any]:
     """All of a configuration that decides numbers: not which table, nor where."""
-    return _without_places(build.plain(config))
+    return _without(build.plain(config), _ELSEWHERE)
 
 
-def _without_places(value: Any) -> Any:
+def _without(value: Any, names: Sequence[str]) -> Any:
     if not isinstance(value, dict):
         return value
-    return {k: _without_places(v) for k, v in value.items() if k not in _ELSEWHERE}
+    return {k: _without(v, names) for k, v in value.items() if k not in names}

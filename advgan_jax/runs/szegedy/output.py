@@ -29,7 +29,9 @@ def write(
         save_figure(figure, run.workdir / "figures" / f"{name}.png")
 
 
-def beside(run: Run, column: str, ours: float, paper: float | None) -> dict[str, Any]:
+def beside(
+    run: Run, column: str, ours: float, paper: float | str | None
+) -> dict[str, Any]:
     """Our number and, on the data set that the paper uses, the paper's beside it."""
     if run.config.dataset != "mnist" or paper is None:
         return {column: ours}

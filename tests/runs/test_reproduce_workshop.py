@@ -1,0 +1,207 @@
+"""What the tables need: made once, measured on the net that is attacked."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from advgan_jax import build, parallel, runs
+from advgan_jax.data import to_float
+from advgan_jax.runs import generators
+from advgan_jax.runs.common import Run
+from advgan_jax.runs.reproduce import cells
+from advgan_jax.runs.reproduce.rows import Cell, Net
+from advgan_jax.runs.reproduce.workshop import Workshop, identity
+
+
+@pytest.fixture
+def load(get_config):
+    def load(**changes):
+        return get_config("reproduce", **changes)
+
+    return load
+
+
+@pytest.fixture
+def workshop(load, digits, tmp_path):
+    return Workshop(Run(load(), tmp_path, digits))
+
+
+class TestCells:
+    """With a model that needs no training in the place of the nets."""
+
+    @pytest.fixture(autouse=True)
+    def nets(self, monkeypatch, digits_logits_fn):
+        monkeypatch.setattr(Workshop, "logits_fn", lambda self, net: digits_logits_fn)
+
+    @pytest.mark.parametrize("attack", ["fgsm", "opt"])
+    def test_images_stay_within_the_bound_and_are_made_once(
+        self, workshop, attack, monkeypatch
+    ):
+        cell = Cell("success", attack, Net("small", "adv"), (Net("small"),))
+        rate, (row,) = cells.measure(workshop, cell)
+        assert rate == row["attack_success_rate"]
+        assert row["linf_max"] <= 0.3 + 1e-6
+        assert row["threat_model"] == "transfer"
+        assert row["target_model"] == "small-adv"
+        (file,) = (workshop.run.workdir / "crafted").iterdir()
+        made = np.load(file)
+        assert len(made) == row["num_images"] == 100
+        np.save(file, to_float(workshop.images().images))
+        assert cells.measure(workshop, cell)[0] == 0
+        monkeypatch.setattr(parallel, "agreed", lambda found: False)
+        assert cells.measure(workshop, cell)[0] == rate
+
+    def test_images_made_on_another_defence_are_others(self, load, digits, tmp_path):
+        net = Net("small", "adv")
+        for bound in (0.3, 0.2):
+            changes = {"advgan.target.defences.adv.attack.epsilon": bound}
+            workshop = Workshop(Run(load(**changes), tmp_path, digits))
+            workshop.adversarial("fgsm", (net,))
+        assert len(list((tmp_path / "crafted").iterdir())) == 2
+
+    def test_challenge_refuses_images_that_break_a_rule(self, workshop, digits):
+        cell = Cell(
+            "robust_accuracy", "fgsm", Net("small"), (Net("small"),), checked=True
+        )
+        accuracy, (row,) = cells.measure(workshop, cell)
+        assert row["num_images"] == len(digits.test)
+        assert accuracy == row["robust_accuracy"] < row["clean_accuracy"]
+        (file,) = (workshop.run.workdir / "crafted").iterdir()
+        moved = np.load(file)
+        moved[3] = 1 - moved[3]
+        np.save(file, moved)
+        with pytest.raises(ValueError, match=r"by at most 0\.3, image 3"):
+            cells.measure(workshop, cell)
+
+    def test_seconds_are_for_1000_images(self, workshop):
+        net = Net("small")
+        seconds, (row,) = cells.measure(workshop, Cell("seconds", "fgsm", net, (net,)))
+        assert seconds == pytest.approx(1000 / row["images_per_second"])
+
+    def test_transferred_images_are_shown_to_the_attacked_net(
+        self, workshop, monkeypatch, digits_logits_fn
+    ):
+        """One that errs on all of them, so that its numbers are not the other's."""
+        on, other = Net("small"), Net("small", seed=1)
+
+        def wrong(images):
+            return jnp.roll(digits_logits_fn(images), 1, axis=-1)
+
+        nets = {on: wrong, other: digits_logits_fn}
+        monkeypatch.setattr(Workshop, "logits_fn", lambda self, net: nets[net])
+        seconds, (row,) = cells.measure(
+            workshop, Cell("seconds", "transfer", on, (other,))
+        )
+        assert row["clean_accuracy"] < 0.1
+        assert row["target_model"] == "small"
+        assert row["threat_model"] == "transfer"
+        assert seconds == pytest.approx(1000 / row["images_per_second"])
+
+    def test_rows_call_an_attack_by_its_section(self, workshop):
+        """Two of the same kind would else be one line of `results.json`."""
+        net = Net("small")
+        cell = Cell("robust_accuracy", "pgd100", net, (net,))
+        (row,) = cells.measure(workshop, cell)[1]
+        assert row["attack"] == "pgd100"
+
+    def test_generators_compared_leave_their_rows(self, workshop, monkeypatch):
+        rates = {"advgan": (0.2, 0.6), "aigan": (0.1, 0.9)}
+        rows = [
+            {
+                "experiment": "generators",
+                "attack": attack,
+                "target_class": wanted,
+                "attack_success_rate": rate,
+            }
+            for attack, (one, two) in rates.items()
+            for wanted, rate in ((0, one), (3, two), (4, None), (None, 0.55))
+        ]
+        monkeypatch.setattr(Workshop, "compared", lambda self, net: rows)
+        mean, behind = cells.measure(
+            workshop, Cell("success_mean", "advgan", Net("small"))
+        )
+        assert mean == pytest.approx(0.4)
+        assert [row["attack"] for row in behind] == ["advgan"] * 4
+        assert {row["experiment"] for row in behind} == {"reproduce"}
+        best, _ = cells.measure(workshop, Cell("success_best", "aigan", Net("small")))
+        assert best == 0.9
+
+
+def test_what_was_compared_is_returned_and_not_read(workshop, monkeypatch):
+    """Of several processes the first alone writes a file."""
+    rows = [{"attack": "advgan"}]
+    monkeypatch.setattr(generators, "train", lambda run: rows)
+    assert workshop.compared(Net("small")) == rows
+
+
+class TestSharedSettings:
+    """One value for all sections: nothing of another data set or bound is mixed in."""
+
+    @pytest.mark.parametrize("section", ["advgan", "blackbox", "aigan", "generators"])
+    def test_data_set_bound_and_training_reach_every_section(
+        self, load, digits, tmp_path, section
+    ):
+        config = load(
+            dataset="mnist", epsilon=0.2, seed=5, **{"advgan.target.num_epochs": 7}
+        )
+        workshop = Workshop(Run(config, tmp_path, digits))
+        own = workshop.config_of(Net("small", "adv", seed=1), section)
+        for part in (own, own.get("advgan"), own.get("aigan")):
+            if part is None:
+                continue
+            assert (part.dataset, part.epsilon, part.seed) == ("mnist", 0.2, 6)
+            assert part.target.num_epochs == 7
+            assert part.target.defences.adv.attack.epsilon == 0.2
+        seen = own.target.num_images
+        assert seen == (1000 if section == "blackbox" else None)
+
+    def test_attacks_follow_the_bound(self, load):
+        config = load(epsilon=0.2)
+        sizes = {name: s.get("epsilon") for name, s in config.attacks.items()}
+        assert sizes == {
+            "fgsm": 0.2,
+            "opt": None,
+            "lbfgs": None,
+            "transfer": 0.2,
+            "pgd": 0.2,
+            "pgd100": 0.2,
+        }
+
+    def test_an_attack_with_another_bound_is_refused(self, load, tmp_path):
+        config = load(table="3", **{"attacks.fgsm.epsilon": 0.1})
+        assert config.epsilon == 0.3
+        with pytest.raises(
+            ValueError, match=r"`attacks.fgsm.epsilon` .*0\.3, got 0\.1"
+        ):
+            runs.train(config, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    @pytest.mark.parametrize("name", ["advgan.epsilon", "aigan.target.num_epochs"])
+    def test_what_the_tables_set_is_in_no_section(self, load, name):
+        """Set in vain it would be wrong in silence."""
+        config = load()
+        with pytest.raises((AttributeError, KeyError)):
+            config.update_from_flattened_dict({name: 1})
+
+
+def test_how_a_generator_is_measured_makes_no_other_one(load, digits, tmp_path):
+    def folder(config):
+        workshop = Workshop(Run(config, tmp_path, digits))
+        own = workshop.config_of(Net("small"), "generators")
+        return workshop.own_run("each", own, (Net("small"),)).workdir
+
+    ours = folder(load())
+    assert folder(load(**{"generators.evaluation.num_images": 50})) == ours
+    assert folder(load(**{"generators.advgan.loss.gan_weight": 0.5})) != ours
+
+
+def test_generators_of_earlier_runs_are_found(load, digits, tmp_path):
+    """Their folders' names told how they were measured."""
+    workshop = Workshop(Run(load(), tmp_path, digits))
+    nets = (Net("small"),)
+    own = workshop.config_of(nets[0], "advgan")
+    digits_of_old = build.fingerprint([identity(own), nets])
+    older = tmp_path / "generators" / f"advgan-small-{digits_of_old}"
+    assert workshop.own_run("advgan", own, nets).workdir != older
+    older.mkdir()
+    assert workshop.own_run("advgan", own, nets).workdir == older
