@@ -148,8 +148,14 @@ def draw(lines):
         ideal = middle[1] * (np.array(sizes) / middle[0]) ** power
         axis.loglog(sizes, ideal, "--", color="#888888", lw=1)
         found = slope(sizes, seconds)
-        style_axis(axis, f"{name}: power {found:.2f}, expected {power}")
+        style_axis(axis, f"{name}\npower {found:.2f}, expected {power}")
         axis.set_ylabel("seconds", fontsize=8)
+        # Of its own ticks a logarithmic axis writes too many or none, by its range.
+        axis.minorticks_off()
+        axis.set_xticks(sizes, [str(n) for n in sizes], fontsize=8)
+        ends = [min(seconds), max(seconds)]
+        axis.set_yticks(ends, [f"{t:.2g}" for t in ends], fontsize=8)
+        axis.set_ylim(ends[0] / 2, ends[1] * 2)
     for axis in axes[len(lines) :]:
         axis.remove()
     return figure
