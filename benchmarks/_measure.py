@@ -17,6 +17,7 @@ from importlib import metadata
 from absl import flags
 
 from advgan_jax import reporting
+from advgan_jax.cores import num_cores
 
 PACKAGES = ("scipy", "torch", "foolbox", "torchattacks", "onnxruntime")
 OURS = "advgan_jax"
@@ -144,7 +145,7 @@ def environment(packages=PACKAGES):
         "date": datetime.date.today().isoformat(),
         "device": reporting.device_name(),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": num_cores(),
         "load_at_start": os.getloadavg()[0],
         "smoke": SMOKE.value,
         "versions": versions,

@@ -6,7 +6,8 @@ import sys
 
 import jax
 
-_HAS_AFFINITY = hasattr(os, "sched_getaffinity")  # there is none on macOS
+from advgan_jax.cores import num_cores
+
 NOWHERE = "none"
 
 
@@ -23,7 +24,7 @@ def cut_cpu(num_devices: int) -> None:
     Raises:
       ValueError: if it is not from 1 to the number of cores.
     """
-    cores = len(os.sched_getaffinity(0)) if _HAS_AFFINITY else os.cpu_count() or 1
+    cores = num_cores()
     if not 1 <= num_devices <= cores:
         raise ValueError(
             f"`--cpu_devices` must be from 1 to the {cores} cores, got {num_devices}."

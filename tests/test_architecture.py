@@ -4,7 +4,7 @@ import ast
 
 # From the ground up; modules of one row do not know each other.
 ROWS = (
-    ("types",),
+    ("types", "cores"),
     ("checks",),
     ("layers", "data", "losses", "projections"),
     ("loops", "parallel", "optimizers", "oracles"),

@@ -45,7 +45,7 @@ def test_convolution_equals_lax(name, channels, filters):
 
 @pytest.mark.parametrize("cores", [1, 8])
 def test_large_convolution_equals_lax(cores, monkeypatch):
-    monkeypatch.setattr(importlib.import_module(_CORE), "_num_cores", lambda: cores)
+    monkeypatch.setattr(importlib.import_module(_CORE), "num_cores", lambda: cores)
     # 10^8 products, from where the number of cores decides how it is computed.
     _compare_with_lax("large valid", 48, 96)
 

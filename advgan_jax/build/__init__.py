@@ -27,6 +27,7 @@ from advgan_jax.build.parts import (
     plain,
     registry_name,
     target_description,
+    trace_attack,
     training_plan,
 )
 
@@ -53,5 +54,6 @@ __all__ = [
     "source_configs",
     "target_description",
     "target_section",
+    "trace_attack",
     "training_plan",
 ]

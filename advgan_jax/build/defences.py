@@ -4,15 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from ml_collections import ConfigDict
 
 from advgan_jax.attacks import BoundAttack, make_attack
 from advgan_jax.attacks.border import keyword_defaults
-from advgan_jax.build.parts import UNDEFENDED, plain
+from advgan_jax.build.parts import UNDEFENDED, plain, trace_attack
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.training import classifier, defences, trades
 
@@ -65,16 +63,16 @@ def check_defence(config: ConfigDict) -> None:
     if name not in DEFENCES:
         raise unknown_name("defence", name, (UNDEFENDED, *DEFENCES))
     settings = config.target.defences[name]
-    _check_attack(settings, name)
-    _check_warmup(settings, target_section(config).num_epochs)
+    attack = _attack(settings)
+    _check_attack(attack, name)
+    _check_warmup(settings.warmup_epochs, target_section(config).num_epochs, attack)
     if name == "ensemble" and not settings.sources:
         raise ValueError("`sources` must name at least one target model, got none.")
     make_target_step(config, nn.Module(), optax.identity(), 1)
 
 
-def _check_attack(settings: ConfigDict, name: str) -> None:
+def _check_attack(attack: BoundAttack, name: str) -> None:
     """Refuses an attack that a training step would refuse, or that does nothing."""
-    attack = _attack(settings)
     if attack.host:
         raise ValueError(
             f"The attack of `{name}` must be compiled with the training step, got one "
@@ -83,18 +81,14 @@ def _check_attack(settings: ConfigDict, name: str) -> None:
     if name == "trades":
         _check_diverging(attack)
 
-    def logits_fn(images):
-        return jnp.zeros((len(images), 10)) + jnp.sum(images)
-
-    def craft(images, labels):
-        seen = logits_fn
+    def craft(logits_fn, images, labels, *, key):
         if name == "trades":
-            seen, labels = trades.diverging(logits_fn, images), jnp.zeros_like(labels)
-        return attack(seen, images, labels, key=jax.random.key(0))
+            logits_fn = trades.diverging(logits_fn, images)
+            labels = jnp.zeros_like(labels)
+        return attack(logits_fn, images, labels, key=key)
 
     # The values of hyper-parameters do not depend on the images' size.
-    images = jax.ShapeDtypeStruct((1, 8, 8, 1), np.float32)
-    jax.eval_shape(craft, images, jax.ShapeDtypeStruct((1,), np.int32))
+    trace_attack(craft, (8, 8, 1), num_classes=10)
 
 
 def _check_diverging(attack: BoundAttack) -> None:
@@ -114,9 +108,8 @@ def _check_diverging(attack: BoundAttack) -> None:
         )
 
 
-def _check_warmup(settings: ConfigDict, num_epochs: int) -> None:
+def _check_warmup(warmup: float, num_epochs: int, attack: BoundAttack) -> None:
     """Refuses a warm-up that the training does not outlast."""
-    warmup = settings.warmup_epochs
     check_at_least("warmup_epochs", warmup, 0)
     if not warmup:
         return
@@ -126,7 +119,6 @@ def _check_warmup(settings: ConfigDict, num_epochs: int) -> None:
             f"training, which else never meets the whole epsilon, got {warmup:g}; "
             "shorten it, or set it to 0."
         )
-    attack = _attack(settings)
     if "epsilon" not in attack.known:
         raise ValueError(
             f"`{attack.name}` has no `epsilon` that could grow; set `warmup_epochs` "

@@ -4,6 +4,8 @@ import hashlib
 import json
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
@@ -12,6 +14,7 @@ from advgan_jax.attacks import BoundAttack, make_attack
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.data import Dataset
 from advgan_jax.training import loop
+from advgan_jax.types import Attack
 
 OPTIMIZERS = ("adam", "sgd")
 UNDEFENDED = "none"  # the defence of most target models
@@ -136,3 +139,29 @@ def target_description(config: ConfigDict) -> dict[str, Any]:
             }
     keys = ("dataset", "target_model", "target", "seed")
     return {"method": "target", **{key: values[key] for key in keys}}
+
+
+def trace_attack(
+    attack: Attack, image_shape: tuple[int, int, int], num_classes: int, **options: Any
+) -> None:
+    """Refuses hyper-parameters that an attack would refuse in a training's first step.
+
+    Args:
+      attack: bound; is traced on one image, and not run.
+      image_shape: (H, W, C).
+      num_classes: K.
+      **options: of the call, `targeted=True` say.
+
+    Raises:
+      TypeError: what the attack raises.
+      ValueError: likewise.
+    """
+
+    def logits_fn(images):
+        return jnp.zeros((len(images), num_classes)) + jnp.sum(images)
+
+    def craft(images, labels):
+        return attack(logits_fn, images, labels, key=jax.random.key(0), **options)
+
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    jax.eval_shape(craft, images, jax.ShapeDtypeStruct((1,), jnp.int32))

@@ -5,7 +5,6 @@ hangs on details of the padding and the channels. All that is here exists to get
 fast ones.
 """
 
-import os
 from collections.abc import Sequence
 from functools import partial
 
@@ -13,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from advgan_jax.cores import num_cores
 from advgan_jax.types import Array
 
 NHWC = lax.conv_dimension_numbers((1, 1, 1, 1), (1, 1, 1, 1), ("NHWC", "HWIO", "NHWC"))
@@ -52,13 +52,7 @@ def _extra_columns(x: Array, kernel: Array) -> int:
     """
     height, width, _, filters = kernel.shape
     products = x.size * height * width * filters
-    return width if products > 1e8 and _num_cores() > 1 else 1
-
-
-def _num_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # there is none on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return width if products > 1e8 and num_cores() > 1 else 1
 
 
 def _one_channel(x, kernel, padding):

@@ -1,7 +1,6 @@
 """What a run ran on: versions and device, nothing that tells whose machine it was."""
 
 import importlib.metadata
-import os
 import pathlib
 import platform
 import subprocess
@@ -9,6 +8,7 @@ import subprocess
 import jax
 
 import advgan_jax
+from advgan_jax.cores import num_cores
 
 _DISTRIBUTIONS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 _PACKAGE = pathlib.Path(advgan_jax.__file__).parent
@@ -43,14 +43,8 @@ def device_name() -> str:
         name += f" ({first.device_kind})"
     if first.platform != "cpu" or count > 1:
         name += f" x {count}"
-    cores = _num_cores()
+    cores = num_cores()
     return f"{name}, {cores} CPU core{'s' * (cores != 1)}"
-
-
-def _num_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # Fewer than there are, in a container.
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _git_hash(folder: pathlib.Path) -> str | None:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -40,27 +39,14 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     target.check(config, dataset)
     advgan.check_evaluation(config, dataset)
     build.aigan_objective(config, dataset.num_classes)
-    _check_attacker(config, dataset)
+    attacker = build.aigan_attacker(config)
+    build.trace_attack(
+        attacker, dataset.train.image_shape, dataset.num_classes, targeted=True
+    )
     for stage in STAGES:
         build.training_plan(_section(config, config[stage].num_epochs), dataset)
     shape = dataset.train.image_shape
     build.aigan_like(config, dataset.num_classes, shape)
-
-
-def _check_attacker(config: ConfigDict, dataset: Dataset) -> None:
-    """Refuses hyper-parameters that the attacker would refuse in the first step."""
-    attacker = build.aigan_attacker(config)
-
-    def logits_fn(images):
-        return jnp.zeros((len(images), dataset.num_classes)) + jnp.sum(images)
-
-    def attack(images, labels):
-        key = jax.random.key(0)
-        return attacker(logits_fn, images, labels, key=key, targeted=True)
-
-    shape = (1, *dataset.train.image_shape)
-    images = jax.ShapeDtypeStruct(shape, np.float32)
-    jax.eval_shape(attack, images, jax.ShapeDtypeStruct((1,), np.int32))
 
 
 def train(run: Run) -> list[dict[str, Any]]:

@@ -11,14 +11,6 @@ from advgan_jax.runs.reproduce import TABLES, cells
 
 
 @pytest.fixture
-def load(get_config):
-    def load(**changes):
-        return get_config("reproduce", **changes)
-
-    return load
-
-
-@pytest.fixture
 def measured(monkeypatch):
     """Numbers without training; counts what is asked."""
     asked = []
@@ -39,9 +31,9 @@ def table(workdir, name):
         return list(csv.DictReader(file))
 
 
-def test_killed_run_never_repeats_a_finished_row(load, measured, tmp_path):
+def test_killed_run_never_repeats_a_finished_row(tables, measured, tmp_path):
     asked, stops = measured
-    config = load(table="3")
+    config = tables(table="3")
     whole = [c for row in TABLES["3"](config) for c in row.cells.values()]
     stops.add(len(whole) // 3 + 2)  # in the second of three rows
     with pytest.raises(KeyboardInterrupt):
@@ -56,20 +48,22 @@ def test_killed_run_never_repeats_a_finished_row(load, measured, tmp_path):
     assert len(numbers) == 3
 
 
-def test_one_folder_serves_all_tables_but_no_other_numbers(load, measured, tmp_path):
+def test_one_folder_serves_all_tables_but_no_other_numbers(tables, measured, tmp_path):
     asked, _ = measured
-    runs.train(load(table="2"), tmp_path)
+    runs.train(tables(table="2"), tmp_path)
     once = len(asked)
-    runs.train(load(table="2"), tmp_path, resume=True)
+    runs.train(tables(table="2"), tmp_path, resume=True)
     assert len(asked) == once
-    runs.train(load(table="challenge"), tmp_path, resume=True)
+    runs.train(tables(table="challenge"), tmp_path, resume=True)
     assert {path.stem for path in (tmp_path / "tables").glob("*.md")} == {
         "table-2",
         "table-challenge",
     }
     # Another number of images is another measurement of the same run.
-    runs.train(load(table="2", **{"evaluation.num_images": 50}), tmp_path, resume=True)
-    assert len(asked) > once + len(TABLES["challenge"](load()))
+    runs.train(
+        tables(table="2", **{"evaluation.num_images": 50}), tmp_path, resume=True
+    )
+    assert len(asked) > once + len(TABLES["challenge"](tables()))
 
 
 @pytest.mark.parametrize(
@@ -79,30 +73,30 @@ def test_one_folder_serves_all_tables_but_no_other_numbers(load, measured, tmp_p
         ("trades.divergence_weight", ()),  # of no net of these tables
     ],
 )
-def test_another_defence_is_measured_again(load, measured, tmp_path, setting, again):
+def test_another_defence_is_measured_again(tables, measured, tmp_path, setting, again):
     asked, _ = measured
     for name in ("2", "3"):
-        runs.train(load(table=name), tmp_path, resume=name != "2")
+        runs.train(tables(table=name), tmp_path, resume=name != "2")
     once = len(asked)
     change = {f"advgan.target.defences.{setting}": 0.125}
     for name in ("2", "3"):
-        runs.train(load(table=name, **change), tmp_path, resume=True)
-    first = list(TABLES["3"](load())[0].cells.values())
+        runs.train(tables(table=name, **change), tmp_path, resume=True)
+    first = list(TABLES["3"](tables())[0].cells.values())
     assert asked[once:] == (first if again else [])
 
 
-def test_processes_agree_on_what_is_there(load, measured, tmp_path, monkeypatch):
+def test_processes_agree_on_what_is_there(tables, measured, tmp_path, monkeypatch):
     """One that sees a file late must not go on alone."""
     asked, _ = measured
-    runs.train(load(table="2"), tmp_path)
+    runs.train(tables(table="2"), tmp_path)
     once = list(asked)
     monkeypatch.setattr(parallel, "agreed", lambda found: False)
-    runs.train(load(table="2"), tmp_path, resume=True)
+    runs.train(tables(table="2"), tmp_path, resume=True)
     assert asked == once * 2
 
 
-def test_rows_tell_how_their_nets_were_trained(load, measured, tmp_path):
-    runs.train(load(table="3"), tmp_path)
+def test_rows_tell_how_their_nets_were_trained(tables, measured, tmp_path):
+    runs.train(tables(table="3"), tmp_path)
     (path,) = (tmp_path / "rows").rglob("*Iter*.json")
     nets = json.loads(path.read_text(encoding="utf8"))["nets"]
     assert set(nets) == {"fc100_100_10", "fc100_100_10-iterative"}
@@ -111,10 +105,10 @@ def test_rows_tell_how_their_nets_were_trained(load, measured, tmp_path):
 
 
 def test_paper_stands_beside_ours_where_the_data_are_its_own(
-    load, measured, tmp_path, mnist, monkeypatch
+    tables, measured, tmp_path, mnist, monkeypatch
 ):
     monkeypatch.setattr(runs, "load_dataset", lambda *_, **__: mnist)
-    config = load(dataset="mnist", table="challenge", challenge_model="madry")
+    config = tables(dataset="mnist", table="challenge", challenge_model="madry")
     runs.train(config, tmp_path)
     first = table(tmp_path, "table-challenge")[0]
     assert first["accuracy (paper)"] == "0.988"
@@ -122,13 +116,13 @@ def test_paper_stands_beside_ours_where_the_data_are_its_own(
     assert "0.01 (0.988)" in text
 
 
-def test_unknown_table_is_refused(load, tmp_path):
+def test_unknown_table_is_refused(tables, tmp_path):
     with pytest.raises(ValueError, match=r"Unknown table '5'.*challenge"):
-        runs.train(load(table="5"), tmp_path / "run")
+        runs.train(tables(table="5"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_results_are_those_of_all_tables_of_the_folder(load, monkeypatch, tmp_path):
+def test_results_are_those_of_all_tables_of_the_folder(tables, monkeypatch, tmp_path):
     """As often as they stand behind a number, each once."""
 
     def measure(workshop, cell):
@@ -140,18 +134,21 @@ def test_results_are_those_of_all_tables_of_the_folder(load, monkeypatch, tmp_pa
         return sorted(str(row["attack"]) for row in rows)
 
     monkeypatch.setattr(cells, "measure", measure)
-    assert attacks(runs.train(load(table="aigan"), tmp_path)) == ["advgan", "aigan"]
-    both = runs.train(load(table="2"), tmp_path, resume=True)
+    assert attacks(runs.train(tables(table="aigan"), tmp_path)) == [
+        "advgan",
+        "aigan",
+    ]
+    both = runs.train(tables(table="2"), tmp_path, resume=True)
     assert attacks(both) == ["None", "advgan", "aigan", "dynamic", "static"]
     text = (tmp_path / "results.json").read_text(encoding="utf8")
     assert json.loads(text)["rows"] == both
     # Of another number of images there is one table so far.
-    other = load(table="aigan", **{"evaluation.num_images": 50})
+    other = tables(table="aigan", **{"evaluation.num_images": 50})
     assert {r["num_images"] for r in runs.train(other, tmp_path, resume=True)} == {50}
 
 
-def test_rows_on_disk_are_whole(load, measured, tmp_path):
-    runs.train(load(table="aigan"), tmp_path)
+def test_rows_on_disk_are_whole(tables, measured, tmp_path):
+    runs.train(tables(table="aigan"), tmp_path)
     (path,) = (tmp_path / "rows").rglob("*.json")
     row = json.loads(path.read_text(encoding="utf8"))
     assert list(row["values"].values()) == [0.01, 0.02, 0.03]

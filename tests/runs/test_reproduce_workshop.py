@@ -14,16 +14,8 @@ from advgan_jax.runs.reproduce.workshop import Workshop, identity
 
 
 @pytest.fixture
-def load(get_config):
-    def load(**changes):
-        return get_config("reproduce", **changes)
-
-    return load
-
-
-@pytest.fixture
-def workshop(load, digits, tmp_path):
-    return Workshop(Run(load(), tmp_path, digits))
+def workshop(tables, digits, tmp_path):
+    return Workshop(Run(tables(), tmp_path, digits))
 
 
 class TestCells:
@@ -51,11 +43,11 @@ class TestCells:
         monkeypatch.setattr(parallel, "agreed", lambda found: False)
         assert cells.measure(workshop, cell)[0] == rate
 
-    def test_images_made_on_another_defence_are_others(self, load, digits, tmp_path):
+    def test_images_made_on_another_defence_are_others(self, tables, digits, tmp_path):
         net = Net("small", "adv")
         for bound in (0.3, 0.2):
             changes = {"advgan.target.defences.adv.attack.epsilon": bound}
-            workshop = Workshop(Run(load(**changes), tmp_path, digits))
+            workshop = Workshop(Run(tables(**changes), tmp_path, digits))
             workshop.adversarial("fgsm", (net,))
         assert len(list((tmp_path / "crafted").iterdir())) == 2
 
@@ -139,9 +131,9 @@ class TestSharedSettings:
 
     @pytest.mark.parametrize("section", ["advgan", "blackbox", "aigan", "generators"])
     def test_data_set_bound_and_training_reach_every_section(
-        self, load, digits, tmp_path, section
+        self, tables, digits, tmp_path, section
     ):
-        config = load(
+        config = tables(
             dataset="mnist", epsilon=0.2, seed=5, **{"advgan.target.num_epochs": 7}
         )
         workshop = Workshop(Run(config, tmp_path, digits))
@@ -155,8 +147,8 @@ class TestSharedSettings:
         seen = own.target.num_images
         assert seen == (1000 if section == "blackbox" else None)
 
-    def test_attacks_follow_the_bound(self, load):
-        config = load(epsilon=0.2)
+    def test_attacks_follow_the_bound(self, tables):
+        config = tables(epsilon=0.2)
         sizes = {name: s.get("epsilon") for name, s in config.attacks.items()}
         assert sizes == {
             "fgsm": 0.2,
@@ -167,8 +159,8 @@ class TestSharedSettings:
             "pgd100": 0.2,
         }
 
-    def test_an_attack_with_another_bound_is_refused(self, load, tmp_path):
-        config = load(table="3", **{"attacks.fgsm.epsilon": 0.1})
+    def test_an_attack_with_another_bound_is_refused(self, tables, tmp_path):
+        config = tables(table="3", **{"attacks.fgsm.epsilon": 0.1})
         assert config.epsilon == 0.3
         with pytest.raises(
             ValueError, match=r"`attacks.fgsm.epsilon` .*0\.3, got 0\.1"
@@ -177,27 +169,27 @@ class TestSharedSettings:
         assert not (tmp_path / "run").exists()
 
     @pytest.mark.parametrize("name", ["advgan.epsilon", "aigan.target.num_epochs"])
-    def test_what_the_tables_set_is_in_no_section(self, load, name):
+    def test_what_the_tables_set_is_in_no_section(self, tables, name):
         """Set in vain it would be wrong in silence."""
-        config = load()
+        config = tables()
         with pytest.raises((AttributeError, KeyError)):
             config.update_from_flattened_dict({name: 1})
 
 
-def test_how_a_generator_is_measured_makes_no_other_one(load, digits, tmp_path):
+def test_how_a_generator_is_measured_makes_no_other_one(tables, digits, tmp_path):
     def folder(config):
         workshop = Workshop(Run(config, tmp_path, digits))
         own = workshop.config_of(Net("small"), "generators")
         return workshop.own_run("each", own, (Net("small"),)).workdir
 
-    ours = folder(load())
-    assert folder(load(**{"generators.evaluation.num_images": 50})) == ours
-    assert folder(load(**{"generators.advgan.loss.gan_weight": 0.5})) != ours
+    ours = folder(tables())
+    assert folder(tables(**{"generators.evaluation.num_images": 50})) == ours
+    assert folder(tables(**{"generators.advgan.loss.gan_weight": 0.5})) != ours
 
 
-def test_generators_of_earlier_runs_are_found(load, digits, tmp_path):
+def test_generators_of_earlier_runs_are_found(tables, digits, tmp_path):
     """Their folders' names told how they were measured."""
-    workshop = Workshop(Run(load(), tmp_path, digits))
+    workshop = Workshop(Run(tables(), tmp_path, digits))
     nets = (Net("small"),)
     own = workshop.config_of(nets[0], "advgan")
     digits_of_old = build.fingerprint([identity(own), nets])

@@ -10,7 +10,7 @@ import pytest
 
 from advgan_jax import models
 from advgan_jax.attacks import make_attack
-from advgan_jax.training import classifier, defences
+from advgan_jax.training import classifier, defences, trades
 from advgan_jax.training.defences import Crafting
 from advgan_jax.types import Batch
 
@@ -214,3 +214,45 @@ def test_weight_out_of_range_is_refused(weight):
         defences.make_adversarial_step(
             MODEL, SGD, Crafting(flipped), clean_weight=weight
         )
+
+
+def test_step_descends_on_cross_entropy_and_divergence(state, batch):
+    step = trades.make_trades_step(MODEL, SGD, Crafting(flipped), divergence_weight=2.0)
+    difference, metrics = moved(step, state, batch)
+
+    def loss(params):
+        logs = [
+            jax.nn.log_softmax(MODEL.apply({"params": params}, x))
+            for x in (batch.images, 1 - batch.images)
+        ]
+        kl = jnp.sum(jnp.exp(logs[0]) * (logs[0] - logs[1]), axis=-1)
+        return jnp.mean(2 * kl - logs[0][jnp.arange(6), batch.labels])
+
+    value, wanted = jax.value_and_grad(loss)(state.net.params)
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), difference, wanted)
+    np.testing.assert_allclose(metrics["loss"], value, rtol=1e-6)
+
+
+def test_attack_moves_the_answer_as_far_as_it_can(state, batch):
+    """The divergence has several summits; from one of the starts the highest."""
+    logits_fn = models.make_logits_fn(MODEL, state.variables)
+    away = trades.diverging(logits_fn, batch.images)
+    pgd = make_attack("pgd", epsilon=0.2, num_steps=20)
+    labels = jnp.zeros_like(batch.labels)
+    found = [pgd(away, batch.images, labels, key=jax.random.key(k)) for k in range(5)]
+
+    def divergence(x):
+        logs = [jax.nn.log_softmax(logits_fn(i)) for i in (batch.images, x)]
+        return np.sum(np.exp(logs[0]) * (logs[0] - logs[1]), axis=-1)
+
+    noise = jax.random.uniform(
+        jax.random.key(1), (50, *batch.images.shape), minval=-0.2, maxval=0.2
+    )
+    drawn = [divergence(jnp.clip(batch.images + n, 0, 1)) for n in noise]
+    reached = np.max([divergence(x) for x in found], axis=0)
+    assert (reached >= np.max(drawn, axis=0)).all()
+
+
+def test_negative_divergence_weight_is_refused():
+    with pytest.raises(ValueError, match="`divergence_weight` must be at least 0"):
+        trades.make_trades_step(MODEL, SGD, Crafting(flipped), divergence_weight=-1.0)
