@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 EPSILON = 0.3
-MODELS = ("A", "B", "C")  # Tramer's nets, which the tables are about
+MODELS = ("A", "B", "C")  # two of Tramer's nets, and Carlini & Wagner's
 
 # Table 1, for 1,000 images, by title. Its Opt. is Carlini & Wagner's.
 SECONDS = {
