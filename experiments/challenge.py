@@ -29,6 +29,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it writes
     with _faults.told("The same command goes on."):
+        _process.keep_memory()
         _process.keep_programs(_CACHE.value)
         found = challenge.measure_file(_CONFIG.value, _FILE.value)
     print(f"clean accuracy         {found.clean_accuracy:.2%}")

@@ -81,3 +81,27 @@ def test_loop_ready_keeps_custom_gradients():
     reversed_gradient.defvjp(lambda x: (x, None), lambda _, g: (-g,))
     ready = loops.loop_ready(lambda x: 3 * reversed_gradient(x))
     assert jax.grad(lambda x: ready(x).sum())(jnp.ones(2)).tolist() == [-3, -3]
+
+
+@pytest.mark.parametrize("count", [1, 256, 257, 700])
+def test_blocks_make_what_the_whole_batch_makes(count):
+    images = jax.random.uniform(jax.random.key(0), (count, 28, 28, 1))
+    labels = jnp.arange(count)
+    seen = []
+
+    def fn(images, labels):
+        seen.append(len(images))
+        return images * labels[:, None, None, None]
+
+    made = jax.jit(lambda *args: loops.in_blocks(fn, *args))(images, labels)
+    np.testing.assert_array_equal(made, fn(images, labels))
+    if jax.default_backend() == "cpu":
+        # No block holds more than 256 of these images, and none but the last is padded.
+        assert seen[0] == {1: 1, 256: 256, 257: 129, 700: 234}[count]
+
+
+def test_an_image_beyond_the_size_of_a_block_is_a_block():
+    images = jnp.ones((3, 600, 600, 1))
+    assert loops.in_blocks(lambda x: x + len(x), images)[0, 0, 0, 0] == (
+        2 if jax.default_backend() == "cpu" else 4
+    )

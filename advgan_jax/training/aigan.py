@@ -37,6 +37,7 @@ import jax
 import jax.numpy as jnp
 
 from advgan_jax import losses, parallel
+from advgan_jax.loops import in_blocks
 from advgan_jax.projections import perturb
 from advgan_jax.training.advgan import generator_loss, named_loss
 from advgan_jax.training.alternating import Networks, alternate
@@ -223,10 +224,12 @@ def make_generator_fn(generator: nn.Module) -> Callable[..., Array]:
       generator: the module.
 
     Returns:
-      `(params, images, target_labels) -> perturbations`.
+      `(params, images, target_labels) -> perturbations`; of large batches fast on a
+      CPU too.
     """
 
     def generator_fn(params, images: Array, target_labels: Array) -> Array:
-        return generator.apply({"params": params}, images, target_labels)
+        apply = partial(generator.apply, {"params": params})
+        return in_blocks(apply, images, target_labels)
 
     return generator_fn
