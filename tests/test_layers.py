@@ -115,3 +115,31 @@ def test_max_pool_equals_flax(size, window):
 
     np.testing.assert_array_equal(ours(x), stock(x))
     np.testing.assert_array_equal(gradient(ours), gradient(stock))
+
+
+def test_a_pool_computes_the_convolution_before_it_once():
+    """Not within each part of its gradient that needs some of it."""
+    if jax.default_backend() != "cpu":
+        pytest.skip("that is how XLA works on a CPU")
+
+    @jax.jit
+    @jax.grad
+    def gradient(images, kernel):
+        features = nn.relu(layers.conv2d(images, kernel))
+        return jnp.sum(layers.max_pool(features, 2) ** 2)
+
+    images, kernel = jnp.ones((6, 12, 12, 1)), jnp.ones((5, 5, 1, 4))
+    program = gradient.lower(images, kernel).compile().as_text()
+    # One for each tap of the kernel, and some for the rest.
+    assert 25 <= program.count(" multiply(") < 50
+
+
+@pytest.mark.parametrize("batch", [0, 1, 2, 5])
+def test_one_channel_in_batches_of_all_kinds(batch):
+    images = jax.random.uniform(jax.random.key(0), (batch, 7, 7, 1))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 1, 4))
+    expected = lax.conv_general_dilated(
+        images, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    made = layers.conv2d(images, kernel)
+    np.testing.assert_allclose(made, expected, rtol=1e-5, atol=1e-6)
