@@ -11,6 +11,7 @@ import pathlib
 import platform
 import re
 import statistics
+import sys
 import time
 from importlib import metadata
 
@@ -18,6 +19,9 @@ from absl import flags
 
 from advgan_jax import reporting
 from advgan_jax.cores import num_cores
+
+# Benchmarks of ours set up their processes as experiments do.
+sys.path.append(str(pathlib.Path(__file__).parents[1] / "experiments"))
 
 PACKAGES = ("scipy", "torch", "foolbox", "torchattacks", "onnxruntime")
 OURS = "advgan_jax"

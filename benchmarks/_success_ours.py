@@ -3,6 +3,8 @@
 import pathlib
 import runpy
 
+import _measure  # noqa: F401 (makes the modules of experiments known)
+import _process
 import _success
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,7 @@ _CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "advgan.py"
 
 def main():
     settings, arrays, variables = _success.settings_and_task()
+    _process.keep_memory()
     config = runpy.run_path(str(_CONFIG))["get_config"]("mnist")
     target = models.make_logits_fn(models.make_classifier("C", 10), variables)
     networks = build.advgan_networks(config, settings["max_steps"])

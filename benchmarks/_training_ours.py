@@ -1,9 +1,9 @@
 """The child of `training` that makes our steps."""
 
 import itertools
-import pathlib
-import sys
 
+import _measure  # noqa: F401 (makes the modules of experiments known)
+import _process
 import _success
 import jax
 import numpy as np
@@ -12,9 +12,6 @@ import optax
 from advgan_jax import models, parallel
 from advgan_jax.data import Split
 from advgan_jax.training import advgan, classifier, loop
-
-sys.path.append(str(pathlib.Path(__file__).parents[1] / "experiments"))
-import _process
 
 EPSILON = 0.3
 
@@ -85,6 +82,7 @@ def epochs_of(run, state, train, frozen, settings):
 
 def main():
     settings, arrays, variables = _success.settings_and_task()
+    _process.keep_memory()
     if jax.config.jax_platforms in (None, "cpu"):
         _process.cut_cpu(settings["cut"])
     target = models.make_logits_fn(models.make_classifier("C", 10), variables)

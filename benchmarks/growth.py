@@ -20,6 +20,7 @@ import sys
 from functools import partial
 
 import _measure
+import _process
 import _targets
 import jax
 import jax.numpy as jnp
@@ -164,6 +165,7 @@ def draw(lines):
 def main(argv):
     del argv
     logging.set_verbosity(logging.WARNING)
+    _process.keep_memory()
     if _CHILD.value:
         mode = "pmap" if _CHILD.value > 1 else "jit"
         print(json.dumps(_seconds(lambda _: advgan_step(mode=mode), _CHILD.value)))

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from unittest import mock
 
 import _measure
+import _process
 import _targets
 import jax
 import jax.numpy as jnp
@@ -201,6 +202,7 @@ def row(name, case, attack_step, peak, bandwidth):
 def main(argv):
     del argv
     logging.set_verbosity(logging.WARNING)
+    _process.keep_memory()
     environment = _measure.environment()
     size = _measure.smaller(_BATCH.value, 4)
     split = _targets.noise(_shape(), size).train

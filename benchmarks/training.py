@@ -8,8 +8,10 @@ epoch of AdvGAN's steps, with its shuffle, through the loop that runs have.
 
 Each contender is a process of its own, with all cores: ours as `--cpu_devices` has it,
 a device for each core, which is how one trains on a CPU in a hurry; ours on one device,
-the default; and PyTorch. They take turns, while the others wait; each turn makes
-`--steps` steps; medians of `--repeats` turns after one to warm up. Needs
+the default; PyTorch as it is installed; and PyTorch told by the environment to keep
+freed memory, as our experiments tell themselves. They take turns, while the others
+wait; each turn makes `--steps` steps; medians of `--repeats` turns after one to warm
+up. Needs
 
     python -m pip install torch==2.13.0
 
@@ -33,6 +35,8 @@ _BATCHES = flags.DEFINE_list("batches", ["128"], "Batch sizes.")
 
 _HERE = pathlib.Path(__file__).parent
 ONE_DEVICE = f"{_measure.OURS}, one device"
+# What `_process.keep_memory` sets, for a process that is not ours.
+_KEPT = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=18446744073709551615"
 PARTS = {
     "advgan_step": "AdvGAN step",
     "classifier_step": "model C step",
@@ -43,7 +47,7 @@ PARTS = {
 class Contender:
     """A process that makes steps when it is told to."""
 
-    def __init__(self, script, settings):
+    def __init__(self, script, settings, **environment):
         command = [sys.executable, str(_HERE / script), json.dumps(settings)]
         self._process = subprocess.Popen(
             command,
@@ -51,7 +55,11 @@ class Contender:
             stdout=subprocess.PIPE,
             text=True,
             # On a GPU each takes what it needs, and leaves the others theirs.
-            env={**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+            env={
+                **os.environ,
+                "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+                **environment,
+            },
         )
         self._wait_for("ready")
 
@@ -87,7 +95,11 @@ def contenders(path, part, size):
     if devices > 1:
         found[ONE_DEVICE] = Contender("_training_ours.py", settings | {"cut": 1})
     if "pytorch" in _measure.RIVALS.value:
-        found["PyTorch"] = Contender("_training_torch.py", settings)
+        script = "_training_torch.py"
+        found["PyTorch"] = Contender(script, settings)
+        found["PyTorch, memory kept"] = Contender(
+            script, settings, GLIBC_TUNABLES=_KEPT
+        )
     return found
 
 
