@@ -7,7 +7,8 @@
 has to be compiled and nothing from a cache on disk. Then batches of 1 to 8192 (or
 `--batches`), in float32 and with the network in bfloat16. Time does not depend on
 weights or pixels, so both are random. Rivals take turns and use all cores.
-`benchmarks/export_onnx.py` makes the file for ONNX Runtime.
+`benchmarks/export_onnx.py` makes the file for ONNX Runtime: the graph that jax2onnx
+writes, whose normalisations are spelled out and whose convolutions are transposed.
 """
 
 import time
