@@ -23,7 +23,14 @@ from advgan_jax.cores import num_cores
 # Benchmarks of ours set up their processes as experiments do.
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "experiments"))
 
-PACKAGES = ("scipy", "torch", "foolbox", "torchattacks", "onnxruntime")
+PACKAGES = (
+    "scipy",
+    "torch",
+    "foolbox",
+    "torchattacks",
+    "adversarial-robustness-toolbox",
+    "onnxruntime",
+)
 OURS = "advgan_jax"
 
 ONLY = flags.DEFINE_list("only", None, "Names of the parts to run.")
@@ -31,7 +38,9 @@ OUT = flags.DEFINE_string("out", None, "Where the figures go, as JSON.")
 SMOKE = flags.DEFINE_bool("smoke", False, "Tiny sizes, to see that all parts run.")
 REPEATS = flags.DEFINE_integer("repeats", 5, "Timed rounds, after one to warm up.")
 RIVALS = flags.DEFINE_list(
-    "rivals", ["pytorch", "foolbox", "torchattacks", "scipy"], "Who to compare with."
+    "rivals",
+    ["pytorch", "foolbox", "torchattacks", "art", "scipy"],
+    "Who to compare with.",
 )
 
 

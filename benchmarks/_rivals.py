@@ -47,6 +47,28 @@ def foolbox_attack(logits_fn, make, images, labels, epsilon):
     return run
 
 
+def art_attack(model, name, images, labels, **hyper):
+    """A thunk that runs one of ART's attacks, on all images at once."""
+    import torch
+    from _torch_nets import from_torch, to_torch
+    from art.attacks import evasion
+    from art.estimators.classification import PyTorchClassifier
+
+    images, labels = to_torch(images).numpy(), np.array(labels)
+    classifier = PyTorchClassifier(
+        # ART would compute the gradients of the weights too.
+        model.requires_grad_(False),
+        loss=torch.nn.CrossEntropyLoss(),
+        input_shape=images.shape[1:],
+        nb_classes=model[-1].out_features,
+        clip_values=(0, 1),
+        device_type="cpu",
+    )
+    make = getattr(evasion, name)
+    attack = make(classifier, batch_size=len(images), verbose=False, **hyper)
+    return lambda: from_torch(torch.tensor(attack.generate(images, labels)))
+
+
 def torch_attack(model, make, images, labels):
     """A thunk that runs one of torchattacks' attacks."""
     import torch

@@ -10,6 +10,7 @@ is told at once and at the end, the others go on, and the exit status is 1. The 
 suite leaves out the rivals that run on CPU alone, and adds larger batches. The rivals:
 
     python -m pip install torch==2.13.0 foolbox==3.3.4 torchattacks==3.5.1
+    python -m pip install adversarial-robustness-toolbox==1.20.1
 """
 
 import argparse
@@ -44,7 +45,7 @@ SUITES = {
         "time_to_success": ["--repeats=3"],
     },
 }
-RIVALS = {"cpu": "pytorch,foolbox,torchattacks,scipy", "gpu": "foolbox"}
+RIVALS = {"cpu": "pytorch,foolbox,torchattacks,art,scipy", "gpu": "foolbox"}
 
 
 class Goal(NamedTuple):
