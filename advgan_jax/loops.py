@@ -1,7 +1,7 @@
 """How loops run: the one place that knows which loop is fast on which platform.
 
-Networks of few channels pass memory faster than a CPU's caches refill: there a large
-batch goes through them `in_blocks`.
+A large batch of a network with few channels does not fit a CPU's caches: there it goes
+through the network `in_blocks`.
 
 A model that is called in a loop is first made `loop_ready`: on CPU its convolutions
 and max-pools are swapped for those of `layers`, whose gradients do not slow down
@@ -70,8 +70,8 @@ def in_blocks(fn: Callable[..., Array], images: Array, *others: Array) -> Array:
       `fn(images, *others)`, `[B, ...]`.
     """
     batch, height, width = images.shape[:3]
-    num_blocks = -(-batch * height * width // _BLOCK_PIXELS_CPU)
-    num_blocks = min(num_blocks, batch)
+    most = max(1, _BLOCK_PIXELS_CPU // (height * width))
+    num_blocks = -(-batch // most)
     if num_blocks <= 1 or jax.default_backend() != "cpu":
         return fn(images, *others)
     size = -(-batch // num_blocks)

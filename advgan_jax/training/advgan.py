@@ -251,7 +251,7 @@ def make_generator_fn(generator: nn.Module) -> Callable[..., Array]:
       generator: the module.
 
     Returns:
-      `(params, images) -> perturbations`; of large batches fast on a CPU too.
+      `(params, images) -> perturbations`; large batches pass in blocks on a CPU.
     """
 
     def generator_fn(params, images: Array) -> Array:

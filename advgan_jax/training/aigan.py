@@ -224,8 +224,8 @@ def make_generator_fn(generator: nn.Module) -> Callable[..., Array]:
       generator: the module.
 
     Returns:
-      `(params, images, target_labels) -> perturbations`; of large batches fast on a
-      CPU too.
+      `(params, images, target_labels) -> perturbations`; large batches pass in blocks
+      on a CPU.
     """
 
     def generator_fn(params, images: Array, target_labels: Array) -> Array:
