@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Jaxpr, JaxprEqn, Literal
 
@@ -74,16 +73,7 @@ def in_blocks(fn: Callable[..., Array], images: Array, *others: Array) -> Array:
     num_blocks = -(-batch // most)
     if num_blocks <= 1 or jax.default_backend() != "cpu":
         return fn(images, *others)
-    size = -(-batch // num_blocks)
-
-    def cut(array):
-        # Even blocks: one for what is left over would be compiled as another program.
-        padding = [(0, num_blocks * size - batch)] + [(0, 0)] * (array.ndim - 1)
-        return jnp.pad(array, padding).reshape(num_blocks, size, *array.shape[1:])
-
-    blocks = tuple(map(cut, (images, *others)))
-    results = lax.map(lambda block: fn(*block), blocks)
-    return results.reshape(-1, *results.shape[2:])[:batch]
+    return layers.map_blocks(fn, num_blocks, images, *others)
 
 
 def loop_ready(logits_fn: LogitsFn) -> LogitsFn:

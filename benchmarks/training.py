@@ -34,10 +34,6 @@ _STEPS = flags.DEFINE_integer("steps", 20, "Steps in a turn.")
 _BATCHES = flags.DEFINE_list("batches", ["128"], "Batch sizes.")
 
 _HERE = pathlib.Path(__file__).parent
-OTHERWISE = {
-    True: f"{_measure.OURS}, one device",
-    False: f"{_measure.OURS}, a device a core",
-}
 # What `_process.keep_memory` sets, for a process that is not ours.
 _KEPT = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=18446744073709551615"
 PARTS = {
@@ -94,13 +90,14 @@ def contenders(path, part, size):
     devices = len(jax.devices())
     if jax.default_backend() == "cpu":
         devices = _measure.environment()["cores"]
-    cuts = [devices, 1] if devices > 1 else [1]
-    if part == "classifier_step" and jax.default_backend() == "cpu":
-        cuts.reverse()
-    names = [_measure.OURS, OTHERWISE[cuts[0] > 1]]
+    cuts = {_measure.OURS: devices}
+    if devices > 1:
+        cuts[f"{_measure.OURS}, one device"] = 1
+    if devices > 1 and part == "classifier_step" and jax.default_backend() == "cpu":
+        cuts = {_measure.OURS: 1, f"{_measure.OURS}, a device a core": devices}
     found = {
         name: Contender("_training_ours.py", settings | {"cut": cut})
-        for name, cut in zip(names, cuts, strict=False)
+        for name, cut in cuts.items()
     }
     if "pytorch" in _measure.RIVALS.value:
         script = "_training_torch.py"

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from advgan_jax.cores import num_cores
+from advgan_jax.layers.blocks import map_blocks
 from advgan_jax.types import Array
 
 NHWC = lax.conv_dimension_numbers((1, 1, 1, 1), (1, 1, 1, 1), ("NHWC", "HWIO", "NHWC"))
@@ -58,9 +59,9 @@ def _extra_columns(x: Array, kernel: Array) -> int:
 def _one_channel(x, kernel, padding):
     """The same as a sum that XLA makes one loop of: up to 12 times faster.
 
-    XLA would put that loop into each that needs a part of the result; the gradient of
-    a max-pool behind it then computes it so often that it takes 40 times as long. The
-    results of a scan are computed once, so it is one of two halves.
+    XLA fuses that loop into all that use a part of the result, and a max-pool's
+    gradient then computes it again for each. It fuses nothing into a scan, so the batch
+    passes through one, in two halves.
     """
     height, width = kernel.shape[:2]
     x = _pad(x, padding)
@@ -75,12 +76,7 @@ def _one_channel(x, kernel, padding):
         )
         return sum(products).astype(x.dtype)
 
-    batch = len(x)
-    if batch <= 1:
-        return convolve(x)
-    x = jnp.pad(x, [(0, batch % 2), (0, 0), (0, 0), (0, 0)])
-    halves = lax.map(convolve, x.reshape(2, -1, *x.shape[1:]))
-    return halves.reshape(-1, *halves.shape[2:])[:batch]
+    return map_blocks(convolve, 2, x) if len(x) > 1 else convolve(x)
 
 
 def _few_filters(x, kernel, padding, precision):
