@@ -7,7 +7,7 @@
 `--config.target.defence` is `adv` (FGSM), `ensemble`, `iterative` (PGD, the default) or
 `trades`; its settings are in `target.defences`. Any attack can take the place of
 theirs, `--config.target.defences.adv.attack.kind=mi_fgsm`. The default takes a minute
-on digits; on MNIST seven epochs of PGD of five steps take about 35 minutes on one CPU
+on digits; on MNIST seven epochs of PGD of five steps take about 40 minutes on one CPU
 core and leave 98.8 % on clean images, 91.2 % under PGD of 40 steps (Madry: 98.8, 93.2).
 Attack runs find the classifier where it was left:
 
