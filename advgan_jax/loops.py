@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Jaxpr, JaxprEqn, Literal
 
@@ -69,11 +70,25 @@ def in_blocks(fn: Callable[..., Array], images: Array, *others: Array) -> Array:
       `fn(images, *others)`, `[B, ...]`.
     """
     batch, height, width = images.shape[:3]
+    # Where a program is exported for batches of any size, they stay whole.
+    if jax.default_backend() != "cpu" or not isinstance(batch, int):
+        return fn(images, *others)
     most = max(1, _BLOCK_PIXELS_CPU // (height * width))
     num_blocks = -(-batch // most)
-    if num_blocks <= 1 or jax.default_backend() != "cpu":
+    if num_blocks <= 1:
         return fn(images, *others)
-    return layers.map_blocks(fn, num_blocks, images, *others)
+    size = -(-batch // num_blocks)
+
+    def cut(array):
+        # Even blocks: one for what is left over would be compiled as another program.
+        padding = [(0, num_blocks * size - batch)] + [(0, 0)] * (array.ndim - 1)
+        rows = jnp.pad(array, padding).reshape(size, num_blocks, *array.shape[1:])
+        # Every device has rows of each block: were neighbours in one, a batch that
+        # lies on several devices would have to be gathered.
+        return rows.swapaxes(0, 1)
+
+    results = lax.map(lambda block: fn(*block), tuple(map(cut, (images, *others))))
+    return results.swapaxes(0, 1).reshape(-1, *results.shape[2:])[:batch]
 
 
 def loop_ready(logits_fn: LogitsFn) -> LogitsFn:

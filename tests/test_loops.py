@@ -1,12 +1,16 @@
 """Loops, and stock models made ready for them."""
 
+import subprocess
+import sys
+import textwrap
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advgan_jax import loops
+from advgan_jax import layers, loops
 
 
 class StockNet(nn.Module):
@@ -112,3 +116,70 @@ def test_no_block_holds_more_than_its_share_of_pixels():
         pytest.skip("blocks are for CPU only")
     made = loops.in_blocks(lambda x: x + len(x), jnp.zeros((10, 299, 299, 1)))
     np.testing.assert_array_equal(made, jnp.full_like(made, 2))
+
+
+def test_a_batch_of_any_size_can_be_exported():
+    shape = jax.export.symbolic_shape("b, 28, 28, 1")
+    images = jax.ShapeDtypeStruct(shape, jnp.float32)
+
+    def attack(images):
+        return loops.in_blocks(
+            lambda x: layers.conv2d(x, jnp.ones((3, 3, 1, 4))), images
+        )
+
+    exported = jax.export.export(jax.jit(attack))(images)
+    for count in (1, 300):
+        images = jax.random.uniform(jax.random.key(0), (count, 28, 28, 1))
+        # A compiler may sum the taps in another order.
+        np.testing.assert_allclose(exported.call(images), attack(images), rtol=1e-5)
+
+
+# Runs in a process of its own: the number of devices is fixed when JAX starts.
+SPREAD = """
+    import jax, numpy as np
+    from jax.sharding import PartitionSpec
+    from advgan_jax import layers, loops, models
+
+    assert jax.device_count() == 2
+    mesh = jax.make_mesh((2,), ("b",), axis_types=(jax.sharding.AxisType.Auto,))
+    images = np.random.default_rng(0).random((1000, 28, 28, 1), np.float32)
+    rows = jax.NamedSharding(mesh, PartitionSpec("b"))
+    spread = jax.device_put(images, rows)
+    model = models.make_classifier("madry", 10)
+    generator = models.Generator(epsilon=0.3)
+    key = jax.random.key(0)
+    weights = model.init(key, images[:1]), generator.init(key, images[:1])
+
+    def gradient(images):
+        return jax.grad(lambda x: model.apply(weights[0], x).sum())(images)
+
+    def generate(images):
+        return loops.in_blocks(lambda x: generator.apply(weights[1], x), images)
+
+    for fn in (gradient, generate):
+        program = jax.jit(fn).lower(spread).compile()
+        text = program.as_text()
+        for word in ("all-gather", "all-to-all", "collective-permute", "all-reduce"):
+            assert word not in text, (fn.__name__, word)
+        made = program(spread)
+        assert made.sharding.is_equivalent_to(rows, made.ndim)
+        np.testing.assert_allclose(made, jax.jit(fn)(images), atol=1e-6)
+"""
+
+
+@pytest.mark.multi_device
+def test_a_batch_on_several_devices_stays_where_it_is():
+    """No device gets the images of another, though blocks and rows are cut."""
+    environment = {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "JAX_PLATFORMS": "cpu",
+        "PATH": "",
+    }
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(SPREAD)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr

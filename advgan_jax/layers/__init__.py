@@ -21,11 +21,10 @@ from functools import partial
 
 import flax.linen as nn
 
-from advgan_jax.layers.blocks import map_blocks
 from advgan_jax.layers.conv2d import conv2d
 from advgan_jax.layers.general import conv_general_dilated
 from advgan_jax.layers.pooling import max_pool
 
 Conv = partial(nn.Conv, conv_general_dilated=conv_general_dilated)
 
-__all__ = ["Conv", "conv2d", "conv_general_dilated", "map_blocks", "max_pool"]
+__all__ = ["Conv", "conv2d", "conv_general_dilated", "max_pool"]
