@@ -82,9 +82,9 @@ def epochs_of(run, state, train, frozen, settings):
 
 def main():
     settings, arrays, variables = _success.settings_and_task()
-    _process.keep_memory()
     if jax.config.jax_platforms in (None, "cpu"):
         _process.cut_cpu(settings["cut"])
+    _process.keep_memory()
     target = models.make_logits_fn(models.make_classifier("C", 10), variables)
     train = Split(arrays["train_images"], arrays["train_labels"])
     part = settings["part"]

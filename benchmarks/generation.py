@@ -12,6 +12,7 @@ writes, whose normalisations are spelled out and whose convolutions are transpos
 """
 
 import time
+from functools import partial
 
 import _measure
 import _targets
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging
 
-from advgan_jax import attacks, data
+from advgan_jax import attacks, data, loops
 from advgan_jax.training import advgan
 
 _BATCHES = flags.DEFINE_list(
@@ -34,7 +35,8 @@ _MOST_CALLS = 500  # of batch 1, in a turn
 def _bfloat16_fn(generator):
     def generator_fn(params, images):
         half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
-        r = generator.apply({"params": half}, images.astype(jnp.bfloat16))
+        apply = partial(generator.apply, {"params": half})
+        r = loops.in_blocks(apply, images.astype(jnp.bfloat16))
         return r.astype(images.dtype)
 
     return generator_fn

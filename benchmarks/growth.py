@@ -165,6 +165,8 @@ def draw(lines):
 def main(argv):
     del argv
     logging.set_verbosity(logging.WARNING)
+    if _CHILD.value <= 1:
+        _process.cut_cpu(1)
     _process.keep_memory()
     if _CHILD.value:
         mode = "pmap" if _CHILD.value > 1 else "jit"

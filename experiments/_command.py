@@ -61,12 +61,12 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it writes
     with _faults.told("Go on with --resume."):
         # Before processes connect: they compute something then.
-        _process.keep_memory()
         _process.keep_programs(_CACHE.value)
         _process.cut_cpu(_CPU_DEVICES.value)
     try:
         _connect()
         _check_backend()
+        _process.keep_memory()
         _run()
     except jax.errors.JaxRuntimeError as error:
         if parallel.num_processes() == 1:

@@ -15,23 +15,24 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def keep_memory() -> None:
-    """Has freed memory kept for the next step, where the C library is glibc.
+    """Has freed memory kept for the next step, on a CPU where the C library is glibc.
 
     A step allocates a hundred megabytes of intermediate results. glibc gives blocks so
     large back to the system as soon as they are free, which then hands them out page
-    by page, zeroed: a quarter of the time of a step on a CPU. To be called before the
-    first computation.
+    by page, zeroed: a quarter of the time of a step on a CPU. Kept, the process stays
+    as large as it ever was, and blocks of many sizes may leave holes between them. To
+    be called when processes are connected: it asks JAX what it computes on.
     """
-    mallopt = None
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if not hasattr(libc, "gnu_get_libc_version") or jax.default_backend() != "cpu":
         return
-    mallopt(_MMAP_MAX, 0)  # no block is the system's to take back
-    mallopt(_TRIM_THRESHOLD, -1)
-    # Heaps of threads other than the first hold 64 MiB at most, and what is larger goes
-    # back all the same. A single device computes in the thread that calls.
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    # No block is the system's to take back, and no end of the heap is cut off.
+    if libc.mallopt(_MMAP_MAX, 0) != 1 or libc.mallopt(_TRIM_THRESHOLD, -1) != 1:
+        print(
+            "warning: freed memory is not kept, for the C library refuses it; a step "
+            "takes a third longer.",
+            file=sys.stderr,
+        )
 
 
 def cut_cpu(num_devices: int) -> None:
@@ -53,6 +54,9 @@ def cut_cpu(num_devices: int) -> None:
             f"`--cpu_devices` must be from 1 to the {cores} cores, got {num_devices}."
         )
     if num_devices == 1:
+        # In the thread that calls: glibc keeps no more than 64 MiB for any other, so
+        # `keep_memory` would be in vain. Several devices need threads of their own.
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
         return
     jax.config.update("jax_num_cpu_devices", num_devices)
     flags = os.environ.get("XLA_FLAGS", "")
