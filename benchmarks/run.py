@@ -27,7 +27,8 @@ _LARGE = "--batches=1,32,512,2048,8192,32768,131072"
 # Of each part its own flags; `rivals` says who else it can measure.
 SUITES = {
     "cpu": {
-        "training": [],
+        # Runs differ by a tenth, more than their turns do; more turns help a little.
+        "training": ["--repeats=9"],
         "generation": [],
         "attacks": ["--repeats=3"],
         "startup": ["--repeats=3"],
