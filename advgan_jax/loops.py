@@ -74,17 +74,21 @@ def in_blocks(fn: Callable[..., Array], images: Array, *others: Array) -> Array:
     if jax.default_backend() != "cpu" or not isinstance(batch, int):
         return fn(images, *others)
     most = max(1, _BLOCK_PIXELS_CPU // (height * width))
-    num_blocks = -(-batch // most)
-    if num_blocks <= 1:
+    least = -(-batch // most)
+    if least <= 1:
         return fn(images, *others)
+    # Some more blocks, if then every device has as many rows of each.
+    several = range(least, 4 * least)
+    fitting = (n for n in several if batch % (n * jax.device_count()) == 0)
+    num_blocks = next(fitting, least)
     size = -(-batch // num_blocks)
 
     def cut(array):
         # Even blocks: one for what is left over would be compiled as another program.
         padding = [(0, num_blocks * size - batch)] + [(0, 0)] * (array.ndim - 1)
         rows = jnp.pad(array, padding).reshape(size, num_blocks, *array.shape[1:])
-        # Every device has rows of each block: were neighbours in one, a batch that
-        # lies on several devices would have to be gathered.
+        # Were neighbours in a block, it would have to be gathered where the batch lies
+        # on several devices.
         return rows.swapaxes(0, 1)
 
     results = lax.map(lambda block: fn(*block), tuple(map(cut, (images, *others))))

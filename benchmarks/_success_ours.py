@@ -18,7 +18,7 @@ _CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "advgan.py"
 
 def main():
     settings, arrays, variables = _success.settings_and_task()
-    _process.cut_cpu(1)
+    _process.compute_in_caller()
     _process.keep_memory()
     config = runpy.run_path(str(_CONFIG))["get_config"]("mnist")
     target = models.make_logits_fn(models.make_classifier("C", 10), variables)

@@ -84,6 +84,7 @@ def main():
     settings, arrays, variables = _success.settings_and_task()
     if jax.config.jax_platforms in (None, "cpu"):
         _process.cut_cpu(settings["cut"])
+        _process.compute_in_caller()
     _process.keep_memory()
     target = models.make_logits_fn(models.make_classifier("C", 10), variables)
     train = Split(arrays["train_images"], arrays["train_labels"])

@@ -190,10 +190,7 @@ def apgd(target, images, labels, epsilon, judge):
 
 
 def carlini_wagner(target, stock, split):
-    """C&W L2, untargeted, 5 searches of 100 steps, 64 images.
-
-    ART searches a line in each of its steps, so it takes 10, its default.
-    """
+    """C&W L2, untargeted, 5 searches of 100 steps, 64 images."""
     images, labels = first_correct(target, split, 64)
     judge = lambda found: quality(target, images, labels, found)  # noqa: E731
     num_steps = _measure.smaller(100, 5)

@@ -165,8 +165,7 @@ def draw(lines):
 def main(argv):
     del argv
     logging.set_verbosity(logging.WARNING)
-    if _CHILD.value <= 1:
-        _process.cut_cpu(1)
+    _process.compute_in_caller()
     _process.keep_memory()
     if _CHILD.value:
         mode = "pmap" if _CHILD.value > 1 else "jit"

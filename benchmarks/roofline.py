@@ -202,7 +202,7 @@ def row(name, case, attack_step, peak, bandwidth):
 def main(argv):
     del argv
     logging.set_verbosity(logging.WARNING)
-    _process.cut_cpu(1)
+    _process.compute_in_caller()
     _process.keep_memory()
     environment = _measure.environment()
     size = _measure.smaller(_BATCH.value, 4)

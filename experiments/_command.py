@@ -63,6 +63,7 @@ def main(argv: list[str]) -> None:
         # Before processes connect: they compute something then.
         _process.keep_programs(_CACHE.value)
         _process.cut_cpu(_CPU_DEVICES.value)
+        _process.compute_in_caller()
     try:
         _connect()
         _check_backend()

@@ -35,6 +35,18 @@ def keep_memory() -> None:
         )
 
 
+def compute_in_caller() -> None:
+    """Has a CPU that is one device compute in the thread that calls.
+
+    glibc keeps no more than 64 MiB for any other thread, so `keep_memory` would be in
+    vain. Several devices need threads of their own. To be called before the first
+    computation, after `cut_cpu`.
+    """
+    several = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if not several and jax.config.jax_num_cpu_devices <= 1:
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+
 def cut_cpu(num_devices: int) -> None:
     """Makes several devices of the CPU, each with one thread, or leaves it one device.
 
@@ -54,9 +66,6 @@ def cut_cpu(num_devices: int) -> None:
             f"`--cpu_devices` must be from 1 to the {cores} cores, got {num_devices}."
         )
     if num_devices == 1:
-        # In the thread that calls: glibc keeps no more than 64 MiB for any other, so
-        # `keep_memory` would be in vain. Several devices need threads of their own.
-        jax.config.update("jax_cpu_enable_async_dispatch", False)
         return
     jax.config.update("jax_num_cpu_devices", num_devices)
     flags = os.environ.get("XLA_FLAGS", "")

@@ -29,7 +29,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it writes
     with _faults.told("The same command goes on."):
-        _process.cut_cpu(1)
+        _process.compute_in_caller()
         _process.keep_programs(_CACHE.value)
         _process.keep_memory()
         found = challenge.measure_file(_CONFIG.value, _FILE.value)

@@ -51,6 +51,8 @@ def _extra_columns(x: Array, kernel: Array) -> int:
     to one that uses several cores, which is worth it from about 10^8 products.
     """
     height, width, _, filters = kernel.shape
+    if not isinstance(x.shape[0], int):
+        return 1  # of an exported program nobody knows how large its batches are
     products = x.size * height * width * filters
     return width if products > 1e8 and num_cores() > 1 else 1
 
@@ -142,7 +144,8 @@ def _kernel_gradient(x, kernel, gradient, padding, precision):
     rows, columns = gradient.shape[1:3]
     if filters == 1:
         return _one_filter(x, kernel, gradient, padding, precision)
-    if channels > 1 and rows * columns < _MANY_PIXELS:
+    known = isinstance(x.shape[0], int)
+    if known and channels > 1 and rows * columns < _MANY_PIXELS:
         # The batch plays the part of the input channels, and C that of the batch.
         x, gradient = x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3)
         return _convolve(x, gradient, padding, precision).transpose(1, 2, 0, 3)
@@ -190,12 +193,9 @@ def _image_by_image(x, gradient, window, precision):
     height, width = window
     channels = x.shape[-1]
     pixels = x.shape[1] * x.shape[2] * max(channels, filters)
-    # A step of some images each time, as many as divide the batch.
-    size = max(
-        n
-        for n in range(1, batch + 1)
-        if batch % n == 0 and (n == 1 or n * pixels <= _BLOCK)
-    )
+    # A step of some images each time, as many as divide the batch if that is known.
+    most = min(batch, _BLOCK // pixels) if isinstance(batch, int) else 1
+    size = max((n for n in range(1, most + 1) if batch % n == 0), default=1)
 
     def add(total, block):
         images, slopes = block
