@@ -3,6 +3,9 @@
 import importlib.util
 import os
 import pathlib
+import subprocess
+import sys
+import textwrap
 
 import jax
 import optax
@@ -48,6 +51,31 @@ def compile_once(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_COMPILATION_CACHE_DIR", folder)
         yield
+
+
+@pytest.fixture(scope="session")
+def on_devices():
+    """Runs code where a CPU is so many devices, and expects it to end well.
+
+    In a process of its own: the number of devices is fixed when JAX starts.
+    """
+
+    def run(devices, code, *arguments):
+        command = [sys.executable, "-W", "error", "-c", textwrap.dedent(code)]
+        result = subprocess.run(
+            [*command, *map(str, arguments)],
+            env={
+                "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+                "JAX_PLATFORMS": "cpu",
+                "PATH": "",
+            },
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert result.returncode == 0, result.stderr
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,5 @@
 """Loops, and stock models made ready for them."""
 
-import subprocess
-import sys
-import textwrap
 from functools import partial
 
 import flax.linen as nn
@@ -143,7 +140,6 @@ def test_a_batch_of_any_size_can_be_exported():
             np.testing.assert_allclose(made, fn(images), atol=1e-5)
 
 
-# Runs in a process of its own: the number of devices is fixed when JAX starts.
 SPREAD = """
     import sys
     import jax, numpy as np
@@ -181,18 +177,6 @@ SPREAD = """
 
 @pytest.mark.multi_device
 @pytest.mark.parametrize("devices", [2, 4])
-def test_a_batch_on_several_devices_stays_where_it_is(devices):
+def test_a_batch_on_several_devices_stays_where_it_is(on_devices, devices):
     """No device gets the images of another, though blocks and rows are cut."""
-    environment = {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_PLATFORMS": "cpu",
-        "PATH": "",
-    }
-    result = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(SPREAD), str(devices)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr
+    on_devices(devices, SPREAD, devices)

@@ -1,12 +1,7 @@
 """The alternation on several devices: it resumes there as on one."""
 
-import subprocess
-import sys
-import textwrap
-
 import pytest
 
-# Runs in a process of its own: the number of devices is fixed when JAX starts.
 RESUMED = """
     import pathlib, sys
     import jax, numpy as np, optax
@@ -59,16 +54,5 @@ RESUMED = """
 
 
 @pytest.mark.multi_device
-def test_resumes_on_several_devices(tmp_path):
-    result = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(RESUMED), tmp_path],
-        env={
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-            "JAX_PLATFORMS": "cpu",
-            "PATH": "",
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr
+def test_resumes_on_several_devices(on_devices, tmp_path):
+    on_devices(2, RESUMED, tmp_path)
