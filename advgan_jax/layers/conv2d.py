@@ -151,7 +151,7 @@ def _kernel_gradient(x, kernel, gradient, padding, precision):
         return _convolve(x, gradient, padding, precision).transpose(1, 2, 0, 3)
     x = _pad(x, padding)
     if channels > 1:
-        return _image_by_image(x, gradient, kernel.shape[:2], precision)
+        return _row_products(x, gradient, kernel.shape[:2], precision)
     product = partial(jnp.einsum, "tbhw,bhwd->td", precision=precision)
     taps = _taps(x[..., 0], kernel.shape[:2], (rows, columns))
     return product(jnp.stack(taps), gradient).reshape(kernel.shape)
@@ -182,7 +182,7 @@ def _taps(x: Array, window: Pair, size: Pair) -> list[Array]:
     ]
 
 
-def _image_by_image(x, gradient, window, precision):
+def _row_products(x, gradient, window, precision):
     """The kernel's gradient as a product for each of its rows, some images at a time.
 
     The images of a block fit into the cache. Only products of two matrices that both
