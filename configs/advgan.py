@@ -50,6 +50,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.target.label_smoothing = 0.0
     config.target.max_shift = 4 if variant == "cifar10" else 0
     config.target.flip = variant == "cifar10"
+    config.target.compute_dtype = "float32"  # or bfloat16, for accelerators
     config.target.epochs_per_checkpoint = 1
     config.target.steps_per_call = placeholder(int)  # default: by platform
     config.target.defence = "none"  # or a name in `defences`; see also defence.py
@@ -77,6 +78,8 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.training = ConfigDict()
     config.training.num_epochs = {"digits": 25, "mnist": 4, "cifar10": 40}[variant]
     config.training.batch_size = 64 if variant == "mnist" else 128
+    # Of generator, discriminator and the frozen target model, while they are trained.
+    config.training.compute_dtype = "float32"  # or bfloat16, for accelerators
     config.training.epochs_per_checkpoint = 10 if variant == "digits" else 1
     config.training.steps_per_call = placeholder(int)  # default: by platform
 

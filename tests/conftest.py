@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import textwrap
@@ -76,6 +77,19 @@ def on_devices():
         assert result.returncode == 0, result.stderr
 
     return run
+
+
+@pytest.fixture(scope="session")
+def products():
+    """The dtypes that the convolutions and matrix products of a function take in."""
+
+    def of(fn, *arguments):
+        text = jax.jit(fn).lower(*arguments).as_text()
+        operation = r"stablehlo\.(?:convolution|dot_general)\b.* : \((.*)\) ->"
+        operands = ", ".join(re.findall(operation, text))
+        return set(re.findall(r"x([a-z]+\d+)>", operands))
+
+    return of
 
 
 @pytest.fixture(scope="session")

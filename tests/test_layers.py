@@ -143,3 +143,26 @@ def test_one_channel_in_batches_of_all_kinds(batch):
     )
     made = layers.conv2d(images, kernel)
     np.testing.assert_allclose(made, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("channels", "filters"), [(1, 8), (8, 1), (8, 16)], ids=["one", "few", "many"]
+)
+def test_bfloat16_is_summed_up_in_float32(channels, filters):
+    """Values and gradients are rounded once, at the end."""
+    key_x, key_k = jax.random.split(jax.random.key(0))
+    x = jax.random.normal(key_x, (64, 16, 16, channels), jnp.bfloat16)
+    kernel = jax.random.normal(key_k, (3, 3, channels, filters), jnp.bfloat16)
+
+    def found(dtype):
+        # Slopes that are numbers of bfloat16, so that nothing else is rounded.
+        y, pull_back = jax.vjp(layers.conv2d, x.astype(dtype), kernel.astype(dtype))
+        slopes = jax.random.normal(jax.random.key(1), y.shape, jnp.bfloat16)
+        return y, *pull_back(slopes.astype(dtype))
+
+    ours, exact = jax.jit(found, static_argnums=0)(jnp.bfloat16), found(jnp.float32)
+    for a, b in zip(ours, exact, strict=True):
+        assert a.dtype == jnp.bfloat16
+        error = np.linalg.norm(a.astype(jnp.float32) - b) / np.linalg.norm(b)
+        # A rounding to eight bits moves a number by 2^-9 of itself at most.
+        assert error < 2**-9

@@ -30,6 +30,12 @@ from advgan_jax.build.parts import (
     trace_attack,
     training_plan,
 )
+from advgan_jax.build.precision import (
+    check_compute_dtype,
+    mixed_logits_fn,
+    mixed_module,
+    mixed_networks,
+)
 
 __all__ = [
     "DEFENCES",
@@ -43,12 +49,16 @@ __all__ = [
     "bind_aigan",
     "blackbox_attacker",
     "bound_attack",
+    "check_compute_dtype",
     "check_defence",
     "chosen_defence",
     "fingerprint",
     "load_generator",
     "make_optimizer",
     "make_target_step",
+    "mixed_logits_fn",
+    "mixed_module",
+    "mixed_networks",
     "plain",
     "registry_name",
     "source_configs",

@@ -192,6 +192,7 @@ def _row_products(x, gradient, window, precision):
     batch, rows, columns, filters = gradient.shape
     height, width = window
     channels = x.shape[-1]
+    wide = jnp.promote_types(x.dtype, jnp.float32)
     pixels = x.shape[1] * x.shape[2] * max(channels, filters)
     # A step of some images each time, as many as divide the batch if that is known.
     most = min(batch, _BLOCK // pixels) if isinstance(batch, int) else 1
@@ -207,6 +208,7 @@ def _row_products(x, gradient, window, precision):
                 slopes,
                 taps[:, i : i + rows].reshape(-1, width * channels),
                 precision=precision,
+                preferred_element_type=wide,
             )
             for i in range(height)
         ]
@@ -215,9 +217,9 @@ def _row_products(x, gradient, window, precision):
     blocks = jax.tree.map(
         lambda a: a.reshape(batch // size, size, *a.shape[1:]), (x, gradient)
     )
-    zeros = jnp.zeros((height, filters, width * channels), x.dtype)
+    zeros = jnp.zeros((height, filters, width * channels), wide)
     total, _ = lax.scan(add, zeros, blocks)
-    total = total.reshape(height, filters, width, channels)
+    total = total.astype(x.dtype).reshape(height, filters, width, channels)
     return total.transpose(0, 2, 3, 1)
 
 

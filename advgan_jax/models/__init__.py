@@ -19,6 +19,7 @@ from advgan_jax.models.classifiers import (
     ModelC,
     SmallNet,
 )
+from advgan_jax.models.precision import MixedPrecision, compute_in
 from advgan_jax.models.resnet import ResNet
 from advgan_jax.types import Array, LogitsFn
 
@@ -95,12 +96,14 @@ __all__ = [
     "FullyConnected",
     "Generator",
     "MadryNet",
+    "MixedPrecision",
     "ModelA",
     "ModelB",
     "ModelC",
     "ResNet",
     "SmallNet",
     "TwoHeadDiscriminator",
+    "compute_in",
     "make_classifier",
     "make_logits_fn",
 ]

@@ -84,13 +84,15 @@ def trained_generator(run: Run, logits_fn: LogitsFn) -> Attack:
         run.workdir,
         config.training,
         advgan.init_state(networks, jax.random.key(config.seed), shape),
-        advgan.make_train_step(networks, objective),
+        advgan.make_train_step(
+            build.mixed_networks(config.training, networks), objective
+        ),
         description={
             "config": build.plain(config),
             "image_shape": list(shape),
             "num_classes": dataset.num_classes,
         },
-        frozen=(logits_fn,),
+        frozen=(build.mixed_logits_fn(config.training, logits_fn),),
         title="AdvGAN",
     )
     return advgan.bind_generator(

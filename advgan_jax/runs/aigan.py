@@ -86,11 +86,12 @@ def trained_generators(run: Run, logits_fn: LogitsFn) -> dict[str, Attack]:
             "image_shape": list(shape),
             "num_classes": dataset.num_classes,
         },
-        "frozen": (logits_fn,),
+        "frozen": (build.mixed_logits_fn(config.training, logits_fn),),
     }
     state = aigan.init_state(networks, jax.random.key(config.seed), shape)
     attacker = build.aigan_attacker(config)
-    step = aigan.make_first_step(networks, objective, attacker)
+    trained = build.mixed_networks(config.training, networks)
+    step = aigan.make_first_step(trained, objective, attacker)
     title = "AI-GAN, stage 1"
     state = fit(run, run.workdir, sections[0], state, step, title=title, **shared)
     found = {}
@@ -98,7 +99,7 @@ def trained_generators(run: Run, logits_fn: LogitsFn) -> dict[str, Attack]:
         switch = build.training_plan(sections[0], dataset).num_steps
         at_switch = _keep_first_stage(run, state, switch, shared["description"])
         found["stage_one"] = build.bind_aigan(at_switch, config, dataset.num_classes)
-    step = aigan.make_second_step(networks, objective)
+    step = aigan.make_second_step(trained, objective)
     title = "AI-GAN, stage 2"
     state = fit(run, run.workdir, sections[1], state, step, title=title, **shared)
     found["stage_two"] = build.bind_aigan(state, config, dataset.num_classes)

@@ -36,6 +36,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     target.check(config, dataset)
     advgan.check_evaluation(config, dataset)
     answers.check_kind(config.answers)
+    build.check_compute_dtype(config.training)
     attacker, schedule = build.blackbox_attacker(config, dataset.num_classes)
     _check_classes(config, dataset)
     schedule.check_images(len(_attackers_images(config, dataset)))
@@ -150,7 +151,7 @@ def trained_generator(run: Run, logits_fn: LogitsFn) -> tuple[Attack, int]:
             oracle,
             images.images,
             images.labels,
-            attacker,
+            _as_trained(config, attacker),
             schedule,
             mode=config.parallel,
             hooks=blackbox.Hooks(hooks, record),
@@ -162,6 +163,13 @@ def trained_generator(run: Run, logits_fn: LogitsFn) -> tuple[Attack, int]:
             f"Stopped at step {int(state.step)}, after {oracle.queries} queries; saved."
         )
     return blackbox.bind_generator(attacker, state), oracle.queries
+
+
+def _as_trained(config: ConfigDict, attacker: blackbox.Attacker) -> blackbox.Attacker:
+    return attacker._replace(
+        networks=build.mixed_networks(config.training, attacker.networks),
+        model=build.mixed_module(config.training, attacker.model),
+    )
 
 
 def make_oracle(run: Run, logits_fn: LogitsFn) -> Oracle:

@@ -40,7 +40,8 @@ def target_logits_fn(run: Run) -> LogitsFn:
     section = build.target_section(config)
     plan = build.training_plan(section, dataset)
     optimizer = build.make_optimizer(section, plan.num_steps)
-    step = build.make_target_step(config, model, optimizer, plan.steps_per_epoch)
+    trained = build.mixed_module(section, model)
+    step = build.make_target_step(config, trained, optimizer, plan.steps_per_epoch)
     state = classifier.init_state(
         model,
         optimizer,
@@ -63,7 +64,10 @@ def target_logits_fn(run: Run) -> LogitsFn:
 def _sources(run: Run) -> tuple[tuple[LogitsFn, ...], ...]:
     """What a step needs beside the state: an ensemble's static nets, or nothing."""
     configs = build.source_configs(run.config)
-    sources = tuple(target_logits_fn(run._replace(config=each)) for each in configs)
+    sources = tuple(
+        build.mixed_logits_fn(each.target, target_logits_fn(run._replace(config=each)))
+        for each in configs
+    )
     return (sources,) if sources else ()
 
 

@@ -236,6 +236,7 @@ def test_overwrite_forgets_the_queries(short, attacked, tmp_path):
         ({"training.num_rounds": 0}, "`num_rounds` must be"),
         ({"distilled.model": "D"}, "Unknown target model 'D'"),
         ({"distilled.model": "C"}, "needs images of at least 16 by 16"),
+        ({"training.compute_dtype": "f16"}, "Unknown compute_dtype 'f16'"),
         ({"distilled.optimizer": "lamb"}, "Unknown optimizer 'lamb'"),
         ({"evaluation.monitor_images": 361}, "`monitor_images` must be from 1 to"),
     ],

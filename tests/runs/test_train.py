@@ -180,6 +180,8 @@ def test_epsilon_zero_leaves_the_images_alone(sharing, tmp_path):
         ({"evaluation.batch_size": 0}, "`evaluation.batch_size` must be"),
         ({"evaluation.grid_images": 0}, "`grid_images` must be"),
         ({"training.epochs_per_checkpoint": 0}, "`epochs_per_checkpoint` must be"),
+        ({"training.compute_dtype": "f16"}, "Unknown compute_dtype.*bfloat16, float32"),
+        ({"target.compute_dtype": "int8"}, "Unknown compute_dtype 'int8'"),
         ({"training.steps_per_call": -1}, "`steps_per_call` at least 1"),
         ({"generator.widths": (4, 8)}, "must be three numbers of filters"),
         ({"training.batch_size": 5000}, "`batch_size` must be from 1 to the 1437"),

@@ -1,0 +1,73 @@
+"""Runs whose networks compute in bfloat16 while they are trained."""
+
+import jax
+import pytest
+
+from advgan_jax import parallel, runs
+
+TARGET = {"target.compute_dtype": "bfloat16"}
+TRAINING = {"training.compute_dtype": "bfloat16"}
+BLACKBOX = {
+    "distilled.model": "fc10",
+    "training.num_rounds": 1,
+    "training.steps_per_round": 2,
+    "distilled.steps_per_round": 2,
+    "distilled.initial_rounds": 1,
+    "queries.clean": 64,
+    "queries.perturbed_per_round": 20,
+    "evaluation.monitor_images": 50,
+}
+KINDS = {
+    "target": ("target", TARGET, ["bf16"]),
+    "advgan": ("advgan", TRAINING, ["f32", "bf16"]),
+    "aigan": ("aigan", TRAINING, ["f32", "bf16", "bf16"]),
+    # The black box, the copy of it, and the generator that is trained on the copy.
+    "blackbox": ("advgan_blackbox", BLACKBOX | TRAINING, ["f32", "bf16", "bf16"]),
+}
+
+
+@pytest.fixture
+def steps(monkeypatch, products):
+    """In which dtype each training step computes, in the order of their first calls."""
+    found, compile_steps = [], parallel.compile_steps
+
+    def spying(step, **options):
+        seen = []
+
+        def spied(state, batch, *frozen, **shard):
+            if not seen:
+                arguments = jax.tree.map(
+                    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype),
+                    (state, batch, *frozen),
+                )
+                kinds = products(step, *arguments)
+                seen.append(kinds.pop() if len(kinds) == 1 else "mixed")
+                found.extend(seen)
+            return step(state, batch, *frozen, **shard)
+
+        return compile_steps(spied, **options)
+
+    monkeypatch.setattr(parallel, "compile_steps", spying)
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_networks_compute_as_they_are_told(get_config, steps, tmp_path, kind):
+    name, changes, expected = KINDS[kind]
+    rows = runs.train(get_config(name, **changes), tmp_path)
+    assert steps == expected
+    assert rows[0]["clean_accuracy"] > 0.9
+
+
+def test_a_defence_crafts_and_learns_in_bfloat16(get_config, steps, tmp_path):
+    small = {"target_model": "fc10", "target.defences.ensemble.sources": ("fc10",)}
+    config = get_config("defence", **TARGET, **small, **{"target.defence": "ensemble"})
+    runs.train(config, tmp_path)
+    assert steps == ["bf16", "bf16"]  # those of the source and of the net
+
+
+def test_weights_are_kept_in_float32_and_continue_in_either(get_config, tmp_path):
+    """Resumed in another dtype it would be another run; this one has one of its own."""
+    runs.train(get_config(**TRAINING), tmp_path)
+    with pytest.raises(ValueError, match="compute_dtype is bfloat16 there and None"):
+        runs.train(get_config(), tmp_path, resume=True)
