@@ -1,6 +1,8 @@
 """The child of `training` that makes our steps."""
 
 import itertools
+from types import SimpleNamespace
+from unittest import mock
 
 import _measure  # noqa: F401 (makes the modules of experiments known)
 import _process
@@ -9,16 +11,17 @@ import jax
 import numpy as np
 import optax
 
-from advgan_jax import models, parallel
+from advgan_jax import build, models, parallel
 from advgan_jax.data import Split
 from advgan_jax.training import advgan, classifier, loop
+from advgan_jax.training.alternating import Networks
 
 EPSILON = 0.3
 
 
 def networks():
     """AdvGAN's, with the optimisers of the rival."""
-    return advgan.Networks(
+    return Networks(
         models.Generator(EPSILON),
         models.Discriminator(),
         optax.adam(1e-3, b1=0.5),
@@ -26,17 +29,19 @@ def networks():
     )
 
 
-def advgan_of(target, shape):
+def advgan_of(target, shape, section):
     """State, step and frozen arguments."""
-    nets = networks()
+    nets = build.mixed_networks(section, networks())
+    target = build.mixed_logits_fn(section, target)
     state = advgan.init_state(nets, jax.random.key(0), shape)
     return state, advgan.make_train_step(nets, advgan.Objective(EPSILON)), (target,)
 
 
-def classifier_of(target, shape):
+def classifier_of(target, shape, section):
     """Likewise of model C, with its dropout."""
     del target
-    model, optimizer = models.make_classifier("C", 10), optax.adam(1e-3)
+    optimizer = optax.adam(1e-3)
+    model = build.mixed_module(section, models.make_classifier("C", 10))
     state = classifier.init_state(model, optimizer, jax.random.key(0), shape)
     return state, classifier.make_train_step(model, optimizer), ()
 
@@ -80,6 +85,16 @@ def epochs_of(run, state, train, frozen, settings):
     return turn
 
 
+def traced_as(backend, step):
+    """A step in the form that it has on another platform."""
+
+    def traced(*arguments, **options):
+        with mock.patch("jax.default_backend", return_value=backend):
+            return step(*arguments, **options)
+
+    return traced
+
+
 def main():
     settings, arrays, variables = _success.settings_and_task()
     if jax.config.jax_platforms in (None, "cpu"):
@@ -90,7 +105,10 @@ def main():
     train = Split(arrays["train_images"], arrays["train_labels"])
     part = settings["part"]
     make = classifier_of if part == "classifier_step" else advgan_of
-    state, step, frozen = make(target, train.image_shape)
+    section = SimpleNamespace(compute_dtype=settings["dtype"])
+    state, step, frozen = make(target, train.image_shape, section)
+    if settings["traced_as"]:
+        step = traced_as(settings["traced_as"], step)
     run = parallel.compile_steps(step, mode="jit" if settings["cut"] == 1 else "auto")
     turns = epochs_of if part == "advgan_epoch" else steps_of
     _success.in_turns(turns(run, state, train, frozen, settings))

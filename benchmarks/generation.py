@@ -12,7 +12,7 @@ writes, whose normalisations are spelled out and whose convolutions are transpos
 """
 
 import time
-from functools import partial
+from types import SimpleNamespace
 
 import _measure
 import _targets
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging
 
-from advgan_jax import attacks, data, loops
+from advgan_jax import attacks, build, data
 from advgan_jax.training import advgan
 
 _BATCHES = flags.DEFINE_list(
@@ -30,16 +30,6 @@ _BATCHES = flags.DEFINE_list(
 _ONNX = flags.DEFINE_string("onnx", None, "A generator, exported.")
 
 _MOST_CALLS = 500  # of batch 1, in a turn
-
-
-def _bfloat16_fn(generator):
-    def generator_fn(params, images):
-        half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
-        apply = partial(generator.apply, {"params": half})
-        r = loops.in_blocks(apply, images.astype(jnp.bfloat16))
-        return r.astype(images.dtype)
-
-    return generator_fn
 
 
 def ours(precision="float32"):
@@ -51,8 +41,9 @@ def ours(precision="float32"):
     generator = _targets.generator()
     fresh = jnp.zeros((1, *_targets.MNIST))
     params = generator.init(jax.random.key(0), fresh)["params"]
-    make = {"float32": advgan.make_generator_fn, "bfloat16": _bfloat16_fn}[precision]
-    attack = attacks.generator_attack(make(generator), params, epsilon=_targets.EPSILON)
+    section = SimpleNamespace(compute_dtype=precision)
+    generator_fn = advgan.make_generator_fn(build.mixed_module(section, generator))
+    attack = attacks.generator_attack(generator_fn, params, epsilon=_targets.EPSILON)
     return jax.jit(lambda images: attack(_targets.unseen, images))
 
 

@@ -37,7 +37,7 @@ SUITES = {
         "time_to_success": ["--repeats=3"],
     },
     "gpu": {
-        "training": ["--batches=128,1024,8192"],
+        "training": ["--batches=128,1024,8192", "--also=bfloat16,convolutions"],
         "generation": [_LARGE],
         "attacks": ["--repeats=3"],
         "startup": ["--repeats=3"],

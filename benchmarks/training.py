@@ -11,11 +11,15 @@ core (`--cpu_devices`), where AdvGAN is faster, and on one device, the default, 
 model C is; PyTorch as it is installed; and PyTorch told by the environment to keep
 freed memory, as our experiments tell themselves. Ours is first where it is faster. They
 take turns, while the others wait; each turn makes `--steps` steps; medians of
-`--repeats` turns after one to warm up. Needs
+`--repeats` turns after one to warm up.
+
+`--also=bfloat16` adds ours with all networks computing in it, and `--also=convolutions`
+ours with the convolutions and pools of the other kind of platform: those of XLA on a
+CPU, and those that we have for a CPU elsewhere. PyTorch needs
 
     python -m pip install torch==2.13.0
 
-unless `--rivals=` leaves PyTorch out.
+unless `--rivals=` leaves it out.
 """
 
 import json
@@ -32,6 +36,7 @@ from absl import app, flags, logging
 
 _STEPS = flags.DEFINE_integer("steps", 20, "Steps in a turn.")
 _BATCHES = flags.DEFINE_list("batches", ["128"], "Batch sizes.")
+_ALSO = flags.DEFINE_list("also", [], "More of ours: bfloat16, convolutions.")
 
 _HERE = pathlib.Path(__file__).parent
 # What `_process.keep_memory` sets, for a process that is not ours.
@@ -86,18 +91,30 @@ def contenders(path, part, size):
         "part": part,
         "size": size,
         "steps": _measure.smaller(_STEPS.value, 2),
+        "dtype": "float32",
+        "traced_as": None,
     }
-    devices = len(jax.devices())
-    if jax.default_backend() == "cpu":
+    devices, on_cpu = len(jax.devices()), jax.default_backend() == "cpu"
+    if on_cpu:
         devices = _measure.environment()["cores"]
     cuts = {_measure.OURS: devices}
     if devices > 1:
         cuts[f"{_measure.OURS}, one device"] = 1
-    if devices > 1 and part == "classifier_step" and jax.default_backend() == "cpu":
+    if devices > 1 and part == "classifier_step" and on_cpu:
         cuts = {_measure.OURS: 1, f"{_measure.OURS}, a device a core": devices}
+    ours = {name: {"cut": cut} for name, cut in cuts.items()}
+    same = next(iter(ours.values()))
+    variants = {
+        "bfloat16": {"dtype": "bfloat16"},
+        "convolutions": {"traced_as": "plain" if on_cpu else "cpu"},
+    }
+    for name in _ALSO.value:
+        title = "XLA's convolutions" if on_cpu else "the CPU's convolutions"
+        title = title if name == "convolutions" else name
+        ours[f"{_measure.OURS}, {title}"] = same | variants[name]
     found = {
-        name: Contender("_training_ours.py", settings | {"cut": cut})
-        for name, cut in cuts.items()
+        name: Contender("_training_ours.py", settings | own)
+        for name, own in ours.items()
     }
     if "pytorch" in _measure.RIVALS.value:
         script = "_training_torch.py"
