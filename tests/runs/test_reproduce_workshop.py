@@ -6,7 +6,7 @@ import pytest
 
 from advgan_jax import build, parallel, runs
 from advgan_jax.data import to_float
-from advgan_jax.runs import generators
+from advgan_jax.runs import advgan, generators
 from advgan_jax.runs.common import Run
 from advgan_jax.runs.reproduce import cells
 from advgan_jax.runs.reproduce.rows import Cell, Net
@@ -197,3 +197,32 @@ def test_generators_of_earlier_runs_are_found(tables, digits, tmp_path):
     assert workshop.own_run("advgan", own, nets).workdir != older
     older.mkdir()
     assert workshop.own_run("advgan", own, nets).workdir == older
+
+
+@pytest.mark.parametrize("name", ["advgan", "fitted"])
+def test_only_a_fitted_generator_is_trained_on_what_it_attacks(
+    workshop, monkeypatch, digits, digits_logits_fn, name
+):
+    monkeypatch.setattr(Workshop, "logits_fn", lambda self, net: digits_logits_fn)
+    trained = []
+    monkeypatch.setattr(advgan, "trained_generator", lambda run, _: trained.append(run))
+    workshop.attack(name, (Net("small"),))
+    (run,) = trained
+    wanted = digits.test if name == "fitted" else digits.train
+    np.testing.assert_array_equal(run.dataset.train.images, wanted.images)
+    np.testing.assert_array_equal(run.dataset.train.labels, wanted.labels)
+    assert run.workdir.name.startswith(f"{name}-small-")
+
+
+def test_a_fitted_generator_passes_all_of_the_challenges_images(
+    tables, digits, tmp_path, monkeypatch, digits_logits_fn
+):
+    monkeypatch.setattr(Workshop, "logits_fn", lambda self, net: digits_logits_fn)
+    config = tables(**{"fitted.training.num_epochs": 30})
+    workshop = Workshop(Run(config, tmp_path, digits))
+    net = Net("small")
+    cell = Cell("robust_accuracy", "fitted", net, (net,), checked=True)
+    accuracy, (row,) = cells.measure(workshop, cell)
+    assert accuracy < 0.05
+    assert row["num_images"] == len(workshop.run.dataset.test)
+    assert (row["attack"], row["threat_model"]) == ("advgan-fitted", "white-box")

@@ -35,6 +35,7 @@ _METHODS = {
     "advgan": advgan,
     "aigan": aigan,
     "blackbox": blackbox,
+    "fitted": advgan,
     "generators": generators,
 }
 
@@ -51,7 +52,8 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     asked = [cell for row in rows for cell in row.cells.values()]
     # Many cells ask for the same: each is looked at once.
     for section, net in dict.fromkeys(pair for c in asked for pair in _trainings(c)):
-        _METHODS[section].check(workshop.config_of(net, section), dataset)
+        own = workshop.config_of(net, section)
+        _METHODS[section].check(own, workshop.training_set(section))
     for name in {cell.attack for cell in asked} - {None, *GENERATORS}:
         _check_attack(config, name)
 

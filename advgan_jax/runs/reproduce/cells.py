@@ -128,12 +128,12 @@ def _row(
 ) -> dict[str, Any]:
     config = workshop.run.config.copy_and_resolve_references()
     config.target_model = cell.on.title
-    is_blackbox = GENERATORS.get(cell.attack) == "blackbox"
+    names = {"dynamic": "advgan", "static": "advgan", "fitted": "advgan-fitted"}
     return attack_row(
         workshop.run._replace(config=config),
         evaluation,
         # By section: two of them may be the same attack with other numbers.
-        attack="advgan" if is_blackbox else cell.attack,
+        attack=names.get(cell.attack, cell.attack),
         threat_model=_threat_model(cell),
         epsilon=epsilon,
         norm=None if epsilon is None else "linf",
@@ -145,4 +145,6 @@ def _threat_model(cell: Cell) -> str:
         return f"black-box-{cell.attack}"
     if cell.through != (cell.on,):
         return "transfer"
-    return "semi-white-box" if cell.attack in GENERATORS else "white-box"
+    # A fitted generator needs the model for each new image.
+    needs_model = cell.attack not in GENERATORS or cell.attack == "fitted"
+    return "white-box" if needs_model else "semi-white-box"

@@ -46,8 +46,9 @@ class Cell(NamedTuple):
         right before the attack; `seconds` for 1,000 images; or, of `advgan` and `aigan`
         towards each class, `success_mean` and `success_best`.
       attack: a section of `config.attacks`; `advgan` or `aigan`, a generator that is
-        trained on `through`; `dynamic` or `static`, one that is trained on the answers
-        of `through`; None for the clean images.
+        trained on `through`; `fitted`, one that is trained on the very images that it
+        attacks; `dynamic` or `static`, one that is trained on the answers of `through`;
+        None for the clean images.
       on: the net that is measured.
       through: the nets that the attacker has; several are averaged.
       checked: whether it is of the challenge: over all test images, which must pass its
@@ -214,7 +215,8 @@ def challenge(config: ConfigDict) -> list[Row]:
 
     Returns:
       A row for each attack. The paper's numbers are of Madry's nets; a column says who
-      printed them.
+      printed them. AdvGAN is there twice: trained on the training images, and fitted to
+      those of the challenge, whose labels all other attacks are told, too.
     """
     net = Net(config.challenge_model, "iterative")
     numbers = range(1, config.num_surrogates + 1)
@@ -234,14 +236,20 @@ def challenge(config: ConfigDict) -> list[Row]:
             (*_pgd(config, "pgd"), (net,), paper.PGD.get(_size(config, "pgd"))),
             (*_pgd(config, "pgd100"), (net,), paper.PGD.get(_size(config, "pgd100"))),
             (*_advgan("the net"), (net,), paper.ADVGAN),
+            (*_fitted("the net"), (net,), None),
             (*_pgd(config, "pgd", "surrogates"), surrogates, by_pgd),
             (*_advgan("surrogates"), surrogates, paper.ADVGAN_THROUGH),
+            (*_fitted("surrogates"), surrogates, None),
         )
     ]
 
 
 def _advgan(knowledge: str) -> tuple[str, ...]:
     return "AdvGAN", knowledge, "robust_accuracy", "advgan"
+
+
+def _fitted(knowledge: str) -> tuple[str, ...]:
+    return "AdvGAN, fitted", knowledge, "robust_accuracy", "fitted"
 
 
 def _size(config: ConfigDict, name: str) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """What the tables need: nets, generators and adversarial images, each made once."""
 
+import dataclasses
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from ml_collections import ConfigDict
 
 from advgan_jax import build, parallel
 from advgan_jax.attacks.transfer import average_models
-from advgan_jax.data import Split, to_float
+from advgan_jax.data import Dataset, Split, to_float
 from advgan_jax.evaluation import craft
 from advgan_jax.projections import project_linf
 from advgan_jax.reporting import replacing
@@ -23,6 +24,7 @@ GENERATORS = {
     "advgan": "advgan",
     "aigan": "aigan",
     "dynamic": "blackbox",
+    "fitted": "fitted",
     "static": "blackbox",
 }
 # What all runs of the tables share with them; the sections do not have it.
@@ -105,13 +107,21 @@ class Workshop:
             (name, tuple(nets)), lambda: self._generator(name, tuple(nets))
         )
 
+    def training_set(self, name: str) -> Dataset:
+        """What a generator is trained on: `fitted` on the images that it attacks."""
+        dataset = self.run.dataset
+        if name != "fitted":
+            return dataset
+        return dataclasses.replace(dataset, train=self.images(whole=True))
+
     def _generator(self, name: str, nets: tuple[Net, ...]) -> Attack:
         config = self.config_of(nets[0], GENERATORS[name])
         if GENERATORS[name] == "blackbox":
             config.distillation = name
         run = self.own_run(name, config, nets)
+        run = run._replace(dataset=self.training_set(name))
         logits_fn = self.surrogate(nets)
-        if name == "advgan":
+        if name in ("advgan", "fitted"):
             return advgan.trained_generator(run, logits_fn)
         if name == "aigan":
             return aigan.trained_generators(run, logits_fn)["stage_two"]
