@@ -218,7 +218,8 @@ def test_a_fitted_generator_passes_all_of_the_challenges_images(
     tables, digits, tmp_path, monkeypatch, digits_logits_fn
 ):
     monkeypatch.setattr(Workshop, "logits_fn", lambda self, net: digits_logits_fn)
-    config = tables(**{"fitted.training.num_epochs": 30})
+    longer = {"training.num_epochs": 30, "training.batch_size": 32}
+    config = tables(**{f"fitted.{name}": value for name, value in longer.items()})
     workshop = Workshop(Run(config, tmp_path, digits))
     net = Net("small")
     cell = Cell("robust_accuracy", "fitted", net, (net,), checked=True)
