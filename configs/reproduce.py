@@ -112,7 +112,7 @@ def fit_to_images(section: ConfigDict) -> None:
     # Nobody judges how real they look, and a file of them is all that is handed in.
     section.loss.update({"gan_weight": 0.0, "hinge_weight": 0.0})
     section.generator.update({"widths": (16, 32, 64), "learning_rate": 3e-3})
-    section.training.num_epochs = 100
+    section.training.num_epochs = 50
 
 
 def leave_to_tables(section: ConfigDict, name: str) -> None:
