@@ -1,7 +1,6 @@
 """The child of `training` that makes our steps."""
 
 import itertools
-from types import SimpleNamespace
 from unittest import mock
 
 import _measure  # noqa: F401 (makes the modules of experiments known)
@@ -29,19 +28,19 @@ def networks():
     )
 
 
-def advgan_of(target, shape, section):
+def advgan_of(target, shape, dtype):
     """State, step and frozen arguments."""
-    nets = build.mixed_networks(section, networks())
-    target = build.mixed_logits_fn(section, target)
+    nets = build.mixed_networks(dtype, networks())
+    target = build.mixed_logits_fn(dtype, target)
     state = advgan.init_state(nets, jax.random.key(0), shape)
     return state, advgan.make_train_step(nets, advgan.Objective(EPSILON)), (target,)
 
 
-def classifier_of(target, shape, section):
+def classifier_of(target, shape, dtype):
     """Likewise of model C, with its dropout."""
     del target
     optimizer = optax.adam(1e-3)
-    model = build.mixed_module(section, models.make_classifier("C", 10))
+    model = build.mixed_module(dtype, models.make_classifier("C", 10))
     state = classifier.init_state(model, optimizer, jax.random.key(0), shape)
     return state, classifier.make_train_step(model, optimizer), ()
 
@@ -105,8 +104,7 @@ def main():
     train = Split(arrays["train_images"], arrays["train_labels"])
     part = settings["part"]
     make = classifier_of if part == "classifier_step" else advgan_of
-    section = SimpleNamespace(compute_dtype=settings["dtype"])
-    state, step, frozen = make(target, train.image_shape, section)
+    state, step, frozen = make(target, train.image_shape, settings["dtype"])
     if settings["traced_as"]:
         step = traced_as(settings["traced_as"], step)
     run = parallel.compile_steps(step, mode="jit" if settings["cut"] == 1 else "auto")

@@ -12,7 +12,6 @@ writes, whose normalisations are spelled out and whose convolutions are transpos
 """
 
 import time
-from types import SimpleNamespace
 
 import _measure
 import _targets
@@ -41,8 +40,7 @@ def ours(precision="float32"):
     generator = _targets.generator()
     fresh = jnp.zeros((1, *_targets.MNIST))
     params = generator.init(jax.random.key(0), fresh)["params"]
-    section = SimpleNamespace(compute_dtype=precision)
-    generator_fn = advgan.make_generator_fn(build.mixed_module(section, generator))
+    generator_fn = advgan.make_generator_fn(build.mixed_module(precision, generator))
     attack = attacks.generator_attack(generator_fn, params, epsilon=_targets.EPSILON)
     return jax.jit(lambda images: attack(_targets.unseen, images))
 

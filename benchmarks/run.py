@@ -37,7 +37,11 @@ SUITES = {
         "time_to_success": ["--repeats=3"],
     },
     "gpu": {
-        "training": ["--batches=128,1024,8192", "--also=bfloat16,convolutions"],
+        "training": [
+            "--batches=128,1024,8192",
+            "--also=bfloat16",
+            "--also=convolutions",
+        ],
         "generation": [_LARGE],
         "attacks": ["--repeats=3"],
         "startup": ["--repeats=3"],

@@ -13,7 +13,7 @@ freed memory, as our experiments tell themselves. Ours is first where it is fast
 take turns, while the others wait; each turn makes `--steps` steps; medians of
 `--repeats` turns after one to warm up.
 
-`--also=bfloat16` adds ours with all networks computing in it, and `--also=convolutions`
+`--also=bfloat16` adds ours with all networks multiplying in it, `--also=convolutions`
 ours with the convolutions and pools of the other kind of platform: those of XLA on a
 CPU, and those that we have for a CPU elsewhere. PyTorch needs
 
@@ -36,7 +36,9 @@ from absl import app, flags, logging
 
 _STEPS = flags.DEFINE_integer("steps", 20, "Steps in a turn.")
 _BATCHES = flags.DEFINE_list("batches", ["128"], "Batch sizes.")
-_ALSO = flags.DEFINE_list("also", [], "More of ours: bfloat16, convolutions.")
+_ALSO = flags.DEFINE_multi_enum(
+    "also", [], ["bfloat16", "convolutions"], "More of ours; may be repeated."
+)
 
 _HERE = pathlib.Path(__file__).parent
 # What `_process.keep_memory` sets, for a process that is not ours.
@@ -104,14 +106,13 @@ def contenders(path, part, size):
         cuts = {_measure.OURS: 1, f"{_measure.OURS}, a device a core": devices}
     ours = {name: {"cut": cut} for name, cut in cuts.items()}
     same = next(iter(ours.values()))
+    whose, other = ("XLA's", "plain") if on_cpu else ("the CPU's", "cpu")
     variants = {
-        "bfloat16": {"dtype": "bfloat16"},
-        "convolutions": {"traced_as": "plain" if on_cpu else "cpu"},
+        "bfloat16": ("bfloat16", {"dtype": "bfloat16"}),
+        "convolutions": (f"{whose} convolutions", {"traced_as": other}),
     }
-    for name in _ALSO.value:
-        title = "XLA's convolutions" if on_cpu else "the CPU's convolutions"
-        title = title if name == "convolutions" else name
-        ours[f"{_measure.OURS}, {title}"] = same | variants[name]
+    for title, own in (variants[name] for name in _ALSO.value):
+        ours[f"{_measure.OURS}, {title}"] = same | own
     found = {
         name: Contender("_training_ours.py", settings | own)
         for name, own in ours.items()

@@ -78,8 +78,9 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.training = ConfigDict()
     config.training.num_epochs = {"digits": 25, "mnist": 4, "cifar10": 40}[variant]
     config.training.batch_size = 64 if variant == "mnist" else 128
-    # Of generator, discriminator and the frozen target model, while they are trained.
-    config.training.compute_dtype = "float32"  # or bfloat16, for accelerators
+    # What generator, discriminator and the frozen target model multiply in while the
+    # first two are trained: float32, or bfloat16 for accelerators.
+    config.training.compute_dtype = "float32"
     config.training.epochs_per_checkpoint = 10 if variant == "digits" else 1
     config.training.steps_per_call = placeholder(int)  # default: by platform
 

@@ -46,7 +46,8 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.training.num_rounds = 10 if mnist else 8
     config.training.steps_per_round = 300 if mnist else 60
     config.training.batch_size = 64
-    # Of all three networks; or bfloat16, for accelerators.
+    # What generator, discriminator and the copy multiply in while they are trained:
+    # float32, or bfloat16 for accelerators.
     config.training.compute_dtype = "float32"
 
     # The attacker's copy of the black box.

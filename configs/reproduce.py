@@ -2,10 +2,10 @@
 
 Variants: `smoke` (digits, for tests), `mnist` (a CPU) and `full` (a GPU or TPU). The
 sections `advgan`, `blackbox`, `aigan` and `generators` are configurations of the files
-of these names, and `fitted` is another of AdvGAN's, without what the tables set: the
-nets, the data set, the seeds, and `epsilon`, which stands for all sections, attacks and
-defences (one of the latter may have another:
-`--config.advgan.target.defences.adv.attack.epsilon=0.2`).
+of these names without what the tables set: the nets, the data set, the seeds, and
+`epsilon`, which stands for all sections, attacks and defences (of the latter one may
+have another: `--config.advgan.target.defences.adv.attack.epsilon=0.2`). `fitted` is
+another of AdvGAN's, for a generator that is trained on the images it attacks.
 
 All nets, defended or not, are trained as `advgan.target` says, on MNIST as Tramer's A
 and B were: six epochs in batches of 64. Of a net that is only asked,
@@ -108,8 +108,11 @@ def nets(variant: str) -> ConfigDict:
 
 
 def fit_to_images(section: ConfigDict) -> None:
-    """Makes AdvGAN one that is trained on the images it attacks, as the challenge's."""
-    # Nobody judges how real they look, and a file of them is all that is handed in.
+    """AdvGAN's numbers where it is trained on the very images that it attacks.
+
+    On the challenge's 10,000 images half an hour on one core.
+    """
+    # What is handed in is a file of images; nobody judges how real they look.
     section.loss.update({"gan_weight": 0.0, "hinge_weight": 0.0})
     section.generator.update({"widths": (16, 32, 64), "learning_rate": 3e-3})
     section.training.num_epochs = 50

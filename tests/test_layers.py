@@ -151,7 +151,7 @@ def test_one_channel_in_batches_of_all_kinds(batch):
 def test_bfloat16_is_summed_up_in_float32(channels, filters):
     """Values and gradients are rounded once, at the end."""
     key_x, key_k = jax.random.split(jax.random.key(0))
-    x = jax.random.normal(key_x, (64, 16, 16, channels), jnp.bfloat16)
+    x = jax.random.normal(key_x, (256, 16, 16, channels), jnp.bfloat16)
     kernel = jax.random.normal(key_k, (3, 3, channels, filters), jnp.bfloat16)
 
     def found(dtype):

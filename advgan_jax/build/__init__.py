@@ -31,6 +31,7 @@ from advgan_jax.build.parts import (
     training_plan,
 )
 from advgan_jax.build.precision import (
+    DEFAULT_DTYPE,
     check_compute_dtype,
     mixed_logits_fn,
     mixed_module,
@@ -38,6 +39,7 @@ from advgan_jax.build.precision import (
 )
 
 __all__ = [
+    "DEFAULT_DTYPE",
     "DEFENCES",
     "UNDEFENDED",
     "advgan_networks",

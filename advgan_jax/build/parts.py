@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from advgan_jax import parallel
 from advgan_jax.attacks import BoundAttack, make_attack
-from advgan_jax.build.precision import DEFAULT, check_compute_dtype
+from advgan_jax.build.precision import DEFAULT_DTYPE
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.data import Dataset
 from advgan_jax.training import loop
@@ -61,7 +61,6 @@ def training_plan(section: ConfigDict, dataset: Dataset) -> loop.Plan:
     if steps_per_call is None:
         steps_per_call = parallel.default_steps_per_call()
     check_at_least("epochs_per_checkpoint", section.epochs_per_checkpoint, 1)
-    check_compute_dtype(section)
     return loop.Plan(
         len(dataset.train), section.batch_size, section.num_epochs, steps_per_call
     )
@@ -112,7 +111,7 @@ def _told(value: Any) -> Any:
         value = {k: v for k, v in value.items() if k not in ("defence", "defences")}
         if chosen != UNDEFENDED:
             value |= {"defence": chosen, "defences": {chosen: known.get(chosen)}}
-    if value.get("compute_dtype") == DEFAULT:
+    if value.get("compute_dtype") == DEFAULT_DTYPE:
         value = {k: v for k, v in value.items() if k != "compute_dtype"}
     return {key: _told(item) for key, item in value.items()}
 

@@ -15,16 +15,55 @@ On other platforms everything is JAX' own. Two differences are visible on CPU on
 convolution has a gradient of its own, so forward-mode derivatives (`jvp`, `jacfwd`,
 `hessian`) of it are refused; and where several pixels of a pooled window are equal, the
 gradient is shared among them instead of going to the first.
+
+On all platforms a layer whose kernel is bfloat16 computes its products so; see
+`models.MixedPrecision`.
 """
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 
 from advgan_jax.layers.conv2d import conv2d
 from advgan_jax.layers.general import conv_general_dilated
 from advgan_jax.layers.pooling import max_pool
+from advgan_jax.types import Array
 
-Conv = partial(nn.Conv, conv_general_dilated=conv_general_dilated)
 
-__all__ = ["Conv", "conv2d", "conv_general_dilated", "max_pool"]
+def promote(
+    inputs: Array, kernel: Array, bias: Array | None, **options: Any
+) -> tuple[Array, Array, Array | None]:
+    """To a common dtype, as Flax does it, but to a kernel of bfloat16 the inputs alone.
+
+    A bias in bfloat16 would get its gradient as a sum of rounded numbers.
+
+    Args:
+      inputs: of a layer.
+      kernel: its weights.
+      bias: likewise, or None.
+      **options: of Flax' `promote_dtype`.
+
+    Returns:
+      The three.
+    """
+    if kernel.dtype == jnp.bfloat16:
+        return inputs.astype(kernel.dtype), kernel, bias
+    return promote_dtype(inputs, kernel, bias, **options)
+
+
+Conv = partial(
+    nn.Conv, conv_general_dilated=conv_general_dilated, promote_dtype=promote
+)
+Dense = partial(nn.Dense, promote_dtype=promote)
+
+__all__ = [
+    "Conv",
+    "Dense",
+    "conv2d",
+    "conv_general_dilated",
+    "max_pool",
+    "promote",
+]

@@ -19,7 +19,7 @@ from advgan_jax.models.classifiers import (
     ModelC,
     SmallNet,
 )
-from advgan_jax.models.precision import MixedPrecision, compute_in
+from advgan_jax.models.precision import MixedPrecision, lower_precision
 from advgan_jax.models.resnet import ResNet
 from advgan_jax.types import Array, LogitsFn
 
@@ -103,7 +103,7 @@ __all__ = [
     "ResNet",
     "SmallNet",
     "TwoHeadDiscriminator",
-    "compute_in",
+    "lower_precision",
     "make_classifier",
     "make_logits_fn",
 ]

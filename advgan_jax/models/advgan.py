@@ -23,7 +23,7 @@ from functools import partial
 import flax.linen as nn
 import jax.numpy as jnp
 
-from advgan_jax.layers import Conv
+from advgan_jax.layers import Conv, Dense
 from advgan_jax.types import Array
 
 Norm = Callable[[Array], Array]
@@ -135,4 +135,4 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, images: Array) -> Array:
         """Images `[B, H, W, C]` to scores `[B]`, unbounded (logits)."""
-        return nn.Dense(1)(score_features(images, self.widths))[:, 0]
+        return Dense(1)(score_features(images, self.widths))[:, 0]

@@ -22,6 +22,7 @@ References:
 import flax.linen as nn
 import jax.numpy as jnp
 
+from advgan_jax.layers import Dense
 from advgan_jax.models.advgan import encode_decode, score_features
 from advgan_jax.types import Array
 
@@ -88,4 +89,4 @@ class TwoHeadDiscriminator(nn.Module):
     def __call__(self, images: Array) -> tuple[Array, Array]:
         """Images `[B, H, W, C]` to scores `[B]` and class logits `[B, K]`."""
         features = score_features(images, self.widths)
-        return nn.Dense(1)(features)[:, 0], nn.Dense(self.num_classes)(features)
+        return Dense(1)(features)[:, 0], Dense(self.num_classes)(features)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
-from advgan_jax.layers import Conv, max_pool
+from advgan_jax.layers import Conv, Dense, max_pool
 from advgan_jax.types import Array
 
 
@@ -44,8 +44,8 @@ class ModelA(nn.Module):
         x = nn.relu(Conv(64, (5, 5), padding="VALID")(images))
         x = nn.relu(Conv(64, (5, 5), padding="VALID")(x))
         x = _flatten(nn.Dropout(0.25, deterministic=not train)(x))
-        x = nn.Dropout(0.5, deterministic=not train)(nn.relu(nn.Dense(128)(x)))
-        return nn.Dense(self.num_classes)(x)
+        x = nn.Dropout(0.5, deterministic=not train)(nn.relu(Dense(128)(x)))
+        return Dense(self.num_classes)(x)
 
 
 class ModelB(nn.Module):
@@ -62,7 +62,7 @@ class ModelB(nn.Module):
         x = nn.relu(Conv(128, (6, 6), strides=2, padding="VALID")(x))
         x = nn.relu(Conv(128, (5, 5), padding="VALID")(x))
         x = _flatten(nn.Dropout(0.5, deterministic=not train)(x))
-        return nn.Dense(self.num_classes)(x)
+        return Dense(self.num_classes)(x)
 
 
 class ModelC(nn.Module):
@@ -88,10 +88,10 @@ class ModelC(nn.Module):
             for _ in range(2):
                 x = nn.relu(Conv(width, (3, 3), padding="VALID")(x))
             x = max_pool(x, 2)
-        x = nn.relu(nn.Dense(self.hidden)(_flatten(x)))
+        x = nn.relu(Dense(self.hidden)(_flatten(x)))
         x = nn.Dropout(0.5, deterministic=not train)(x)
-        x = nn.relu(nn.Dense(self.hidden)(x))
-        return nn.Dense(self.num_classes)(x)
+        x = nn.relu(Dense(self.hidden)(x))
+        return Dense(self.num_classes)(x)
 
 
 class MadryNet(nn.Module):
@@ -109,8 +109,8 @@ class MadryNet(nn.Module):
         _need(images, 4, "madry")
         x = max_pool(nn.relu(Conv(32, (5, 5))(images)), 2)
         x = max_pool(nn.relu(Conv(64, (5, 5))(x)), 2)
-        x = nn.relu(nn.Dense(1024)(_flatten(x)))
-        return nn.Dense(self.num_classes)(x)
+        x = nn.relu(Dense(1024)(_flatten(x)))
+        return Dense(self.num_classes)(x)
 
 
 class SmallNet(nn.Module):
@@ -123,9 +123,9 @@ class SmallNet(nn.Module):
         """Images `[B, H, W, C]` to logits `[B, K]`."""
         x = nn.relu(Conv(32, (3, 3))(images))
         x = max_pool(nn.relu(Conv(64, (3, 3))(x)), 2)
-        x = nn.relu(nn.Dense(128)(_flatten(x)))
+        x = nn.relu(Dense(128)(_flatten(x)))
         x = nn.Dropout(0.25, deterministic=not train)(x)
-        return nn.Dense(self.num_classes)(x)
+        return Dense(self.num_classes)(x)
 
 
 class FullyConnected(nn.Module):
@@ -168,7 +168,7 @@ class FullyConnected(nn.Module):
         sizes = (*self.hidden, self.num_classes)
         stop = len(sizes) if last is None else last
         for layer in range(first, stop):
-            x = nn.Dense(sizes[layer], name=f"Dense_{layer}")(x)
+            x = Dense(sizes[layer], name=f"Dense_{layer}")(x)
             if layer < len(self.hidden):
                 x = self.activation(x)
                 x = nn.Dropout(self.dropout, deterministic=not train)(x)

@@ -1,39 +1,40 @@
-"""Mixed precision: networks that compute in another dtype than that of their weights.
+"""Mixed precision: networks that multiply in bfloat16 and do all else in float32.
 
-In bfloat16 an accelerator's matrix units are several times as fast as in float32, and
-arrays take half the memory. It has float32's exponents, so losses need no scaling. What
-is between the layers gets eight bits of precision; weights, their gradients, running
-statistics and whatever goes in and out of the network remain float32.
+The products of convolutions and dense layers, forwards and backwards, take in numbers
+of eight bits, which the matrix units of accelerators are made for. Biases,
+normalisations, activations, weights, their gradients and running statistics are
+float32. bfloat16 has its exponents, so losses need no scaling.
+
+It is the kernels that are cast, and the layers of `advgan_jax.layers` that cast their
+inputs to them. Flax' own would cast both to float32 again; networks of those are
+refused.
 
 References:
   Micikevicius et al., 2018 (https://arxiv.org/abs/1710.03740), Sec. 3.1.
 """
 
-from functools import cache, partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jax.typing import DTypeLike
 
-from advgan_jax.types import Array, LogitsFn
+from advgan_jax import layers
+from advgan_jax.types import Array, LogitsFn, Params
 
 
 class MixedPrecision(nn.Module):
-    """A network whose layers compute in another dtype than that of its weights.
+    """A network of the same weights that multiplies in bfloat16.
 
     Its weights have the names, and at the start the values, of the network's own: one
     takes the other's place at any time.
 
     Attributes:
-      module: the network.
-      dtype: in which it computes, `jnp.bfloat16`.
+      module: the network, of layers of `advgan_jax.layers`.
     """
 
     module: nn.Module
-    dtype: DTypeLike
 
     def setup(self):
         """Makes its weights the network's own."""
@@ -41,48 +42,67 @@ class MixedPrecision(nn.Module):
 
     def __call__(self, *inputs: Array, **options: Any) -> Any:
         """As the network's; what comes out is float32."""
-        if self.is_initializing():
-            return _cast(self.module(*inputs, **options), jnp.float32)
+        if self.is_initializing():  # weights are made there, not cast
+            return self.module(*inputs, **options)
 
         def call(module, *inputs):
             return module(*inputs, **options)
 
-        to_dtype = partial(_cast, dtype=self.dtype)
-        run = nn.map_variables(call, "params", trans_in_fn=to_dtype)
-        return _cast(run(self.module, *to_dtype(inputs)), jnp.float32)
+        run = nn.map_variables(call, "params", trans_in_fn=_lower_kernels)
+        with nn.intercept_methods(_refuse_other_layers):
+            return _to_float32(run(self.module, *inputs))
 
 
-def compute_in(logits_fn: LogitsFn, dtype: DTypeLike) -> LogitsFn:
-    """A frozen model that computes in another dtype.
+def lower_precision(logits_fn: LogitsFn) -> LogitsFn:
+    """A frozen model that multiplies in bfloat16.
 
     Args:
-      logits_fn: `images -> logits`; if it is a pytree (see `models.make_logits_fn`) its
-        weights are cast too, else only the images are, and what then happens is its
-        own.
-      dtype: in which it computes, `jnp.bfloat16`.
+      logits_fn: a pytree with its weights, see `models.make_logits_fn`; or several such
+        as one.
 
     Returns:
       `images [B, H, W, C] -> logits [B, K]`, float32 both.
+
+    Raises:
+      ValueError: if no leaf of the pytree is a kernel; when it is called, if a layer is
+        not of `advgan_jax.layers`.
     """
-    if jax.tree_util.treedef_is_leaf(jax.tree.structure(logits_fn)):
-        logits_fn = Partial(logits_fn)
-    return Partial(_computing_in(jnp.dtype(dtype)), logits_fn)
+    _lower_kernels(logits_fn)  # refuses it here rather than within a step
+    return Partial(_apply_lowered, logits_fn)
 
 
-@cache
-def _computing_in(dtype):
-    """One function object per dtype, so that `jit` sees the same one again."""
-
-    def apply(logits_fn, images):
-        # Within the step that calls: the model is kept, and passed, in float32.
-        return _cast(_cast(logits_fn, dtype)(_cast(images, dtype)), jnp.float32)
-
-    return apply
+def _apply_lowered(logits_fn: LogitsFn, images: Array) -> Array:
+    # Cast in each step, for what is kept, and passed to it, is float32.
+    lowered = _lower_kernels(logits_fn)
+    with nn.intercept_methods(_refuse_other_layers):
+        return _to_float32(lowered(images))
 
 
-def _cast(tree: Any, dtype: DTypeLike) -> Any:
-    def to(leaf):
-        real = jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
-        return leaf.astype(dtype) if real else leaf
+def _lower_kernels(tree: Params) -> Params:
+    def is_kernel(path):
+        return bool(path) and getattr(path[-1], "key", None) == "kernel"
 
-    return jax.tree.map(to, tree)
+    if not any(is_kernel(path) for path, _ in jax.tree.leaves_with_path(tree)):
+        raise ValueError(
+            "Expected a network with kernels among its weights, got none; a function "
+            "needs them in its pytree, see `models.make_logits_fn`."
+        )
+    return jax.tree.map_with_path(
+        lambda path, leaf: leaf.astype(jnp.bfloat16) if is_kernel(path) else leaf, tree
+    )
+
+
+def _refuse_other_layers(method, arguments, options, context):
+    """Wraps each method of each layer while a network is traced."""
+    module = context.module
+    if hasattr(module, "kernel_init") and module.promote_dtype is not layers.promote:
+        raise ValueError(
+            "Mixed precision is for layers of `advgan_jax.layers`, got "
+            f"`{type(module).__name__}` of Flax, which would compute in float32; use "
+            "`layers.Conv` and `layers.Dense`."
+        )
+    return method(*arguments, **options)
+
+
+def _to_float32(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)

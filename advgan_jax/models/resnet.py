@@ -14,7 +14,7 @@ from functools import partial
 import flax.linen as nn
 import jax.numpy as jnp
 
-from advgan_jax.layers import Conv
+from advgan_jax.layers import Conv, Dense
 from advgan_jax.types import Array
 
 
@@ -82,4 +82,4 @@ class ResNet(nn.Module):
                 x = _Block(width, stride, self.preactivated, self.axis_name)(x, train)
         if self.preactivated:
             x = nn.relu(norm()(x))
-        return nn.Dense(self.num_classes)(jnp.mean(x, axis=(1, 2)))
+        return Dense(self.num_classes)(jnp.mean(x, axis=(1, 2)))

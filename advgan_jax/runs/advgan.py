@@ -27,6 +27,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     target.check(config, dataset)
     build.advgan_objective(config, dataset.num_classes)
     build.training_plan(config.training, dataset)
+    build.check_compute_dtype(config.training.compute_dtype)
     if config.distillation is not None:
         raise unknown_name("distillation", config.distillation, ["none (leave it out)"])
     check_evaluation(config, dataset)
@@ -78,21 +79,19 @@ def trained_generator(run: Run, logits_fn: LogitsFn) -> Attack:
     plan = build.training_plan(config.training, dataset)
     networks = build.advgan_networks(config, plan.num_steps)
     objective = build.advgan_objective(config, dataset.num_classes)
-    shape = dataset.train.image_shape
+    shape, dtype = dataset.train.image_shape, config.training.compute_dtype
     state = fit(
         run,
         run.workdir,
         config.training,
         advgan.init_state(networks, jax.random.key(config.seed), shape),
-        advgan.make_train_step(
-            build.mixed_networks(config.training, networks), objective
-        ),
+        advgan.make_train_step(build.mixed_networks(dtype, networks), objective),
         description={
             "config": build.plain(config),
             "image_shape": list(shape),
             "num_classes": dataset.num_classes,
         },
-        frozen=(build.mixed_logits_fn(config.training, logits_fn),),
+        frozen=(build.mixed_logits_fn(dtype, logits_fn),),
         title="AdvGAN",
     )
     return advgan.bind_generator(

@@ -39,6 +39,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     target.check(config, dataset)
     advgan.check_evaluation(config, dataset)
     build.aigan_objective(config, dataset.num_classes)
+    build.check_compute_dtype(config.training.compute_dtype)
     attacker = build.aigan_attacker(config)
     build.trace_attack(
         attacker, dataset.train.image_shape, dataset.num_classes, targeted=True
@@ -79,19 +80,19 @@ def trained_generators(run: Run, logits_fn: LogitsFn) -> dict[str, Attack]:
     num_steps = build.training_plan(sections[1], dataset).num_steps
     networks = build.aigan_networks(config, dataset.num_classes, num_steps)
     objective = build.aigan_objective(config, dataset.num_classes)
-    shape = dataset.train.image_shape
+    shape, dtype = dataset.train.image_shape, config.training.compute_dtype
     shared = {
         "description": {
             "config": build.plain(config),
             "image_shape": list(shape),
             "num_classes": dataset.num_classes,
         },
-        "frozen": (build.mixed_logits_fn(config.training, logits_fn),),
+        "frozen": (build.mixed_logits_fn(dtype, logits_fn),),
     }
     state = aigan.init_state(networks, jax.random.key(config.seed), shape)
     attacker = build.aigan_attacker(config)
-    trained = build.mixed_networks(config.training, networks)
-    step = aigan.make_first_step(trained, objective, attacker)
+    mixed = build.mixed_networks(dtype, networks)
+    step = aigan.make_first_step(mixed, objective, attacker)
     title = "AI-GAN, stage 1"
     state = fit(run, run.workdir, sections[0], state, step, title=title, **shared)
     found = {}
@@ -99,7 +100,7 @@ def trained_generators(run: Run, logits_fn: LogitsFn) -> dict[str, Attack]:
         switch = build.training_plan(sections[0], dataset).num_steps
         at_switch = _keep_first_stage(run, state, switch, shared["description"])
         found["stage_one"] = build.bind_aigan(at_switch, config, dataset.num_classes)
-    step = aigan.make_second_step(trained, objective)
+    step = aigan.make_second_step(mixed, objective)
     title = "AI-GAN, stage 2"
     state = fit(run, run.workdir, sections[1], state, step, title=title, **shared)
     found["stage_two"] = build.bind_aigan(state, config, dataset.num_classes)

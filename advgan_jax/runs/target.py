@@ -40,8 +40,8 @@ def target_logits_fn(run: Run) -> LogitsFn:
     section = build.target_section(config)
     plan = build.training_plan(section, dataset)
     optimizer = build.make_optimizer(section, plan.num_steps)
-    trained = build.mixed_module(section, model)
-    step = build.make_target_step(config, trained, optimizer, plan.steps_per_epoch)
+    mixed = build.mixed_module(section.compute_dtype, model)
+    step = build.make_target_step(config, mixed, optimizer, plan.steps_per_epoch)
     state = classifier.init_state(
         model,
         optimizer,
@@ -65,7 +65,9 @@ def _sources(run: Run) -> tuple[tuple[LogitsFn, ...], ...]:
     """What a step needs beside the state: an ensemble's static nets, or nothing."""
     configs = build.source_configs(run.config)
     sources = tuple(
-        build.mixed_logits_fn(each.target, target_logits_fn(run._replace(config=each)))
+        build.mixed_logits_fn(
+            each.target.compute_dtype, target_logits_fn(run._replace(config=each))
+        )
         for each in configs
     )
     return (sources,) if sources else ()
@@ -81,6 +83,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     jax.eval_shape(model.init, jax.random.key(0), images)
     build.check_defence(config)
     section = build.target_section(config)
+    build.check_compute_dtype(section.compute_dtype)
     build.make_optimizer(section, 1)
     check_at_least("evaluation.batch_size", config.evaluation.batch_size, 1)
     build.training_plan(section, _own_images(dataset, config))

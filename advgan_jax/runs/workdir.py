@@ -23,6 +23,9 @@ _HARMLESS = (
     "queries.batch_size",
 )
 
+# What a description leaves out where it is the default.
+_UNTOLD = {"compute_dtype": build.DEFAULT_DTYPE}
+
 LEDGER = "queries.ledger"  # what a black box was asked, and answered
 
 # All that runs leave behind, but for their target models.
@@ -95,7 +98,8 @@ def differences(saved: Mapping, ours: Mapping, prefix: str = "") -> list[str]:
     """
     found = []
     for key in sorted({*saved, *ours}):
-        name, a, b = f"{prefix}{key}", saved.get(key), ours.get(key)
+        name = f"{prefix}{key}"
+        a, b = (values.get(key, _UNTOLD.get(key)) for values in (saved, ours))
         if f".{name}".endswith(tuple(f".{harmless}" for harmless in _HARMLESS)):
             continue
         if isinstance(a, Mapping) and isinstance(b, Mapping):

@@ -3,7 +3,9 @@
 import jax
 import pytest
 
+import advgan_jax
 from advgan_jax import parallel, runs
+from advgan_jax.data import to_float
 
 TARGET = {"target.compute_dtype": "bfloat16"}
 TRAINING = {"training.compute_dtype": "bfloat16"}
@@ -66,8 +68,16 @@ def test_a_defence_crafts_and_learns_in_bfloat16(get_config, steps, tmp_path):
     assert steps == ["bf16", "bf16"]  # those of the source and of the net
 
 
-def test_weights_are_kept_in_float32_and_continue_in_either(get_config, tmp_path):
-    """Resumed in another dtype it would be another run; this one has one of its own."""
+def test_what_is_kept_is_a_generator_of_float32(
+    get_config, digits, digits_logits_fn, products, tmp_path
+):
     runs.train(get_config(**TRAINING), tmp_path)
-    with pytest.raises(ValueError, match="compute_dtype is bfloat16 there and None"):
+    attack = advgan_jax.load_generator(tmp_path)
+    images, labels = to_float(digits.test.images[:20]), digits.test.labels[:20]
+    assert products(lambda x: attack(digits_logits_fn, x, labels), images) == {"f32"}
+
+
+def test_another_dtype_is_another_run(get_config, tmp_path):
+    runs.train(get_config(**TRAINING), tmp_path)
+    with pytest.raises(ValueError, match="compute_dtype is bfloat16 there and float32"):
         runs.train(get_config(), tmp_path, resume=True)

@@ -53,7 +53,9 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     # Many cells ask for the same: each is looked at once.
     for section, net in dict.fromkeys(pair for c in asked for pair in _trainings(c)):
         own = workshop.config_of(net, section)
-        _METHODS[section].check(own, workshop.training_set(section))
+        _METHODS[section].check(own, dataset)
+        if section == "fitted":
+            build.training_plan(own.training, workshop.training_set(section))
     for name in {cell.attack for cell in asked} - {None, *GENERATORS}:
         _check_attack(config, name)
 

@@ -18,6 +18,9 @@ from advgan_jax.runs.reproduce.rows import Cell
 from advgan_jax.runs.reproduce.workshop import GENERATORS, Workshop
 from advgan_jax.runs.target import unchanged
 
+# Others are called by their sections: two may be the same attack with other numbers.
+_NAMES = {"dynamic": "advgan", "static": "advgan", "fitted": "advgan-fitted"}
+
 Found = tuple[float, list[dict[str, Any]]]
 
 
@@ -128,12 +131,10 @@ def _row(
 ) -> dict[str, Any]:
     config = workshop.run.config.copy_and_resolve_references()
     config.target_model = cell.on.title
-    names = {"dynamic": "advgan", "static": "advgan", "fitted": "advgan-fitted"}
     return attack_row(
         workshop.run._replace(config=config),
         evaluation,
-        # By section: two of them may be the same attack with other numbers.
-        attack=names.get(cell.attack, cell.attack),
+        attack=_NAMES.get(cell.attack, cell.attack),
         threat_model=_threat_model(cell),
         epsilon=epsilon,
         norm=None if epsilon is None else "linf",
