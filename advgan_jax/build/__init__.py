@@ -32,7 +32,7 @@ from advgan_jax.build.parts import (
 )
 from advgan_jax.build.precision import (
     DEFAULT_DTYPE,
-    check_compute_dtype,
+    compute_dtype,
     mixed_logits_fn,
     mixed_module,
     mixed_networks,
@@ -51,9 +51,9 @@ __all__ = [
     "bind_aigan",
     "blackbox_attacker",
     "bound_attack",
-    "check_compute_dtype",
     "check_defence",
     "chosen_defence",
+    "compute_dtype",
     "fingerprint",
     "load_generator",
     "make_optimizer",

@@ -27,7 +27,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     target.check(config, dataset)
     build.advgan_objective(config, dataset.num_classes)
     build.training_plan(config.training, dataset)
-    build.check_compute_dtype(config.training.compute_dtype)
+    build.compute_dtype(config.training)
     if config.distillation is not None:
         raise unknown_name("distillation", config.distillation, ["none (leave it out)"])
     check_evaluation(config, dataset)
@@ -79,7 +79,7 @@ def trained_generator(run: Run, logits_fn: LogitsFn) -> Attack:
     plan = build.training_plan(config.training, dataset)
     networks = build.advgan_networks(config, plan.num_steps)
     objective = build.advgan_objective(config, dataset.num_classes)
-    shape, dtype = dataset.train.image_shape, config.training.compute_dtype
+    shape, dtype = dataset.train.image_shape, build.compute_dtype(config.training)
     state = fit(
         run,
         run.workdir,

@@ -39,7 +39,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     target.check(config, dataset)
     advgan.check_evaluation(config, dataset)
     build.aigan_objective(config, dataset.num_classes)
-    build.check_compute_dtype(config.training.compute_dtype)
+    build.compute_dtype(config.training)
     attacker = build.aigan_attacker(config)
     build.trace_attack(
         attacker, dataset.train.image_shape, dataset.num_classes, targeted=True
@@ -80,7 +80,7 @@ def trained_generators(run: Run, logits_fn: LogitsFn) -> dict[str, Attack]:
     num_steps = build.training_plan(sections[1], dataset).num_steps
     networks = build.aigan_networks(config, dataset.num_classes, num_steps)
     objective = build.aigan_objective(config, dataset.num_classes)
-    shape, dtype = dataset.train.image_shape, config.training.compute_dtype
+    shape, dtype = dataset.train.image_shape, build.compute_dtype(config.training)
     shared = {
         "description": {
             "config": build.plain(config),

@@ -36,7 +36,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     target.check(config, dataset)
     advgan.check_evaluation(config, dataset)
     answers.check_kind(config.answers)
-    build.check_compute_dtype(config.training.compute_dtype)
+    build.compute_dtype(config.training)
     attacker, schedule = build.blackbox_attacker(config, dataset.num_classes)
     _check_classes(config, dataset)
     schedule.check_images(len(_attackers_images(config, dataset)))
@@ -151,7 +151,7 @@ def trained_generator(run: Run, logits_fn: LogitsFn) -> tuple[Attack, int]:
             oracle,
             images.images,
             images.labels,
-            _mixed(config.training.compute_dtype, attacker),
+            _mixed(build.compute_dtype(config.training), attacker),
             schedule,
             mode=config.parallel,
             hooks=blackbox.Hooks(hooks, record),
@@ -165,10 +165,10 @@ def trained_generator(run: Run, logits_fn: LogitsFn) -> tuple[Attack, int]:
     return blackbox.bind_generator(attacker, state), oracle.queries
 
 
-def _mixed(compute_dtype: str, attacker: blackbox.Attacker) -> blackbox.Attacker:
+def _mixed(dtype: str, attacker: blackbox.Attacker) -> blackbox.Attacker:
     return attacker._replace(
-        networks=build.mixed_networks(compute_dtype, attacker.networks),
-        model=build.mixed_module(compute_dtype, attacker.model),
+        networks=build.mixed_networks(dtype, attacker.networks),
+        model=build.mixed_module(dtype, attacker.model),
     )
 
 

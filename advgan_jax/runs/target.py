@@ -40,7 +40,7 @@ def target_logits_fn(run: Run) -> LogitsFn:
     section = build.target_section(config)
     plan = build.training_plan(section, dataset)
     optimizer = build.make_optimizer(section, plan.num_steps)
-    mixed = build.mixed_module(section.compute_dtype, model)
+    mixed = build.mixed_module(build.compute_dtype(section), model)
     step = build.make_target_step(config, mixed, optimizer, plan.steps_per_epoch)
     state = classifier.init_state(
         model,
@@ -66,7 +66,8 @@ def _sources(run: Run) -> tuple[tuple[LogitsFn, ...], ...]:
     configs = build.source_configs(run.config)
     sources = tuple(
         build.mixed_logits_fn(
-            each.target.compute_dtype, target_logits_fn(run._replace(config=each))
+            build.compute_dtype(each.target),
+            target_logits_fn(run._replace(config=each)),
         )
         for each in configs
     )
@@ -83,7 +84,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     jax.eval_shape(model.init, jax.random.key(0), images)
     build.check_defence(config)
     section = build.target_section(config)
-    build.check_compute_dtype(section.compute_dtype)
+    build.compute_dtype(section)
     build.make_optimizer(section, 1)
     check_at_least("evaluation.batch_size", config.evaluation.batch_size, 1)
     build.training_plan(section, _own_images(dataset, config))

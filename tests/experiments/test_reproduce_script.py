@@ -55,7 +55,7 @@ def test_makes_all_tables_and_then_repeats_nothing(run, get_config, tmp_path):
     results = json.loads((made / "results.json").read_text(encoding="utf8"))["rows"]
     assert {row["attack"] for row in results} == {
         *("fgsm", "opt", "lbfgs", "transfer", "pgd", "pgd100"),
-        *("advgan", "aigan", None),
+        *("advgan", "advgan-fitted", "aigan", None),
     }
     assert {row["threat_model"] for row in results} - {None} == set(THREAT_MODELS)
     rows = sorted((made / "rows").rglob("*.json"))
