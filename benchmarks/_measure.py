@@ -14,6 +14,7 @@ import statistics
 import sys
 import time
 from importlib import metadata
+from unittest import mock
 
 from absl import flags
 
@@ -42,6 +43,16 @@ RIVALS = flags.DEFINE_list(
     ["pytorch", "foolbox", "torchattacks", "art", "scipy"],
     "Who to compare with.",
 )
+
+
+def traced_as(backend, step):
+    """A step in the form that it has on another platform."""
+
+    def traced(*arguments, **options):
+        with mock.patch("jax.default_backend", return_value=backend):
+            return step(*arguments, **options)
+
+    return traced
 
 
 def smaller(size, tiny):

@@ -1,9 +1,8 @@
 """The child of `training` that makes our steps."""
 
 import itertools
-from unittest import mock
 
-import _measure  # noqa: F401 (makes the modules of experiments known)
+import _measure
 import _process
 import _success
 import jax
@@ -84,16 +83,6 @@ def epochs_of(run, state, train, frozen, settings):
     return turn
 
 
-def traced_as(backend, step):
-    """A step in the form that it has on another platform."""
-
-    def traced(*arguments, **options):
-        with mock.patch("jax.default_backend", return_value=backend):
-            return step(*arguments, **options)
-
-    return traced
-
-
 def main():
     settings, arrays, variables = _success.settings_and_task()
     if jax.config.jax_platforms in (None, "cpu"):
@@ -106,7 +95,7 @@ def main():
     make = classifier_of if part == "classifier_step" else advgan_of
     state, step, frozen = make(target, train.image_shape, settings["dtype"])
     if settings["traced_as"]:
-        step = traced_as(settings["traced_as"], step)
+        step = _measure.traced_as(settings["traced_as"], step)
     run = parallel.compile_steps(step, mode="jit" if settings["cut"] == 1 else "auto")
     turns = epochs_of if part == "advgan_epoch" else steps_of
     _success.in_turns(turns(run, state, train, frozen, settings))
