@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from advgan_jax import build, parallel, runs
 from advgan_jax.data import to_float
@@ -146,6 +147,25 @@ class TestSharedSettings:
             assert part.target.defences.adv.attack.epsilon == 0.2
         seen = own.target.num_images
         assert seen == (1000 if section == "blackbox" else None)
+
+    def test_a_net_may_be_trained_otherwise(self, tables, digits, tmp_path):
+        """The named one alone, also where an attacker is answered by it."""
+        defences = {"adv": {"training": {"num_epochs": 2}}}
+        own = ConfigDict({"small": {"num_epochs": 3, "defences": defences}})
+        workshop = Workshop(Run(tables(trainings=own), tmp_path, digits))
+
+        def epochs(name, section):
+            target = workshop.config_of(Net(name, "adv"), section).target
+            return target.num_epochs, target.defences.adv.training.num_epochs
+
+        assert epochs("small", "advgan") == epochs("small", "blackbox") == (3, 2)
+        assert epochs("fc100_100_10", "advgan") == (6, 5)
+
+    def test_training_of_an_unknown_net_is_refused(self, tables, tmp_path):
+        config = tables(table="3", trainings=ConfigDict({"smal": {"num_epochs": 3}}))
+        with pytest.raises(ValueError, match=r"`trainings` 'smal'.*small"):
+            runs.train(config, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
 
     def test_attacks_follow_the_bound(self, tables):
         config = tables(epsilon=0.2)

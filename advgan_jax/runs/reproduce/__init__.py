@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from advgan_jax import build, parallel
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.data import Dataset
+from advgan_jax.models import CLASSIFIERS
 from advgan_jax.reporting import heatmap, time_chart, write_json
 from advgan_jax.runs import advgan, aigan, blackbox, generators
 from advgan_jax.runs.common import Run
@@ -47,6 +48,8 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     advgan.check_evaluation(config, dataset)
     check_at_least("num_timed", config.num_timed, 1)
     check_at_least("num_surrogates", config.num_surrogates, 1)
+    for name in set(config.trainings) - set(CLASSIFIERS):
+        raise unknown_name("target model in `trainings`", name, CLASSIFIERS)
     workshop = Workshop(Run(config, pathlib.Path(), dataset))  # makes nothing here
     rows = [row for table in _chosen(config) for row in TABLES[table](config)]
     asked = [cell for row in rows for cell in row.cells.values()]
