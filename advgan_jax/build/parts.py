@@ -106,7 +106,7 @@ def plain(config: ConfigDict) -> dict[str, Any]:
 def _told(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    if "defences" in value:
+    if "defence" in value and "defences" in value:
         chosen, known = value["defence"], value["defences"]
         value = {k: v for k, v in value.items() if k not in ("defence", "defences")}
         if chosen != UNDEFENDED:
