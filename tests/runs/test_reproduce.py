@@ -4,6 +4,7 @@ import csv
 import json
 
 import pytest
+from ml_collections import ConfigDict
 
 from advgan_jax import parallel, runs
 from advgan_jax.evaluation import ROW_KEYS
@@ -96,12 +97,16 @@ def test_processes_agree_on_what_is_there(tables, measured, tmp_path, monkeypatc
 
 
 def test_rows_tell_how_their_nets_were_trained(tables, measured, tmp_path):
-    runs.train(tables(table="3"), tmp_path)
+    own = {"iterative": {"training": {"num_epochs": 7}}}
+    own = ConfigDict({"fc100_100_10": {"learning_rate": 0.02, "defences": own}})
+    runs.train(tables(table="3", trainings=own), tmp_path)
     (path,) = (tmp_path / "rows").rglob("*Iter*.json")
     nets = json.loads(path.read_text(encoding="utf8"))["nets"]
     assert set(nets) == {"fc100_100_10", "fc100_100_10-iterative"}
     target = nets["fc100_100_10-iterative"]["target"]
     assert target["defences"]["iterative"]["attack"]["epsilon"] == 0.3
+    assert target["defences"]["iterative"]["training"]["num_epochs"] == 7
+    assert nets["fc100_100_10"]["target"]["learning_rate"] == 0.02
 
 
 def test_paper_stands_beside_ours_where_the_data_are_its_own(
