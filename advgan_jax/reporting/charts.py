@@ -19,11 +19,14 @@ _MARKERS = "osD^vPX*<>"
 _MOST_ANNOTATED = 20  # Classes; beyond, figures in the cells cannot be read.
 
 
-def training_curves(metrics_rows: Sequence[Mapping[str, Any]]) -> Figure:
+def training_curves(
+    metrics_rows: Sequence[Mapping[str, Any]], *, switches: Sequence[int] = ()
+) -> Figure:
     """How a training went: each loss in a panel of its own, then all shares in one.
 
     Args:
       metrics_rows: from `read_metrics`, `{"step": ..., name: value}`; None is left out.
+      switches: steps after which it went on in another way; each is a dotted line.
 
     Returns:
       The figure.
@@ -48,6 +51,8 @@ def training_curves(metrics_rows: Sequence[Mapping[str, Any]]) -> Figure:
             marker = "." if len(points) < 40 else ""
             steps, values = np.reshape(points, (-1, 2)).T
             axis.plot(steps, values, marker=marker, lw=1.4, label=name)
+        for switch in switches:
+            axis.axvline(switch, color="#666666", lw=1, ls=":")
         style_axis(axis, panel[0] if len(panel) == 1 else "share of images")
         axis.set_xlabel("step", fontsize=8)
         axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True))

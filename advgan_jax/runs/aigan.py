@@ -221,4 +221,9 @@ def _draw(run: Run, measured: Mapping[str, Mapping[int, Evaluation]]) -> None:
     save_figure(target_grids(clean, panels, names), figures / "perturbations.png")
     metrics = read_metrics(run.workdir)
     if metrics:  # none, if no step was asked for
-        save_figure(training_curves(metrics), figures / "curves.png")
+        first = _section(run.config, run.config.stage_one.num_epochs)
+        switch = build.training_plan(first, run.dataset).num_steps
+        # One stage alone goes on in no other way.
+        switches = [switch] if len(measured) > 1 else []
+        curves = training_curves(metrics, switches=switches)
+        save_figure(curves, figures / "curves.png")

@@ -130,6 +130,14 @@ def test_training_curves():
         training_curves([{"step": 1}])
 
 
+def test_training_curves_show_where_a_training_changed():
+    rows = [{"step": step, "loss": 1.0, "accuracy": 0.5} for step in (1, 9)]
+    figure = training_curves(rows, switches=[4])
+    for axis in figure.axes:
+        (line,) = (x for x in axis.lines if x.get_linestyle() == ":")
+        assert set(line.get_xdata()) == {4}
+
+
 def test_training_curves_of_a_metric_that_never_was_finite():
     figure = training_curves([{"step": 1, "loss": None, "accuracy": 0.5}])
     assert [axis.get_title() for axis in figure.axes] == ["loss", "accuracy"]
