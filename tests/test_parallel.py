@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from advgan_jax import models, parallel
+from advgan_jax import build, models, parallel
 from advgan_jax.training import classifier, loop
 
 
@@ -26,8 +26,10 @@ def test_jit_is_for_one_process(monkeypatch):
         parallel.choose_mode("jit")
 
 
-def test_modes_on_one_device_equal_jit(digits):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_modes_on_one_device_equal_jit(digits, dtype):
     model = models.FullyConnected(10, hidden=(8,))
+    model = build.mixed_module(dtype, model)
     step = classifier.make_train_step(model, optax.sgd(0.1))
     rows = np.arange(64).reshape(2, 32)
     results = []
