@@ -21,6 +21,9 @@ from absl import flags
 from advgan_jax import reporting
 from advgan_jax.cores import num_cores
 
+# On a GPU each process takes what it needs, and leaves its children theirs.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
 # Benchmarks of ours set up their processes as experiments do.
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "experiments"))
 

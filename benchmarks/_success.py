@@ -3,6 +3,7 @@
 Imports neither JAX nor PyTorch.
 """
 
+import itertools
 import json
 import sys
 import time
@@ -43,19 +44,23 @@ def in_turns(turn):
         print("done", flush=True)
 
 
-def until_success(settings, step, rows, success):
+def until_success(settings, train, rows, success, steps_per_call=1):
     """Trains and measures in turns, and prints what it took.
 
     Args:
       settings: from `settings_and_task`.
-      step: makes a step with a batch's rows.
+      train: makes a step with each of the batches' rows `[steps_per_call, B]`.
       rows: from `shuffled`.
       success: measures the generator.
+      steps_per_call: must divide the steps between two checks.
     """
     steps, found = 0, 0.0
+    calls, rest = divmod(settings["check_every"], steps_per_call)
+    if rest:
+        raise ValueError(f"`--check_every` must be a multiple of {steps_per_call}.")
     while found < settings["goal"] and steps < settings["max_steps"]:
-        for _ in range(settings["check_every"]):
-            step(next(rows))
+        for _ in range(calls):
+            train(np.stack(list(itertools.islice(rows, steps_per_call))))
         steps += settings["check_every"]
         found = success()
     seconds = time.time() - settings["started"]

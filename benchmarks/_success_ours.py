@@ -29,9 +29,9 @@ def main():
     run = parallel.compile_steps(advgan.make_train_step(networks, objective))
     train = loop.on_device(Split(arrays["train_images"], arrays["train_labels"]))
 
-    def step(rows):
+    def steps(rows):
         nonlocal state
-        state, _ = run(state, train, rows[None], target)
+        state, _ = run(state, train, rows, target)
 
     @jax.jit
     def predict(images):
@@ -49,7 +49,8 @@ def main():
 
     size = config.training.batch_size
     rows = _success.shuffled(len(train.labels), size, settings["seed"])
-    _success.until_success(settings, step, rows, success)
+    per_call = min(parallel.default_steps_per_call(), settings["check_every"])
+    _success.until_success(settings, steps, rows, success, per_call)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def main():
     )
 
     def step(rows):
-        rows = torch.from_numpy(rows)
+        (rows,) = torch.from_numpy(rows)
         trainer.step(train[rows], labels[rows])
 
     @torch.no_grad()

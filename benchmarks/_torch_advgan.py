@@ -4,7 +4,9 @@ The step follows what the widely copied PyTorch implementations do: perturbation
 clamped to the budget, one discriminator update on squared errors, one generator update
 on the margin of softmax probabilities summed over the batch (weight 10), the squared
 error of the discriminator and the mean norm of the perturbation. The generator runs
-forward once for both updates, as in ours.
+forward once for both updates, as in ours. The networks are ours, which those
+implementations' are not quite: they normalise batches, pad by reflection or not at all,
+end the discriminator in a sigmoid and draw weights from N(0, 0.02).
 """
 
 import torch

@@ -4,9 +4,10 @@ r"""How time grows with the size of a problem: does each fit its expected power?
 
 .. math:: t \propto n^p
 
-The power p is the slope of a straight line through the logarithms. Small sizes pay for
-each call, which flattens the line; the JSON has every time. Random pixels and weights,
-the small target model, AdvGAN's step where nothing else is said.
+The power p is the slope of a straight line through the logarithms; beside it stands how
+far the times lie from that line at most. Small sizes pay for each call, which flattens
+the line; the JSON has every time. Random pixels and weights, the small target model,
+AdvGAN's step where nothing else is said.
 
 Devices are virtual ones that share the same cores, each number of them in a process of
 its own: the same batch on more devices should take as long as on one.
@@ -139,6 +140,24 @@ def slope(sizes, seconds):
     return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
 
+def farthest(sizes, seconds):
+    """The largest factor between a time and that line."""
+    line = np.polyfit(np.log(sizes), np.log(seconds), 1)
+    return float(
+        np.exp(np.abs(np.polyval(line, np.log(sizes)) - np.log(seconds)).max())
+    )
+
+
+def figures_of(name, power, sizes, seconds):
+    """Its power beside the expected one, and how well a power describes it."""
+    found = slope(sizes, seconds)
+    named = f"growth with {name}"
+    return [
+        _measure.figure(named, found, "power", rival="expected", theirs=power),
+        _measure.figure(f"{named}, off the line", farthest(sizes, seconds), "times"),
+    ]
+
+
 def draw(lines):
     """A panel for each line, with the expected power dashed through its middle."""
     figure = Figure(figsize=(9.6, 2.9 * -(-len(lines) // 3)), layout="constrained")
@@ -181,16 +200,7 @@ def main(argv):
             {"benchmark": f"growth with {name}", "size": n, "seconds": s}
             for n, s in zip(sizes, seconds, strict=True)
         ]
-    figures = [
-        _measure.figure(
-            f"growth with {name}",
-            slope(sizes, seconds),
-            "power",
-            rival="expected",
-            theirs=power,
-        )
-        for name, (power, sizes, seconds) in lines.items()
-    ]
+    figures = [one for name, line in lines.items() for one in figures_of(name, *line)]
     if _PLOT.value:
         save_figure(draw(lines), pathlib.Path(_PLOT.value))
     _measure.report(environment, rows, figures)

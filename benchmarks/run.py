@@ -33,6 +33,7 @@ SUITES = {
         "attacks": ["--repeats=3"],
         "startup": ["--repeats=3"],
         "roofline": [],
+        "convolutions": [],
         "growth": [],
         "time_to_success": ["--repeats=3"],
     },

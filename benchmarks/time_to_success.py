@@ -6,8 +6,9 @@ Each trains in a process of its own; the clock runs from the command on, so impo
 compilation (nothing is cached) count. Both read one file with MNIST and model C's
 weights, which are trained before. They train for `--check_every` steps and measure, in
 turns, until the generator fools `--goal` of those among the first 1,000 test images
-that the model classifies rightly. Ours is configs/advgan.py:mnist, its learning rate
-falling over all `--max_steps`; PyTorch's is the public recipe (see `_torch_advgan.py`).
+that the model classifies rightly. Ours is configs/advgan.py:mnist, batches of 64, its
+learning rate falling over all `--max_steps`; PyTorch's is the public recipe (see
+`_torch_advgan.py`), batches of 128. So it is recipes that are compared, not steps.
 Processes take turns; medians of `--repeats`, each with a seed of its own.
 """
 

@@ -60,12 +60,7 @@ class Contender:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            # On a GPU each takes what it needs, and leaves the others theirs.
-            env={
-                **os.environ,
-                "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-                **environment,
-            },
+            env={**os.environ, **environment},
         )
         self._wait_for("ready")
 

@@ -10,7 +10,8 @@ another of AdvGAN's, for a generator that is trained on the images it attacks.
 All nets, defended or not, are trained as `advgan.target` says, on MNIST as Tramer's A
 and B were: six epochs in batches of 64. Of a net that is only asked,
 `blackbox.target.num_images` says how many training images it gets. What `trainings`
-has under the name of a net goes before `advgan.target`.
+has under the name of a net goes before `advgan.target`, for it and for the sources of
+its ensemble.
 
 `full` trains defended nets as their papers do: `iterative` with 40 steps of 0.01 for
 100,000 batches of 50, at Madry's learning rate but with our warm-up; `adv` and

@@ -221,9 +221,12 @@ def _draw(run: Run, measured: Mapping[str, Mapping[int, Evaluation]]) -> None:
     save_figure(target_grids(clean, panels, names), figures / "perturbations.png")
     metrics = read_metrics(run.workdir)
     if metrics:  # none, if no step was asked for
-        first = _section(run.config, run.config.stage_one.num_epochs)
-        switch = build.training_plan(first, run.dataset).num_steps
-        # One stage alone goes on in no other way.
-        switches = [switch] if len(measured) > 1 else []
-        curves = training_curves(metrics, switches=switches)
+        curves = training_curves(metrics, switches=_switches(run))
         save_figure(curves, figures / "curves.png")
+
+
+def _switches(run: Run) -> list[int]:
+    """The step after which stage two begins, if there are both stages."""
+    epochs = [run.config[stage].num_epochs for stage in STAGES]
+    first = build.training_plan(_section(run.config, epochs[0]), run.dataset)
+    return [first.num_steps] if all(epochs) else []

@@ -73,6 +73,26 @@ def test_roofline_counts_the_turns_of_loops(run, tmp_path):
     assert 10 < attack["GFLOP"] / step["GFLOP"] < 40
 
 
+def test_convolutions_are_timed_forwards_and_backwards(run, tmp_path):
+    out = tmp_path / "convolutions.json"
+    result = run("convolutions.py", "--smoke", "--model=A", f"--out={out}")
+    assert result.returncode == 0, result.stderr
+    rows = json.loads(out.read_text())["rows"]
+    assert len(rows) == 2 * 3 + 1
+    assert rows[-1]["benchmark"] == "model A step, batch 4"
+    assert all(row["seconds"] > 0 for row in rows)
+
+
+def test_growth_tells_how_far_times_lie_from_their_line(repository, monkeypatch):
+    monkeypatch.syspath_prepend(str(repository / "benchmarks"))
+    import growth
+
+    sizes = (1, 2, 4)
+    assert growth.farthest(sizes, (3, 6, 12)) == pytest.approx(1)
+    # Two thirds of the middle's distance from the line through the ends.
+    assert growth.farthest(sizes, (1, 8, 1)) == pytest.approx(4)
+
+
 def test_an_unknown_part_is_refused(run):
     result = run("run.py", "--only=rooflines")
     assert result.returncode == 2

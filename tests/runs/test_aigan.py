@@ -14,6 +14,7 @@ from advgan_jax import build, runs
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.evaluation import evaluate
 from advgan_jax.reporting import read_metrics
+from advgan_jax.runs import aigan
 from advgan_jax.runs.clock import Clock, training_seconds
 from advgan_jax.training import loop
 
@@ -31,7 +32,21 @@ def sharing(get_config, finished):
 
 
 @pytest.fixture(scope="module")
-def trained(sharing, tmp_path_factory):
+def switches():
+    """Where each run's curves say that its training changed, the latest last."""
+    shown, draw = [], aigan.training_curves
+
+    def watched(rows, *, switches):
+        shown.append(switches)
+        return draw(rows, switches=switches)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aigan, "training_curves", watched)
+        yield shown
+
+
+@pytest.fixture(scope="module")
+def trained(sharing, tmp_path_factory, switches):
     """A finished run and its rows."""
     workdir = tmp_path_factory.mktemp("aigan")
     return workdir, runs.train(sharing(), workdir)
@@ -41,8 +56,9 @@ def untimed(rows):
     return [{k: v for k, v in row.items() if k not in TIMED} for row in rows]
 
 
-def test_leaves_everything_in_the_workdir(trained):
+def test_leaves_everything_in_the_workdir(trained, switches):
     workdir, rows = trained
+    assert switches[0] == [22]
     assert [(row["attack"], row["target_class"]) for row in rows] == [
         ("aigan-stage-one", None),
         *(("aigan", number) for number in range(10)),
@@ -142,11 +158,12 @@ def test_finished_run_repeats_nothing(sharing, trained, monkeypatch):
     assert runs.train(sharing(), workdir, resume=True) == rows
 
 
-def test_without_the_attacker(sharing, tmp_path):
+def test_without_the_attacker(sharing, tmp_path, switches):
     changes = {"stage_one.num_epochs": 0, "stage_two.num_epochs": 2}
     rows = runs.train(sharing(**changes), tmp_path)
     assert {row["attack"] for row in rows} == {"aigan"}
     assert not (tmp_path / "stage_one").exists()
+    assert switches[-1] == []
 
 
 @pytest.mark.parametrize(

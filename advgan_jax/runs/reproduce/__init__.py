@@ -48,7 +48,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     advgan.check_evaluation(config, dataset)
     check_at_least("num_timed", config.num_timed, 1)
     check_at_least("num_surrogates", config.num_surrogates, 1)
-    for name in set(config.trainings) - set(CLASSIFIERS):
+    for name in sorted(set(config.trainings) - set(CLASSIFIERS)):
         raise unknown_name("target model in `trainings`", name, CLASSIFIERS)
     workshop = Workshop(Run(config, pathlib.Path(), dataset))  # makes nothing here
     rows = [row for table in _chosen(config) for row in TABLES[table](config)]

@@ -61,7 +61,7 @@ class Workshop:
         config = ours[section].copy_and_resolve_references()
         trained = ours.advgan.target.copy_and_resolve_references()
         trained.update(config.get("target", {}))  # how many images a black box sees
-        trained.update(ours.trainings.get(net.model, {}))
+        trained.update(ours.trainings.get(net.model, {}))  # most nets have no own
         trained.defence = net.defence
         values = {name: ours[name] for name in _SHARED} | {
             "target_model": net.model,
