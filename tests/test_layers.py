@@ -46,8 +46,21 @@ def test_convolution_equals_lax(name, channels, filters):
 @pytest.mark.parametrize("cores", [1, 8])
 def test_large_convolution_equals_lax(cores, monkeypatch):
     monkeypatch.setattr(importlib.import_module(_CORE), "num_cores", lambda: cores)
+    monkeypatch.setattr(jax, "local_device_count", lambda: 1)
     # 10^8 products, from where the number of cores decides how it is computed.
     _compare_with_lax("large valid", 48, 96)
+
+
+@pytest.mark.parametrize(("devices", "columns"), [(1, 28), (4, 28), (8, 26)])
+def test_columns_are_wasted_where_a_device_has_several_cores(
+    devices, columns, monkeypatch
+):
+    monkeypatch.setattr(importlib.import_module(_CORE), "num_cores", lambda: 8)
+    monkeypatch.setattr(jax, "local_device_count", lambda: devices)
+    batch = 64 * devices  # what was traced is kept by its shape
+    x, kernel = jnp.ones((batch, 27, 27, 32)), jnp.ones((3, 3, 32, 32))
+    program = jax.make_jaxpr(layers.conv2d)(x, kernel).pretty_print(use_color=False)
+    assert f"f32[{batch},25,{columns},32]" in program
 
 
 def _compare_with_lax(name, channels, filters):

@@ -46,15 +46,16 @@ def _convolve(
 def _extra_columns(x: Array, kernel: Array) -> int:
     """Columns to compute and cut off, because of how XLA treats what is not padded.
 
-    Without padding it takes a path up to three times as long as
-    the one that any padding leads to. And only a padding as wide as the kernel leads
-    to one that uses several cores, which is worth it from about 10^8 products.
+    Without padding it takes a path up to three times as long as the one that any
+    padding leads to. And only a padding as wide as the kernel leads to one that uses
+    several cores, which is worth it from about 10^8 products, if a device has several.
     """
     height, width, _, filters = kernel.shape
     if not isinstance(x.shape[0], int):
         return 1  # of an exported program nobody knows how large its batches are
     products = x.size * height * width * filters
-    return width if products > 1e8 and num_cores() > 1 else 1
+    cores = num_cores() // jax.local_device_count()
+    return width if products > 1e8 and cores > 1 else 1
 
 
 def _one_channel(x, kernel, padding):
