@@ -8,6 +8,7 @@ and the target folder alone.
 import copy
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def get_config(variant: str, epsilon: float) -> ConfigDict:
@@ -25,7 +26,12 @@ def get_config(variant: str, epsilon: float) -> ConfigDict:
     }
     # Madry takes 40 steps of 0.01 on MNIST; fewer and wider ones let one core finish.
     many_steps = {
-        "attack": {"kind": "pgd", "epsilon": epsilon, "num_steps": 5 if mnist else 7},
+        "attack": {
+            "kind": "pgd",
+            "epsilon": epsilon,
+            "num_steps": 5 if mnist else 7,
+            "step_size": placeholder(float),  # default: what `pgd` derives
+        },
         "predicted_labels": False,
         "warmup_epochs": {"digits": 20.0, "mnist": 2.0, "cifar10": 0.0}[variant],
         "training": {

@@ -11,7 +11,7 @@ All nets, defended or not, are trained as `advgan.target` says, on MNIST as Tram
 and B were: six epochs in batches of 64. Of a net that is only asked,
 `blackbox.target.num_images` says how many training images it gets. What `trainings`
 has under the name of a net goes before `advgan.target`, for it and for the sources of
-its ensemble.
+its ensemble: on a CPU A gets half the epochs (`--config.trainings.A.num_epochs=6`).
 
 `full` trains defended nets as their papers do: `iterative` with 40 steps of 0.01 for
 100,000 batches of 50, at Madry's learning rate but with our warm-up; `adv` and

@@ -1,7 +1,7 @@
 r"""The tables of AdvGAN's and AI-GAN's papers, our numbers beside the printed ones.
 
     python experiments/reproduce.py --table=all --scale=smoke
-    python experiments/reproduce.py --table=2 --scale=cpu
+    python experiments/reproduce.py --table=2 --scale=cpu --workdir=runs/tables
     python experiments/reproduce.py --table=3 --scale=cpu --workdir=runs/tables --resume
 
 Tables: `1` (seconds for 1,000 images), `2` (accuracy and success), `3` and `4` (against

@@ -8,6 +8,7 @@ from advgan_jax.build.defences import (
     make_target_step,
     source_configs,
     target_section,
+    target_title,
 )
 from advgan_jax.build.gans import (
     advgan_networks,
@@ -66,6 +67,7 @@ __all__ = [
     "source_configs",
     "target_description",
     "target_section",
+    "target_title",
     "trace_attack",
     "training_plan",
 ]

@@ -30,6 +30,19 @@ def chosen_defence(section: ConfigDict) -> str:
     return section.get("defence", UNDEFENDED)
 
 
+def target_title(config: ConfigDict) -> str:
+    """What rows of `results.json` call a target model.
+
+    Args:
+      config: the run's; reads `target_model` and `target`, which some have not.
+
+    Returns:
+      For example `madry`, or `madry-iterative` if it is defended.
+    """
+    defence = chosen_defence(config.get("target", {}))
+    return "-".join([config.target_model] + [defence] * (defence != UNDEFENDED))
+
+
 def target_section(config: ConfigDict) -> ConfigDict:
     """How the target model is trained, the defence's own numbers in their place.
 
@@ -190,7 +203,9 @@ def source_configs(config: ConfigDict) -> list[ConfigDict]:
 
 
 def _attack(settings: ConfigDict) -> BoundAttack:
-    hyperparams = dict(plain(settings.attack))
+    # What nobody chose is the attack's own to choose.
+    found = plain(settings.attack).items()
+    hyperparams = {name: value for name, value in found if value is not None}
     return make_attack(hyperparams.pop("kind"), **hyperparams)
 
 

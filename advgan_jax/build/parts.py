@@ -111,10 +111,18 @@ def _told(value: Any) -> Any:
         chosen, known = value["defence"], value["defences"]
         value = {k: v for k, v in value.items() if k not in ("defence", "defences")}
         if chosen != UNDEFENDED:
-            value |= {"defence": chosen, "defences": {chosen: known.get(chosen)}}
+            value |= {"defence": chosen, "defences": {chosen: _set(known.get(chosen))}}
     if value.get("compute_dtype") == DEFAULT_DTYPE:
         value = {k: v for k, v in value.items() if k != "compute_dtype"}
     return {key: _told(item) for key, item in value.items()}
+
+
+def _set(defence: Any) -> Any:
+    """A defence's settings without those of its attack that nobody chose."""
+    if not defence:
+        return defence
+    attack = {k: v for k, v in defence["attack"].items() if v is not None}
+    return defence | {"attack": attack}
 
 
 def fingerprint(values: Any) -> str:

@@ -62,7 +62,7 @@ def attack_row(
         evaluation,
         experiment=config.method,
         dataset=config.dataset,
-        target_model=config.target_model,
+        target_model=build.target_title(config),
         attack=attack,
         threat_model=threat_model,
         epsilon=epsilon,

@@ -116,7 +116,7 @@ def train(run: Run) -> list[dict[str, Any]]:
         evaluation,
         experiment="target",
         dataset=run.config.dataset,
-        target_model=run.config.target_model,
+        target_model=build.target_title(run.config),
         seed=run.config.seed,
     )
     return [row]

@@ -54,6 +54,17 @@ def test_undefended_models_keep_the_folders_they_had(repository, variant, folder
     assert name_of(loaded["get_config"](variant)) == folder
 
 
+@pytest.mark.parametrize(
+    ("defence", "folder"), [("iterative", "af7e3556"), ("ensemble", "e7d1a7bb")]
+)
+def test_defended_models_keep_the_folders_they_had(repository, defence, folder):
+    config = runpy.run_path(str(repository / "configs" / "defence.py"))["get_config"](
+        "mnist"
+    )
+    config.target.defence = defence
+    assert name_of(config) == folder
+
+
 def test_a_run_without_defence_is_described_as_before(get_config):
     target = build.plain(get_config())["target"]
     assert not {"defence", "defences"} & set(target)
@@ -76,6 +87,7 @@ def test_only_what_a_defence_reads_makes_another_model(load):
     assert name_of(load(**same)) == ours
     for change in (
         {"target.defences.iterative.attack.num_steps": 3},
+        {"target.defences.iterative.attack.step_size": 0.01},
         {"target.defences.iterative.training.num_epochs": 3},
         {"target.learning_rate": 0.1},
     ):
@@ -138,6 +150,7 @@ def test_defence_makes_the_net_harder_to_fool(load, digits, tmp_path, defence):
     found = evaluate(
         bare, lambda f, x, y, **_: bound(f, x, y, epsilon=0.1), images, labels
     )
+    assert row["target_model"].endswith(f"-{defence}")
     assert row["clean_accuracy"] > 0.85
     assert row["robust_accuracy"] > found.robust_accuracy + 0.1
 

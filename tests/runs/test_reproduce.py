@@ -1,8 +1,10 @@
 """The papers' tables: rows as data, resumed row by row, beside what was printed."""
 
 import csv
+import datetime
 import json
 
+import jax
 import pytest
 from ml_collections import ConfigDict
 
@@ -103,6 +105,10 @@ def test_rows_tell_how_their_nets_were_trained(tables, measured, tmp_path):
     (path,) = (tmp_path / "rows").rglob("*Iter*.json")
     nets = json.loads(path.read_text(encoding="utf8"))["nets"]
     assert set(nets) == {"fc100_100_10", "fc100_100_10-iterative"}
+    made = json.loads(path.read_text(encoding="utf8"))["made"]
+    assert made["versions"]["jax"]
+    assert made["device"].startswith(jax.default_backend())
+    assert datetime.date.fromisoformat(made["date"])
     target = nets["fc100_100_10-iterative"]["target"]
     assert target["defences"]["iterative"]["attack"]["epsilon"] == 0.3
     assert target["defences"]["iterative"]["training"]["num_epochs"] == 7

@@ -7,11 +7,13 @@ from ml_collections import ConfigDict
 
 from advgan_jax import build, parallel, runs
 from advgan_jax.data import to_float
-from advgan_jax.runs import advgan, generators, reproduce
+from advgan_jax.runs import advgan, blackbox, generators, reproduce
 from advgan_jax.runs.common import Run
 from advgan_jax.runs.reproduce import cells
 from advgan_jax.runs.reproduce.rows import Cell, Net
 from advgan_jax.runs.reproduce.workshop import Workshop, identity
+
+NAMES = ("none", "adv")
 
 
 @pytest.fixture
@@ -90,6 +92,25 @@ class TestCells:
         assert row["threat_model"] == "transfer"
         assert seconds == pytest.approx(1000 / row["images_per_second"])
 
+    def test_a_net_that_was_not_asked_is_attacked_by_transfer(
+        self, workshop, monkeypatch, digits_logits_fn
+    ):
+        """Of table 4: a generator on the answers of the undefended net, or its own."""
+        monkeypatch.setattr(
+            blackbox,
+            "trained_generator",
+            lambda run, logits_fn: (lambda logits_fn, images, *_, **__: images, 77),
+        )
+        asked, defended = (Net("small", name, is_black_box=True) for name in NAMES)
+        found = [
+            cells.measure(workshop, Cell("success", "dynamic", defended, (through,)))
+            for through in (asked, defended)
+        ]
+        rows = [row for _, (row,) in found]
+        models = [row["threat_model"] for row in rows]
+        assert models == ["transfer", "black-box-dynamic"]
+        assert [row["queries"] for row in rows] == [77, 77]
+
     def test_rows_call_an_attack_by_its_section(self, workshop):
         """Two of the same kind would else be one line of `results.json`."""
         net = Net("small")
@@ -160,6 +181,19 @@ class TestSharedSettings:
 
         assert epochs("small", "advgan") == epochs("small", "blackbox") == (3, 2)
         assert epochs("fc100_100_10", "advgan") == (6, 5)
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("advgan.target.defence", "adv"),
+            ("blackbox.distillation", "static"),
+            ("fitted.target_class", 3),
+        ],
+    )
+    def test_what_tables_choose_is_refused(self, tables, tmp_path, name, value):
+        with pytest.raises(ValueError, match=rf"`{name}` is each table's own choice"):
+            runs.train(tables(**{name: value}), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
 
     def test_training_of_an_unknown_net_is_refused(self, tables, tmp_path):
         config = tables(table="3", trainings=ConfigDict({"smal": {"num_epochs": 3}}))

@@ -3,10 +3,13 @@
 A row that is finished is a file; a run that was killed goes on with the next one.
 """
 
+import datetime
 import json
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,13 @@ from advgan_jax import build, parallel
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.data import Dataset
 from advgan_jax.models import CLASSIFIERS
-from advgan_jax.reporting import heatmap, time_chart, write_json
+from advgan_jax.reporting import (
+    device_name,
+    heatmap,
+    time_chart,
+    versions,
+    write_json,
+)
 from advgan_jax.runs import advgan, aigan, blackbox, generators
 from advgan_jax.runs.common import Run
 from advgan_jax.runs.reproduce import cells
@@ -48,8 +57,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     advgan.check_evaluation(config, dataset)
     check_at_least("num_timed", config.num_timed, 1)
     check_at_least("num_surrogates", config.num_surrogates, 1)
-    for name in sorted(set(config.trainings) - set(CLASSIFIERS)):
-        raise unknown_name("target model in `trainings`", name, CLASSIFIERS)
+    _check_what_tables_set(config)
     workshop = Workshop(Run(config, pathlib.Path(), dataset))  # makes nothing here
     rows = [row for table in _chosen(config) for row in TABLES[table](config)]
     asked = [cell for row in rows for cell in row.cells.values()]
@@ -61,6 +69,25 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
             build.training_plan(own.training, workshop.training_set(section))
     for name in {cell.attack for cell in asked} - {None, *GENERATORS}:
         _check_attack(config, name)
+
+
+def _check_what_tables_set(config: ConfigDict) -> None:
+    """Refuses what would be overwritten in silence, or fail after hours."""
+    unknown = sorted(set(config.trainings) - set(CLASSIFIERS))
+    if unknown:
+        raise unknown_name("target model in `trainings`", unknown[0], CLASSIFIERS)
+    theirs = {
+        ("advgan", "target", "defence"): build.UNDEFENDED,
+        ("blackbox", "distillation"): "dynamic",
+        **{(name, "target_class"): None for name in ("advgan", "fitted", "blackbox")},
+    }
+    for path, value in theirs.items():
+        found = reduce(getitem, path, config)
+        if found != value:
+            raise ValueError(
+                f"`{'.'.join(path)}` is each table's own choice, got {found!r}; leave "
+                f"it {value!r}."
+            )
 
 
 def _check_attack(config: ConfigDict, name: str) -> None:
@@ -122,6 +149,12 @@ def _finished(workshop: Workshop, table: str, row: Row) -> dict[str, Any]:
         "values": {name: value for name, (value, _) in found.items()},
         "results": _once(result for _, behind in found.values() for result in behind),
         "nets": {net.title: workshop.description(net) for net in _nets(row)},
+        # Of `results.json` these are the last run's.
+        "made": {
+            "versions": versions(),
+            "device": device_name(),
+            "date": datetime.date.today().isoformat(),
+        },
     }
     write_json(path, finished)
     return finished

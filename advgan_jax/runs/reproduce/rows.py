@@ -222,7 +222,8 @@ def challenge(config: ConfigDict) -> list[Row]:
     numbers = range(1, config.num_surrogates + 1)
     surrogates = tuple(net._replace(seed=number) for number in numbers)
     by_pgd = paper.PGD_THROUGH.get(config.num_surrogates)
-    is_papers = config.challenge_model == paper.CHALLENGE_MODEL
+    theirs = paper.CHALLENGE_MODEL, paper.EPSILON
+    is_papers = (config.challenge_model, config.epsilon) == theirs
     return [
         Row(
             {"attack": title, "attacker has": knowledge},

@@ -108,6 +108,21 @@ class Workshop:
             (name, tuple(nets)), lambda: self._generator(name, tuple(nets))
         )
 
+    def queries(self, name: str, nets: Sequence[Net]) -> int | None:
+        """How often a generator asked what it is trained on; None if it need not ask.
+
+        Args:
+          name: of the attack.
+          nets: what it looks at.
+
+        Returns:
+          Single images.
+        """
+        if GENERATORS.get(name) != "blackbox":
+            return None
+        self.attack(name, nets)  # images on disk do not tell
+        return self._loaded["queries", name, tuple(nets)]
+
     def training_set(self, name: str) -> Dataset:
         """What a generator is trained on: `fitted` on the images that it attacks."""
         dataset = self.run.dataset
@@ -126,7 +141,9 @@ class Workshop:
             return advgan.trained_generator(run, logits_fn)
         if name == "aigan":
             return aigan.trained_generators(run, logits_fn)["stage_two"]
-        return blackbox.trained_generator(run, logits_fn)[0]
+        attack, queries = blackbox.trained_generator(run, logits_fn)
+        self._loaded["queries", name, nets] = queries
+        return attack
 
     def own_run(self, kind: str, config: ConfigDict, nets: tuple[Net, ...]) -> Run:
         """A run in a folder of its own.
