@@ -83,6 +83,7 @@ def get_config(variant: str = "smoke") -> ConfigDict:
         if smoke:
             shorten(config[name])
         leave_to_tables(config[name], name)
+    del config.generators.aigan  # one AI-GAN for all tables, that of `aigan`
     if not smoke:
         config.advgan.target.update({"num_epochs": 6, "batch_size": 64})
     config.trainings = trainings(variant)

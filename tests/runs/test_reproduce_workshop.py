@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from advgan_jax import build, parallel, runs
 from advgan_jax.data import to_float
-from advgan_jax.runs import advgan, blackbox, generators, reproduce
+from advgan_jax.runs import advgan, aigan, blackbox, generators, reproduce
 from advgan_jax.runs.common import Run
 from advgan_jax.runs.reproduce import cells
 from advgan_jax.runs.reproduce.rows import Cell, Net
@@ -141,11 +141,35 @@ class TestCells:
         assert best == 0.9
 
 
-def test_what_was_compared_is_returned_and_not_read(workshop, monkeypatch):
-    """Of several processes the first alone writes a file."""
+@pytest.fixture
+def compared(monkeypatch, digits_logits_fn):
+    """Runs that compared generators, without training; and what AI-GANs were for."""
+    runs_made, trained = [], []
+
+    def stages(run, logits_fn):
+        trained.append(str(run.workdir))
+        return {"stage_two": None}
+
     rows = [{"attack": "advgan"}]
-    monkeypatch.setattr(generators, "train", lambda run: rows)
-    assert workshop.compared(Net("small")) == rows
+    monkeypatch.setattr(generators, "train", lambda run: runs_made.append(run) or rows)
+    monkeypatch.setattr(aigan, "trained_generators", stages)
+    monkeypatch.setattr(Workshop, "logits_fn", lambda self, net: digits_logits_fn)
+    return runs_made, trained, rows
+
+
+def test_what_was_compared_is_returned_and_not_read(workshop, compared):
+    """Of several processes the first alone writes a file."""
+    assert workshop.compared(Net("small")) == compared[2]
+
+
+def test_table_1_and_the_comparison_share_an_aigan(workshop, compared):
+    runs_made, trained, _ = compared
+    workshop.attack("aigan", (Net("small"),))
+    workshop.compared(Net("small"))
+    (run,) = runs_made
+    assert trained == [run.config.aigan_workdir]
+    own = workshop.config_of(Net("small"), "aigan")
+    assert run.config.aigan.to_dict() == own.to_dict()
 
 
 class TestSharedSettings:

@@ -73,6 +73,9 @@ class Workshop:
             if part is not None:
                 with part.unlocked():
                     part.update(values)
+        if section == "generators":
+            with config.unlocked():
+                config.aigan = self.config_of(net, "aigan")
         return config
 
     def description(self, net: Net) -> dict[str, Any]:
@@ -221,6 +224,10 @@ class Workshop:
 
         def compare():
             run = self.own_run("each", self.config_of(net, "generators"), (net,))
+            # Table 1 has it too: trained once, as all generators are.
+            self.attack("aigan", (net,))
+            trained = self.own_run("aigan", self.config_of(net, "aigan"), (net,))
+            run.config.aigan_workdir = str(trained.workdir)
             return generators.train(run)
 
         return self._once(("each", net), compare)
