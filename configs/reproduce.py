@@ -5,7 +5,8 @@ sections `advgan`, `blackbox`, `aigan` and `generators` are configurations of th
 of these names without what the tables set: the nets, the data set, the seeds, and
 `epsilon`, which stands for all sections, attacks and defences (of the latter one may
 have another: `--config.advgan.target.defences.adv.attack.epsilon=0.2`). `fitted` is
-another of AdvGAN's, for a generator that is trained on the images it attacks.
+another of AdvGAN's, for a generator that is trained on the images it attacks;
+`generators` has no `aigan`, for that of all tables is one.
 
 All nets, defended or not, are trained as `advgan.target` says, on MNIST as Tramer's A
 and B were: six epochs in batches of 64. Of a net that is only asked,
