@@ -99,7 +99,8 @@ def plain(config: ConfigDict) -> dict[str, Any]:
     Of the defences of a target model only the chosen one is told, and none where none
     is chosen; a `compute_dtype` only where it is not the default. What was made before
     there was a choice is still found by its fingerprint. Where there are defences and
-    nothing chooses, as in a part of a target's settings, all are told.
+    nothing chooses, as in a part of a target's settings, all are told. What nobody set
+    of the chosen one's attack is not told either.
     """
     return _told(json.loads(json.dumps(config.to_dict())))
 

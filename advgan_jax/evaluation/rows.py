@@ -74,7 +74,7 @@ def make_row(
       epsilon: bound of the perturbation, in pixel units; None if there is none.
       norm: of that bound: `linf`, `l2`, `l1`; None if there is none.
       seed: of the run; None if nothing was drawn.
-      queries: to the target model, if they were counted.
+      queries: to the net that answered the attacker, if they were counted.
       success_over: see `Evaluation.counted`.
 
     Returns:

@@ -110,6 +110,10 @@ class TestCells:
         models = [row["threat_model"] for row in rows]
         assert models == ["transfer", "black-box-dynamic"]
         assert [row["queries"] for row in rows] == [77, 77]
+        cell = Cell("success", "dynamic", defended, (asked,))
+        # Its images are on disk by now, and do not tell.
+        (again,) = cells.measure(Workshop(workshop.run), cell)[1]
+        assert again == rows[0]
 
     def test_rows_call_an_attack_by_its_section(self, workshop):
         """Two of the same kind would else be one line of `results.json`."""
@@ -143,7 +147,7 @@ class TestCells:
 
 @pytest.fixture
 def compared(monkeypatch, digits_logits_fn):
-    """Runs that compared generators, without training; and what AI-GANs were for."""
+    """Runs that compared generators, without training; where AI-GANs were trained."""
     runs_made, trained = [], []
 
     def stages(run, logits_fn):

@@ -79,6 +79,8 @@ def _check_what_tables_set(config: ConfigDict) -> None:
     theirs = {
         ("advgan", "target", "defence"): build.UNDEFENDED,
         ("blackbox", "distillation"): "dynamic",
+        ("generators", "aigan_workdir"): None,
+        ("generators", "advgan", "target_class"): None,
         **{(name, "target_class"): None for name in ("advgan", "fitted", "blackbox")},
     }
     for path, value in theirs.items():
@@ -149,7 +151,7 @@ def _finished(workshop: Workshop, table: str, row: Row) -> dict[str, Any]:
         "values": {name: value for name, (value, _) in found.items()},
         "results": _once(result for _, behind in found.values() for result in behind),
         "nets": {net.title: workshop.description(net) for net in _nets(row)},
-        # Of `results.json` these are the last run's.
+        # What `results.json` says of these is of the run that wrote it last.
         "made": {
             "versions": versions(),
             "device": device_name(),

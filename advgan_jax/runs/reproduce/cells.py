@@ -1,8 +1,6 @@
 """Cells measured: a number for the table, and the line of `results.json` behind it."""
 
 import dataclasses
-from functools import partial
-from statistics import median
 from typing import Any
 
 import jax
@@ -22,8 +20,6 @@ from advgan_jax.runs.target import unchanged
 
 # Others are called by their sections: two may be the same attack with other numbers.
 _NAMES = {"dynamic": "advgan", "static": "advgan", "fitted": "advgan-fitted"}
-
-_QUICK, _TURNS = 10.0, 5  # seconds
 
 Found = tuple[float, list[dict[str, Any]]]
 
@@ -103,9 +99,7 @@ def _attacked(workshop: Workshop, cell: Cell) -> Found:
 def _seconds(workshop: Workshop, cell: Cell) -> Found:
     """The attack's time on as many images as the table is about, compiled before.
 
-    Of quick attacks the median of several turns, for a single one is as long as what
-    else the machine does lets it be. What is made on other nets is then shown to the
-    one that is attacked, untimed.
+    What is made on other nets is then shown to the one that is attacked, untimed.
     """
     config = workshop.run.config
     test = workshop.images(whole=True)
@@ -114,8 +108,7 @@ def _seconds(workshop: Workshop, cell: Cell) -> Found:
     if cell.attack == "aigan":  # has no untargeted form
         wanted = (test.labels + 1) % workshop.run.dataset.num_classes
     shared = {"target_labels": wanted, "batch_size": config.evaluation.batch_size}
-    turn = partial(
-        evaluate,
+    evaluation = timed = evaluate(
         workshop.surrogate(cell.through),
         workshop.attack(cell.attack, cell.through),
         test.images,
@@ -125,10 +118,6 @@ def _seconds(workshop: Workshop, cell: Cell) -> Found:
         progress=True,
         **shared,
     )
-    evaluation = timed = turn()
-    if timed.seconds < _QUICK:
-        turns = [timed.seconds, *(turn().seconds for _ in range(_TURNS - 1))]
-        evaluation = timed = dataclasses.replace(timed, seconds=median(turns))
     if cell.through != (cell.on,):
         shown = (test.images, timed.examples, test.labels)
         evaluation = assess(workshop.logits_fn(cell.on), *shown, **shared)

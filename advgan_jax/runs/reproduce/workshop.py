@@ -112,7 +112,7 @@ class Workshop:
         )
 
     def queries(self, name: str, nets: Sequence[Net]) -> int | None:
-        """How often a generator asked what it is trained on; None if it need not ask.
+        """What a generator asked the net that answered it; None if it asks none.
 
         Args:
           name: of the attack.
