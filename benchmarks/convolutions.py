@@ -12,19 +12,16 @@ other platforms ours are XLA's.
 """
 
 import _measure
-import _process
 import _targets
 import jax
-import jax.numpy as jnp
 import optax
-from absl import app, flags, logging
+from absl import app, flags
 from jax import lax
-from roofline import BATCH, median_seconds, peak_flops
+from roofline import BATCH, median_seconds, noise_batch, peak_flops, start
 
-from advgan_jax import data, models
+from advgan_jax import models
 from advgan_jax.layers.conv2d import NHWC, conv2d
 from advgan_jax.training import classifier
-from advgan_jax.types import Batch
 
 # Side of the images, channels, filters and side of the kernel.
 LAYERS = {
@@ -85,18 +82,14 @@ def rows_of(side, channels, filters, width, size, peak):
 def step_seconds(size):
     """A whole step of the model's training."""
     model, optimizer = models.make_classifier(_MODEL.value, 10), optax.adam(1e-3)
-    split = _targets.noise(_targets.MNIST, size).train
-    batch = Batch(jnp.asarray(data.to_float(split.images)), jnp.asarray(split.labels))
+    batch = noise_batch(_targets.MNIST, size)
     state = classifier.init_state(model, optimizer, jax.random.key(0), _targets.MNIST)
     return median_seconds(classifier.make_train_step(model, optimizer), (state, batch))
 
 
 def main(argv):
     del argv
-    logging.set_verbosity(logging.WARNING)
-    _process.compute_in_caller()
-    _process.keep_memory()
-    environment = _measure.environment()
+    environment = start()
     size, peak = _measure.smaller(BATCH.value, 4), peak_flops()
     print(f"product {peak / 1e9:.1f} GFLOP/s")
     rows = [

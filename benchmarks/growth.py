@@ -135,17 +135,20 @@ PARTS = {
 }
 
 
+def _line(sizes, seconds):
+    """Of the line that fits best: its slope and where it begins."""
+    return np.polyfit(np.log(sizes), np.log(seconds), 1)
+
+
 def slope(sizes, seconds):
-    """The power of the line that fits best."""
-    return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
+    """The power of that line."""
+    return float(_line(sizes, seconds)[0])
 
 
 def farthest(sizes, seconds):
     """The largest factor between a time and that line."""
-    line = np.polyfit(np.log(sizes), np.log(seconds), 1)
-    return float(
-        np.exp(np.abs(np.polyval(line, np.log(sizes)) - np.log(seconds)).max())
-    )
+    expected = np.polyval(_line(sizes, seconds), np.log(sizes))
+    return float(np.exp(np.abs(expected - np.log(seconds)).max()))
 
 
 def figures_of(name, power, sizes, seconds):

@@ -199,15 +199,24 @@ def row(name, case, attack_step, peak, bandwidth):
     }
 
 
-def main(argv):
-    del argv
+def start():
+    """Sets up a process as experiments do; its machine and versions."""
     logging.set_verbosity(logging.WARNING)
     _process.compute_in_caller()
     _process.keep_memory()
-    environment = _measure.environment()
+    return _measure.environment()
+
+
+def noise_batch(shape, size):
+    split = _targets.noise(shape, size).train
+    return Batch(jnp.asarray(data.to_float(split.images)), jnp.asarray(split.labels))
+
+
+def main(argv):
+    del argv
+    environment = start()
     size = _measure.smaller(BATCH.value, 4)
-    split = _targets.noise(_shape(), size).train
-    batch = Batch(jnp.asarray(data.to_float(split.images)), jnp.asarray(split.labels))
+    batch = noise_batch(_shape(), size)
     target = _targets.untrained(_measure.smaller("C", "small"), _shape())
     peaks = peak_flops(), copy_speed()
     environment |= dict(zip(("peak FLOP/s", "peak copy B/s"), peaks, strict=True))

@@ -79,12 +79,13 @@ def get_config(variant: str = "smoke") -> ConfigDict:
 
     for name, file in SECTIONS.items():
         config[name] = load(file, config.dataset)
+        if name == "generators":
+            del config[name].aigan  # one AI-GAN for all tables, that of `aigan`
         if name == "fitted":
             fit_to_images(config[name])
         if smoke:
             shorten(config[name])
         leave_to_tables(config[name], name)
-    del config.generators.aigan  # one AI-GAN for all tables, that of `aigan`
     if not smoke:
         config.advgan.target.update({"num_epochs": 6, "batch_size": 64})
     config.trainings = trainings(variant)
@@ -126,7 +127,7 @@ def fit_to_images(section: ConfigDict) -> None:
 def leave_to_tables(section: ConfigDict, name: str) -> None:
     """Takes from a section what the tables set, so that nobody sets it in vain."""
     images = section.target.num_images
-    parts = (section, section.get("advgan"), section.get("aigan"))
+    parts = (section, section.get("advgan"))
     for part in (part for part in parts if part is not None):
         for shared in _SHARED:
             del part[shared]
@@ -246,8 +247,7 @@ def shorten(config: ConfigDict) -> None:
         for settings in config.target.defences.values():
             settings.training.num_epochs = 5
             settings.warmup_epochs = min(settings.warmup_epochs, 4.0)
-    for name in ("advgan", "aigan"):
-        if name in config:
-            shorten(config[name])
+    if "advgan" in config:
+        shorten(config.advgan)
     if "target_classes" in config:
         config.target_classes = (3,)

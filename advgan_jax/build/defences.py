@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from advgan_jax.attacks import BoundAttack, make_attack
 from advgan_jax.attacks.border import keyword_defaults
-from advgan_jax.build.parts import UNDEFENDED, plain, trace_attack
+from advgan_jax.build.parts import UNDEFENDED, given, plain, trace_attack
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.training import classifier, defences, trades
 
@@ -203,9 +203,7 @@ def source_configs(config: ConfigDict) -> list[ConfigDict]:
 
 
 def _attack(settings: ConfigDict) -> BoundAttack:
-    # What nobody chose is the attack's own to choose.
-    found = plain(settings.attack).items()
-    hyperparams = {name: value for name, value in found if value is not None}
+    hyperparams = given(plain(settings.attack))  # the attack chooses the others
     return make_attack(hyperparams.pop("kind"), **hyperparams)
 
 

@@ -122,8 +122,12 @@ def _set(defence: Any) -> Any:
     """A defence's settings without those of its attack that nobody chose."""
     if not defence:
         return defence
-    attack = {k: v for k, v in defence["attack"].items() if v is not None}
-    return defence | {"attack": attack}
+    return defence | {"attack": given(defence["attack"])}
+
+
+def given(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that somebody chose, without those that are None."""
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def fingerprint(values: Any) -> str:

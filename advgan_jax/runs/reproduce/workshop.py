@@ -69,7 +69,7 @@ class Workshop:
             "target": trained,
             "seed": ours.seed + net.seed,
         }
-        for part in (config, config.get("advgan"), config.get("aigan")):
+        for part in (config, config.get("advgan")):
             if part is not None:
                 with part.unlocked():
                     part.update(values)
