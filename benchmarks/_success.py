@@ -1,4 +1,4 @@
-"""What the children of `time_to_success` and `training` do alike.
+"""What the children of `time_to_success`, `training` and `generation` do alike.
 
 Imports neither JAX nor PyTorch.
 """
@@ -21,6 +21,13 @@ def settings_and_task():
         layer, leaf = name.split("/")
         params.setdefault(layer, {})[leaf] = arrays.pop(name)
     return settings, arrays, {"params": params}
+
+
+def random_batches(settings):
+    """`count` images of MNIST's size, `size` at a time: float32 `[size, 28, 28, 1]`."""
+    size, count = settings["size"], settings["count"]
+    images = np.random.default_rng(0).random((count, 28, 28, 1), np.float32)
+    return np.split(images, count // size)
 
 
 def shuffled(count, size, seed):

@@ -22,16 +22,13 @@ CPU, and those that we have for a CPU elsewhere. PyTorch needs
 unless `--rivals=` leaves it out.
 """
 
-import json
-import os
 import pathlib
-import subprocess
-import sys
 import tempfile
 
 import _measure
 import _targets
 import jax
+from _contender import KEPT, Contender
 from absl import app, flags, logging
 
 _STEPS = flags.DEFINE_integer("steps", 20, "Steps in a turn.")
@@ -40,45 +37,11 @@ _ALSO = flags.DEFINE_multi_enum(
     "also", [], ["bfloat16", "convolutions"], "More of ours; may be repeated."
 )
 
-_HERE = pathlib.Path(__file__).parent
-# What `_process.keep_memory` sets, for a process that is not ours.
-_KEPT = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=18446744073709551615"
 PARTS = {
     "advgan_step": "AdvGAN step",
     "classifier_step": "model C step",
     "advgan_epoch": "AdvGAN epoch",
 }
-
-
-class Contender:
-    """A process that makes steps when it is told to."""
-
-    def __init__(self, script, settings, **environment):
-        command = [sys.executable, str(_HERE / script), json.dumps(settings)]
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **environment},
-        )
-        self._wait_for("ready")
-
-    def __call__(self):
-        """Makes a turn; it is over when the process says so."""
-        self._process.stdin.write("go\n")
-        self._process.stdin.flush()
-        self._wait_for("done")
-
-    def end(self):
-        self._process.stdin.close()
-        self._process.wait()
-
-    def _wait_for(self, word):
-        for line in self._process.stdout:
-            if line.strip() == word:
-                return
-        raise RuntimeError(f"A contender ended with {self._process.wait()}.")
 
 
 def contenders(path, part, size):
@@ -115,9 +78,7 @@ def contenders(path, part, size):
     if "pytorch" in _measure.RIVALS.value:
         script = "_training_torch.py"
         found["PyTorch"] = Contender(script, settings)
-        found["PyTorch, memory kept"] = Contender(
-            script, settings, GLIBC_TUNABLES=_KEPT
-        )
+        found["PyTorch, memory kept"] = Contender(script, settings, GLIBC_TUNABLES=KEPT)
     return found
 
 

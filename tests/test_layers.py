@@ -20,7 +20,7 @@ GEOMETRIES = {
     "strided valid": ((2, 2), "VALID", (1, 1), 6, 14),
     "fractional": ((1, 1), ((1, 2), (1, 2)), (2, 2), 3, 7),
     "strided odd": ((2, 2), "SAME", (1, 1), 3, 7),
-    "strided leaving rows": ((3, 3), "VALID", (1, 1), 2, 9),
+    "strided leaving rows": ((3, 3), "VALID", (1, 1), 2, 10),
     "strides unequal": ((3, 2), ((0, 2), (1, 0)), (1, 1), 3, 9),
     "fractional unequal": ((1, 1), ((0, 2), (3, 1)), (3, 1), 4, 6),
     "fractional by 3": ((1, 1), ((2, 2), (4, 0)), (3, 3), 5, 4),
@@ -37,7 +37,11 @@ FEW = ("valid", "strided same", "fractional", "cropped")
 @pytest.mark.parametrize(
     ("name", "channels", "filters"),
     [(name, 2, 5) for name in GEOMETRIES if name != "large valid"]
-    + [(name, *numbers) for name in FEW for numbers in ((1, 4), (16, 1), (1, 1))],
+    + [
+        (name, *numbers)
+        for name in FEW
+        for numbers in ((1, 4), (1, 9), (16, 1), (1, 1))
+    ],
 )
 def test_convolution_equals_lax(name, channels, filters):
     _compare_with_lax(name, channels, filters)
@@ -143,8 +147,8 @@ def test_a_pool_computes_the_convolution_before_it_once():
 
     images, kernel = jnp.ones((6, 12, 12, 1)), jnp.ones((5, 5, 1, 4))
     program = gradient.lower(images, kernel).compile().as_text()
-    # One for each tap of the kernel, and some for the rest.
-    assert 25 <= program.count(" multiply(") < 50
+    # The convolution, and the gradient of its kernel.
+    assert program.count(" dot(") == 2
 
 
 @pytest.mark.parametrize("batch", [0, 1, 2, 5])

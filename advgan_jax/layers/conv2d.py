@@ -29,8 +29,8 @@ def _convolve(
     channels, filters = kernel.shape[2:]
     if filters <= _FEW and 2 * filters <= channels:
         return _few_filters(x, kernel, padding, precision)
-    if channels == 1:
-        return _one_channel(x, kernel, padding)
+    if channels == 1 or (channels < 4 and filters <= 32):
+        return _few_channels(x, kernel, padding, precision)
     extra = _extra_columns(x, kernel) if tuple(padding) == UNPADDED else 0
     y = lax.conv_general_dilated(
         x,
@@ -58,31 +58,34 @@ def _extra_columns(x: Array, kernel: Array) -> int:
     return width if products > 1e8 and cores > 1 else 1
 
 
-def _one_channel(x, kernel, padding):
-    """The same as a sum that XLA makes one loop of: up to 12 times faster.
+def _few_channels(x, kernel, padding, precision):
+    """The same as a product that makes several columns at once: 2 to 6 times faster.
 
-    XLA fuses that loop into all that use a part of the result, and a max-pool's
-    gradient then computes it again for each. It fuses nothing into a scan, so the
-    result is made in one: its upper rows, then its lower ones. The batch stays whole,
-    for it may lie on several devices.
+    Columns side by side look at nearly the same pixels, and what a kernel of so few
+    channels sees is otherwise too short for a product.
     """
-    height, width = kernel.shape[:2]
-    x = _pad(x, padding)
-    rows, columns = x.shape[1] - height + 1, x.shape[2] - width + 1
-    half = -(-rows // 2)
-    weights = kernel.reshape(height * width, -1)
+    height, width, channels, filters = kernel.shape
+    at_once = 4 if filters <= 8 else 2
+    (top, bottom), (left, right) = padding
+    rows = x.shape[1] + top + bottom - height + 1
+    columns = x.shape[2] + left + right - width + 1
+    groups = -(-columns // at_once)
+    right += groups * at_once - columns
+    x = _pad(x, ((top, bottom), (left, right)))
+    x = x.reshape(*x.shape[:2], x.shape[2] * channels)
+    step, seen = at_once * channels, (width + at_once - 1) * channels
+    x = [x[:, :, j * step : j * step + seen] for j in range(groups)]
+    x = jnp.stack(x, axis=2)
+    x = jnp.concatenate([x[:, i : i + rows] for i in range(height)], axis=-1)
+    moved = [
+        jnp.pad(kernel, ((0, 0), (j, at_once - 1 - j), (0, 0), (0, 0)))
+        for j in range(at_once)
+    ]
+    weights = jnp.stack(moved, axis=3).reshape(height * seen, at_once * filters)
     wide = jnp.promote_types(x.dtype, jnp.float32)
-
-    def convolve(start):
-        part = lax.dynamic_slice_in_dim(x, start, half + height - 1, axis=1)
-        taps = _taps(part, (height, width), (half, columns))
-        products = (
-            tap.astype(wide) * weight for tap, weight in zip(taps, weights, strict=True)
-        )
-        return sum(products).astype(x.dtype)
-
-    upper, lower = lax.map(convolve, jnp.array([0, rows - half]))
-    return jnp.concatenate([upper, lower[:, 2 * half - rows :]], axis=1)
+    y = jnp.matmul(x, weights, precision=precision, preferred_element_type=wide)
+    y = y.reshape(x.shape[0], rows, groups * at_once, filters)
+    return y[:, :, :columns].astype(x.dtype)
 
 
 def _few_filters(x, kernel, padding, precision):

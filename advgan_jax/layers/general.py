@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from advgan_jax.layers.conv2d import NHWC, UNPADDED, Pair, conv2d
+from advgan_jax.layers.conv2d import NHWC, Pair, conv2d
 from advgan_jax.types import Array
 
 
@@ -20,29 +20,29 @@ def _strided(
     """A convolution with strides: pixels that share a phase become channels."""
     if strides == (1, 1):
         return conv2d(x, kernel, tuple(padding), precision)
-    around = [(0, 0, 0), *((a, b, 0) for a, b in padding), (0, 0, 0)]
-    x = lax.pad(x, jnp.zeros((), x.dtype), around)
-    padding_x, padding_k, sizes = [(0, 0, 0)], [], []
+    padding_x, padding_k, sizes, cells = [(0, 0, 0)], [], [], []
     for axis, stride in enumerate(strides):
-        window, size = kernel.shape[axis], x.shape[1 + axis]
+        before, after = padding[axis]
+        window, size = kernel.shape[axis], x.shape[1 + axis] + before + after
         taps = -(-window // stride)
         length = (size - window) // stride + taps
-        padding_x.append((0, length * stride - size, 0))
+        after += length * stride - size
+        # Cells of nothing but zeros, at the end, are left to the convolution.
+        empty = max(0, after // stride)
+        padding_x.append((before, after - empty * stride, 0))
         padding_k.append((0, taps * stride - window, 0))
-        sizes.append((length, stride, taps))
+        sizes.append((length - empty, stride, taps))
+        cells.append((0, empty))
     zero = jnp.zeros((), x.dtype)
     x = lax.pad(x, zero, [*padding_x, (0, 0, 0)])
     kernel = lax.pad(kernel, zero, [*padding_k, (0, 0, 0), (0, 0, 0)])
     (rows, s, h), (columns, t, w) = sizes
     c, d = kernel.shape[2:]
-    x = x.reshape(-1, rows, s, columns, t, c).transpose(0, 1, 3, 2, 4, 5)
+    # Pixels of a row lie side by side already; a transposition is twice as slow.
+    x = x.reshape(-1, rows, s, columns, t * c)
+    x = jnp.concatenate([x[:, :, i] for i in range(s)], axis=-1)
     kernel = kernel.reshape(h, s, w, t, c, d).transpose(0, 2, 1, 3, 4, 5)
-    return conv2d(
-        x.reshape(-1, rows, columns, s * t * c),
-        kernel.reshape(h, w, s * t * c, d),
-        UNPADDED,
-        precision,
-    )
+    return conv2d(x, kernel.reshape(h, w, s * t * c, d), tuple(cells), precision)
 
 
 def _dilated(

@@ -1,0 +1,58 @@
+"""The child of `generation` that makes our images."""
+
+import json
+import sys
+import time
+
+import _measure  # noqa: F401 (makes the modules of experiments known)
+import _process
+import _success
+import _targets
+import jax
+import jax.numpy as jnp
+
+from advgan_jax import attacks, build, models, parallel
+from advgan_jax.training import advgan
+
+EPSILON = 0.3
+
+
+def generate_fn(settings):
+    """Our attack, not yet compiled, as `images -> adversarial images`.
+
+    Under `jit`, as one calls it who makes many: no pixel is checked on the host, and
+    the rivals check none.
+    """
+    widths = tuple(settings["widths"])
+    generator = models.Generator(EPSILON, widths, settings["num_residual"])
+    fresh = jnp.zeros((1, 28, 28, 1))
+    params = generator.init(jax.random.key(0), fresh)["params"]
+    generator_fn = advgan.make_generator_fn(
+        build.mixed_module(settings["dtype"], generator)
+    )
+    attack = attacks.generator_attack(generator_fn, params, epsilon=EPSILON)
+    return jax.jit(lambda images: attack(_targets.unseen, images))
+
+
+def main():
+    settings = json.loads(sys.argv[1])
+    jax.config.update("jax_enable_compilation_cache", False)
+    if jax.config.jax_platforms in (None, "cpu"):
+        _process.cut_cpu(settings["cut"])
+        _process.compute_in_caller()
+    _process.keep_memory()
+    batches = [
+        parallel.spread(batch) if settings["cut"] > 1 else jnp.asarray(batch)
+        for batch in _success.random_batches(settings)
+    ]
+    start = time.perf_counter()
+    generate = generate_fn(settings)
+    jax.block_until_ready(generate(batches[0]))
+    print(json.dumps(time.perf_counter() - start))
+    _success.in_turns(
+        lambda: jax.block_until_ready([generate(batch) for batch in batches])
+    )
+
+
+if __name__ == "__main__":
+    main()
