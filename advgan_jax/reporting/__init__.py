@@ -14,7 +14,12 @@ from advgan_jax.reporting.figures import (
     target_grids,
 )
 from advgan_jax.reporting.files import replacing, write_json
-from advgan_jax.reporting.records import PAPER, markdown_records, write_records
+from advgan_jax.reporting.records import (
+    PAPER,
+    markdown_records,
+    matrices,
+    write_records,
+)
 from advgan_jax.reporting.run_directory import MetricsLog, read_metrics, write_results
 from advgan_jax.reporting.studies import (
     bar_chart,
@@ -37,6 +42,7 @@ __all__ = [
     "heatmap",
     "markdown_records",
     "markdown_table",
+    "matrices",
     "query_curve",
     "read_metrics",
     "replacing",

@@ -76,6 +76,7 @@ def heatmap(
     column_names: Sequence[str],
     title: str,
     *,
+    published: np.ndarray | None = None,
     row_label: str = "",
     column_label: str = "",
 ) -> Figure:
@@ -86,6 +87,7 @@ def heatmap(
       row_names: R names.
       column_names: C names.
       title: of the figure.
+      published: float `[R, C]`, others' shares, in brackets below; NaN for none.
       row_label: what the rows are.
       column_label: what the columns are.
 
@@ -101,8 +103,12 @@ def heatmap(
             f"`matrix` must have shape [{len(row_names)}, {len(column_names)}], one "
             f"row and column for each name, got {list(matrix.shape)}."
         )
+    others = np.full(matrix.shape, np.nan) if published is None else published
+    height = 0.42
+    if np.isfinite(others).any():
+        height, title = 0.6, f"{title}\nin brackets what is published"
     figure = Figure(
-        figsize=(2.2 + 0.5 * matrix.shape[1], 1.5 + 0.42 * matrix.shape[0]),
+        figsize=(2.2 + 0.5 * matrix.shape[1], 1.5 + height * matrix.shape[0]),
         layout="constrained",
     )
     axis = figure.subplots()
@@ -124,21 +130,27 @@ def heatmap(
     axis.set_ylabel(row_label, fontsize=9)
     axis.set_title(title, fontsize=10)
     if max(matrix.shape) <= _MOST_ANNOTATED:
-        _annotate(axis, matrix)
+        _annotate(axis, matrix, others)
     bar = figure.colorbar(shown, ax=axis, format=PercentFormatter(1), pad=0.02)
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_linewidth(0.5)
     return figure
 
 
-def _annotate(axis, matrix):
+def _annotate(axis, matrix, others):
     for (row, column), value in np.ndenumerate(matrix):
         if np.isfinite(value):
-            text = f"{100 * value:.0f}" if value in (0, 1) else percent(value)
+            text, other = _short(value), others[row, column]
+            if np.isfinite(other):
+                text += f"\n({_short(other)})"
             colour = "white" if value < 0.6 else "black"
             axis.text(
                 column, row, text, ha="center", va="center", fontsize=7, color=colour
             )
+
+
+def _short(share):
+    return f"{100 * share:.0f}" if share in (0, 1) else percent(share)
 
 
 def robustness_curve(

@@ -4,6 +4,8 @@ import csv
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from advgan_jax.reporting.files import Path, replacing
 
 PAPER = " (paper)"  # ends the name of a column with a paper's number
@@ -43,6 +45,27 @@ def markdown_records(records: Sequence[Mapping[str, Any]]) -> str:
     lines += [[_cell(record, column) for column in shown] for record in records]
     escaped = ([cell.replace("|", r"\|") for cell in line] for line in lines)
     return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+
+
+def matrices(
+    records: Sequence[Mapping[str, Any]], columns: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of some columns, for `heatmap`.
+
+    Args:
+      records: as in `write_records`.
+      columns: C names.
+
+    Returns:
+      Ours and the paper's, float `[R, C]`, NaN where there is none.
+    """
+
+    def taken(end: str) -> np.ndarray:
+        names = [column + end for column in columns]
+        lines = [[record.get(name, np.nan) for name in names] for record in records]
+        return np.array(lines, float)
+
+    return taken(""), taken(PAPER)
 
 
 def _columns(records: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -150,6 +150,11 @@ def test_heatmap():
     texts = {t.get_position(): t.get_text() for t in axis.texts}
     assert texts == {(1, 0): "99.996", (2, 0): "100", (0, 1): "50.0", (2, 1): "0"}
     assert (axis.get_title(), axis.get_ylabel()) == ("pairs", "true")
+    published = [[0.25, np.nan, 0.9], [np.nan, 1, 1]]
+    figure = heatmap(matrix, "ab", "abc", "", published=np.array(published))
+    texts = {t.get_position(): t.get_text() for t in figure.axes[0].texts}
+    assert texts[2, 0] == "100\n(90.0)"  # none where ours is missing, or theirs
+    assert (texts[1, 0], texts[0, 1], texts[2, 1]) == ("99.996", "50.0", "0\n(100)")
     assert not heatmap(np.ones((30, 2)), range(30), "ab", "").axes[0].texts
     with pytest.raises(ValueError, match=r"shape \[1, 3\].*got \[2, 3\]"):
         heatmap(matrix, "a", "abc", "")

@@ -2,7 +2,9 @@
 
 import csv
 
-from advgan_jax.reporting import PAPER, markdown_records, write_records
+import numpy as np
+
+from advgan_jax.reporting import PAPER, markdown_records, matrices, write_records
 
 RECORDS = [
     {"model": "a|b", "error": 0.25, "error" + PAPER: 0.3, "images": 10},
@@ -28,3 +30,10 @@ def test_markdown_puts_the_paper_in_parentheses():
         r"| a\|b | 0.25 (0.3) | 10 | - |",
         "| c | 0.3333 | - | - |",
     ]
+
+
+def test_matrices_of_our_numbers_and_the_papers():
+    ours, published = matrices(RECORDS, ["error", "images", "more"])
+    nan = np.nan
+    np.testing.assert_array_equal(ours, [[0.25, 10, nan], [1 / 3, nan, nan]])
+    np.testing.assert_array_equal(published, [[0.3, nan, nan], [nan, nan, nan]])

@@ -12,7 +12,6 @@ from functools import reduce
 from operator import getitem
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
@@ -23,6 +22,7 @@ from advgan_jax.models import CLASSIFIERS
 from advgan_jax.reporting import (
     device_name,
     heatmap,
+    matrices,
     time_chart,
     versions,
     write_json,
@@ -212,6 +212,6 @@ def _figure(table: str, row: Row, records: Sequence[dict[str, Any]]) -> Figure:
             name: record["seconds"] for name, record in zip(names, records, strict=True)
         }
         return time_chart(seconds, label="seconds for 1,000 images", title="Table 1")
-    matrix = np.array([[record[column] for column in columns] for record in records])
     title = f"Table {table}" if table.isdigit() else table
-    return heatmap(matrix, names, columns, title)
+    ours, published = matrices(records, columns)
+    return heatmap(ours, names, columns, title, published=published)

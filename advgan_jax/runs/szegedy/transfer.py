@@ -7,7 +7,7 @@ import numpy as np
 
 from advgan_jax.data import Split
 from advgan_jax.evaluation import amplified, evaluate, transfer_matrix, with_noise
-from advgan_jax.reporting import heatmap
+from advgan_jax.reporting import heatmap, matrices
 from advgan_jax.runs.common import Run
 from advgan_jax.runs.szegedy import crafted, nets, output, paper
 from advgan_jax.runs.szegedy.nets import Net, trained_net
@@ -109,11 +109,13 @@ def _write(
         for column, error in zip(models, line, strict=True):
             cells |= output.beside(run, column, float(error), known.get((row, column)))
         records.append({**cells, "av. distortion": sizes.get(row, 0.0)})
+    ours, published = matrices(records, list(models))
     figure = heatmap(
-        matrix,
+        ours,
         list(rows),
         list(models),
         f"errors, {run.config.dataset}, {run.config.attack}",
+        published=published,
         row_label="made for",
         column_label="shown to",
     )
