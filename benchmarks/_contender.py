@@ -1,5 +1,6 @@
 """A rival, or one of ours, in a process of its own that takes turns with others."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -15,10 +16,11 @@ class Contender:
     """A process that makes a turn when it is told to; see `_success.in_turns`.
 
     Attributes:
-      told: what the process wrote before it was ready, from JSON; None if nothing.
+      told: the lines that the process wrote before it was ready.
     """
 
     def __init__(self, script, settings, **environment):
+        self._script = script
         command = [sys.executable, str(_HERE / script), json.dumps(settings)]
         self._process = subprocess.Popen(
             command,
@@ -27,17 +29,22 @@ class Contender:
             text=True,
             env={**os.environ, **environment},
         )
-        before = self._wait_for("ready")
-        self.told = json.loads(before[-1]) if before else None
+        self.told = None
+
+    def get_ready(self):
+        self.told = self._wait_for("ready")
 
     def __call__(self):
         """Makes a turn; it is over when the process says so."""
-        self._process.stdin.write("go\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # how it ended is told below
+            self._process.stdin.write("go\n")
+            self._process.stdin.flush()
         self._wait_for("done")
 
     def end(self):
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.stdout.close()
         self._process.wait()
 
     def _wait_for(self, word):
@@ -47,4 +54,20 @@ class Contender:
             if line.strip() == word:
                 return before
             before.append(line)
-        raise RuntimeError(f"A contender ended with {self._process.wait()}.")
+        raise RuntimeError(f"{self._script} ended with {self._process.wait()}.")
+
+
+@contextlib.contextmanager
+def started(plans):
+    """Contenders by name, all of them ended afterwards, whatever happens.
+
+    Args:
+      plans: by name, the script, its settings, and its environment, a dictionary.
+    """
+    with contextlib.ExitStack() as stack:
+        found = {}
+        for name, (script, settings, environment) in plans.items():
+            found[name] = Contender(script, settings, **environment)
+            stack.callback(found[name].end)
+            found[name].get_ready()
+        yield found

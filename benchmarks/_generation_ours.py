@@ -14,8 +14,6 @@ import jax.numpy as jnp
 from advgan_jax import attacks, build, models, parallel
 from advgan_jax.training import advgan
 
-EPSILON = 0.3
-
 
 def generate_fn(settings):
     """Our attack, not yet compiled, as `images -> adversarial images`.
@@ -24,13 +22,13 @@ def generate_fn(settings):
     the rivals check none.
     """
     widths = tuple(settings["widths"])
-    generator = models.Generator(EPSILON, widths, settings["num_residual"])
+    generator = models.Generator(_targets.EPSILON, widths, settings["num_residual"])
     fresh = jnp.zeros((1, 28, 28, 1))
     params = generator.init(jax.random.key(0), fresh)["params"]
     generator_fn = advgan.make_generator_fn(
         build.mixed_module(settings["dtype"], generator)
     )
-    attack = attacks.generator_attack(generator_fn, params, epsilon=EPSILON)
+    attack = attacks.generator_attack(generator_fn, params, epsilon=_targets.EPSILON)
     return jax.jit(lambda images: attack(_targets.unseen, images))
 
 

@@ -17,9 +17,11 @@ environment to keep freed memory, as our experiments tell themselves.
 writes, whose normalisations are spelled out and whose convolutions are transposed.
 """
 
+import json
+
 import _measure
 import jax
-from _contender import KEPT, Contender
+from _contender import KEPT, started
 from absl import app, flags, logging
 
 _BATCHES = flags.DEFINE_list(
@@ -28,12 +30,12 @@ _BATCHES = flags.DEFINE_list(
 _ONNX = flags.DEFINE_string("onnx", None, "A generator, exported.")
 
 _MOST_CALLS = 500  # of batch 1, in a turn
-# Below it what two devices do at once takes less time than to bring them together.
-_WORTH_SPREADING = 32
+# Images of a device: with fewer, bringing two devices together takes longer than both.
+_WORTH_SPREADING = 16
 
 
 def contenders(size, count):
-    """Whoever takes part, by name; ours first."""
+    """What `_contender.started` starts, by name; ours first."""
     settings = {
         "size": size,
         "count": count,
@@ -45,22 +47,20 @@ def contenders(size, count):
     devices = len(jax.devices())
     if jax.default_backend() == "cpu":
         devices = _measure.environment()["cores"]
-    worth = size >= _measure.smaller(_WORTH_SPREADING, 8)
+    worth = size >= devices * _measure.smaller(_WORTH_SPREADING, 4)
     ours = {_measure.OURS: {"cut": devices if worth else 1}}
     if ours[_measure.OURS]["cut"] > 1:
         ours[f"{_measure.OURS}, one device"] = {"cut": 1}
     ours[f"{_measure.OURS}, bfloat16"] = ours[_measure.OURS] | {"dtype": "bfloat16"}
     found = {
-        name: Contender("_generation_ours.py", settings | own)
-        for name, own in ours.items()
+        name: ("_generation_ours.py", settings | own, {}) for name, own in ours.items()
     }
     script = "_generation_rivals.py"
     if "pytorch" in _measure.RIVALS.value:
-        found["PyTorch"] = Contender(script, settings)
-        found["PyTorch, memory kept"] = Contender(script, settings, GLIBC_TUNABLES=KEPT)
+        found["PyTorch"] = (script, settings, {})
+        found["PyTorch, memory kept"] = (script, settings, {"GLIBC_TUNABLES": KEPT})
     if _ONNX.value:
-        onnx = settings | {"onnx": _ONNX.value}
-        found["ONNX Runtime"] = Contender(script, onnx)
+        found["ONNX Runtime"] = (script, settings | {"onnx": _ONNX.value}, {})
     return found
 
 
@@ -69,13 +69,9 @@ def compare(name, size, count, *, first=False):
 
     A single call of 1,000 would be over before a process that waited is up to speed.
     """
-    thunks = contenders(size, count)
-    try:
+    with started(contenders(size, count)) as thunks:
         rows = _measure.compare(name, thunks, count)
-    finally:
-        for contender in thunks.values():
-            contender.end()
-    cold = {who: contender.told for who, contender in thunks.items()}
+    cold = {who: json.loads(contender.told[-1]) for who, contender in thunks.items()}
     return rows + [
         {
             "benchmark": f"{name}, first call",

@@ -28,7 +28,7 @@ import tempfile
 import _measure
 import _targets
 import jax
-from _contender import KEPT, Contender
+from _contender import KEPT, started
 from absl import app, flags, logging
 
 _STEPS = flags.DEFINE_integer("steps", 20, "Steps in a turn.")
@@ -45,7 +45,7 @@ PARTS = {
 
 
 def contenders(path, part, size):
-    """Whoever takes part, by name; ours first."""
+    """What `_contender.started` starts, by name; ours first."""
     settings = {
         "path": str(path),
         "part": part,
@@ -72,24 +72,19 @@ def contenders(path, part, size):
     for title, own in (variants[name] for name in _ALSO.value):
         ours[f"{_measure.OURS}, {title}"] = same | own
     found = {
-        name: Contender("_training_ours.py", settings | own)
-        for name, own in ours.items()
+        name: ("_training_ours.py", settings | own, {}) for name, own in ours.items()
     }
     if "pytorch" in _measure.RIVALS.value:
         script = "_training_torch.py"
-        found["PyTorch"] = Contender(script, settings)
-        found["PyTorch, memory kept"] = Contender(script, settings, GLIBC_TUNABLES=KEPT)
+        found["PyTorch"] = (script, settings, {})
+        found["PyTorch, memory kept"] = (script, settings, {"GLIBC_TUNABLES": KEPT})
     return found
 
 
 def compare(path, part, size):
-    thunks = contenders(path, part, size)
     images = size * _measure.smaller(_STEPS.value, 2)
-    try:
+    with started(contenders(path, part, size)) as thunks:
         return _measure.compare(f"{PARTS[part]}, batch {size}", thunks, images)
-    finally:
-        for contender in thunks.values():
-            contender.end()
 
 
 def main(argv):

@@ -28,43 +28,57 @@ GEOMETRIES = {
     "cropped": ((1, 1), ((-1, -2), (0, -1)), (1, 1), 3, 9),
     "large valid": ((1, 1), "VALID", (1, 1), 3, 30),
     "pointwise": ((2, 2), "SAME", (1, 1), 1, 5),
+    "pointwise padded": ((2, 2), ((0, 3), (1, 4)), (1, 1), 1, 5),
+    "strided much padded": ((2, 2), ((-1, 5), (2, -2)), (1, 1), 3, 9),
+    "large same": ((1, 1), "SAME", (1, 1), 3, 30),
 }
 
 
 FEW = ("valid", "strided same", "fractional", "cropped")
+# Channels and filters: few of either, and on both sides of what is called few.
+NUMBERS = ((1, 4), (1, 9), (1, 17), (3, 32), (2, 33), (16, 1), (1, 1))
 
 
 @pytest.mark.parametrize(
     ("name", "channels", "filters"),
-    [(name, 2, 5) for name in GEOMETRIES if name != "large valid"]
-    + [
-        (name, *numbers)
-        for name in FEW
-        for numbers in ((1, 4), (1, 9), (16, 1), (1, 1))
-    ],
+    [(name, 2, 5) for name in GEOMETRIES if not name.startswith("large")]
+    + [(name, *numbers) for name in FEW for numbers in NUMBERS],
 )
 def test_convolution_equals_lax(name, channels, filters):
     _compare_with_lax(name, channels, filters)
 
 
 @pytest.mark.parametrize("cores", [1, 8])
-def test_large_convolution_equals_lax(cores, monkeypatch):
+@pytest.mark.parametrize("name", ["large valid", "large same"])
+def test_large_convolution_equals_lax(name, cores, monkeypatch):
     monkeypatch.setattr(importlib.import_module(_CORE), "num_cores", lambda: cores)
     monkeypatch.setattr(jax, "local_device_count", lambda: 1)
     # 10^8 products, from where the number of cores decides how it is computed.
-    _compare_with_lax("large valid", 48, 96)
+    _compare_with_lax(name, 48, 96)
 
 
-@pytest.mark.parametrize(("devices", "columns"), [(1, 28), (4, 28), (8, 26)])
+@pytest.mark.parametrize(
+    ("padding", "devices", "rows", "columns"),
+    [
+        (((0, 0), (0, 0)), 1, 25, 28),
+        (((0, 0), (0, 0)), 4, 25, 28),
+        (((0, 0), (0, 0)), 8, 25, 26),
+        (((1, 1), (1, 1)), 1, 27, 28),
+        (((1, 1), (1, 1)), 8, 27, 27),
+        (((2, 1), (0, 0)), 1, 28, 25),
+    ],
+)
 def test_columns_are_wasted_where_a_device_has_several_cores(
-    devices, columns, monkeypatch
+    padding, devices, rows, columns, monkeypatch
 ):
     monkeypatch.setattr(importlib.import_module(_CORE), "num_cores", lambda: 8)
     monkeypatch.setattr(jax, "local_device_count", lambda: devices)
     batch = 64 * devices  # what was traced is kept by its shape
     x, kernel = jnp.ones((batch, 27, 27, 32)), jnp.ones((3, 3, 32, 32))
-    program = jax.make_jaxpr(layers.conv2d)(x, kernel).pretty_print(use_color=False)
-    assert f"f32[{batch},25,{columns},32]" in program
+    convolve = jax.make_jaxpr(layers.conv2d, static_argnums=2)
+    program = convolve(x, kernel, padding).pretty_print(use_color=False)
+    (line,) = (line for line in program.splitlines() if "conv_general" in line)
+    assert f"f32[{batch},{rows},{columns},32]" in line
 
 
 def _compare_with_lax(name, channels, filters):
@@ -134,7 +148,8 @@ def test_max_pool_equals_flax(size, window):
     np.testing.assert_array_equal(gradient(ours), gradient(stock))
 
 
-def test_a_pool_computes_the_convolution_before_it_once():
+@pytest.mark.parametrize("filters", [4, 32])
+def test_a_pool_computes_the_convolution_before_it_once(filters):
     """Not within each part of its gradient that needs some of it."""
     if jax.default_backend() != "cpu":
         pytest.skip("that is how XLA works on a CPU")
@@ -145,10 +160,10 @@ def test_a_pool_computes_the_convolution_before_it_once():
         features = nn.relu(layers.conv2d(images, kernel))
         return jnp.sum(layers.max_pool(features, 2) ** 2)
 
-    images, kernel = jnp.ones((6, 12, 12, 1)), jnp.ones((5, 5, 1, 4))
+    images, kernel = jnp.ones((6, 12, 12, 1)), jnp.ones((5, 5, 1, filters))
     program = gradient.lower(images, kernel).compile().as_text()
-    # The convolution, and the gradient of its kernel.
-    assert program.count(" dot(") == 2
+    # The convolution, as a product or as itself, and the gradient of its kernel.
+    assert program.count(" dot(") + program.count(" convolution(") == 2
 
 
 @pytest.mark.parametrize("batch", [0, 1, 2, 5])
@@ -163,7 +178,9 @@ def test_one_channel_in_batches_of_all_kinds(batch):
 
 
 @pytest.mark.parametrize(
-    ("channels", "filters"), [(1, 8), (8, 1), (8, 16)], ids=["one", "few", "many"]
+    ("channels", "filters"),
+    [(1, 8), (1, 32), (8, 1), (8, 16)],
+    ids=["one", "first", "few", "many"],
 )
 def test_bfloat16_is_summed_up_in_float32(channels, filters):
     """Values and gradients are rounded once, at the end."""

@@ -19,6 +19,8 @@ NHWC = lax.conv_dimension_numbers((1, 1, 1, 1), (1, 1, 1, 1), ("NHWC", "HWIO", "
 Pair = tuple[int, int]
 UNPADDED = ((0, 0), (0, 0))
 _FEW = 8
+# By channels, up to where XLA's own is slower than `_few_channels`.
+_MOST_FILTERS = {1: 16, 2: 32, 3: 32}
 _MANY_PIXELS = 64
 _BLOCK = 2**18  # floats, a megabyte
 
@@ -29,35 +31,41 @@ def _convolve(
     channels, filters = kernel.shape[2:]
     if filters <= _FEW and 2 * filters <= channels:
         return _few_filters(x, kernel, padding, precision)
-    # Of one channel and 32 filters or more XLA's own is as fast, or faster.
-    if channels < 4 and filters <= (16 if channels == 1 else 32):
+    if filters <= _MOST_FILTERS.get(channels, 0):
         return _few_channels(x, kernel, padding, precision)
-    slow = tuple(padding) == UNPADDED and channels > 1
-    extra = _extra_columns(x, kernel) if slow else 0
+    rows, (left, right) = padding
+    extra = _extra_columns(x, kernel, padding)
     y = lax.conv_general_dilated(
         x,
         kernel,
         (1, 1),
-        ((0, 0), (0, extra)) if extra else padding,
+        (rows, (left, right + extra)),
         dimension_numbers=NHWC,
         precision=precision,
     )
     return y[:, :, :-extra] if extra else y
 
 
-def _extra_columns(x: Array, kernel: Array) -> int:
-    """Columns to compute and cut off, because of how XLA treats what is not padded.
+def _extra_columns(x: Array, kernel: Array, padding: Sequence[Pair]) -> int:
+    """Columns to compute and cut off, because of how XLA treats what is little padded.
 
     Without padding it takes a path up to three times as long as the one that any
-    padding leads to. And only a padding as wide as the kernel leads to one that uses
-    several cores, which is worth it from about 10^8 products, if a device has several.
+    padding leads to. And only a padding as wide as the kernel, of rows or of columns,
+    leads to one that uses several cores, which is worth it from about 10^8 products,
+    if a device has several.
     """
-    height, width, _, filters = kernel.shape
+    height, width, channels, filters = kernel.shape
+    rows, columns = map(sum, padding)
+    least = int(tuple(padding) == UNPADDED)
+    if channels == 1:
+        return 0  # its paths are equally fast
     if not isinstance(x.shape[0], int):
-        return 1  # of an exported program nobody knows how large its batches are
+        return least  # of an exported program nobody knows how large its batches are
     products = x.size * height * width * filters
     cores = num_cores() // jax.local_device_count()
-    return width if products > 1e8 and cores > 1 else 1
+    if products > 1e8 and cores > 1 and rows < height:
+        return max(0, width - columns)
+    return least
 
 
 def _few_channels(x, kernel, padding, precision):
@@ -67,26 +75,33 @@ def _few_channels(x, kernel, padding, precision):
     channels sees is otherwise too short for a product.
     """
     height, width, channels, filters = kernel.shape
-    at_once = 4 if filters <= 8 else 2
+    at_once = 4 if filters <= _FEW else 2
     (top, bottom), (left, right) = padding
     rows = x.shape[1] + top + bottom - height + 1
     columns = x.shape[2] + left + right - width + 1
-    groups = -(-columns // at_once)
-    right += groups * at_once - columns
+    # Cells of so many columns; a cell of the result sees itself and some to its right.
+    cells, further = -(-columns // at_once), -(-(width - 1) // at_once)
+    right += (cells + further) * at_once - (columns + width - 1)
     x = _pad(x, ((top, bottom), (left, right)))
-    x = x.reshape(*x.shape[:2], x.shape[2] * channels)
-    step, seen = at_once * channels, (width + at_once - 1) * channels
-    x = [x[:, :, j * step : j * step + seen] for j in range(groups)]
-    x = jnp.stack(x, axis=2)
-    x = jnp.concatenate([x[:, i : i + rows] for i in range(height)], axis=-1)
+    x = x.reshape(*x.shape[:2], cells + further, at_once * channels)
+    views = [
+        x[:, i : i + rows, j : j + cells]
+        for i in range(height)
+        for j in range(further + 1)
+    ]
+    seen = (further + 1) * at_once
     moved = [
-        jnp.pad(kernel, ((0, 0), (j, at_once - 1 - j), (0, 0), (0, 0)))
+        jnp.pad(kernel, ((0, 0), (j, seen - width - j), (0, 0), (0, 0)))
         for j in range(at_once)
     ]
-    weights = jnp.stack(moved, axis=3).reshape(height * seen, at_once * filters)
-    wide = jnp.promote_types(x.dtype, jnp.float32)
-    y = jnp.matmul(x, weights, precision=precision, preferred_element_type=wide)
-    y = y.reshape(x.shape[0], rows, groups * at_once, filters)
+    weights = jnp.stack(moved, axis=3).reshape(-1, at_once * filters)
+    y = jnp.matmul(
+        jnp.concatenate(views, axis=-1),
+        weights,
+        precision=precision,
+        preferred_element_type=jnp.promote_types(x.dtype, jnp.float32),
+    )
+    y = y.reshape(x.shape[0], rows, cells * at_once, filters)
     return y[:, :, :columns].astype(x.dtype)
 
 
