@@ -14,8 +14,7 @@ for _ in sys.stdin:
 
 
 @pytest.fixture
-def contender(repository, monkeypatch):
-    monkeypatch.syspath_prepend(str(repository / "benchmarks"))
+def contender(benchmarks):
     import _contender
 
     return _contender
@@ -63,7 +62,8 @@ def test_one_that_fails_is_named_and_the_others_end(
     assert all(process.returncode is not None for process in processes)
 
 
-def test_ours_has_all_devices_where_that_is_worth_it(contender, monkeypatch):
+@pytest.mark.usefixtures("benchmarks")
+def test_ours_has_all_devices_where_that_is_worth_it(monkeypatch):
     import generation
 
     monkeypatch.setattr(generation._measure, "environment", lambda: {"cores": 4})

@@ -83,8 +83,8 @@ def test_convolutions_are_timed_forwards_and_backwards(run, tmp_path):
     assert all(row["seconds"] > 0 for row in rows)
 
 
-def test_growth_tells_how_far_times_lie_from_their_line(repository, monkeypatch):
-    monkeypatch.syspath_prepend(str(repository / "benchmarks"))
+@pytest.mark.usefixtures("benchmarks")
+def test_growth_tells_how_far_times_lie_from_their_line():
     import growth
 
     sizes = (1, 2, 4)
