@@ -14,7 +14,7 @@ def run(repository):
     def run(script, *arguments):
         command = [sys.executable, str(repository / "benchmarks" / script)]
         return subprocess.run(
-            [*command, *arguments], capture_output=True, text=True, timeout=300
+            [*command, *arguments], capture_output=True, text=True, timeout=500
         )
 
     return run
