@@ -16,6 +16,7 @@ import time
 from importlib import metadata
 from unittest import mock
 
+import jax
 from absl import flags
 
 from advgan_jax import reporting
@@ -56,6 +57,12 @@ def traced_as(backend, step):
             return step(*arguments, **options)
 
     return traced
+
+
+def num_devices():
+    """Devices that a process can have: on a CPU one for each core."""
+    on_cpu = jax.default_backend() == "cpu"
+    return num_cores() if on_cpu else len(jax.devices())
 
 
 def smaller(size, tiny):

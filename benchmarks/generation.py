@@ -20,7 +20,6 @@ writes, whose normalisations are spelled out and whose convolutions are transpos
 import json
 
 import _measure
-import jax
 from _contender import KEPT, started
 from absl import app, flags, logging
 
@@ -44,9 +43,7 @@ def contenders(size, count):
         "dtype": "float32",
         "onnx": None,
     }
-    devices = len(jax.devices())
-    if jax.default_backend() == "cpu":
-        devices = _measure.environment()["cores"]
+    devices = _measure.num_devices()
     worth = size >= devices * _measure.smaller(_WORTH_SPREADING, 4)
     ours = {_measure.OURS: {"cut": devices if worth else 1}}
     if ours[_measure.OURS]["cut"] > 1:

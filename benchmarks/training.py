@@ -54,9 +54,7 @@ def contenders(path, part, size):
         "dtype": "float32",
         "traced_as": None,
     }
-    devices, on_cpu = len(jax.devices()), jax.default_backend() == "cpu"
-    if on_cpu:
-        devices = _measure.environment()["cores"]
+    devices, on_cpu = _measure.num_devices(), jax.default_backend() == "cpu"
     cuts = {_measure.OURS: devices}
     if devices > 1:
         cuts[f"{_measure.OURS}, one device"] = 1

@@ -55,10 +55,10 @@ def _extra_columns(x: Array, kernel: Array, padding: Sequence[Pair]) -> int:
     if a device has several.
     """
     height, width, channels, filters = kernel.shape
-    rows, columns = map(sum, padding)
-    least = int(tuple(padding) == UNPADDED)
     if channels == 1:
         return 0  # its paths are equally fast
+    rows, columns = map(sum, padding)
+    least = int(tuple(padding) == UNPADDED)
     if not isinstance(x.shape[0], int):
         return least  # of an exported program nobody knows how large its batches are
     products = x.size * height * width * filters
@@ -84,11 +84,7 @@ def _few_channels(x, kernel, padding, precision):
     right += (cells + further) * at_once - (columns + width - 1)
     x = _pad(x, ((top, bottom), (left, right)))
     x = x.reshape(*x.shape[:2], cells + further, at_once * channels)
-    views = [
-        x[:, i : i + rows, j : j + cells]
-        for i in range(height)
-        for j in range(further + 1)
-    ]
+    views = _taps(x, (height, further + 1), (rows, cells))
     seen = (further + 1) * at_once
     moved = [
         jnp.pad(kernel, ((0, 0), (j, seen - width - j), (0, 0), (0, 0)))

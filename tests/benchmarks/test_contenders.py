@@ -66,7 +66,7 @@ def test_one_that_fails_is_named_and_the_others_end(
 def test_ours_has_all_devices_where_that_is_worth_it(monkeypatch):
     import generation
 
-    monkeypatch.setattr(generation._measure, "environment", lambda: {"cores": 4})
+    monkeypatch.setattr(generation._measure, "num_devices", lambda: 4)
     flags.FLAGS.mark_as_parsed()
     many, few = (generation.contenders(size, 1000) for size in (64, 63))
     rivals = ["PyTorch", "PyTorch, memory kept"]
