@@ -97,7 +97,7 @@ def test_a_folder_that_cannot_be_made(compute, tmp_path):
 
 
 PAGES = """
-import resource, sys
+import resource, statistics, sys
 sys.path.insert(0, sys.argv[1])
 import _process
 _process.compute_in_caller()
@@ -107,15 +107,15 @@ import jax, jax.numpy as jnp
 
 def step(x):
     y = jnp.concatenate([x, -x] * 8)  # 128 MB
-    return jnp.sort(y.reshape(x.shape[0], -1), axis=1)[:, :1].sum() + x
+    return jnp.dot(y.reshape(x.shape[0], -1), jnp.ones((16000, 1))) + x
 
 step = jax.jit(step)
 x = jax.block_until_ready(step(jnp.ones((2000, 1000))))
 faults = []
-for _ in range(4):
+for _ in range(12):
     x = jax.block_until_ready(step(x))
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
-print(faults[-1] - faults[0])
+print(int(statistics.median(b - a for a, b in zip(faults, faults[1:]))))
 """
 
 
@@ -147,9 +147,11 @@ def test_freed_memory_is_kept(repository):
         assert result.returncode == 0, result.stderr
         return int(result.stdout)
 
-    # Three steps fetch their 128 MB of intermediate results anew, or at most an array
-    # of 8 MB that finds no place. A block's first and last page may be there already.
-    anew = 3 * 128_000_000 // resource.getpagesize()
+    # A step fetches its 128 MB of intermediate results anew, or at most an array of
+    # 8 MB that finds no place. A block's first and last page may be there already.
+    # The median of eleven, for where another thread puts a small block into a freed
+    # one, the next step has to find its memory elsewhere, once.
+    anew = 128_000_000 // resource.getpagesize()
     assert pages("leave") > 0.9 * anew
     assert pages("keep") < 0.1 * anew
 
