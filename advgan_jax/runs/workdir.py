@@ -10,6 +10,17 @@ from ml_collections import ConfigDict
 from advgan_jax import build
 from advgan_jax.reporting import write_json
 
+# Which nets the papers' tables have rows of. What is made for one names its own.
+NETS_OF_TABLES = (
+    "models",
+    "speed_model",
+    "blackbox_model",
+    "transfer_model",
+    "challenge_model",
+    "num_surrogates",
+    "aigan_models",
+)
+
 # What may differ between a run and its continuation: no weight made so far depends on
 # it. A budget that was spent may be raised, for the askings still to come.
 _HARMLESS = (
@@ -21,6 +32,7 @@ _HARMLESS = (
     "table",
     "queries.budget",
     "queries.batch_size",
+    *NETS_OF_TABLES,
 )
 
 # What a description leaves out where it is the default.

@@ -69,6 +69,19 @@ def test_one_folder_serves_all_tables_but_no_other_numbers(tables, measured, tmp
     assert len(asked) > once + len(TABLES["challenge"](tables()))
 
 
+def test_more_nets_add_rows_and_measure_none_again(tables, measured, tmp_path):
+    asked, _ = measured
+    runs.train(tables(table="2", models=("small",)), tmp_path)
+    once = len(asked)
+    runs.train(
+        tables(table="2", models=("fc100_100_10", "small")), tmp_path, resume=True
+    )
+    assert {cell.on.model for cell in asked[once:]} == {"fc100_100_10"}
+    rows = {row["model"]: row["accuracy"] for row in table(tmp_path, "table-2")}
+    assert rows["small"] == "0.01"
+    assert set(rows) == {"fc100_100_10", "small"}
+
+
 @pytest.mark.parametrize(
     ("setting", "again"),
     [
