@@ -62,7 +62,6 @@ def get_config(variant: str = "smoke") -> ConfigDict:
     config.data_dir = placeholder(str)  # default: TFDS_DATA_DIR
     config.target_dir = placeholder(str)  # default: the workdir's `targets`
     config.target_model = variant  # gives the workdir its name, nothing else
-    config.target_class = placeholder(int)
     config.epsilon = EPSILON
     config.parallel = "auto"
     config.seed = 0

@@ -250,8 +250,10 @@ class TestSharedSettings:
             runs.train(config, tmp_path / "run")
         assert not (tmp_path / "run").exists()
 
-    @pytest.mark.parametrize("name", ["advgan.epsilon", "aigan.target.num_epochs"])
-    def test_what_the_tables_set_is_in_no_section(self, tables, name):
+    @pytest.mark.parametrize(
+        "name", ["advgan.epsilon", "aigan.target.num_epochs", "target_class"]
+    )
+    def test_what_the_tables_set_can_be_set_nowhere_else(self, tables, name):
         """Set in vain it would be wrong in silence."""
         config = tables()
         with pytest.raises((AttributeError, KeyError)):
