@@ -10,7 +10,8 @@ defended nets, semi-white-box and black-box), `challenge` (Madry's MNIST challen
 `tables/` and a picture in `figures/`. Nets, generators and adversarial images are made
 when they are missing. A finished row is never repeated: `--resume` goes on with the
 next one, and one workdir serves all tables; its `results.json` has the rows of all of
-them. `--config.epsilon` and `--config.dataset` stand for all parts of a table.
+them, for the nets that were named last. `--config.epsilon` and `--config.dataset` stand
+for all parts of a table.
 
 Scales: `smoke`, digits in two minutes; `cpu`, MNIST in hours, all nets trained for
 fewer steps than the papers'; `full`, MNIST on a GPU or TPU with as many images, and

@@ -10,8 +10,9 @@ from ml_collections import ConfigDict
 from advgan_jax import build
 from advgan_jax.reporting import write_json
 
-# Which nets the papers' tables have rows of. What is made for one names its own.
-NETS_OF_TABLES = (
+# Which nets the papers' tables are about. What is made for them is named by the very
+# nets it needs, so more of them may join in the same folder.
+_NETS_OF_TABLES = (
     "models",
     "speed_model",
     "blackbox_model",
@@ -32,7 +33,6 @@ _HARMLESS = (
     "table",
     "queries.budget",
     "queries.batch_size",
-    *NETS_OF_TABLES,
 )
 
 # What a description leaves out where it is the default.
@@ -80,7 +80,8 @@ def claim(
         for name in _FILES:
             (workdir / name).unlink(missing_ok=True)
     if saved.exists():
-        differ = differences(json.loads(saved.read_text(encoding="utf8")), ours)
+        theirs = json.loads(saved.read_text(encoding="utf8"))
+        differ = differences(without_nets(theirs), without_nets(ours))
         if differ:
             raise ValueError(
                 f"{workdir} holds a run with another configuration "
@@ -95,6 +96,13 @@ def claim(
     elif resume:
         raise ValueError(f"{workdir} holds no run to resume; leave --resume out.")
     write_json(saved, ours)
+
+
+def without_nets(description: Mapping) -> Mapping:
+    """A run's description; one of the papers' tables without the nets it is about."""
+    if description.get("method") != "reproduce":
+        return description
+    return {k: v for k, v in description.items() if k not in _NETS_OF_TABLES}
 
 
 def differences(saved: Mapping, ours: Mapping, prefix: str = "") -> list[str]:

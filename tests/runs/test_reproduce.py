@@ -69,17 +69,32 @@ def test_one_folder_serves_all_tables_but_no_other_numbers(tables, measured, tmp
     assert len(asked) > once + len(TABLES["challenge"](tables()))
 
 
-def test_more_nets_add_rows_and_measure_none_again(tables, measured, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "setting", "value"),
+    [
+        ("1", "speed_model", "small"),
+        ("2", "models", ("small", "fc100_100_10")),
+        ("3", "models", ("small",)),
+        ("4", "blackbox_model", "small"),
+        ("4", "transfer_model", "small"),
+        ("challenge", "challenge_model", "small"),
+        ("challenge", "num_surrogates", 1),  # no row's title tells of it
+        ("aigan", "aigan_models", ("small", "fc100_100_10")),
+    ],
+)
+def test_other_nets_add_rows_and_measure_no_other_again(
+    tables, measured, tmp_path, name, setting, value
+):
     asked, _ = measured
-    runs.train(tables(table="2", models=("small",)), tmp_path)
+    before = tables(table=name)
+    runs.train(before, tmp_path)
     once = len(asked)
-    runs.train(
-        tables(table="2", models=("fc100_100_10", "small")), tmp_path, resume=True
-    )
-    assert {cell.on.model for cell in asked[once:]} == {"fc100_100_10"}
-    rows = {row["model"]: row["accuracy"] for row in table(tmp_path, "table-2")}
-    assert rows["small"] == "0.01"
-    assert set(rows) == {"fc100_100_10", "small"}
+    after = tables(table=name, **{setting: value})
+    runs.train(after, tmp_path, resume=True)
+    known = [row.cells for row in TABLES[name](before)]
+    new = [row for row in TABLES[name](after) if row.cells not in known]
+    assert new
+    assert asked[once:] == [cell for row in new for cell in row.cells.values()]
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,9 @@ def test_resume_repeats_nothing(every, load, monkeypatch):
         )
     only = runs.train(load(study="units"), workdir, resume=True)
     assert [row["target_model"] for row in only] == ["ae400_10"]
+    # Its tables compare nets with each other, so others are another run.
+    with pytest.raises(ValueError, match="another configuration \\(models is"):
+        runs.train(load(models=("fc10_1e4",)), workdir, resume=True)
 
 
 def test_interrupted_training_goes_on_to_the_same_bits(load, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from advgan_jax.reporting import replacing
 from advgan_jax.runs import advgan, aigan, blackbox, generators, target
 from advgan_jax.runs.common import Run, test_images
 from advgan_jax.runs.reproduce.rows import Net
-from advgan_jax.runs.workdir import NETS_OF_TABLES
+from advgan_jax.runs.workdir import without_nets
 from advgan_jax.types import Attack, LogitsFn
 
 # Attacks that are trained, and by which section of the configuration.
@@ -249,7 +249,7 @@ def section_of(net: Net) -> str:
 
 def identity(config: ConfigDict) -> dict[str, Any]:
     """All of a configuration that decides numbers: not which rows, nor where."""
-    return _without(build.plain(config), (*_ELSEWHERE, *NETS_OF_TABLES))
+    return _without(without_nets(build.plain(config)), _ELSEWHERE)
 
 
 def _without(value: Any, names: Sequence[str]) -> Any:
