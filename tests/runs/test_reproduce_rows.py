@@ -97,7 +97,11 @@ def test_attackers_have_what_the_papers_give_them(load):
         "success", "advgan", Net("A", "adv"), (Net("A"),)
     )
     assert first.cells["AdvGAN, adaptive"].through == (Net("A", "adv"),)
+    pgd = first.cells["PGD-3, adaptive"]
+    assert pgd == Cell("success", "pgd", Net("A", "adv"), (Net("A", "adv"),))
     (first, *_) = TABLES["4"](config)
+    pgd = first.cells["PGD-3, adaptive"]
+    assert pgd.through == (pgd.on,) == (Net("B", "adv", is_black_box=True),)
     assert first.cells["FGSM"].through == (Net("A"),)
     assert first.cells["AdvGAN"].through == (Net("B", is_black_box=True),)
     own, *_, last = (row.cells["accuracy"] for row in TABLES["challenge"](config))

@@ -143,12 +143,13 @@ _TITLES = {"adv": "Adv.", "ensemble": "Ens.", "iterative": "Iter. Adv."}
 _COLUMNS = ("FGSM", "Opt.", "AdvGAN")
 
 
-def _defended(
-    model: str, defence: str, *, is_black_box: bool = False
-) -> tuple[Net, dict[str, str], dict[str, Cell]]:
-    net = Net(model, defence, is_black_box=is_black_box)
-    titles = {"model": model, "defence": _TITLES[defence]}
-    return net, titles, {"accuracy": Cell("clean_accuracy", None, net)}
+def _defended(config: ConfigDict, net: Net) -> tuple[dict[str, str], dict[str, Cell]]:
+    """What is told of a defended net: a defence that fails PGD is none."""
+    titles = {"model": net.model, "defence": _TITLES[net.defence]}
+    return titles, {
+        "accuracy": Cell("clean_accuracy", None, net),
+        f"{_pgd(config, 'pgd')[0]}, adaptive": Cell("success", "pgd", net, (net,)),
+    }
 
 
 def semi_white_box(config: ConfigDict) -> list[Row]:
@@ -160,17 +161,18 @@ def semi_white_box(config: ConfigDict) -> list[Row]:
     perturbation at confidence 0, as far as it stays within epsilon: beyond it is cut.
 
     Args:
-      config: the run's; reads `models`.
+      config: the run's; reads `models` and `attacks.pgd`.
 
     Returns:
-      A row for each model and defence; the last column is of an AdvGAN that is trained
-      on the defended net itself, which the paper does not have.
+      A row for each model and defence; PGD and the last column's AdvGAN have the
+      defended net itself, which the paper has not.
     """
     rows = []
     for model in config.models:
         known = (Net(model),)
         for defence in _TITLES:
-            net, titles, cells = _defended(model, defence)
+            net = Net(model, defence)
+            titles, cells = _defended(config, net)
             for column, attack in zip(_COLUMNS, ("fgsm", "opt", "advgan"), strict=True):
                 cells[column] = Cell("success", attack, net, known)
             cells["AdvGAN, adaptive"] = Cell("success", "advgan", net, (net,))
@@ -183,7 +185,7 @@ def black_box(config: ConfigDict) -> list[Row]:
     """Table 4: success on a defended net of attacks that do not know it.
 
     Args:
-      config: the run's; reads `blackbox_model` and `transfer_model`.
+      config: the run's; reads `blackbox_model`, `transfer_model` and `attacks.pgd`.
 
     Returns:
       A row for each defence. FGSM and Opt. (see `semi_white_box`) are made on
@@ -194,7 +196,8 @@ def black_box(config: ConfigDict) -> list[Row]:
     other = (Net(config.transfer_model),)
     undefended = (Net(model, is_black_box=True),)
     for defence in _TITLES:
-        net, titles, cells = _defended(model, defence, is_black_box=True)
+        net = Net(model, defence, is_black_box=True)
+        titles, cells = _defended(config, net)
         cells["FGSM"] = Cell("success", "fgsm", net, other)
         cells["Opt."] = Cell("success", "opt", net, other)
         cells["AdvGAN"] = Cell("success", "dynamic", net, undefended)
