@@ -12,7 +12,8 @@ All nets, defended or not, are trained as `advgan.target` says, on MNIST as Tram
 and B were: six epochs in batches of 64. Of a net that is only asked,
 `blackbox.target.num_images` says how many training images it gets. What `trainings`
 has under the name of a net goes before `advgan.target`, for it and for the sources of
-its ensemble: on a CPU A gets half the epochs (`--config.trainings.A.num_epochs=6`).
+its ensemble: on a CPU A gets half the epochs (`--config.trainings.A.num_epochs=6`),
+and shorter steps of PGD.
 
 `full` trains defended nets as their papers do: `iterative` with 40 steps of 0.01 for
 100,000 batches of 50, at Madry's learning rate but with our warm-up; `adv` and
@@ -145,7 +146,8 @@ def trainings(variant: str) -> ConfigDict:
     defences["iterative"] = {
         "warmup_epochs": 1.0,
         "training": {"num_epochs": 4},
-        # By the usual steps of 0.15 A learns to resist those and no others.
+        # By the derived steps of 0.15 A learns to resist those and no others. Chosen
+        # for `epsilon` 0.3, which it does not follow.
         "attack": {"step_size": 0.075},
     }
     return ConfigDict({"A": {"num_epochs": 3, "defences": defences}})

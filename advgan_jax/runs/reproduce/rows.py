@@ -144,7 +144,7 @@ _COLUMNS = ("FGSM", "Opt.", "AdvGAN")
 
 
 def _defended(config: ConfigDict, net: Net) -> tuple[dict[str, str], dict[str, Cell]]:
-    """What is told of a defended net: a defence that fails PGD is none."""
+    """Titles, accuracy, and PGD on the net itself: a defence that fails it is none."""
     titles = {"model": net.model, "defence": _TITLES[net.defence]}
     return titles, {
         "accuracy": Cell("clean_accuracy", None, net),
@@ -164,8 +164,8 @@ def semi_white_box(config: ConfigDict) -> list[Row]:
       config: the run's; reads `models` and `attacks.pgd`.
 
     Returns:
-      A row for each model and defence; PGD and the last column's AdvGAN have the
-      defended net itself, which the paper has not.
+      A row for each model and defence. PGD and the last column's AdvGAN are made on
+      the defended net itself; the paper has neither.
     """
     rows = []
     for model in config.models:
@@ -189,8 +189,8 @@ def black_box(config: ConfigDict) -> list[Row]:
 
     Returns:
       A row for each defence. FGSM and Opt. (see `semi_white_box`) are made on
-      `transfer_model`, AdvGAN on the answers of the undefended net; the last column, of
-      one on the answers of the defended net, is not the paper's.
+      `transfer_model`, AdvGAN on the answers of the undefended net. Not the paper's are
+      PGD on the defended net, and the last column's AdvGAN on that net's answers.
     """
     model, rows = config.blackbox_model, []
     other = (Net(config.transfer_model),)
