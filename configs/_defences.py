@@ -2,7 +2,9 @@
 
 `--config.target.defence=iterative` chooses one. Its `training` takes the place of the
 same names in `target`, so that an attack finds the defended model by the defence's name
-and the target folder alone.
+and the target folder alone. For the same reason an attack of a defence has its own
+epsilon, `--config.target.defences.iterative.attack.epsilon`, which `--config.epsilon`,
+that of the attack run, does not move.
 """
 
 import copy
@@ -22,6 +24,7 @@ def get_config(variant: str, epsilon: float) -> ConfigDict:
         "training": {
             "num_epochs": {"digits": 30, "mnist": 6, "cifar10": 60}[variant],
             "batch_size": 64 if mnist else 128,
+            "learning_rate": placeholder(float),  # default: the target's
         },
     }
     # Madry takes 40 steps of 0.01 on MNIST; fewer and wider ones let one core finish.
@@ -37,6 +40,7 @@ def get_config(variant: str, epsilon: float) -> ConfigDict:
         "training": {
             "num_epochs": {"digits": 80, "mnist": 7, "cifar10": 60}[variant],
             "batch_size": 128,
+            "learning_rate": placeholder(float),
         },
     }
     # Nets that are not defended, trained as `target` says with seeds of their own.

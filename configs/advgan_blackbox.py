@@ -3,7 +3,7 @@
     python experiments/train.py --config=configs/advgan_blackbox.py            # digits
     python experiments/train.py --config=configs/advgan_blackbox.py:mnist
     python experiments/train.py --config=configs/advgan_blackbox.py \
-        --config.distillation=static --config.answers=labels
+        --config.distillation=static --config.answers=labels --workdir=runs/static
 
 The black box is trained on the first `target.num_images` training images; the attacker
 has the others, and `queries` says about how many of them, and about how many perturbed

@@ -7,7 +7,8 @@
 What the attacker buys: the same number of epochs without it,
 
     python experiments/train.py --config=configs/aigan.py \
-        --config.stage_one.num_epochs=0 --config.stage_two.num_epochs=120
+        --config.stage_one.num_epochs=0 --config.stage_two.num_epochs=120 \
+        --workdir=runs/aigan-stage-two
 
 The method's later version: `--config.discriminator.num_heads=2`, and stage one alone.
 """

@@ -7,10 +7,11 @@
 `--config.target.defence` is `adv` (FGSM), `ensemble`, `iterative` (PGD, the default) or
 `trades`; its settings are in `target.defences`. Another attack can take the place of
 theirs, `--config.target.defences.adv.attack.kind=mi_fgsm`; one that takes other numbers
-needs a configuration file of its own. The default takes a minute on digits; on MNIST
-seven epochs of PGD of five steps take about 40 minutes on one CPU core and leave 98.8 %
-on clean images, 91.2 % under PGD of 40 steps (Madry: 98.8, 93.2). Attack runs find the
-classifier where it was left:
+needs a configuration file of its own. `--config.epsilon` is that of the measurement;
+the training's is `--config.target.defences.iterative.attack.epsilon`. The default takes
+a minute on digits; on MNIST seven epochs of PGD of five steps take about 40 minutes on
+one CPU core and leave 98.8 % on clean images, 91.2 % under PGD of 40 steps (Madry:
+98.8, 93.2). Attack runs find the classifier where it was left:
 
     python experiments/train.py --config=configs/defence.py:mnist \
         --config.target_dir=runs/targets

@@ -16,9 +16,10 @@ its ensemble: on a CPU A gets half the epochs (`--config.trainings.A.num_epochs=
 and shorter steps of PGD.
 
 `full` trains defended nets as their papers do: `iterative` with 40 steps of 0.01 for
-100,000 batches of 50, at Madry's learning rate but with our warm-up; `adv` and
-`ensemble` for Tramer's 12 epochs. The CIFAR-10 columns of AdvGAN's tables 2 to 4 are
-not there at any scale: the black box has no configuration for CIFAR-10.
+100,000 batches of 50 (67,000 in table 4, whose nets see two thirds of the images), at
+Madry's learning rate but with our warm-up; `adv` and `ensemble` for Tramer's 12 epochs.
+The CIFAR-10 columns of AdvGAN's tables 2 to 4 are not there at any scale: the black box
+has no configuration for CIFAR-10.
 """
 
 import pathlib

@@ -9,6 +9,7 @@ from advgan_jax.oracles import OracleError
 
 # The caller's mistakes, and what else comes with its cure.
 FAULTS = (ValueError, TypeError, OSError, ImportError, FloatingPointError, OracleError)
+_FRAMES = "JAX has removed its internal frames"
 REFUSED = 2
 INTERRUPTED = 130  # what shells report after Ctrl-C
 
@@ -29,8 +30,9 @@ def told(go_on: str) -> Iterator[None]:
         print(f"Interrupted. {go_on}", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except FAULTS as error:
-        # A traceback would bury the cure.
-        refuse("\n".join([str(error), *getattr(error, "__notes__", [])]))
+        # A traceback would bury the cure, and so would JAX's note on its own frames.
+        notes = [n for n in getattr(error, "__notes__", []) if _FRAMES not in n]
+        refuse("\n".join([str(error), *notes]))
 
 
 def refuse(error: object) -> None:

@@ -9,9 +9,9 @@ defended nets, semi-white-box and black-box), `challenge` (Madry's MNIST challen
 `aigan`, or `all`. Each leaves a CSV file and a Markdown table in the workdir's
 `tables/` and a picture in `figures/`. Nets, generators and adversarial images are made
 when they are missing. A finished row is never repeated: `--resume` goes on with the
-next one, and one workdir serves all tables; its `results.json` has the rows of all of
-them, for the nets that were named last. `--config.epsilon` and `--config.dataset` stand
-for all parts of a table.
+next one, and one workdir serves all tables and settings; its `results.json` has the
+rows that were measured with the last ones. `--config.epsilon` and `--config.dataset`
+stand for all parts of a table.
 
 Scales: `smoke`, digits in two minutes; `cpu`, MNIST in hours, all nets trained for
 fewer steps than the papers'; `full`, MNIST on a GPU or TPU with as many images, and

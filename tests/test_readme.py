@@ -34,6 +34,18 @@ def test_commands_name_real_files(readme, repository):
     assert [name for name in named if not (repository / name).exists()] == []
 
 
+def test_commands_have_folders_of_their_own(readme):
+    """Of two in one folder the second is refused."""
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", readme, flags=re.DOTALL))
+    commands = re.findall(r"experiments/train\.py (.*)", blocks.replace("\\\n", ""))
+    folders = [
+        re.search(r"--workdir=(\S+)", command) or re.search(r"--config=(\S+)", command)
+        for command in commands
+    ]
+    assert len(folders) >= 3
+    assert len({folder[1] for folder in folders}) == len(folders)
+
+
 def test_test_command_is_that_of_ci(readme, repository):
     script = (repository / ".ci" / "run").read_text(encoding="utf8")
     install, test = re.search(

@@ -2,7 +2,7 @@
 
 Deviations: the random start is uniform in the ball (the released code scales the noise
 to its surface). Returned is the successful iterate of least loss, where there is one,
-else the iterate of least loss. Of restarts the first that succeeds is kept.
+else the iterate of least loss; of restarts likewise.
 """
 
 from collections.abc import Callable

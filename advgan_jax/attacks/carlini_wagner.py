@@ -246,7 +246,8 @@ def carlini_wagner(
       \max(\pm(Z_y - \max_{i \ne y} Z_i), -\kappa), \qquad
       x'(w) = \tfrac{l+h}{2} + \tfrac{h-l}{2}\tanh w
 
-    by Adam, for each image with the least c that a bisection finds to succeed.
+    by Adam, for each image with the least c that a bisection finds to succeed; the tanh
+    stretched and clipped, see the module's docstring.
 
     Args:
       logits_fn: the attacked model, `[B, H, W, C] -> [B, K]` logits.

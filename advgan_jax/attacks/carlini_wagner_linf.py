@@ -1,9 +1,11 @@
 """Carlini & Wagner's L-infinity attack: a bound tau that shrinks as long as it can.
 
 Deviations: each image walks through its own sequence of tau and c, so none waits for
-another; a run that stalls (0.01 percent in a tenth of the steps) ends early; the next
-one begins at the best image so far; and tau shrinks only after an iterate that is
-adversarial and within tau, where the released code looks at the loss.
+another; a run that stalls (0.01 percent in a tenth of the steps) ends early; after a
+failure the next one begins at the best image so far; the tanh is stretched by a
+twentieth and clipped, so that pixels at the edges of the box can move; and tau shrinks
+only after an iterate that is adversarial and within tau, where the released code looks
+at the loss.
 """
 
 from typing import NamedTuple

@@ -37,9 +37,10 @@ def advgan(
     .. math:: x_A = \mathrm{clip}(x + \mathrm{clip}(G(x), -\epsilon, \epsilon), l, h)
 
     Args:
-      logits_fn: not looked at; all attacks take it.
+      logits_fn: only checked, as all attacks do; outside of `jit` that asks it about
+        the first eight images.
       images: clean images, float32 `[B, H, W, C]` within `bounds`.
-      labels: not looked at; all attacks take them.
+      labels: only checked, too.
       key: not needed.
       generator: G, from images `[B, H, W, C]` to perturbations in pixel units.
       epsilon: bound of the perturbation, in pixel units; a bound above the one the
@@ -78,7 +79,8 @@ def aigan(
     .. math:: x_A = \mathrm{clip}(x + \mathrm{clip}(G(x, t), -\epsilon, \epsilon), l, h)
 
     Args:
-      logits_fn: not looked at; all attacks take it.
+      logits_fn: only checked, as all attacks do; outside of `jit` that asks it about
+        the first eight images.
       images: clean images, float32 `[B, H, W, C]` within `bounds`.
       labels: wanted classes, int `[B]`.
       key: not needed.

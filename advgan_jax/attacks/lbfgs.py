@@ -15,8 +15,9 @@ The shortest adversarial image of the whole search is returned, which need not b
 of the largest c: nets are not convex. Only the model judges what is adversarial.
 
 The paper's attack is targeted. Untargeted, each image heads for the class whose
-boundary is nearest by the linearised model, but any other class counts as well. On the
-8x8 digits that is within one percent of the best of all nine targets.
+boundary is nearest by the linearised model, of the ten of the largest logits, but any
+other class counts as well. On the 8x8 digits that is within one percent of the best of
+all nine targets.
 
 References:
   Szegedy et al., 2013 (https://arxiv.org/abs/1312.6199), Sec. 4.1.
@@ -207,9 +208,9 @@ def lbfgs(
         x + r \in [l, h]^n
 
     with the cross-entropy `-log p_y` of the wanted class or, untargeted, that between
-    the true class and the nearest by the linearised model; for each image with the
-    largest c that a bisection on `log c` finds to succeed. (The paper says "minimum c";
-    see the module's docstring.)
+    the true class and the nearest by the linearised model. For each image a bisection
+    on `log c` looks for the largest c that succeeds (the paper says "minimum c"; see
+    the module's docstring), and the shortest adversarial image met is returned.
 
     Args:
       logits_fn: the attacked model, `[B, H, W, C] -> [B, K]` logits.
@@ -220,7 +221,8 @@ def lbfgs(
         many images side by side, compiled with the search. `jax`: the L-BFGS of
         `jax.scipy.optimize`, image by image, with a penalty for the box that it does
         not know. `scipy`: L-BFGS-B of SciPy, image by image on the host, the reference;
-        it cannot be jitted. Both are stopped by a tenth of the tolerance.
+        it cannot be jitted. `jax` and `scipy` stop where the objective falls by less
+        than 1e-5 of itself, `projected` at 1e-5 to 1e-4.
       num_search_steps: values of c tried: by factors of ten until one succeeds and one
         fails, then bisecting.
       max_iterations: of L-BFGS for each c.

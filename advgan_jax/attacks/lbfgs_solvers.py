@@ -91,7 +91,8 @@ def nearest_classes(
     .. math:: \arg\min_{k \ne y}
         \frac{Z_y - Z_k}{\lVert \nabla Z_k - \nabla Z_y\rVert_2}
 
-    Pixels at an edge of the box count only if they would move inwards.
+    among the ten classes of the largest logits. Pixels at an edge of the box count only
+    if they would move inwards.
 
     Args:
       logits_fn: the attacked model.

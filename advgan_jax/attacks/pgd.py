@@ -3,7 +3,7 @@
 Deviations: the best of several restarts is the first that succeeds, else the one of
 least loss, judged by the model on the very images returned. In L1 the iterate is
 projected onto the ball and the box at once (Croce & Hein, 2021) and a step moves one
-percent of the pixels that have room (Tramer & Boneh, 2019).
+percent of the pixels, among those that have room (Tramer & Boneh, 2019).
 """
 
 import jax
@@ -68,7 +68,7 @@ def pgd(
       The last iterate of the best restart, within the ball and `bounds`.
 
     Raises:
-      ValueError: for restarts without a random start.
+      ValueError: for restarts without a random start, or `step_size > epsilon`.
 
     References:
       Madry et al., 2018 (https://arxiv.org/abs/1706.06083), Sec. 2.1;

@@ -73,7 +73,8 @@ def substitute(
 
     Args:
       logits_fn: the attacked model, a black box: asked for its predictions where
-        `labels` is None, and for nothing else.
+        `labels` is None. Otherwise only checked, which outside of `jit` asks it about
+        the first eight images.
       images: float32 `[B, H, W, C]` within `bounds`.
       labels: int `[B]`, true (wanted when `targeted`); None: the model's prediction.
       substitute_fn: the model whose gradients are used, or several.

@@ -100,7 +100,7 @@ def plain(config: ConfigDict) -> dict[str, Any]:
     is chosen; a `compute_dtype` only where it is not the default. What was made before
     there was a choice is still found by its fingerprint. Where there are defences and
     nothing chooses, as in a part of a target's settings, all are told. What nobody set
-    of the chosen one's attack is not told either.
+    of the chosen one's attack and training is not told either.
     """
     return _told(json.loads(json.dumps(config.to_dict())))
 
@@ -119,10 +119,10 @@ def _told(value: Any) -> Any:
 
 
 def _set(defence: Any) -> Any:
-    """A defence's settings without those of its attack that nobody chose."""
+    """A defence's settings without those of its parts that nobody chose."""
     if not defence:
         return defence
-    return defence | {"attack": given(defence["attack"])}
+    return defence | {name: given(defence[name]) for name in ("attack", "training")}
 
 
 def given(settings: dict[str, Any]) -> dict[str, Any]:

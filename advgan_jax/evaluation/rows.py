@@ -69,7 +69,8 @@ def make_row(
       experiment: name of the experiment.
       dataset: name of the data set, as configured.
       target_model: name of the attacked model.
-      attack: the attack's registry name, `ensemble`, or `aigan-stage-one`.
+      attack: what was measured, by the name that tells its rows apart: the registry's,
+        `ensemble`, `aigan-stage-one`, or a section of the tables' attacks.
       threat_model: one of `THREAT_MODELS`.
       epsilon: bound of the perturbation, in pixel units; None if there is none.
       norm: of that bound: `linf`, `l2`, `l1`; None if there is none.
@@ -83,7 +84,7 @@ def make_row(
 
     Raises:
       ValueError: for an unknown threat model, norm or denominator; or if the images are
-        further away than `epsilon` says.
+        further away than `epsilon` says, in L-infinity or L2, by a thousandth.
     """
     if threat_model not in THREAT_MODELS:
         raise unknown_name("threat model", threat_model, THREAT_MODELS)

@@ -24,14 +24,19 @@ def measure_file(config: ConfigDict, path: str | pathlib.Path) -> Evaluation:
 
     Raises:
       TypeError: if the file is not of float32 numbers.
-      ValueError: if the images break a rule, the file is no array, or there is no
-        folder for the classifier.
+      ValueError: if the images break a rule, the file is no array, or the
+        configuration names no folder for the classifier or no epsilon.
       OSError: if the file cannot be read.
     """
     if config.target_dir is None:
         raise ValueError(
             "The classifier is looked for in `target_dir`, got none; give the folder "
             "that its training had."
+        )
+    if config.get("epsilon") is None:
+        raise ValueError(
+            f"The challenge is about an `epsilon`, which a configuration of the method "
+            f"{config.method!r} has not; give that of configs/defence.py."
         )
     dataset = load_dataset(config.dataset, data_dir=config.data_dir)
     target.check(config, dataset)

@@ -10,17 +10,9 @@ from ml_collections import ConfigDict
 from advgan_jax import build
 from advgan_jax.reporting import write_json
 
-# Which nets the papers' tables are about. What is made for them is named by the very
-# nets it needs, so more of them may join in the same folder.
-_NETS_OF_TABLES = (
-    "models",
-    "speed_model",
-    "blackbox_model",
-    "transfer_model",
-    "challenge_model",
-    "num_surrogates",
-    "aigan_models",
-)
+# Methods whose folders hold any number of runs: all they make is named by everything it
+# depends on.
+_NAMED_BY_CONTENT = {"reproduce"}
 
 # What may differ between a run and its continuation: no weight made so far depends on
 # it. A budget that was spent may be raised, for the askings still to come.
@@ -81,7 +73,8 @@ def claim(
             (workdir / name).unlink(missing_ok=True)
     if saved.exists():
         theirs = json.loads(saved.read_text(encoding="utf8"))
-        differ = differences(without_nets(theirs), without_nets(ours))
+        methods = {theirs.get("method"), ours.get("method")}
+        differ = [] if methods <= _NAMED_BY_CONTENT else differences(theirs, ours)
         if differ:
             raise ValueError(
                 f"{workdir} holds a run with another configuration "
@@ -96,13 +89,6 @@ def claim(
     elif resume:
         raise ValueError(f"{workdir} holds no run to resume; leave --resume out.")
     write_json(saved, ours)
-
-
-def without_nets(description: Mapping) -> Mapping:
-    """A run's description; one of the papers' tables without the nets it is about."""
-    if description.get("method") != "reproduce":
-        return description
-    return {k: v for k, v in description.items() if k not in _NETS_OF_TABLES}
 
 
 def differences(saved: Mapping, ours: Mapping, prefix: str = "") -> list[str]:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 
+import jax
 import numpy as np
 import pytest
 
@@ -67,6 +68,12 @@ def test_an_empty_file_is_refused(get_config, tmp_path):
         challenge.measure_file(config, tmp_path / "attack.npy")
 
 
+def test_a_configuration_without_epsilon_is_refused(get_config, tmp_path):
+    config = get_config("target", target_dir=str(tmp_path))
+    with pytest.raises(ValueError, match=r"`epsilon`.*'target'.*configs/defence\.py"):
+        challenge.measure_file(config, tmp_path / "attack.npy")
+
+
 # Signals come when they like, so the measurement is replaced by what they raise.
 ENDING = """
     import runpy
@@ -119,6 +126,21 @@ def test_endings_are_told(repository, capsys, error, code, message):
         raise error
     assert ended.value.code == code
     assert capsys.readouterr().err == f"{message}\n"
+
+
+def test_a_mistake_found_while_tracing_is_told_in_one_line(repository, capsys):
+    """JAX adds a note on its frames to what is raised there."""
+    faults = runpy.run_path(str(repository / "experiments" / "_faults.py"))
+
+    def mistaken(x):
+        error = ValueError("`num_steps` must be >= 1, got 0.")
+        error.add_note("In the attack `pgd`.")
+        raise error
+
+    with pytest.raises(SystemExit), faults["told"]("On!"):
+        jax.eval_shape(jax.jit(mistaken), 1.0)
+    told = capsys.readouterr().err
+    assert told == "error: `num_steps` must be >= 1, got 0.\nIn the attack `pgd`.\n"
 
 
 def test_needs_the_folder_of_the_classifier(run, digits):

@@ -14,6 +14,8 @@ from advgan_jax.attacks import make_attack
 from advgan_jax.data import to_float
 from advgan_jax.evaluation import evaluate
 from advgan_jax.runs.common import Run
+from advgan_jax.runs.reproduce.rows import Net
+from advgan_jax.runs.reproduce.workshop import Workshop
 from advgan_jax.runs.target import target_logits_fn
 from advgan_jax.training import classifier, defences, loop
 from advgan_jax.types import Batch
@@ -97,6 +99,34 @@ def test_only_what_a_defence_reads_makes_another_model(load):
     assert name_of(load(**ensemble)) != name_of(
         load(**ensemble, **{"target.num_epochs": 17})
     )
+
+
+def test_a_defence_may_have_a_learning_rate_of_its_own(load):
+    own = {"target.defences.iterative.training.learning_rate": 0.1}
+    assert build.target_section(load()).learning_rate != 0.1
+    assert build.target_section(load(**own)).learning_rate == 0.1
+    assert name_of(load(**own)) != name_of(load())
+    # The target's is then read by nobody.
+    other = own | {"target.learning_rate": 0.2}
+    assert name_of(load(**other)) == name_of(load(**own))
+
+
+def test_the_challenge_finds_the_net_of_the_whole_table(repository, digits, tmp_path):
+    """By the settings that experiments/challenge.py names."""
+
+    def config_of(name, variant):
+        path = repository / "configs" / f"{name}.py"
+        return runpy.run_path(str(path))["get_config"](variant)
+
+    config = config_of("defence", "mnist")
+    settings = config.target.defences.iterative
+    settings.training.update(
+        {"learning_rate": 1e-4, "num_epochs": 84, "batch_size": 50}
+    )
+    settings.attack.update({"num_steps": 40, "step_size": 0.01})
+    workshop = Workshop(Run(config_of("reproduce", "full"), tmp_path, digits))
+    made = workshop.description(Net("madry", "iterative"))
+    assert build.target_description(config) == made
 
 
 def test_defences_share_no_settings(load):

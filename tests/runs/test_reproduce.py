@@ -98,6 +98,37 @@ def test_other_nets_add_rows_and_measure_no_other_again(
 
 
 @pytest.mark.parametrize(
+    ("name", "setting", "value", "again"),
+    [
+        ("2", "advgan.loss.gan_weight", 0.5, True),
+        ("2", "blackbox.distilled.steps_per_round", 11, True),
+        ("2", "blackbox.queries.batch_size", 7, False),  # how fast is asked
+        ("2", "aigan.stage_two.num_epochs", 7, False),
+        ("2", "attacks.opt.num_steps", 7, False),
+        ("3", "attacks.opt.num_steps", 7, True),
+        ("3", "num_timed", 7, False),
+        ("1", "num_timed", 7, True),
+        ("1", "evaluation.num_images", 7, False),
+        ("challenge", "evaluation.num_images", 7, False),  # takes all of them
+        ("challenge", "evaluation.batch_size", 7, True),  # each batch has its own draws
+        ("aigan", "generators.evaluation.num_images", 7, True),
+        ("aigan", "aigan.stage_two.num_epochs", 7, True),
+        ("2", "trainings", ConfigDict({"small": {"num_epochs": 3}}), False),
+        ("2", "trainings", ConfigDict({"fc100_100_10": {"num_epochs": 3}}), True),
+        ("2", "seed", 1, True),
+    ],
+)
+def test_a_setting_measures_again_what_it_decides_and_no_more(
+    tables, measured, tmp_path, name, setting, value, again
+):
+    asked, _ = measured
+    runs.train(tables(table=name), tmp_path)
+    once = len(asked)
+    runs.train(tables(table=name, **{setting: value}), tmp_path, resume=True)
+    assert (len(asked) > once) == again
+
+
+@pytest.mark.parametrize(
     ("setting", "again"),
     [
         ("adv.attack.epsilon", ("2", "3")),  # of one row of table 3
@@ -155,6 +186,28 @@ def test_paper_stands_beside_ours_where_the_data_are_its_own(
     assert "0.01 (0.988)" in text
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        (
+            "evaluation.batch_size",
+            0,
+            "`evaluation.batch_size` must be a finite number >= 1",
+        ),
+        ("attacks.pgd.num_restarts", 0, "`num_restarts` must be an integer >= 1"),
+        ("attacks.opt.learning_rate", 0.0, "`learning_rate` must be > 0"),
+        ("models", (), "`models` must name at least one net"),
+        ("aigan_models", (), "`aigan_models` must name at least one net"),
+    ],
+)
+def test_what_would_fail_after_hours_is_refused(
+    tables, tmp_path, setting, value, message
+):
+    with pytest.raises(ValueError, match=message):
+        runs.train(tables(table="3", **{setting: value}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_unknown_table_is_refused(tables, tmp_path):
     with pytest.raises(ValueError, match=r"Unknown table '5'.*challenge"):
         runs.train(tables(table="5"), tmp_path / "run")
@@ -181,9 +234,13 @@ def test_results_are_those_of_all_tables_of_the_folder(tables, monkeypatch, tmp_
     assert attacks(both) == ["None", "advgan", "aigan", "dynamic", "static"]
     text = (tmp_path / "results.json").read_text(encoding="utf8")
     assert json.loads(text)["rows"] == both
-    # Of another number of images there is one table so far.
-    other = tables(table="aigan", **{"evaluation.num_images": 50})
-    assert {r["num_images"] for r in runs.train(other, tmp_path, resume=True)} == {50}
+    # Of another number of images there is one table so far; `aigan` has its own number.
+    runs.train(tables(table="4"), tmp_path, resume=True)
+    other = tables(table="2", **{"evaluation.num_images": 50})
+    found = runs.train(other, tmp_path, resume=True)
+    kept = {(row["attack"], row["num_images"]) for row in found}
+    measured = {(name, 50) for name in (None, "advgan", "dynamic", "static")}
+    assert kept == measured | {("advgan", 100), ("aigan", 100)}
 
 
 def test_rows_on_disk_are_whole(tables, measured, tmp_path):

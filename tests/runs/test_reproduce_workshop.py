@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from advgan_jax import build, parallel, runs
+from advgan_jax import parallel, runs
 from advgan_jax.data import to_float
 from advgan_jax.runs import advgan, aigan, blackbox, generators, reproduce
 from advgan_jax.runs.common import Run
 from advgan_jax.runs.reproduce import cells
 from advgan_jax.runs.reproduce.rows import Cell, Net
-from advgan_jax.runs.reproduce.workshop import Workshop, identity
+from advgan_jax.runs.reproduce.workshop import Workshop
 
 NAMES = ("none", "adv")
 
@@ -72,6 +72,9 @@ class TestCells:
         net = Net("small")
         seconds, (row,) = cells.measure(workshop, Cell("seconds", "fgsm", net, (net,)))
         assert seconds == pytest.approx(1000 / row["images_per_second"])
+        assert (row["epsilon"], row["norm"]) == (0.3, "linf")
+        (row,) = cells.measure(workshop, Cell("seconds", "opt", net, (net,)))[1]
+        assert (row["epsilon"], row["norm"]) == (None, None)
 
     def test_transferred_images_are_shown_to_the_attacked_net(
         self, workshop, monkeypatch, digits_logits_fn
@@ -268,19 +271,20 @@ def test_how_a_generator_is_measured_makes_no_other_one(tables, digits, tmp_path
 
     ours = folder(tables())
     assert folder(tables(**{"generators.evaluation.num_images": 50})) == ours
+    assert folder(tables(**{"evaluation.num_images": 50})) == ours
     assert folder(tables(**{"generators.advgan.loss.gan_weight": 0.5})) != ours
 
 
-def test_generators_of_earlier_runs_are_found(tables, digits, tmp_path):
-    """Their folders' names told how they were measured."""
-    workshop = Workshop(Run(tables(), tmp_path, digits))
-    nets = (Net("small"),)
-    own = workshop.config_of(nets[0], "advgan")
-    digits_of_old = build.fingerprint([identity(own), nets])
-    older = tmp_path / "generators" / f"advgan-small-{digits_of_old}"
-    assert workshop.own_run("advgan", own, nets).workdir != older
-    older.mkdir()
-    assert workshop.own_run("advgan", own, nets).workdir == older
+def test_a_raised_budget_goes_on_with_what_was_asked(tables, digits, tmp_path):
+    def folder(**queries):
+        config = tables(**{f"blackbox.queries.{k}": v for k, v in queries.items()})
+        workshop = Workshop(Run(config, tmp_path, digits))
+        net = Net("small", is_black_box=True)
+        own = workshop.config_of(net, "blackbox")
+        return workshop.own_run("dynamic", own, (net,)).workdir
+
+    assert folder() == folder(budget=9999, batch_size=7)
+    assert folder() != folder(perturbed_per_round=31)
 
 
 @pytest.mark.parametrize("name", ["advgan", "fitted"])

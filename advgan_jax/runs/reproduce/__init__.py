@@ -30,14 +30,10 @@ from advgan_jax.reporting import (
 from advgan_jax.runs import advgan, aigan, blackbox, generators
 from advgan_jax.runs.common import Run
 from advgan_jax.runs.reproduce import cells
+from advgan_jax.runs.reproduce.identity import GENERATORS, cell_identity, section_of
 from advgan_jax.runs.reproduce.paper import EPSILON
 from advgan_jax.runs.reproduce.rows import TABLES, Cell, Net, Row
-from advgan_jax.runs.reproduce.workshop import (
-    GENERATORS,
-    Workshop,
-    identity,
-    section_of,
-)
+from advgan_jax.runs.reproduce.workshop import Workshop
 from advgan_jax.runs.szegedy import output
 
 ALL = "all"
@@ -55,6 +51,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     if config.table not in (*TABLES, ALL):
         raise unknown_name("table", config.table, (*TABLES, ALL))
     advgan.check_evaluation(config, dataset)
+    check_at_least("evaluation.batch_size", config.evaluation.batch_size, 1)
     check_at_least("num_timed", config.num_timed, 1)
     check_at_least("num_surrogates", config.num_surrogates, 1)
     _check_what_tables_set(config)
@@ -68,7 +65,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
         if section == "fitted":
             build.training_plan(own.training, workshop.training_set(section))
     for name in {cell.attack for cell in asked} - {None, *GENERATORS}:
-        _check_attack(config, name)
+        _check_attack(config, name, dataset)
 
 
 def _check_what_tables_set(config: ConfigDict) -> None:
@@ -76,6 +73,9 @@ def _check_what_tables_set(config: ConfigDict) -> None:
     unknown = sorted(set(config.trainings) - set(CLASSIFIERS))
     if unknown:
         raise unknown_name("target model in `trainings`", unknown[0], CLASSIFIERS)
+    for name in ("models", "aigan_models"):
+        if not config[name]:
+            raise ValueError(f"`{name}` must name at least one net, got none.")
     theirs = {
         ("advgan", "target", "defence"): build.UNDEFENDED,
         ("blackbox", "distillation"): "dynamic",
@@ -92,10 +92,12 @@ def _check_what_tables_set(config: ConfigDict) -> None:
             )
 
 
-def _check_attack(config: ConfigDict, name: str) -> None:
+def _check_attack(config: ConfigDict, name: str, dataset: Dataset) -> None:
     if name not in config.attacks:
         raise unknown_name("attack", name, config.attacks)
-    build.bound_attack(config, name)
+    attack = build.bound_attack(config, name)
+    if not attack.host:
+        build.trace_attack(attack, dataset.train.image_shape, dataset.num_classes)
     own = config.attacks[name].get("epsilon", config.epsilon)
     if own != config.epsilon:
         raise ValueError(
@@ -166,7 +168,9 @@ def _path(workshop: Workshop, table: str, row: Row) -> pathlib.Path:
     """Where a finished row lies: named by all that its numbers depend on."""
     slug = re.sub(r"[^\w.-]+", "_", row.name)
     trained = [workshop.description(net) for net in _nets(row)]
-    digits = build.fingerprint([identity(workshop.run.config), row.cells, trained])
+    config, asked = workshop.run.config, row.cells
+    told = [cell_identity(config, cell) for cell in asked.values()]
+    digits = build.fingerprint([told, asked, trained])
     return workshop.run.workdir / "rows" / f"table-{table}" / f"{slug}-{digits}.json"
 
 

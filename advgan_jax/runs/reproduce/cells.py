@@ -14,8 +14,9 @@ from advgan_jax.evaluation import (
     make_clean_row,
 )
 from advgan_jax.runs.common import attack_row
+from advgan_jax.runs.reproduce.identity import GENERATORS
 from advgan_jax.runs.reproduce.rows import Cell
-from advgan_jax.runs.reproduce.workshop import GENERATORS, Workshop
+from advgan_jax.runs.reproduce.workshop import Workshop
 from advgan_jax.runs.target import unchanged
 
 # Others are called by their sections: two may be the same attack with other numbers.
@@ -64,10 +65,14 @@ def _compared(workshop: Workshop, cell: Cell) -> Found:
 
 def _clean(workshop: Workshop, cell: Cell) -> Found:
     test = workshop.images(whole=True)
-    evaluation = evaluate(
-        workshop.logits_fn(cell.on), unchanged, test.images, test.labels
-    )
     config = workshop.run.config
+    evaluation = evaluate(
+        workshop.logits_fn(cell.on),
+        unchanged,
+        test.images,
+        test.labels,
+        batch_size=config.evaluation.batch_size,
+    )
     row = make_clean_row(
         evaluation,
         experiment=config.method,
@@ -123,7 +128,10 @@ def _seconds(workshop: Workshop, cell: Cell) -> Found:
         evaluation = assess(workshop.logits_fn(cell.on), *shown, **shared)
         evaluation = dataclasses.replace(evaluation, seconds=timed.seconds)
     seconds = 1000 * timed.seconds / timed.num_images
-    return seconds, [_row(workshop, cell, evaluation, None)]
+    # Nothing is projected here: those that look for the least distance have no bound.
+    is_bounded = cell.attack in GENERATORS or "epsilon" in config.attacks[cell.attack]
+    epsilon = config.epsilon if is_bounded else None
+    return seconds, [_row(workshop, cell, evaluation, epsilon)]
 
 
 def _row(

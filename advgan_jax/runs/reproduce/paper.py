@@ -16,7 +16,8 @@ from types import MappingProxyType
 EPSILON = 0.3
 MODELS = ("A", "B", "C")  # two of Tramer's nets, and Carlini & Wagner's
 
-# Table 1, for 1,000 images, by title. Its Opt. is Carlini & Wagner's.
+# Table 1, for 1,000 images, by title. Its Opt. is Carlini & Wagner's; AI-GAN's
+# number is of its own paper.
 SECONDS = {
     "FGSM": 0.06,
     "Opt. (Carlini & Wagner)": "> 10800",

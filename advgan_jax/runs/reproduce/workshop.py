@@ -16,18 +16,15 @@ from advgan_jax.projections import project_linf
 from advgan_jax.reporting import replacing
 from advgan_jax.runs import advgan, aigan, blackbox, generators, target
 from advgan_jax.runs.common import Run, test_images
+from advgan_jax.runs.reproduce.identity import (
+    GENERATORS,
+    images_identity,
+    run_identity,
+    section_of,
+)
 from advgan_jax.runs.reproduce.rows import Net
-from advgan_jax.runs.workdir import without_nets
 from advgan_jax.types import Attack, LogitsFn
 
-# Attacks that are trained, and by which section of the configuration.
-GENERATORS = {
-    "advgan": "advgan",
-    "aigan": "aigan",
-    "dynamic": "blackbox",
-    "fitted": "fitted",
-    "static": "blackbox",
-}
 # What all runs of the tables share with them; the sections do not have it.
 _SHARED = ("dataset", "data_dir", "epsilon", "parallel")
 
@@ -161,17 +158,9 @@ class Workshop:
           The run; its folder is made if missing.
         """
         names = "+".join(net.title for net in nets)
-        values = identity(config)
-        # How a generator is measured makes no other one. Names told of that once, and
-        # what lies under such a name is found by it.
-        older, workdir = (
-            self.run.workdir
-            / "generators"
-            / f"{kind}-{names}-{build.fingerprint([told, nets])}"
-            for told in (values, _without(values, ("evaluation",)))
-        )
-        if parallel.agreed(older.exists()):
-            workdir = older
+        digits = build.fingerprint([run_identity(config), nets])
+        folder = f"{kind}-{names}-{digits}"
+        workdir = self.run.workdir / "generators" / folder
         workdir.mkdir(parents=True, exist_ok=True)
         return self.run._replace(config=config, workdir=workdir)
 
@@ -191,7 +180,8 @@ class Workshop:
         """
         config, names = self.run.config, "+".join(net.title for net in nets)
         made_on = [self.description(net) for net in nets]
-        digits = build.fingerprint([identity(config), name, nets, whole, made_on])
+        told = images_identity(config, name, whole=whole)
+        digits = build.fingerprint([told, name, nets, whole, made_on])
         path = self.run.workdir / "crafted" / f"{name}-{names}-{digits}.npy"
         if parallel.agreed(path.exists()):
             return np.load(path)
@@ -237,22 +227,3 @@ class Workshop:
         if name not in self._loaded:
             self._loaded[name] = make()
         return self._loaded[name]
-
-
-_ELSEWHERE = ("table", "data_dir", "target_dir", "parallel", "max_resident_bytes")
-
-
-def section_of(net: Net) -> str:
-    """The section of the tables' configuration that says how a net is trained."""
-    return "blackbox" if net.is_black_box else "advgan"
-
-
-def identity(config: ConfigDict) -> dict[str, Any]:
-    """All of a configuration that decides numbers: not which rows, nor where."""
-    return _without(without_nets(build.plain(config)), _ELSEWHERE)
-
-
-def _without(value: Any, names: Sequence[str]) -> Any:
-    if not isinstance(value, dict):
-        return value
-    return {k: _without(v, names) for k, v in value.items() if k not in names}

@@ -1,0 +1,102 @@
+"""What names the things that the tables make: all that decides them, and nothing else.
+
+So whatever is configured may change in one folder, and what it does not touch is found.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from advgan_jax import build
+from advgan_jax.runs.reproduce.rows import Cell, Net
+
+# Attacks that are trained, and by which section of the configuration.
+GENERATORS = {
+    "advgan": "advgan",
+    "aigan": "aigan",
+    "dynamic": "blackbox",
+    "fitted": "fitted",
+    "static": "blackbox",
+}
+# What decides no number, and how fast a black box is asked, which decides none either.
+_ELSEWHERE = ("table", "data_dir", "target_dir", "parallel", "max_resident_bytes")
+_PACE = ("queries.budget", "queries.batch_size")
+
+
+def section_of(net: Net) -> str:
+    """The section of the tables' configuration that says how a net is trained."""
+    return "blackbox" if net.is_black_box else "advgan"
+
+
+def run_identity(config: ConfigDict) -> dict[str, Any]:
+    """All of a generator's run that decides what it becomes, but for the nets.
+
+    Args:
+      config: see `Workshop.config_of`.
+
+    Returns:
+      JSON values.
+    """
+    return _without(build.plain(config), (*_ELSEWHERE, *_PACE, "evaluation"))
+
+
+def images_identity(config: ConfigDict, attack: str, *, whole: bool) -> dict[str, Any]:
+    """All of a configuration that decides adversarial images, but for the nets.
+
+    Args:
+      config: the tables'.
+      attack: see `Workshop.attack`.
+      whole: whether of all test images.
+
+    Returns:
+      JSON values.
+    """
+    told = build.plain(config)
+    own = told[GENERATORS[attack]] if attack in GENERATORS else told["attacks"][attack]
+    # The nets' descriptions say how they are trained.
+    own = _without(own, (*_ELSEWHERE, *_PACE, "evaluation", "target"))
+    return _shared(told, whole) | {"attack": own}
+
+
+def cell_identity(config: ConfigDict, cell: Cell) -> dict[str, Any]:
+    """All of a configuration that decides a number, but for the nets.
+
+    Args:
+      config: the tables'.
+      cell: the number.
+
+    Returns:
+      JSON values.
+    """
+    told = build.plain(config)
+    if cell.metric.startswith("success_"):
+        parts = {name: told[name] for name in ("generators", "aigan")}
+        names = (*_ELSEWHERE, "target", "aigan.evaluation")
+        return _shared(told, True) | _without(parts, names)
+    if cell.attack is None:
+        return _shared(told, True)
+    is_timed = cell.metric == "seconds"
+    own = images_identity(config, cell.attack, whole=is_timed or cell.checked)
+    return own | {"num_timed": told["num_timed"]} if is_timed else own
+
+
+def _shared(told: dict[str, Any], whole: bool) -> dict[str, Any]:
+    """What decides all images: of how many, in which batches, by which draws."""
+    evaluation = {"batch_size": told["evaluation"]["batch_size"]}
+    if not whole:
+        evaluation["num_images"] = told["evaluation"]["num_images"]
+    shared = {name: told[name] for name in ("dataset", "epsilon", "seed")}
+    return shared | {"evaluation": evaluation}
+
+
+def _without(value: Any, names: Sequence[str], path: str = "") -> Any:
+    """Nested values without those whose path ends with one of some names."""
+    if not isinstance(value, dict):
+        return value
+    ends = tuple(f".{name}" for name in names)
+    return {
+        key: _without(item, names, f"{path}.{key}")
+        for key, item in value.items()
+        if not f"{path}.{key}".endswith(ends)
+    }
