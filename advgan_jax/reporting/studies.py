@@ -137,13 +137,21 @@ def bar_chart(
     return figure
 
 
-def time_chart(seconds: Mapping[str, float], *, label: str, title: str = "") -> Figure:
+def time_chart(
+    seconds: Mapping[str, float],
+    *,
+    label: str,
+    title: str = "",
+    published: Mapping[str, float | str] | None = None,
+) -> Figure:
     """Times side by side on a logarithmic scale.
 
     Args:
       seconds: by name, above 0.
       label: what took so long.
       title: of the figure.
+      published: what others printed for some of the names; a text is a bound, like
+        `< 0.01`, and stands beside its mark.
 
     Returns:
       The figure.
@@ -156,8 +164,20 @@ def time_chart(seconds: Mapping[str, float], *, label: str, title: str = "") -> 
     figure = Figure(figsize=(5.2, 0.9 + 0.32 * len(seconds)), layout="constrained")
     axis = figure.subplots()
     # Points, not bars: on such a scale a bar has no length of its own.
-    axis.plot(list(seconds.values()), list(seconds), "o", color="#5b8db8", ms=7)
+    axis.plot(
+        list(seconds.values()), list(seconds), "o", color="#5b8db8", ms=7, label="ours"
+    )
+    for number, (name, value) in enumerate((published or {}).items()):
+        bound = float(str(value).strip("<> "))
+        mark = {"label": "the paper's"} if number == 0 else {}
+        axis.plot([bound], [name], "o", color="#666666", mfc="none", ms=7, **mark)
+        if isinstance(value, str):
+            shift = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center"}
+            axis.annotate(value, (bound, name), fontsize=7, color="#666666", **shift)
+    if published:
+        figure.legend(fontsize=8, loc="outside lower center", ncols=2, frameon=False)
     axis.set_xscale("log")
+    axis.margins(x=0.08)  # room for the texts
     axis.invert_yaxis()
     axis.set_xlabel(label, fontsize=9)
     style_axis(axis, title)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from advgan_jax.reporting import bar_chart, bound_chart, direction_grid
+from advgan_jax.reporting import bar_chart, bound_chart, direction_grid, time_chart
 
 
 def test_bounds_stand_above_what_was_measured():
@@ -48,3 +48,22 @@ def test_bars_and_what_others_found():
     figure.canvas.draw()
     with pytest.raises(ValueError, match="at least one entry"):
         bar_chart({}, label="error")
+
+
+def test_times_and_what_others_printed():
+    seconds = {"FGSM": 0.4, "L-BFGS": 68.0, "C&W": 330.0}
+    known = {"FGSM": 0.06, "C&W": "> 10800"}
+    figure = time_chart(seconds, label="seconds", published=known)
+    (axis,) = figure.axes
+    assert axis.get_xscale() == "log"
+    drawn = [(line.get_xdata(), line.get_ydata()) for line in axis.lines]
+    ours, *theirs = [(list(x), list(y)) for x, y in drawn]
+    assert ours == (list(seconds.values()), list(seconds))
+    assert theirs == [([0.06], ["FGSM"]), ([10800.0], ["C&W"])]
+    assert [text.get_text() for text in axis.texts] == ["> 10800"]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.texts] == ["ours", "the paper's"]
+    figure.canvas.draw()
+    assert not time_chart(seconds, label="seconds").legends
+    with pytest.raises(ValueError, match="at least one entry"):
+        time_chart({}, label="seconds")
