@@ -4,9 +4,14 @@ r"""Accuracy of a trained classifier on a file of adversarial images.
         --config.target_dir=runs/targets --file=attack.npy
 
 The classifier is trained if the folder has none of this configuration, which a progress
-bar tells. That of `reproduce.py --table=challenge --scale=full` is
-`--config.target.defences.iterative.training.learning_rate=1e-4`, with `num_epochs=84`
-and `batch_size=50` beside it and `attack.num_steps=40`, `attack.step_size=0.01`.
+bar tells. The nets of `reproduce.py` lie in its workdir's `targets/`, if it was given
+no other folder; that of `--table=challenge --scale=full` is named by
+
+    --config.target.defences.iterative.training.num_epochs=84
+    --config.target.defences.iterative.training.batch_size=50
+    --config.target.defences.iterative.training.learning_rate=1e-4
+    --config.target.defences.iterative.attack.num_steps=40
+    --config.target.defences.iterative.attack.step_size=0.01
 
 The file must hold all test images in their order, float32 in [0, 1], none further than
 `--config.epsilon` (0.3) from the clean ones in any pixel. What breaks a rule is refused

@@ -54,7 +54,7 @@ def target_section(config: ConfigDict) -> ConfigDict:
     """
     section = config.target.copy_and_resolve_references()
     if chosen_defence(section) != UNDEFENDED:
-        section.update(given(plain(section.defences[section.defence].training)))
+        section.update(given(section.defences[section.defence].training.to_dict()))
     return section
 
 

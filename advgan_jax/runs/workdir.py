@@ -15,14 +15,15 @@ from advgan_jax.reporting import write_json
 _NAMED_BY_CONTENT = {"reproduce"}
 
 # What may differ between a run and its continuation: no weight made so far depends on
-# it. A budget that was spent may be raised, for the askings still to come.
+# it but by the rounding of sums. A budget that was spent may be raised, for the askings
+# still to come.
 _HARMLESS = (
     "data_dir",
     "target_dir",
     "max_resident_bytes",
+    "parallel",
     "evaluation",
     "study",
-    "table",
     "queries.budget",
     "queries.batch_size",
 )
@@ -74,7 +75,8 @@ def claim(
     if saved.exists():
         theirs = json.loads(saved.read_text(encoding="utf8"))
         methods = {theirs.get("method"), ours.get("method")}
-        differ = [] if methods <= _NAMED_BY_CONTENT else differences(theirs, ours)
+        shared = methods <= _NAMED_BY_CONTENT
+        differ = [] if shared else differences(theirs, ours)
         if differ:
             raise ValueError(
                 f"{workdir} holds a run with another configuration "
@@ -83,8 +85,9 @@ def claim(
             )
         if not resume:
             raise ValueError(
-                f"{workdir} holds this very run already; continue it with --resume, "
-                "discard it with --overwrite, or choose another --workdir."
+                f"{workdir} holds {'tables' if shared else 'this very run'} already; "
+                "continue with --resume, discard what is there with --overwrite, or "
+                "choose another --workdir."
             )
     elif resume:
         raise ValueError(f"{workdir} holds no run to resume; leave --resume out.")

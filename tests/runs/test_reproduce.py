@@ -124,7 +124,10 @@ def test_a_setting_measures_again_what_it_decides_and_no_more(
     asked, _ = measured
     runs.train(tables(table=name), tmp_path)
     once = len(asked)
-    runs.train(tables(table=name, **{setting: value}), tmp_path, resume=True)
+    changed = tables(table=name, **{setting: value})
+    with pytest.raises(ValueError, match="holds tables already; continue with"):
+        runs.train(changed, tmp_path)
+    runs.train(changed, tmp_path, resume=True)
     assert (len(asked) > once) == again
 
 

@@ -54,6 +54,26 @@ class TestCells:
             workshop.adversarial("fgsm", (net,))
         assert len(list((tmp_path / "crafted").iterdir())) == 2
 
+    @pytest.mark.parametrize(
+        ("setting", "value", "made"),
+        [
+            ("epsilon", 0.2, 2),
+            ("evaluation.batch_size", 50, 2),
+            ("seed", 1, 2),
+            ("attacks.pgd.num_steps", 2, 2),
+            ("attacks.opt.num_steps", 7, 1),
+            ("advgan.loss.gan_weight", 0.5, 1),
+            ("num_timed", 7, 1),
+        ],
+    )
+    def test_images_are_made_again_if_a_setting_decides_them(
+        self, tables, digits, tmp_path, setting, value, made
+    ):
+        for changes in ({}, {setting: value}):
+            workshop = Workshop(Run(tables(**changes), tmp_path, digits))
+            workshop.adversarial("pgd", (Net("small"),))
+        assert len(list((tmp_path / "crafted").iterdir())) == made
+
     def test_challenge_refuses_images_that_break_a_rule(self, workshop, digits):
         cell = Cell(
             "robust_accuracy", "fgsm", Net("small"), (Net("small"),), checked=True
@@ -219,6 +239,8 @@ class TestSharedSettings:
             ("advgan.target.defence", "adv"),
             ("blackbox.distillation", "static"),
             ("fitted.target_class", 3),
+            ("blackbox.queries.budget", 60),
+            ("generators.advgan_workdirs", "runs/advgan-{}"),
         ],
     )
     def test_what_tables_choose_is_refused(self, tables, tmp_path, name, value):
@@ -272,10 +294,13 @@ def test_how_a_generator_is_measured_makes_no_other_one(tables, digits, tmp_path
     ours = folder(tables())
     assert folder(tables(**{"generators.evaluation.num_images": 50})) == ours
     assert folder(tables(**{"evaluation.num_images": 50})) == ours
+    assert folder(tables(**{"aigan.stage_two.num_epochs": 7})) == ours  # beside it
     assert folder(tables(**{"generators.advgan.loss.gan_weight": 0.5})) != ours
 
 
-def test_a_raised_budget_goes_on_with_what_was_asked(tables, digits, tmp_path):
+def test_how_fast_a_black_box_is_asked_makes_no_other_generator(
+    tables, digits, tmp_path
+):
     def folder(**queries):
         config = tables(**{f"blackbox.queries.{k}": v for k, v in queries.items()})
         workshop = Workshop(Run(config, tmp_path, digits))
@@ -283,7 +308,7 @@ def test_a_raised_budget_goes_on_with_what_was_asked(tables, digits, tmp_path):
         own = workshop.config_of(net, "blackbox")
         return workshop.own_run("dynamic", own, (net,)).workdir
 
-    assert folder() == folder(budget=9999, batch_size=7)
+    assert folder() == folder(batch_size=7)
     assert folder() != folder(perturbed_per_round=31)
 
 

@@ -203,8 +203,12 @@ class TestWorkdirOfAnotherRun:
             runs.train(get_config(epsilon=0.1), finished[0], resume=True)
 
     def test_same_configuration_without_resume(self, get_config, finished):
-        with pytest.raises(ValueError, match="continue it with --resume"):
+        with pytest.raises(ValueError, match="holds this very run already; continue"):
             runs.train(get_config(), finished[0])
+
+    def test_tables_share_no_folder_with_a_run(self, get_config, finished):
+        with pytest.raises(ValueError, match="holds a run with another configuration"):
+            runs.train(get_config("reproduce"), finished[0], resume=True)
 
     def test_nothing_to_resume(self, get_config, tmp_path):
         with pytest.raises(ValueError, match="holds no run to resume"):

@@ -19,9 +19,10 @@ GENERATORS = {
     "fitted": "fitted",
     "static": "blackbox",
 }
-# What decides no number, and how fast a black box is asked, which decides none either.
+# Where things lie and what shares the work, which decides no number but by rounding;
+# and how fast a black box is asked.
 _ELSEWHERE = ("table", "data_dir", "target_dir", "parallel", "max_resident_bytes")
-_PACE = ("queries.budget", "queries.batch_size")
+_PACE = ("queries.batch_size",)
 
 
 def section_of(net: Net) -> str:
@@ -30,15 +31,22 @@ def section_of(net: Net) -> str:
 
 
 def run_identity(config: ConfigDict) -> dict[str, Any]:
-    """All of a generator's run that decides what it becomes, but for the nets.
+    """All of a generator's run that decides what it becomes.
+
+    How often it is saved and how many steps a call takes are told as well, as its
+    checkpoints tell them.
 
     Args:
-      config: see `Workshop.config_of`.
+      config: see `Workshop.config_of`; tells of the first net alone.
 
     Returns:
       JSON values.
     """
-    return _without(build.plain(config), (*_ELSEWHERE, *_PACE, "evaluation"))
+    others = ()
+    if config.method == "generators":  # keeps AdvGANs, each class in its own folder
+        others = ("aigan", "target_classes")
+    names = (*_ELSEWHERE, *_PACE, *others, "evaluation")
+    return _without(build.plain(config), names)
 
 
 def images_identity(config: ConfigDict, attack: str, *, whole: bool) -> dict[str, Any]:
