@@ -206,6 +206,15 @@ class TestWorkdirOfAnotherRun:
         with pytest.raises(ValueError, match="holds this very run already; continue"):
             runs.train(get_config(), finished[0])
 
+    def test_another_way_of_sharing_the_work_goes_on(
+        self, get_config, finished, tmp_path
+    ):
+        shutil.copytree(finished[0], tmp_path / "run")
+        before = json.loads((tmp_path / "run" / "results.json").read_text("utf8"))
+        (row,) = runs.train(get_config(parallel="jit"), tmp_path / "run", resume=True)
+        (old,) = before["rows"]
+        assert row["attack_success_rate"] == old["attack_success_rate"]
+
     def test_tables_share_no_folder_with_a_run(self, get_config, finished):
         with pytest.raises(ValueError, match="holds a run with another configuration"):
             runs.train(get_config("reproduce"), finished[0], resume=True)
