@@ -3,7 +3,8 @@
 import json
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -94,25 +95,47 @@ def claim(
     write_json(saved, ours)
 
 
-def differences(saved: Mapping, ours: Mapping, prefix: str = "") -> list[str]:
+def differences(saved: Mapping, ours: Mapping) -> list[str]:
     """In what two descriptions of a run differ, as far as weights depend on it.
 
     Args:
       saved: nested JSON values.
       ours: likewise.
-      prefix: of the names.
 
     Returns:
       A sentence for each difference.
     """
+    return _differences(without(saved, _HARMLESS), without(ours, _HARMLESS))
+
+
+def _differences(saved: Mapping, ours: Mapping, prefix: str = "") -> list[str]:
     found = []
     for key in sorted({*saved, *ours}):
         name = f"{prefix}{key}"
         a, b = (values.get(key, _UNTOLD.get(key)) for values in (saved, ours))
-        if f".{name}".endswith(tuple(f".{harmless}" for harmless in _HARMLESS)):
-            continue
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += differences(a, b, f"{name}.")
+            found += _differences(a, b, f"{name}.")
         elif a != b:
             found.append(f"{name} is {a} there and {b} here")
     return found
+
+
+def without(value: Any, names: Sequence[str], path: str = "") -> Any:
+    """Nested values without those whose path ends with one of some names.
+
+    Args:
+      value: JSON values.
+      names: such as `evaluation`, of any part, or `queries.budget`.
+      path: of the value itself.
+
+    Returns:
+      The rest.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    ends = tuple(f".{name}" for name in names)
+    return {
+        key: without(item, names, f"{path}.{key}")
+        for key, item in value.items()
+        if not f"{path}.{key}".endswith(ends)
+    }

@@ -172,9 +172,8 @@ def _path(workshop: Workshop, table: str, row: Row) -> pathlib.Path:
     """Where a finished row lies: named by all that its numbers depend on."""
     slug = re.sub(r"[^\w.-]+", "_", row.name)
     trained = [workshop.description(net) for net in _nets(row)]
-    config, asked = workshop.run.config, row.cells
-    told = [cell_identity(config, cell) for cell in asked.values()]
-    digits = build.fingerprint([told, asked, trained])
+    told = [cell_identity(workshop.told, cell) for cell in row.cells.values()]
+    digits = build.fingerprint([told, row.cells, trained])
     return workshop.run.workdir / "rows" / f"table-{table}" / f"{slug}-{digits}.json"
 
 

@@ -13,6 +13,7 @@ from advgan_jax.evaluation import (
     evaluate,
     make_clean_row,
 )
+from advgan_jax.evaluation.robustness import takes_epsilon
 from advgan_jax.runs.common import attack_row
 from advgan_jax.runs.reproduce.identity import GENERATORS
 from advgan_jax.runs.reproduce.rows import Cell
@@ -113,9 +114,10 @@ def _seconds(workshop: Workshop, cell: Cell) -> Found:
     if cell.attack == "aigan":  # has no untargeted form
         wanted = (test.labels + 1) % workshop.run.dataset.num_classes
     shared = {"target_labels": wanted, "batch_size": config.evaluation.batch_size}
+    attack = workshop.attack(cell.attack, cell.through)
     evaluation = timed = evaluate(
         workshop.surrogate(cell.through),
-        workshop.attack(cell.attack, cell.through),
+        attack,
         test.images,
         test.labels,
         key=jax.random.key(config.seed + 2),
@@ -129,8 +131,7 @@ def _seconds(workshop: Workshop, cell: Cell) -> Found:
         evaluation = dataclasses.replace(evaluation, seconds=timed.seconds)
     seconds = 1000 * timed.seconds / timed.num_images
     # Nothing is projected here: those that look for the least distance have no bound.
-    is_bounded = cell.attack in GENERATORS or "epsilon" in config.attacks[cell.attack]
-    epsilon = config.epsilon if is_bounded else None
+    epsilon = config.epsilon if takes_epsilon(attack) else None
     return seconds, [_row(workshop, cell, evaluation, epsilon)]
 
 

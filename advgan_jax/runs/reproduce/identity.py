@@ -3,13 +3,13 @@
 So whatever is configured may change in one folder, and what it does not touch is found.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from advgan_jax import build
 from advgan_jax.runs.reproduce.rows import Cell, Net
+from advgan_jax.runs.workdir import without
 
 # Attacks that are trained, and by which section of the configuration.
 GENERATORS = {
@@ -46,46 +46,46 @@ def run_identity(config: ConfigDict) -> dict[str, Any]:
     if config.method == "generators":  # keeps AdvGANs, each class in its own folder
         others = ("aigan", "target_classes")
     names = (*_ELSEWHERE, *_PACE, *others, "evaluation")
-    return _without(build.plain(config), names)
+    return without(build.plain(config), names)
 
 
-def images_identity(config: ConfigDict, attack: str, *, whole: bool) -> dict[str, Any]:
+def images_identity(
+    told: dict[str, Any], attack: str, *, whole: bool
+) -> dict[str, Any]:
     """All of a configuration that decides adversarial images, but for the nets.
 
     Args:
-      config: the tables'.
+      told: `build.plain` of the tables' configuration.
       attack: see `Workshop.attack`.
       whole: whether of all test images.
 
     Returns:
       JSON values.
     """
-    told = build.plain(config)
     own = told[GENERATORS[attack]] if attack in GENERATORS else told["attacks"][attack]
     # The nets' descriptions say how they are trained.
-    own = _without(own, (*_ELSEWHERE, *_PACE, "evaluation", "target"))
+    own = without(own, (*_ELSEWHERE, *_PACE, "evaluation", "target"))
     return _shared(told, whole) | {"attack": own}
 
 
-def cell_identity(config: ConfigDict, cell: Cell) -> dict[str, Any]:
+def cell_identity(told: dict[str, Any], cell: Cell) -> dict[str, Any]:
     """All of a configuration that decides a number, but for the nets.
 
     Args:
-      config: the tables'.
+      told: `build.plain` of the tables' configuration.
       cell: the number.
 
     Returns:
       JSON values.
     """
-    told = build.plain(config)
     if cell.metric.startswith("success_"):
         parts = {name: told[name] for name in ("generators", "aigan")}
         names = (*_ELSEWHERE, "target", "aigan.evaluation")
-        return _shared(told, True) | _without(parts, names)
+        return _shared(told, True) | without(parts, names)
     if cell.attack is None:
         return _shared(told, True)
     is_timed = cell.metric == "seconds"
-    own = images_identity(config, cell.attack, whole=is_timed or cell.checked)
+    own = images_identity(told, cell.attack, whole=is_timed or cell.checked)
     return own | {"num_timed": told["num_timed"]} if is_timed else own
 
 
@@ -96,15 +96,3 @@ def _shared(told: dict[str, Any], whole: bool) -> dict[str, Any]:
         evaluation["num_images"] = told["evaluation"]["num_images"]
     shared = {name: told[name] for name in ("dataset", "epsilon", "seed")}
     return shared | {"evaluation": evaluation}
-
-
-def _without(value: Any, names: Sequence[str], path: str = "") -> Any:
-    """Nested values without those whose path ends with one of some names."""
-    if not isinstance(value, dict):
-        return value
-    ends = tuple(f".{name}" for name in names)
-    return {
-        key: _without(item, names, f"{path}.{key}")
-        for key, item in value.items()
-        if not f"{path}.{key}".endswith(ends)
-    }

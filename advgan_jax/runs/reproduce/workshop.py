@@ -39,6 +39,7 @@ class Workshop:
     def __init__(self, run: Run):
         """Opens the workshop of a run; makes nothing yet."""
         self.run = run
+        self.told = build.plain(run.config)  # names all that is made
         self._loaded: dict[Hashable, Any] = {}
 
     def images(self, *, whole: bool = False) -> Split:
@@ -178,9 +179,9 @@ class Workshop:
           float32 `[N, H, W, C]` within `config.epsilon` of the clean ones; what an
           attack without a bound moved further is projected.
         """
-        config, names = self.run.config, "+".join(net.title for net in nets)
+        names = "+".join(net.title for net in nets)
         made_on = [self.description(net) for net in nets]
-        told = images_identity(config, name, whole=whole)
+        told = images_identity(self.told, name, whole=whole)
         digits = build.fingerprint([told, name, nets, whole, made_on])
         path = self.run.workdir / "crafted" / f"{name}-{names}-{digits}.npy"
         if parallel.agreed(path.exists()):
