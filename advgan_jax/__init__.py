@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         oracles,
         training,
     )
-    from advgan_jax.build import load_generator
+    from advgan_jax.runs.from_config import load_generator
 
 
 def __getattr__(name: str) -> Any:
@@ -38,7 +38,7 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     if name == "load_generator":
-        return importlib.import_module("advgan_jax.build").load_generator
+        return importlib.import_module("advgan_jax.runs.from_config").load_generator
     if name in __all__:
         return importlib.import_module(f"advgan_jax.{name}")
     raise AttributeError(f"module 'advgan_jax' has no attribute {name!r}")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 _HERE = pathlib.Path(__file__).parent
-# What `_process.keep_memory` sets, for a process that is not ours.
+# What `process.keep_memory` sets, for a process that is not ours.
 KEPT = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=18446744073709551615"
 
 

@@ -5,13 +5,14 @@ import sys
 import time
 
 import _measure  # noqa: F401 (makes the modules of experiments known)
-import _process
 import _success
 import _targets
 import jax
 import jax.numpy as jnp
 
-from advgan_jax import attacks, build, models, parallel
+from advgan_jax import attacks, models, parallel
+from advgan_jax.cpu import process
+from advgan_jax.runs import from_config
 from advgan_jax.training import advgan
 
 
@@ -26,7 +27,7 @@ def generate_fn(settings):
     fresh = jnp.zeros((1, 28, 28, 1))
     params = generator.init(jax.random.key(0), fresh)["params"]
     generator_fn = advgan.make_generator_fn(
-        build.mixed_module(settings["dtype"], generator)
+        from_config.mixed_module(settings["dtype"], generator)
     )
     attack = attacks.generator_attack(generator_fn, params, epsilon=_targets.EPSILON)
     return jax.jit(lambda images: attack(_targets.unseen, images))
@@ -36,9 +37,9 @@ def main():
     settings = json.loads(sys.argv[1])
     jax.config.update("jax_enable_compilation_cache", False)
     if jax.config.jax_platforms in (None, "cpu"):
-        _process.cut_cpu(settings["cut"])
-        _process.compute_in_caller()
-    _process.keep_memory()
+        process.cut_cpu(settings["cut"])
+        process.compute_in_caller()
+    process.keep_memory()
     batches = [
         parallel.spread(batch) if settings["cut"] > 1 else jnp.asarray(batch)
         for batch in _success.random_batches(settings)

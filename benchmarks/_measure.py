@@ -11,7 +11,6 @@ import pathlib
 import platform
 import re
 import statistics
-import sys
 import time
 from importlib import metadata
 from unittest import mock
@@ -20,13 +19,12 @@ import jax
 from absl import flags
 
 from advgan_jax import reporting
-from advgan_jax.cores import num_cores
+from advgan_jax.cpu.cores import num_cores
 
 # On a GPU each process takes what it needs, and leaves its children theirs.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 # Benchmarks of ours set up their processes as experiments do.
-sys.path.append(str(pathlib.Path(__file__).parents[1] / "experiments"))
 
 PACKAGES = (
     "scipy",

@@ -4,13 +4,14 @@ import pathlib
 import runpy
 
 import _measure  # noqa: F401 (makes the modules of experiments known)
-import _process
 import _success
 import jax
 import jax.numpy as jnp
 
-from advgan_jax import build, data, models, parallel
+from advgan_jax import data, models, parallel
+from advgan_jax.cpu import process
 from advgan_jax.data import Split
+from advgan_jax.runs import from_config
 from advgan_jax.training import advgan, loop
 
 _CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "advgan.py"
@@ -18,12 +19,12 @@ _CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "advgan.py"
 
 def main():
     settings, arrays, variables = _success.settings_and_task()
-    _process.compute_in_caller()
-    _process.keep_memory()
+    process.compute_in_caller()
+    process.keep_memory()
     config = runpy.run_path(str(_CONFIG))["get_config"]("mnist")
     target = models.make_logits_fn(models.make_classifier("C", 10), variables)
-    networks = build.advgan_networks(config, settings["max_steps"])
-    objective = build.advgan_objective(config, 10)
+    networks = from_config.advgan_networks(config, settings["max_steps"])
+    objective = from_config.advgan_objective(config, 10)
     shape = arrays["test_images"].shape[1:]
     state = advgan.init_state(networks, jax.random.key(settings["seed"]), shape)
     run = parallel.compile_steps(advgan.make_train_step(networks, objective))

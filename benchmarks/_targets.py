@@ -17,7 +17,9 @@ from advgan_jax.data import Dataset, Split
 from advgan_jax.training import advgan
 
 _TARGET_DIR = flags.DEFINE_string(
-    "target_dir", "runs/targets", "Trained targets; C is trained if it is not there."
+    "target_model_dir",
+    "runs/targets",
+    "Trained targets; C is trained if it is not there.",
 )
 _CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 
@@ -34,7 +36,7 @@ def mnist_model_c():
     if _measure.SMOKE.value:
         return noise(MNIST, 256), untrained("C", MNIST)
     described = config("target", "mnist")
-    described.target_dir = str(pathlib.Path(_TARGET_DIR.value).absolute())
+    described.target_model_dir = str(pathlib.Path(_TARGET_DIR.value).absolute())
     dataset = data.load_dataset("mnist")
     with tempfile.TemporaryDirectory() as workdir:
         run = runs.Run(described, pathlib.Path(workdir), dataset)

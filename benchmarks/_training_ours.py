@@ -3,16 +3,17 @@
 import itertools
 
 import _measure
-import _process
 import _success
 import jax
 import numpy as np
 import optax
 
-from advgan_jax import build, models, parallel
+from advgan_jax import models, parallel
+from advgan_jax.cpu import process
 from advgan_jax.data import Split
+from advgan_jax.runs import from_config
 from advgan_jax.training import advgan, classifier, loop
-from advgan_jax.training.alternating import Networks
+from advgan_jax.training.gan import Networks
 
 EPSILON = 0.3
 
@@ -29,8 +30,8 @@ def networks():
 
 def advgan_of(target, shape, dtype):
     """State, step and frozen arguments."""
-    nets = build.mixed_networks(dtype, networks())
-    target = build.mixed_logits_fn(dtype, target)
+    nets = from_config.mixed_networks(dtype, networks())
+    target = from_config.mixed_logits_fn(dtype, target)
     state = advgan.init_state(nets, jax.random.key(0), shape)
     return state, advgan.make_train_step(nets, advgan.Objective(EPSILON)), (target,)
 
@@ -39,7 +40,7 @@ def classifier_of(target, shape, dtype):
     """Likewise of model C, with its dropout."""
     del target
     optimizer = optax.adam(1e-3)
-    model = build.mixed_module(dtype, models.make_classifier("C", 10))
+    model = from_config.mixed_module(dtype, models.make_classifier("C", 10))
     state = classifier.init_state(model, optimizer, jax.random.key(0), shape)
     return state, classifier.make_train_step(model, optimizer), ()
 
@@ -86,9 +87,9 @@ def epochs_of(run, state, train, frozen, settings):
 def main():
     settings, arrays, variables = _success.settings_and_task()
     if jax.config.jax_platforms in (None, "cpu"):
-        _process.cut_cpu(settings["cut"])
-        _process.compute_in_caller()
-    _process.keep_memory()
+        process.cut_cpu(settings["cut"])
+        process.compute_in_caller()
+    process.keep_memory()
     target = models.make_logits_fn(models.make_classifier("C", 10), variables)
     train = Split(arrays["train_images"], arrays["train_labels"])
     part = settings["part"]

@@ -1,6 +1,6 @@
 """Our attacks beside Foolbox's, torchattacks', ART's and SciPy's: speed and quality.
 
-    python benchmarks/attacks.py --target_dir=runs/targets
+    python benchmarks/attacks.py --target_model_dir=runs/targets
 
 Same machine, same run, same weights (model C on MNIST, trained first if the folder does
 not hold it), same images, same numbers of steps. The rivals take turns; times are
@@ -189,7 +189,7 @@ def apgd(target, images, labels, epsilon, judge):
     return rows
 
 
-def carlini_wagner(target, stock, split):
+def carlini_wagner_l2(target, stock, split):
     """C&W L2, untargeted, 5 searches of 100 steps, 64 images."""
     images, labels = first_correct(target, split, 64)
     judge = lambda found: quality(target, images, labels, found)  # noqa: E731
@@ -224,7 +224,7 @@ def carlini_wagner(target, stock, split):
     rivals = {
         _measure.OURS: (
             None,
-            partial(ours, attacks.carlini_wagner, target, images, labels, **hyper),
+            partial(ours, attacks.carlini_wagner_l2, target, images, labels, **hyper),
         ),
         "Foolbox": ("foolbox", foolbox),
         "ART, 10 steps": ("art", art),
@@ -250,7 +250,7 @@ def lbfgs(target, stock, split):
 PARTS = {
     "pgd": pgd,
     "pgd_robust": pgd_robust,
-    "carlini_wagner": carlini_wagner,
+    "carlini_wagner_l2": carlini_wagner_l2,
     "lbfgs": lbfgs,
 }
 

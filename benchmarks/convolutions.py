@@ -20,7 +20,7 @@ from jax import lax
 from roofline import BATCH, median_seconds, noise_batch, peak_flops, start
 
 from advgan_jax import models
-from advgan_jax.layers.conv2d import NHWC, conv2d
+from advgan_jax.cpu.conv2d import NHWC, conv2d
 from advgan_jax.training import classifier
 
 # Side of the images, channels, filters and side of the kernel.

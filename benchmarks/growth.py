@@ -21,7 +21,6 @@ import sys
 from functools import partial
 
 import _measure
-import _process
 import _targets
 import jax
 import jax.numpy as jnp
@@ -31,6 +30,7 @@ from matplotlib.figure import Figure
 from roofline import aigan_networks
 
 from advgan_jax import attacks, data, parallel
+from advgan_jax.cpu import process
 from advgan_jax.reporting import save_figure
 from advgan_jax.reporting.charts import style_axis
 from advgan_jax.training import advgan, aigan, loop
@@ -187,8 +187,8 @@ def draw(lines):
 def main(argv):
     del argv
     logging.set_verbosity(logging.WARNING)
-    _process.compute_in_caller()
-    _process.keep_memory()
+    process.compute_in_caller()
+    process.keep_memory()
     if _CHILD.value:
         mode = "pmap" if _CHILD.value > 1 else "jit"
         print(json.dumps(_seconds(lambda _: advgan_step(mode=mode), _CHILD.value)))

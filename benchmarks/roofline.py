@@ -15,7 +15,6 @@ share of P stands beside it.
 from typing import NamedTuple
 
 import _measure
-import _process
 import _targets
 import jax
 import jax.numpy as jnp
@@ -23,8 +22,9 @@ import optax
 from absl import app, flags, logging
 
 from advgan_jax import attacks, data, models
+from advgan_jax.cpu import process
 from advgan_jax.training import advgan, aigan, classifier, distillation
-from advgan_jax.training.alternating import Networks
+from advgan_jax.training.gan import Networks
 from advgan_jax.types import Batch
 
 BATCH = flags.DEFINE_integer("batch", 128, "Images in a step.")
@@ -202,8 +202,8 @@ def row(name, case, attack_step, peak, bandwidth):
 def start():
     """Sets up a process as experiments do; its machine and versions."""
     logging.set_verbosity(logging.WARNING)
-    _process.compute_in_caller()
-    _process.keep_memory()
+    process.compute_in_caller()
+    process.keep_memory()
     return _measure.environment()
 
 

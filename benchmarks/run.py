@@ -111,7 +111,7 @@ def parse(arguments):
     parser.add_argument("--out", type=pathlib.Path, help="all rows and figures, JSON")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes")
     parser.add_argument("--rivals", help="with whom to compare; none: --rivals=")
-    parser.add_argument("--target_dir", help="where trained targets are, or go")
+    parser.add_argument("--target_model_dir", help="where trained targets are, or go")
     parser.add_argument("--onnx", help="a generator from export_onnx.py")
     parser.add_argument("--plot", help="a picture of growth.py's lines, PNG")
     given = parser.parse_args(arguments)
@@ -129,7 +129,7 @@ def flags_of(part, given):
     found = [*SUITES[given.suite][part], f"--rivals={rivals}"]
     found += ["--smoke"] if given.smoke else []
     for flag, parts in (
-        ("target_dir", ("training", "attacks", "time_to_success")),
+        ("target_model_dir", ("training", "attacks", "time_to_success")),
         ("onnx", ("generation",)),
         ("plot", ("growth",)),
     ):

@@ -26,7 +26,7 @@ _TRAIN = [
 ]
 _FIRST_STEP = [str(_ROOT / "benchmarks" / "_first_step.py"), *_TRAIN]
 _TINY = [
-    "--config.target.num_epochs=1",
+    "--config.target_training.num_epochs=1",
     "--config.training.num_epochs=1",
     "--config.generator.num_residual=0",
     "--config.evaluation.num_images=20",

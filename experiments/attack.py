@@ -12,10 +12,11 @@ need besides, is trained first. Each finished attack is kept: `--resume` goes on
 an interruption without repeating it.
 """
 
-import _command
 from absl import app, flags
 
-flags.adopt_module_key_flags(_command)
+from advgan_jax.cli import command
+
+flags.adopt_module_key_flags(command)
 
 if __name__ == "__main__":
-    app.run(_command.main)
+    app.run(command.main)

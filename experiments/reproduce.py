@@ -19,18 +19,17 @@ defended nets with as many steps, as the papers tell. CIFAR-10 is at no scale. T
 variants of configs/reproduce.py, which says what they deviate in.
 """
 
-import pathlib
 import sys
 
-import _command
 from absl import app, flags
 
-flags.adopt_module_key_flags(_command)
+from advgan_jax.cli import command
+
+flags.adopt_module_key_flags(command)
 
 SCALES = {"smoke": "smoke", "cpu": "mnist", "full": "full"}
-_CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "reproduce.py"
 
 if __name__ == "__main__":
     # The overrides of a configuration are looked for nowhere else.
-    sys.argv = _command.as_config(sys.argv, __doc__, "table", _CONFIG, SCALES)
-    app.run(_command.main)
+    sys.argv = command.as_config(sys.argv, __doc__, "table", "reproduce", SCALES)
+    app.run(command.main)

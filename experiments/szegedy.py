@@ -14,19 +14,18 @@ training that is finished and no attack that was run, so one workdir serves all 
 Scales are variants of configs/szegedy.py.
 """
 
-import pathlib
 import sys
 
-import _command
 from absl import app, flags
 
-flags.adopt_module_key_flags(_command)
+from advgan_jax.cli import command
+
+flags.adopt_module_key_flags(command)
 
 SCALES = {"smoke": "smoke", "cpu": "mnist", "full": "full"}
-_CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "szegedy.py"
 
 
 if __name__ == "__main__":
     # The overrides of a configuration are looked for nowhere else.
-    sys.argv = _command.as_config(sys.argv, __doc__, "study", _CONFIG, SCALES)
-    app.run(_command.main)
+    sys.argv = command.as_config(sys.argv, __doc__, "study", "szegedy", SCALES)
+    app.run(command.main)

@@ -8,10 +8,11 @@ The workdir gets `config.json`, `metrics.jsonl`, TensorBoard events, `checkpoint
 `figures/` and `results.json`. Ctrl-C and SIGTERM save before they end the run.
 """
 
-import _command
 from absl import app, flags
 
-flags.adopt_module_key_flags(_command)
+from advgan_jax.cli import command
+
+flags.adopt_module_key_flags(command)
 
 if __name__ == "__main__":
-    app.run(_command.main)
+    app.run(command.main)

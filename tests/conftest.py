@@ -18,7 +18,7 @@ from advgan_jax.training import classifier, loop
 REPOSITORY = pathlib.Path(__file__).parent.parent
 # What a test's run takes instead, where its configuration has such a thing.
 SHORT = {
-    "target.num_epochs": 6,
+    "target_training.num_epochs": 6,
     "generator.widths": (4, 8, 8),
     "generator.num_residual": 1,
     "training.num_epochs": 2,
@@ -150,7 +150,7 @@ def get_config(repository):
         spec.loader.exec_module(module)
         config = module.get_config()
         if name == "szegedy":  # has a size of its own for tests
-            config.target.num_epochs = SHORT["target.num_epochs"]
+            config.target_training.num_epochs = SHORT["target_training.num_epochs"]
         else:
             for part in (config, config.get("advgan"), config.get("aigan")):
                 shorten(part or {})

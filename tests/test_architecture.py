@@ -4,17 +4,17 @@ import ast
 
 # From the ground up; modules of one row do not know each other.
 ROWS = (
-    ("types", "cores"),
-    ("checks",),
-    ("layers", "data", "losses", "projections"),
-    ("loops", "parallel", "optimizers", "oracles"),
+    ("types",),
+    ("checks", "cpu"),
+    ("data", "losses", "logits", "projections"),
+    ("parallel", "optimizers", "oracles"),
     ("checkpointing",),
     ("attacks", "models"),
     ("training", "analysis"),
-    ("evaluation",),
+    ("evaluation", "generators"),
     ("reporting",),
-    ("build",),
-    ("runs",),
+    ("configs", "runs"),
+    ("cli",),
 )
 ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}
 # Free to look at files, clocks, flags and configs; everything else is pure.
@@ -25,8 +25,6 @@ PURE = (
     "losses",
     "models",
     "projections",
-    "layers",
-    "loops",
     "optimizers",
 )
 

@@ -11,7 +11,8 @@ import numpy as np
 import optax
 import pytest
 
-from advgan_jax import build, models, parallel
+from advgan_jax import models, parallel
+from advgan_jax.runs import from_config
 from advgan_jax.training import classifier, loop
 
 
@@ -29,7 +30,7 @@ def test_jit_is_for_one_process(monkeypatch):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_modes_on_one_device_equal_jit(digits, dtype):
     model = models.FullyConnected(10, hidden=(8,))
-    model = build.mixed_module(dtype, model)
+    model = from_config.mixed_module(dtype, model)
     step = classifier.make_train_step(model, optax.sgd(0.1))
     rows = np.arange(64).reshape(2, 32)
     results = []

@@ -2,9 +2,9 @@
 
 from advgan_jax.attacks.apgd import apgd
 from advgan_jax.attacks.border import attack
-from advgan_jax.attacks.carlini_wagner import (
+from advgan_jax.attacks.carlini_wagner_l2 import (
     CarliniWagnerResult,
-    carlini_wagner,
+    carlini_wagner_l2,
     carlini_wagner_search,
 )
 from advgan_jax.attacks.carlini_wagner_linf import carlini_wagner_linf
@@ -38,7 +38,7 @@ __all__ = [
     "attack",
     "average_models",
     "bim",
-    "carlini_wagner",
+    "carlini_wagner_l2",
     "carlini_wagner_linf",
     "carlini_wagner_search",
     "conditional_generator_attack",

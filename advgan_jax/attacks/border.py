@@ -20,8 +20,9 @@ import numpy as np
 from jax import lax
 from jax.tree_util import Partial
 
-from advgan_jax import checks, loops
+from advgan_jax import checks
 from advgan_jax.attacks import model_checks, parameter_checks
+from advgan_jax.cpu import loops
 from advgan_jax.types import Array, LogitsFn
 
 

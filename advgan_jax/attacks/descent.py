@@ -6,9 +6,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from advgan_jax import loops, losses
+from advgan_jax import losses
 from advgan_jax.attacks import criteria
 from advgan_jax.attacks.norms import Norm
+from advgan_jax.cpu import loops
 from advgan_jax.types import Array, Bounds, LogitsFn
 
 

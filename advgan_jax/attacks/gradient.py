@@ -10,10 +10,10 @@ that norm in the place of the sign.
 
 import jax.numpy as jnp
 
-from advgan_jax import loops
 from advgan_jax.attacks.border import attack
 from advgan_jax.attacks.descent import derived_step, descend, make_gradient_fn
 from advgan_jax.attacks.norms import get_norm
+from advgan_jax.cpu import loops
 from advgan_jax.types import Array, Bounds, LogitsFn
 
 

@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from advgan_jax import checks, loops
+from advgan_jax import checks
 from advgan_jax.attacks import lbfgs_pool, lbfgs_solvers
 from advgan_jax.attacks.border import as_pytree, attack
 from advgan_jax.attacks.lbfgs_bracket import (
@@ -41,6 +41,7 @@ from advgan_jax.attacks.lbfgs_bracket import (
     judge,
 )
 from advgan_jax.attacks.lbfgs_solvers import Problem, Settings
+from advgan_jax.cpu import loops
 from advgan_jax.types import Array, Bounds, LogitsFn
 
 

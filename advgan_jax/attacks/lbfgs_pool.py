@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from advgan_jax import loops, optimizers
+from advgan_jax import optimizers
 from advgan_jax.attacks import criteria
 from advgan_jax.attacks.lbfgs_bracket import Search, judge
 from advgan_jax.attacks.lbfgs_solvers import (
@@ -32,6 +32,7 @@ from advgan_jax.attacks.lbfgs_solvers import (
     Settings,
     evaluate,
 )
+from advgan_jax.cpu import loops
 from advgan_jax.types import Array, LogitsFn
 
 # Relative decrease of the objective that ends a minimisation. Where the distance is a

@@ -9,7 +9,6 @@ percent of the pixels, among those that have room (Tramer & Boneh, 2019).
 import jax
 import jax.numpy as jnp
 
-from advgan_jax import loops
 from advgan_jax.attacks import criteria
 from advgan_jax.attacks.border import attack
 from advgan_jax.attacks.descent import (
@@ -19,6 +18,7 @@ from advgan_jax.attacks.descent import (
     make_loss_fn,
 )
 from advgan_jax.attacks.norms import get_norm
+from advgan_jax.cpu import loops
 from advgan_jax.types import Array, Bounds, LogitsFn
 
 

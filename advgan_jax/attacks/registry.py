@@ -13,7 +13,7 @@ from advgan_jax import checks
 from advgan_jax.attacks import criteria, model_checks
 from advgan_jax.attacks.apgd import apgd
 from advgan_jax.attacks.border import as_pytree, keyword_defaults, predict
-from advgan_jax.attacks.carlini_wagner import carlini_wagner
+from advgan_jax.attacks.carlini_wagner_l2 import carlini_wagner_l2
 from advgan_jax.attacks.carlini_wagner_linf import carlini_wagner_linf
 from advgan_jax.attacks.deepfool import deepfool
 from advgan_jax.attacks.generator import advgan, aigan
@@ -30,7 +30,7 @@ ATTACKS: dict[str, Callable[..., Array]] = {
     "aigan": aigan,
     "apgd": apgd,
     "bim": bim,
-    "carlini_wagner": carlini_wagner,
+    "carlini_wagner_l2": carlini_wagner_l2,
     "carlini_wagner_linf": carlini_wagner_linf,
     "deepfool": deepfool,
     "fgsm": fgsm,

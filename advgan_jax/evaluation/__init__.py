@@ -2,6 +2,7 @@
 
 from advgan_jax.evaluation.challenge import check_submission
 from advgan_jax.evaluation.crafting import assess, craft
+from advgan_jax.evaluation.per_class import evaluate_targets, pool
 from advgan_jax.evaluation.results import (
     Evaluation,
     PairSuccess,
@@ -13,7 +14,6 @@ from advgan_jax.evaluation.results import (
 from advgan_jax.evaluation.robustness import evaluate, evaluate_many
 from advgan_jax.evaluation.rows import ROW_KEYS, THREAT_MODELS, make_clean_row, make_row
 from advgan_jax.evaluation.statistics import wilson_interval
-from advgan_jax.evaluation.targets import evaluate_targets, pool
 from advgan_jax.evaluation.transfer import amplified, transfer_matrix, with_noise
 
 __all__ = [

@@ -23,7 +23,7 @@ from functools import partial
 import flax.linen as nn
 import jax.numpy as jnp
 
-from advgan_jax.layers import Conv, Dense
+from advgan_jax.cpu.layers import Conv, Dense
 from advgan_jax.types import Array
 
 Norm = Callable[[Array], Array]

@@ -22,7 +22,7 @@ References:
 import flax.linen as nn
 import jax.numpy as jnp
 
-from advgan_jax.layers import Dense
+from advgan_jax.cpu.layers import Dense
 from advgan_jax.models.advgan import encode_decode, score_features
 from advgan_jax.types import Array
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
-from advgan_jax.layers import Conv, Dense, max_pool
+from advgan_jax.cpu.layers import Conv, Dense, max_pool
 from advgan_jax.types import Array
 
 

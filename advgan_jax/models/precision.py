@@ -5,7 +5,7 @@ of eight bits, which the matrix units of accelerators are made for. Biases,
 normalisations, activations, weights, their gradients and running statistics are
 float32. bfloat16 has its exponents, so losses need no scaling.
 
-It is the kernels that are cast, and the layers of `advgan_jax.layers` that cast their
+It is the kernels that are cast, and the layers of `advgan_jax.cpu.layers` that cast their
 inputs to them. Flax' own would cast both to float32 again; networks of those are
 refused.
 
@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from advgan_jax import layers
+from advgan_jax.cpu import layers
 from advgan_jax.types import Array, LogitsFn, Params
 
 
@@ -31,7 +31,7 @@ class MixedPrecision(nn.Module):
     takes the other's place at any time.
 
     Attributes:
-      module: the network, of layers of `advgan_jax.layers`.
+      module: the network, of layers of `advgan_jax.cpu.layers`.
     """
 
     module: nn.Module
@@ -65,7 +65,7 @@ def lower_precision(logits_fn: LogitsFn) -> LogitsFn:
 
     Raises:
       ValueError: if no leaf of the pytree is a kernel; when it is called, if a layer is
-        not of `advgan_jax.layers`.
+        not of `advgan_jax.cpu.layers`.
     """
     _lower_kernels(logits_fn)  # refuses it here rather than within a step
     return Partial(_apply_lowered, logits_fn)
@@ -97,7 +97,7 @@ def _refuse_other_layers(method, arguments, options, context):
     module = context.module
     if hasattr(module, "kernel_init") and module.promote_dtype is not layers.promote:
         raise ValueError(
-            "Mixed precision is for layers of `advgan_jax.layers`, got "
+            "Mixed precision is for layers of `advgan_jax.cpu.layers`, got "
             f"`{type(module).__name__}` of Flax, which would compute in float32; use "
             "`layers.Conv` and `layers.Dense`."
         )

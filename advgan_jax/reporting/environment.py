@@ -8,7 +8,7 @@ import subprocess
 import jax
 
 import advgan_jax
-from advgan_jax.cores import num_cores
+from advgan_jax.cpu.cores import num_cores
 
 _DISTRIBUTIONS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 _PACKAGE = pathlib.Path(advgan_jax.__file__).parent

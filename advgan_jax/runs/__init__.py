@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from advgan_jax import build, parallel
+from advgan_jax import parallel
 from advgan_jax.checks import unknown_name
 from advgan_jax.data import load_dataset
 from advgan_jax.reporting import write_results
@@ -14,8 +14,9 @@ from advgan_jax.runs import (
     aigan,
     attacks,
     blackbox,
+    compare_generators,
     defence,
-    generators,
+    from_config,
     reproduce,
     szegedy,
     target,
@@ -30,7 +31,7 @@ METHODS = {
     "aigan": aigan,
     "attacks": attacks,
     "defence": defence,
-    "generators": generators,
+    "generators": compare_generators,
     "reproduce": reproduce,
     "szegedy": szegedy,
     "target": target,
@@ -72,5 +73,5 @@ def train(
         lambda: claim(workdir, config, resume=resume, overwrite=overwrite)
     )
     rows = METHODS[config.method].train(Run(config, workdir, dataset))
-    write_results(workdir, rows, build.plain(config))
+    write_results(workdir, rows, from_config.plain(config))
     return rows

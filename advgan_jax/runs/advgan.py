@@ -6,7 +6,6 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from advgan_jax import build
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.data import Dataset
 from advgan_jax.evaluation import Evaluation, evaluate
@@ -16,7 +15,7 @@ from advgan_jax.reporting import (
     save_figure,
     training_curves,
 )
-from advgan_jax.runs import target
+from advgan_jax.runs import from_config, target
 from advgan_jax.runs.common import Run, attack_row, fit, test_images
 from advgan_jax.training import advgan
 from advgan_jax.types import Attack, LogitsFn
@@ -25,13 +24,13 @@ from advgan_jax.types import Attack, LogitsFn
 def check(config: ConfigDict, dataset: Dataset) -> None:
     """Refuses a wrong configuration before anything is written."""
     target.check(config, dataset)
-    build.advgan_objective(config, dataset.num_classes)
-    build.training_plan(config.training, dataset)
-    build.compute_dtype(config.training)
+    from_config.advgan_objective(config, dataset.num_classes)
+    from_config.training_plan(config.training, dataset)
+    from_config.compute_dtype(config.training)
     if config.distillation is not None:
         raise unknown_name("distillation", config.distillation, ["none (leave it out)"])
     check_evaluation(config, dataset)
-    networks = build.advgan_networks(config, num_steps=1)
+    networks = from_config.advgan_networks(config, num_steps=1)
     shape = dataset.train.image_shape
     jax.eval_shape(lambda: advgan.init_state(networks, jax.random.key(0), shape))
 
@@ -76,22 +75,22 @@ def trained_generator(run: Run, logits_fn: LogitsFn) -> Attack:
       The generator as an attack.
     """
     config, dataset = run.config, run.dataset
-    plan = build.training_plan(config.training, dataset)
-    networks = build.advgan_networks(config, plan.num_steps)
-    objective = build.advgan_objective(config, dataset.num_classes)
-    shape, dtype = dataset.train.image_shape, build.compute_dtype(config.training)
+    plan = from_config.training_plan(config.training, dataset)
+    networks = from_config.advgan_networks(config, plan.num_steps)
+    objective = from_config.advgan_objective(config, dataset.num_classes)
+    shape, dtype = dataset.train.image_shape, from_config.compute_dtype(config.training)
     state = fit(
         run,
         run.workdir,
         config.training,
         advgan.init_state(networks, jax.random.key(config.seed), shape),
-        advgan.make_train_step(build.mixed_networks(dtype, networks), objective),
+        advgan.make_train_step(from_config.mixed_networks(dtype, networks), objective),
         description={
-            "config": build.plain(config),
+            "config": from_config.plain(config),
             "image_shape": list(shape),
             "num_classes": dataset.num_classes,
         },
-        frozen=(build.mixed_logits_fn(dtype, logits_fn),),
+        frozen=(from_config.mixed_logits_fn(dtype, logits_fn),),
         title="AdvGAN",
     )
     return advgan.bind_generator(

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from advgan_jax import build, parallel
+from advgan_jax import parallel
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.data import Dataset
 from advgan_jax.evaluation import (
@@ -24,7 +24,7 @@ from advgan_jax.reporting import (
     training_curves,
     write_json,
 )
-from advgan_jax.runs import advgan, kept, target
+from advgan_jax.runs import advgan, from_config, kept, target
 from advgan_jax.runs.common import Run, attack_row, fit, test_images
 from advgan_jax.training import aigan
 from advgan_jax.types import Attack, LogitsFn
@@ -38,16 +38,16 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     """Refuses a wrong configuration before anything is written."""
     target.check(config, dataset)
     advgan.check_evaluation(config, dataset)
-    build.aigan_objective(config, dataset.num_classes)
-    build.compute_dtype(config.training)
-    attacker = build.aigan_attacker(config)
-    build.trace_attack(
+    from_config.aigan_objective(config, dataset.num_classes)
+    from_config.compute_dtype(config.training)
+    attacker = from_config.aigan_attacker(config)
+    from_config.trace_attack(
         attacker, dataset.train.image_shape, dataset.num_classes, targeted=True
     )
     for stage in STAGES:
-        build.training_plan(_section(config, config[stage].num_epochs), dataset)
+        from_config.training_plan(_section(config, config[stage].num_epochs), dataset)
     shape = dataset.train.image_shape
-    build.aigan_like(config, dataset.num_classes, shape)
+    from_config.aigan_like(config, dataset.num_classes, shape)
 
 
 def train(run: Run) -> list[dict[str, Any]]:
@@ -77,33 +77,35 @@ def trained_generators(run: Run, logits_fn: LogitsFn) -> dict[str, Attack]:
     first_epochs = config.stage_one.num_epochs
     all_epochs = first_epochs + config.stage_two.num_epochs
     sections = [_section(config, number) for number in (first_epochs, all_epochs)]
-    num_steps = build.training_plan(sections[1], dataset).num_steps
-    networks = build.aigan_networks(config, dataset.num_classes, num_steps)
-    objective = build.aigan_objective(config, dataset.num_classes)
-    shape, dtype = dataset.train.image_shape, build.compute_dtype(config.training)
+    num_steps = from_config.training_plan(sections[1], dataset).num_steps
+    networks = from_config.aigan_networks(config, dataset.num_classes, num_steps)
+    objective = from_config.aigan_objective(config, dataset.num_classes)
+    shape, dtype = dataset.train.image_shape, from_config.compute_dtype(config.training)
     shared = {
         "description": {
-            "config": build.plain(config),
+            "config": from_config.plain(config),
             "image_shape": list(shape),
             "num_classes": dataset.num_classes,
         },
-        "frozen": (build.mixed_logits_fn(dtype, logits_fn),),
+        "frozen": (from_config.mixed_logits_fn(dtype, logits_fn),),
     }
     state = aigan.init_state(networks, jax.random.key(config.seed), shape)
-    attacker = build.aigan_attacker(config)
-    mixed = build.mixed_networks(dtype, networks)
+    attacker = from_config.aigan_attacker(config)
+    mixed = from_config.mixed_networks(dtype, networks)
     step = aigan.make_first_step(mixed, objective, attacker)
     title = "AI-GAN, stage 1"
     state = fit(run, run.workdir, sections[0], state, step, title=title, **shared)
     found = {}
     if first_epochs:
-        switch = build.training_plan(sections[0], dataset).num_steps
+        switch = from_config.training_plan(sections[0], dataset).num_steps
         at_switch = _keep_first_stage(run, state, switch, shared["description"])
-        found["stage_one"] = build.bind_aigan(at_switch, config, dataset.num_classes)
+        found["stage_one"] = from_config.bind_aigan(
+            at_switch, config, dataset.num_classes
+        )
     step = aigan.make_second_step(mixed, objective)
     title = "AI-GAN, stage 2"
     state = fit(run, run.workdir, sections[1], state, step, title=title, **shared)
-    found["stage_two"] = build.bind_aigan(state, config, dataset.num_classes)
+    found["stage_two"] = from_config.bind_aigan(state, config, dataset.num_classes)
     return found
 
 
@@ -143,7 +145,7 @@ def evaluated(
       Evaluations by class.
     """
     config, test = run.config, test_images(run)
-    protocol = build.fingerprint(build.plain(config)["evaluation"])
+    protocol = from_config.fingerprint(from_config.plain(config)["evaluation"])
     path = run.workdir / "evaluations" / f"{name}-{protocol}.npz"
     if parallel.agreed(path.exists()):
         return {int(wanted): found for wanted, found in kept.load(path).items()}
@@ -228,5 +230,5 @@ def _draw(run: Run, measured: Mapping[str, Mapping[int, Evaluation]]) -> None:
 def _switches(run: Run) -> list[int]:
     """The step after which stage two begins, if there are both stages."""
     epochs = [run.config[stage].num_epochs for stage in STAGES]
-    first = build.training_plan(_section(run.config, epochs[0]), run.dataset)
+    first = from_config.training_plan(_section(run.config, epochs[0]), run.dataset)
     return [first.num_steps] if all(epochs) else []

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from advgan_jax import build, parallel
+from advgan_jax import parallel
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.data import Dataset, Split
 from advgan_jax.evaluation import (
@@ -17,7 +17,7 @@ from advgan_jax.evaluation import (
     worst_case,
 )
 from advgan_jax.reporting import comparison_grid, robustness_curve, save_figure
-from advgan_jax.runs import advgan, kept, target
+from advgan_jax.runs import advgan, from_config, kept, target
 from advgan_jax.runs.common import Run, attack_row, test_images
 from advgan_jax.types import Attack, LogitsFn
 
@@ -31,7 +31,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     advgan.check(config, dataset)
     other = _substitute_config(config)
     target.check(other, dataset)
-    if build.target_description(other) == build.target_description(config):
+    if from_config.target_description(other) == from_config.target_description(config):
         raise ValueError(
             "`substitute` describes the target model itself; give it another seed or "
             "another target_model."
@@ -64,7 +64,7 @@ def check_attacks(config: ConfigDict) -> None:
 
 
 def _check_attack(config: ConfigDict, name: str) -> None:
-    kind = build.registry_name(config, name)
+    kind = from_config.registry_name(config, name)
     if kind == "advgan" and len(config.attacks[name]):
         raise ValueError(
             f"A generator has no hyper-parameters of its own, got "
@@ -72,7 +72,7 @@ def _check_attack(config: ConfigDict, name: str) -> None:
         )
     # In the place of the networks; only names are looked at here.
     networks = {"advgan": {"generator": len}, "substitute": {"substitute_fn": len}}
-    build.bound_attack(config, name, **networks.get(kind, {}))
+    from_config.bound_attack(config, name, **networks.get(kind, {}))
 
 
 def _check_aim(config: ConfigDict) -> None:
@@ -80,7 +80,7 @@ def _check_aim(config: ConfigDict) -> None:
         raise ValueError(
             "`random_targets` and `target_class` exclude each other; set one."
         )
-    used = {build.registry_name(config, name) for name in config.names}
+    used = {from_config.registry_name(config, name) for name in config.names}
     targeted = config.random_targets or config.target_class is not None
     if targeted and "ilcm" in used:
         raise ValueError("`ilcm` is never targeted; leave it out of `names`.")
@@ -118,7 +118,7 @@ def measure(
       Evaluations by size, None for an attack that looks for the least.
     """
     config = run.config
-    protocol = build.fingerprint(build.plain(config)["evaluation"])
+    protocol = from_config.fingerprint(from_config.plain(config)["evaluation"])
     path = run.workdir / "evaluations" / f"{name}-{protocol}.npz"
     if parallel.agreed(path.exists()):
         return kept.load(path)
@@ -141,14 +141,14 @@ def measure(
 
 
 def _attack(run: Run, logits_fn: LogitsFn, name: str) -> Attack:
-    kind = build.registry_name(run.config, name)
+    kind = from_config.registry_name(run.config, name)
     if kind == "advgan":
         return advgan.trained_generator(run, logits_fn)
     if kind == "substitute":
         other = run._replace(config=_substitute_config(run.config))
         substitute_fn = target.target_logits_fn(other)
-        return build.bound_attack(run.config, name, substitute_fn=substitute_fn)
-    return build.bound_attack(run.config, name)
+        return from_config.bound_attack(run.config, name, substitute_fn=substitute_fn)
+    return from_config.bound_attack(run.config, name)
 
 
 def _substitute_config(config: ConfigDict) -> ConfigDict:
@@ -183,12 +183,12 @@ def target_labels(
 
 
 def _norm(config: ConfigDict, name: str) -> str:
-    """In which norm an attack is bounded or (`carlini_wagner`, ...) least."""
-    kind = build.registry_name(config, name)
+    """In which norm an attack is bounded or (`carlini_wagner_l2`, ...) least."""
+    kind = from_config.registry_name(config, name)
     section = config.attacks[name]
     if "norm" in section:
         return section.norm
-    return "l2" if kind in ("carlini_wagner", "deepfool", "lbfgs") else "linf"
+    return "l2" if kind in ("carlini_wagner_l2", "deepfool", "lbfgs") else "linf"
 
 
 def _size(config: ConfigDict, norm: str) -> float:
@@ -211,7 +211,7 @@ def row(run: Run, name: str, by_size: Mapping) -> dict[str, Any]:
     """The row of `results.json` of what `measure` found."""
     config, norm = run.config, _norm(run.config, name)
     size = None if None in by_size else _size(config, norm)
-    kind = build.registry_name(config, name)
+    kind = from_config.registry_name(config, name)
     return attack_row(
         run,
         by_size[size],

@@ -1,6 +1,6 @@
 """AdvGAN against a black box: from asking it to results.
 
-The black box is a target model that was trained on the first `target.num_images`
+The black box is a target model that was trained on the first `target_training.num_images`
 training images; the attacker has the others. Questions that only measure how well the
 attacker does are asked of the model itself, and are no queries.
 """
@@ -14,13 +14,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from advgan_jax import build, parallel
+from advgan_jax import parallel
 from advgan_jax.checks import check_at_least
 from advgan_jax.data import Dataset, Split
 from advgan_jax.evaluation import assess
 from advgan_jax.oracles import Ledger, Oracle, answers, from_logits_fn
 from advgan_jax.reporting import query_curve, read_metrics, save_figure
-from advgan_jax.runs import advgan, target
+from advgan_jax.runs import advgan, from_config, target
 from advgan_jax.runs.common import Run, Stopped, attack_row, resumable
 from advgan_jax.runs.workdir import LEDGER
 from advgan_jax.training import blackbox
@@ -36,8 +36,8 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     target.check(config, dataset)
     advgan.check_evaluation(config, dataset)
     answers.check_kind(config.answers)
-    build.compute_dtype(config.training)
-    attacker, schedule = build.blackbox_attacker(config, dataset.num_classes)
+    from_config.compute_dtype(config.training)
+    attacker, schedule = from_config.blackbox_attacker(config, dataset.num_classes)
     _check_classes(config, dataset)
     schedule.check_images(len(_attackers_images(config, dataset)))
     _check_shards(config)
@@ -63,10 +63,10 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
 
 def _attackers_images(config: ConfigDict, dataset: Dataset) -> Split:
     """The training images that the black box was not trained on."""
-    train, taken = dataset.train, config.target.num_images
+    train, taken = dataset.train, config.target_training.num_images
     if taken is None or taken >= len(train):
         raise ValueError(
-            "`target.num_images` must leave some of the training images to the "
+            "`target_training.num_images` must leave some of the training images to the "
             f"attacker, got {taken} of {len(train)}."
         )
     return Split(train.images[taken:], train.labels[taken:])
@@ -76,7 +76,7 @@ def _check_classes(config: ConfigDict, dataset: Dataset) -> None:
     """Refuses a split that leaves the black box or the attacker without a class."""
     theirs = _attackers_images(config, dataset)
     parts = {
-        "the black box": dataset.train.take(config.target.num_images),
+        "the black box": dataset.train.take(config.target_training.num_images),
         "the attacker": theirs,
     }
     for owner, part in parts.items():
@@ -85,7 +85,7 @@ def _check_classes(config: ConfigDict, dataset: Dataset) -> None:
             raise ValueError(
                 f"The {len(part)} training images of {owner} must be of all "
                 f"{dataset.num_classes} classes, got none of class {missing[0]}; the "
-                "black box has the first `target.num_images`: shuffle the file, or "
+                "black box has the first `target_training.num_images`: shuffle the file, or "
                 "choose another number."
             )
 
@@ -134,11 +134,11 @@ def trained_generator(run: Run, logits_fn: LogitsFn) -> tuple[Attack, int]:
       Stopped: if a signal came; the state is saved.
     """
     config, dataset = run.config, run.dataset
-    attacker, schedule = build.blackbox_attacker(config, dataset.num_classes)
+    attacker, schedule = from_config.blackbox_attacker(config, dataset.num_classes)
     shape = dataset.train.image_shape
     images = _attackers_images(config, dataset)
     description = {
-        "config": build.plain(config),
+        "config": from_config.plain(config),
         "image_shape": list(shape),
         "num_classes": dataset.num_classes,
     }
@@ -151,7 +151,7 @@ def trained_generator(run: Run, logits_fn: LogitsFn) -> tuple[Attack, int]:
             oracle,
             images.images,
             images.labels,
-            _mixed(build.compute_dtype(config.training), attacker),
+            _mixed(from_config.compute_dtype(config.training), attacker),
             schedule,
             mode=config.parallel,
             hooks=blackbox.Hooks(hooks, record),
@@ -167,8 +167,8 @@ def trained_generator(run: Run, logits_fn: LogitsFn) -> tuple[Attack, int]:
 
 def _mixed(dtype: str, attacker: blackbox.Attacker) -> blackbox.Attacker:
     return attacker._replace(
-        networks=build.mixed_networks(dtype, attacker.networks),
-        model=build.mixed_module(dtype, attacker.model),
+        networks=from_config.mixed_networks(dtype, attacker.networks),
+        model=from_config.mixed_module(dtype, attacker.model),
     )
 
 

@@ -15,7 +15,7 @@ def measure_file(config: ConfigDict, path: str | pathlib.Path) -> Evaluation:
     """Checks a file by the rules and measures the classifier on it.
 
     Args:
-      config: that of the classifier, see `configs/defence.py`; its `target_dir` keeps
+      config: that of the classifier, see `configs/defence.py`; its `target_model_dir` keeps
         the classifier, which is trained if it is not there.
       path: an `.npy` file, see `evaluation.check_submission`.
 
@@ -28,9 +28,9 @@ def measure_file(config: ConfigDict, path: str | pathlib.Path) -> Evaluation:
         configuration names no folder for the classifier or no epsilon.
       OSError: if the file cannot be read.
     """
-    if config.target_dir is None:
+    if config.target_model_dir is None:
         raise ValueError(
-            "The classifier is looked for in `target_dir`, got none; give the folder "
+            "The classifier is looked for in `target_model_dir`, got none; give the folder "
             "that its training had."
         )
     if config.get("epsilon") is None:
@@ -44,7 +44,7 @@ def measure_file(config: ConfigDict, path: str | pathlib.Path) -> Evaluation:
     # Before the classifier is trained, which may take hours.
     handed_in = _load(path)
     adversarial = check_submission(handed_in, test.images, epsilon=config.epsilon)
-    run = Run(config, pathlib.Path(config.target_dir).absolute(), dataset)
+    run = Run(config, pathlib.Path(config.target_model_dir).absolute(), dataset)
     return assess(
         target.target_logits_fn(run),
         test.images,

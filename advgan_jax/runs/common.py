@@ -9,14 +9,15 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 from ml_collections import ConfigDict
 
-from advgan_jax import build, parallel
+from advgan_jax import parallel
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.data import Dataset, Split
 from advgan_jax.evaluation import Evaluation, make_row
 from advgan_jax.reporting import MetricsLog
-from advgan_jax.runs.clock import Clock
+from advgan_jax.runs import from_config
+from advgan_jax.runs.training_time import Clock
 from advgan_jax.runs.workdir import differences
-from advgan_jax.training import feeds, loop
+from advgan_jax.training import batches, loop
 from advgan_jax.types import Batch
 
 State = TypeVar("State")
@@ -62,7 +63,7 @@ def attack_row(
         evaluation,
         experiment=config.method,
         dataset=config.dataset,
-        target_model=build.target_title(config),
+        target_model=from_config.target_title(config),
         attack=attack,
         threat_model=threat_model,
         epsilon=epsilon,
@@ -88,7 +89,7 @@ def fit(
     Args:
       run: the run that needs it.
       directory: of the checkpoints and metrics.
-      section: how long to train; `config.target` or `config.training`.
+      section: how long to train; `config.target_training` or `config.training`.
       state: fresh.
       step: the pure training step.
       description: what the state is, kept with each checkpoint.
@@ -102,7 +103,7 @@ def fit(
       Stopped: if a signal came; the state is saved.
       ValueError: if the checkpoints are those of something else.
     """
-    plan = build.training_plan(section, run.dataset)
+    plan = from_config.training_plan(section, run.dataset)
     opened = resumable(directory, state, description, num_steps=plan.num_steps)
     with opened as (state, hooks):
         if int(state.step) >= plan.num_steps:
@@ -125,11 +126,11 @@ def fit(
     return state
 
 
-def _training_images(run: Run) -> Batch | feeds.Stream:
+def _training_images(run: Run) -> Batch | batches.Stream:
     """On the devices where they are few enough, else to be read while training."""
     train, config = run.dataset.train, run.config
     if train.num_bytes > config.max_resident_bytes:
-        return feeds.Stream(train, config.parallel)
+        return batches.Stream(train, config.parallel)
     return loop.on_device(train)
 
 

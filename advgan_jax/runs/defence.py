@@ -4,18 +4,17 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from advgan_jax import build
 from advgan_jax.data import Dataset
-from advgan_jax.runs import advgan, attacks, target
+from advgan_jax.runs import advgan, attacks, from_config, target
 from advgan_jax.runs.common import Run, test_images
 
 
 def check(config: ConfigDict, dataset: Dataset) -> None:
     """Refuses a wrong configuration before anything is written."""
     target.check(config, dataset)
-    if build.chosen_defence(config.target) == build.UNDEFENDED:
+    if from_config.chosen_defence(config.target_training) == from_config.UNDEFENDED:
         raise ValueError(
-            "`target.defence` must name a defence, got 'none'; use configs/target.py "
+            "`target_training.defence` must name a defence, got 'none'; use configs/target.py "
             "for a model without one."
         )
     advgan.check_evaluation(config, dataset)

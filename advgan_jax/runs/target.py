@@ -9,10 +9,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from advgan_jax import build, models, parallel
+from advgan_jax import models, parallel
 from advgan_jax.checks import check_at_least
 from advgan_jax.data import Dataset
 from advgan_jax.evaluation import evaluate, make_clean_row
+from advgan_jax.runs import from_config
 from advgan_jax.runs.common import Run, fit
 from advgan_jax.training import classifier
 from advgan_jax.types import LogitsFn
@@ -29,19 +30,21 @@ def target_logits_fn(run: Run) -> LogitsFn:
     """
     config = run.config
     dataset = _own_images(run.dataset, config)
-    description = build.target_description(config)
+    description = from_config.target_description(config)
     slug = re.sub(r"[^\w.-]+", "_", f"{config.dataset}-{config.target_model}")
-    folder = f"{slug}-{build.fingerprint(description)}"
-    directory = pathlib.Path(config.target_dir or run.workdir / "targets") / folder
+    folder = f"{slug}-{from_config.fingerprint(description)}"
+    directory = (
+        pathlib.Path(config.target_model_dir or run.workdir / "targets") / folder
+    )
     axis = parallel.axis_name(config.parallel)
     model = models.make_classifier(
         config.target_model, dataset.num_classes, axis_name=axis
     )
-    section = build.target_section(config)
-    plan = build.training_plan(section, dataset)
-    optimizer = build.make_optimizer(section, plan.num_steps)
-    mixed = build.mixed_module(build.compute_dtype(section), model)
-    step = build.make_target_step(config, mixed, optimizer, plan.steps_per_epoch)
+    section = from_config.target_section(config)
+    plan = from_config.training_plan(section, dataset)
+    optimizer = from_config.make_optimizer(section, plan.num_steps)
+    mixed = from_config.mixed_module(from_config.compute_dtype(section), model)
+    step = from_config.make_target_step(config, mixed, optimizer, plan.steps_per_epoch)
     state = classifier.init_state(
         model,
         optimizer,
@@ -63,10 +66,10 @@ def target_logits_fn(run: Run) -> LogitsFn:
 
 def _sources(run: Run) -> tuple[tuple[LogitsFn, ...], ...]:
     """What a step needs beside the state: an ensemble's static nets, or nothing."""
-    configs = build.source_configs(run.config)
+    configs = from_config.source_configs(run.config)
     sources = tuple(
-        build.mixed_logits_fn(
-            build.compute_dtype(each.target),
+        from_config.mixed_logits_fn(
+            from_config.compute_dtype(each.target_training),
             target_logits_fn(run._replace(config=each)),
         )
         for each in configs
@@ -82,21 +85,21 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     shape = (1, *dataset.train.image_shape)
     images = jax.ShapeDtypeStruct(shape, np.float32)
     jax.eval_shape(model.init, jax.random.key(0), images)
-    build.check_defence(config)
-    section = build.target_section(config)
-    build.compute_dtype(section)
-    build.make_optimizer(section, 1)
+    from_config.check_defence(config)
+    section = from_config.target_section(config)
+    from_config.compute_dtype(section)
+    from_config.make_optimizer(section, 1)
     check_at_least("evaluation.batch_size", config.evaluation.batch_size, 1)
-    build.training_plan(section, _own_images(dataset, config))
-    for source in build.source_configs(config):
+    from_config.training_plan(section, _own_images(dataset, config))
+    for source in from_config.source_configs(config):
         check(source, dataset)
 
 
 def _own_images(dataset: Dataset, config: ConfigDict) -> Dataset:
     """The data set with as much of its training split as the target model gets."""
-    if config.target.num_images is None:
+    if config.target_training.num_images is None:
         return dataset
-    train = dataset.train.take(config.target.num_images)
+    train = dataset.train.take(config.target_training.num_images)
     return dataclasses.replace(dataset, train=train)
 
 
@@ -116,7 +119,7 @@ def train(run: Run) -> list[dict[str, Any]]:
         evaluation,
         experiment="target",
         dataset=run.config.dataset,
-        target_model=build.target_title(run.config),
+        target_model=from_config.target_title(run.config),
         seed=run.config.seed,
     )
     return [row]

@@ -8,8 +8,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from advgan_jax import build
 from advgan_jax.reporting import write_json
+from advgan_jax.runs import from_config
 
 # Methods whose folders hold any number of runs: all they make is named by everything it
 # depends on.
@@ -20,7 +20,7 @@ _NAMED_BY_CONTENT = {"reproduce"}
 # still to come.
 _HARMLESS = (
     "data_dir",
-    "target_dir",
+    "target_model_dir",
     "max_resident_bytes",
     "parallel",
     "evaluation",
@@ -30,7 +30,7 @@ _HARMLESS = (
 )
 
 # What a description leaves out where it is the default.
-_UNTOLD = {"compute_dtype": build.DEFAULT_DTYPE}
+_UNTOLD = {"compute_dtype": from_config.DEFAULT_DTYPE}
 
 LEDGER = "queries.ledger"  # what a black box was asked, and answered
 
@@ -66,7 +66,7 @@ def claim(
         raise ValueError(
             "--resume goes on with a run and --overwrite discards it; give one of them."
         )
-    saved, ours = workdir / "config.json", build.plain(config)
+    saved, ours = workdir / "config.json", from_config.plain(config)
     if overwrite:
         for name in _FOLDERS:
             if (workdir / name).exists():

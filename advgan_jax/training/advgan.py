@@ -27,9 +27,9 @@ import jax.numpy as jnp
 
 from advgan_jax import losses
 from advgan_jax.attacks import generator_attack
-from advgan_jax.loops import in_blocks
+from advgan_jax.cpu.loops import in_blocks
 from advgan_jax.projections import perturb
-from advgan_jax.training.alternating import Networks, alternate
+from advgan_jax.training.gan import Networks, alternate
 from advgan_jax.training.states import AdvGANState, first_step, init_net
 from advgan_jax.types import Array, Attack, Batch, LogitsFn, Metrics, Params
 

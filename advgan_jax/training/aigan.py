@@ -37,10 +37,10 @@ import jax
 import jax.numpy as jnp
 
 from advgan_jax import losses, parallel
-from advgan_jax.loops import in_blocks
+from advgan_jax.cpu.loops import in_blocks
 from advgan_jax.projections import perturb
 from advgan_jax.training.advgan import generator_loss, named_loss
-from advgan_jax.training.alternating import Networks, alternate
+from advgan_jax.training.gan import Networks, alternate
 from advgan_jax.training.states import AIGANState, first_step, init_net
 from advgan_jax.types import Array, Attack, Batch, LogitsFn, Metrics
 

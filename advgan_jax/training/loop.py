@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from advgan_jax import parallel
 from advgan_jax.data import Split
-from advgan_jax.training import feeds
+from advgan_jax.training import batches
 from advgan_jax.types import Array, Batch
 
 State = TypeVar("State")
@@ -108,12 +108,12 @@ def on_device(split: Split) -> Batch:
 def fit(
     state: State,
     run: Callable[..., tuple[State, Mapping[str, Array]]],
-    data: Batch | feeds.Stream,
+    data: Batch | batches.Stream,
     plan: Plan,
     *,
     order_key: Array,
     frozen: tuple[Any, ...] = (),
-    rows_of: feeds.RowsOf = lambda places: places,
+    rows_of: batches.RowsOf = lambda places: places,
     hooks: Hooks = Hooks(),  # noqa: B008 (immutable)
 ) -> tuple[State, bool]:
     """Trains from the state's own step to the end of the plan.
@@ -141,9 +141,9 @@ def fit(
         The state of that epoch is not saved.
     """
     step = int(state.step)
-    if isinstance(data, feeds.Stream):
-        run = feeds.paced(run, data.depth)
-    calls = feeds.calls(data, plan, order_key, step, rows_of)
+    if isinstance(data, batches.Stream):
+        run = batches.paced(run, data.depth)
+    calls = batches.calls(data, plan, order_key, step, rows_of)
     with contextlib.closing(calls), _progress(plan, step, hooks) as update:
         while step < plan.num_steps:
             epoch, made = divmod(step, plan.steps_per_epoch)

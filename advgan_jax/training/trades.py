@@ -22,19 +22,19 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
 
-from advgan_jax.training import defences
+from advgan_jax.training import adversarial
 from advgan_jax.types import Array, LogitsFn
 
 
 def make_trades_step(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
-    crafting: defences.Crafting,
+    crafting: adversarial.Crafting,
     *,
     divergence_weight: float = 6.0,
     label_smoothing: float = 0.0,
-    augmentation: defences.Augmentation = defences.Augmentation(),  # noqa: B008 (immutable)
-) -> defences.Step:
+    augmentation: adversarial.Augmentation = adversarial.Augmentation(),  # noqa: B008 (immutable)
+) -> adversarial.Step:
     r"""The step of TRADES, whose attack moves the answer, whatever the class.
 
     Args:
@@ -67,16 +67,16 @@ def make_trades_step(
     def objective(clean, adversarial, labels):
         reference = jax.nn.log_softmax(clean)
         divergence = jnp.mean(_divergence(reference, adversarial))
-        loss = defences.cross_entropy(clean, labels, label_smoothing)
+        loss = adversarial.cross_entropy(clean, labels, label_smoothing)
         loss += divergence_weight * divergence
         return loss, {
             "divergence": divergence,
-            "accuracy": defences.accuracy(clean, labels),
-            "robust_accuracy": defences.accuracy(adversarial, labels),
+            "accuracy": adversarial.accuracy(clean, labels),
+            "robust_accuracy": adversarial.accuracy(adversarial, labels),
         }
 
-    return defences.make_step(
-        model, optimizer, craft, defences.Objective(objective), augmentation
+    return adversarial.make_step(
+        model, optimizer, craft, adversarial.Objective(objective), augmentation
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from advgan_jax import analysis, models
 from advgan_jax.analysis import layers, norms
-from advgan_jax.layers import max_pool
+from advgan_jax.cpu.layers import max_pool
 
 
 def matrix(fn, shape):

@@ -52,9 +52,14 @@ KEY = jax.random.key(0)
         ("pgd", {"key": KEY, "num_restarts": 0}, ValueError, "`num_restarts` must be"),
         ("apgd", {"key": KEY, "norm": "l1"}, ValueError, "norm 'l1'.*l2, linf"),
         ("deepfool", {"norm": "l1"}, ValueError, "norm 'l1'.*l2, linf"),
-        ("carlini_wagner", {"confidence": -1}, ValueError, "`confidence` must be"),
-        ("carlini_wagner", {"initial_const": 0}, ValueError, "`initial_const` must"),
-        ("carlini_wagner", {"num_search_steps": 0}, ValueError, "`num_search_steps`"),
+        ("carlini_wagner_l2", {"confidence": -1}, ValueError, "`confidence` must be"),
+        ("carlini_wagner_l2", {"initial_const": 0}, ValueError, "`initial_const` must"),
+        (
+            "carlini_wagner_l2",
+            {"num_search_steps": 0},
+            ValueError,
+            "`num_search_steps`",
+        ),
     ],
 )
 def test_bad_hyperparams(name, hyperparams, error, match, net, images, labels):

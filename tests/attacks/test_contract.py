@@ -18,7 +18,7 @@ CW_LINF = {"num_steps": 20, "learning_rate": 0.1, "initial_const": 0.1}
 CHEAP = {
     "apgd": {"num_steps": 10},
     "bim": {"num_steps": 5},
-    "carlini_wagner": {**CW, "initial_const": 0.1},
+    "carlini_wagner_l2": {**CW, "initial_const": 0.1},
     "carlini_wagner_linf": {**CW_LINF, "tau_factor": 0.5},
     "deepfool": {"num_steps": 10},
     "ilcm": {"num_steps": 5},
@@ -27,7 +27,7 @@ CHEAP = {
     "pgd": {"num_steps": 5},
 }
 FIXED_EPSILON = ["apgd", "bim", "fgsm", "ilcm", "mi_fgsm", "pgd", "substitute"]
-MINIMUM = ["carlini_wagner", "carlini_wagner_linf", "deepfool", "lbfgs"]
+MINIMUM = ["carlini_wagner_l2", "carlini_wagner_linf", "deepfool", "lbfgs"]
 TARGETED = ["aigan"]  # and nothing else
 RANDOM = ["apgd", "pgd", "substitute"]
 EPSILON = 0.1
@@ -232,7 +232,7 @@ def test_it_is_a_constant_to_gradients(name, net, images, labels):
 
 
 # All that carry more than images through their loops.
-@only(["apgd", "carlini_wagner", "carlini_wagner_linf", "deepfool", "lbfgs", "pgd"])
+@only(["apgd", "carlini_wagner_l2", "carlini_wagner_linf", "deepfool", "lbfgs", "pgd"])
 def test_under_shard_map(name, net, images, labels):
     run, key = bind(name, net), jax.random.key(1)
     mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))

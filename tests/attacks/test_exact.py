@@ -235,7 +235,7 @@ def test_carlini_wagner_moves_black_and_white_pixels(targeted, net, images):
     images = jnp.round(images)
     logits = net(images)
     chosen = jnp.argsort(logits, axis=-1)[:, -2 if targeted else -1]
-    result = attacks.carlini_wagner(
+    result = attacks.carlini_wagner_l2(
         net, images, chosen, targeted=targeted, num_steps=200, initial_const=0.1
     )
     assert attacks.succeeded(net(result), chosen, targeted=targeted).all()
@@ -250,7 +250,7 @@ def test_carlini_wagner_reports_what_it_returns(net, images, labels):
 
 
 def test_carlini_wagner_keeps_its_confidence(net, images, labels):
-    result = attacks.carlini_wagner(
+    result = attacks.carlini_wagner_l2(
         net, images, labels, confidence=2.0, num_steps=200, initial_const=1.0
     )
     assert (losses.margin(net(result), labels, confidence=100.0) <= -2).all()

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from advgan_jax import loops
 from advgan_jax.attacks import lbfgs_pool
 from advgan_jax.attacks.lbfgs_bracket import begin, end
 from advgan_jax.attacks.lbfgs_solvers import Settings
+from advgan_jax.cpu import loops
 
 NUM_IMAGES = 9
 STEPS = 8

@@ -15,7 +15,7 @@ SEARCH = {"num_search_steps": 2}
 HYPERPARAMETERS = {
     "apgd": STEPS,
     "bim": STEPS,
-    "carlini_wagner": {**STEPS, **SEARCH, "initial_const": 1.0},
+    "carlini_wagner_l2": {**STEPS, **SEARCH, "initial_const": 1.0},
     "carlini_wagner_linf": {**STEPS, "initial_const": 1.0, "least_tau": 0.5},
     "deepfool": STEPS,
     "fgsm": {},

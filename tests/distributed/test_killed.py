@@ -55,7 +55,7 @@ def wait_for_progress(programs, workdir):
 def test_ends_with_the_same_bits(start_run, tmp_path, digits, processes, kills):
     random = np.random.default_rng(kills + processes)
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    flags = (f"--config.target.num_epochs={20 + 10 * kills // processes}",)
+    flags = (f"--config.target_training.num_epochs={20 + 10 * kills // processes}",)
     impatient = (f"--heartbeat={HEARTBEAT}",)
     alive = 0
     for number in range(kills):
@@ -89,7 +89,7 @@ def test_ends_with_the_same_bits(start_run, tmp_path, digits, processes, kills):
 
 @pytest.mark.parametrize("lost", [0, 1])
 def test_loss_of_a_process_is_told_in_time(start_run, tmp_path, lost):
-    flags = ("--config.target.num_epochs=100000", f"--heartbeat={HEARTBEAT}")
+    flags = ("--config.target_training.num_epochs=100000", f"--heartbeat={HEARTBEAT}")
     programs = start_run(tmp_path, *flags, processes=2)
     wait_for_progress(programs, tmp_path)
     assert programs.running(), programs.output()
@@ -103,7 +103,9 @@ def test_loss_of_a_process_is_told_in_time(start_run, tmp_path, lost):
 
 @pytest.mark.parametrize("signalled", [0, 1])
 def test_a_signal_to_one_stops_all_at_one_step(start_run, tmp_path, signalled):
-    programs = start_run(tmp_path, "--config.target.num_epochs=100000", processes=2)
+    programs = start_run(
+        tmp_path, "--config.target_training.num_epochs=100000", processes=2
+    )
     wait_for_progress(programs, tmp_path)
     programs.processes[signalled].send_signal(signal.SIGTERM)
     assert programs.codes(timeout=120) == [130, 130], programs.output()

@@ -25,7 +25,7 @@ def test_prints_a_row_for_each_attack(run, tmp_path):
     result = run(
         "--config.names=('fgsm','bim')",
         "--config.attacks.bim.num_steps=3",
-        "--config.target.num_epochs=3",
+        "--config.target_training.num_epochs=3",
         "--config.evaluation.num_images=60",
     )
     assert result.returncode == 0, result.stderr

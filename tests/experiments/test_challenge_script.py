@@ -24,8 +24,8 @@ def run(repository, tmp_path):
             f"--config={repository / 'configs' / 'defence.py'}",
             f"--file={tmp_path / 'attack.npy'}",
             "--config.target_model=fc10",
-            "--config.target.defence=adv",
-            "--config.target.defences.adv.training.num_epochs=3",
+            "--config.target_training.defence=adv",
+            "--config.target_training.defences.adv.training.num_epochs=3",
         ]
         return subprocess.run(
             [*command, *arguments], capture_output=True, text=True, timeout=300
@@ -38,7 +38,7 @@ def test_tells_the_accuracy_on_the_file(run, digits, tmp_path):
     images = to_float(digits.test.images)
     result = run(
         np.clip(images + np.float32(0.3), 0, 1),
-        f"--config.target_dir={tmp_path}",
+        f"--config.target_model_dir={tmp_path}",
         f"--compilation_cache={tmp_path / 'programs'}",
     )
     assert result.returncode == 0, result.stderr
@@ -55,21 +55,21 @@ def test_tells_the_accuracy_on_the_file(run, digits, tmp_path):
 def test_names_the_first_image_that_breaks_a_rule(run, digits, tmp_path):
     images = to_float(digits.test.images).copy()
     images[4, 2, 2] = np.nan
-    result = run(images, f"--config.target_dir={tmp_path}")
+    result = run(images, f"--config.target_model_dir={tmp_path}")
     assert result.returncode == 2
     assert "error: Adversarial images must be finite numbers, image 4" in result.stderr
     assert not list(tmp_path.glob("digits-*"))  # no classifier was trained for it
 
 
 def test_an_empty_file_is_refused(get_config, tmp_path):
-    config = get_config("defence", target_dir=str(tmp_path))
+    config = get_config("defence", target_model_dir=str(tmp_path))
     (tmp_path / "attack.npy").touch()
     with pytest.raises(ValueError, match=r"attack\.npy must be a whole \.npy file"):
         challenge.measure_file(config, tmp_path / "attack.npy")
 
 
 def test_a_configuration_without_epsilon_is_refused(get_config, tmp_path):
-    config = get_config("target", target_dir=str(tmp_path))
+    config = get_config("target", target_model_dir=str(tmp_path))
     with pytest.raises(ValueError, match=r"`epsilon`.*'target'.*configs/defence\.py"):
         challenge.measure_file(config, tmp_path / "attack.npy")
 
@@ -146,4 +146,4 @@ def test_a_mistake_found_while_tracing_is_told_in_one_line(repository, capsys):
 def test_needs_the_folder_of_the_classifier(run, digits):
     result = run(to_float(digits.test.images))
     assert result.returncode == 2
-    assert "looked for in `target_dir`, got none" in result.stderr
+    assert "looked for in `target_model_dir`, got none" in result.stderr

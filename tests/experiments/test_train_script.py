@@ -9,7 +9,7 @@ import time
 import pytest
 
 SHORT = [
-    "--config.target.num_epochs=3",
+    "--config.target_training.num_epochs=3",
     "--config.training.num_epochs=1",
     "--config.generator.num_residual=1",
     "--config.evaluation.num_images=60",

@@ -30,12 +30,17 @@ ROW = {
 
 def test_format_table():
     columns = ("attack", "epsilon", "num_images", "clean_accuracy", "success", "seed")
-    other = {**ROW, "attack": "carlini_wagner", "epsilon": None, "success_over": "all"}
+    other = {
+        **ROW,
+        "attack": "carlini_wagner_l2",
+        "epsilon": None,
+        "success_over": "all",
+    }
     assert format_table([ROW, other], columns).splitlines() == [
         "attack          epsilon  images  clean acc.  attack success [95 % interval]        seed",  # noqa: E501
         "--------------  -------  ------  ----------  ------------------------------------  ----",  # noqa: E501
         "pgd                 0.3  10,000      99.1 %  99.1 % [98.9, 99.3] of 9,912 correct  2018",  # noqa: E501
-        "carlini_wagner        -  10,000      99.1 %  99.1 % [98.9, 99.3] of all 10,000     2018",  # noqa: E501
+        "carlini_wagner_l2        -  10,000      99.1 %  99.1 % [98.9, 99.3] of all 10,000     2018",  # noqa: E501
     ]
 
 

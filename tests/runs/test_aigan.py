@@ -10,12 +10,12 @@ import pytest
 from ml_collections import ConfigDict
 
 import advgan_jax
-from advgan_jax import build, runs
+from advgan_jax import runs
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.evaluation import evaluate
 from advgan_jax.reporting import read_metrics
-from advgan_jax.runs import aigan
-from advgan_jax.runs.clock import Clock, training_seconds
+from advgan_jax.runs import aigan, from_config
+from advgan_jax.runs.training_time import Clock, training_seconds
 from advgan_jax.training import loop
 
 TIMED = ("seconds", "images_per_second")
@@ -26,7 +26,9 @@ def sharing(get_config, finished):
     """A configuration that takes the target model of the finished AdvGAN run."""
 
     def load(name="aigan", **changes):
-        return get_config(name, target_dir=str(finished[0] / "targets"), **changes)
+        return get_config(
+            name, target_model_dir=str(finished[0] / "targets"), **changes
+        )
 
     return load
 
@@ -147,7 +149,7 @@ def last_state(workdir):
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         run = checkpoints.describe()
         config = ConfigDict(run["config"])
-        like = build.aigan_like(config, run["num_classes"], run["image_shape"])
+        like = from_config.aigan_like(config, run["num_classes"], run["image_shape"])
         state = checkpoints.restore(like)
     return state.replace(key=jax.random.key_data(state.key))
 

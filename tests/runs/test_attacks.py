@@ -27,12 +27,12 @@ SMALL = {
 @pytest.fixture(scope="module")
 def load(get_config, finished, tmp_path_factory):
     """A small comparison that takes the target model of the finished run."""
-    target_dir = tmp_path_factory.mktemp("shared") / "targets"
-    shutil.copytree(finished[0] / "targets", target_dir)
+    target_model_dir = tmp_path_factory.mktemp("shared") / "targets"
+    shutil.copytree(finished[0] / "targets", target_model_dir)
 
     def load(**changes):
         return get_config(
-            "attacks", **(SMALL | {"target_dir": str(target_dir)} | changes)
+            "attacks", **(SMALL | {"target_model_dir": str(target_model_dir)} | changes)
         )
 
     return load

@@ -36,7 +36,7 @@ def short(get_config, tmp_path_factory):
     targets = str(tmp_path_factory.mktemp("targets"))
 
     def load(**changes):
-        changes = {"target_dir": targets, **SHORT, **changes}
+        changes = {"target_model_dir": targets, **SHORT, **changes}
         return get_config("advgan_blackbox", **changes)
 
     return load
@@ -220,14 +220,17 @@ def test_overwrite_forgets_the_queries(short, attacked, tmp_path):
     [
         ({"distillation": "statik"}, r"Unknown distillation 'statik'.*dynamic, static"),
         ({"answers": "label"}, "Unknown kind of answers 'label'"),
-        ({"target.num_images": None}, "must leave some of the training images"),
-        ({"target.num_images": 1400}, "has 37 images and would ask about 60"),
         (
-            {"target.num_images": 1432},
+            {"target_training.num_images": None},
+            "must leave some of the training images",
+        ),
+        ({"target_training.num_images": 1400}, "has 37 images and would ask about 60"),
+        (
+            {"target_training.num_images": 1432},
             "the attacker must be of all 10 classes, got none",
         ),
         (
-            {"target.num_images": 5, "target.batch_size": 5},
+            {"target_training.num_images": 5, "target_training.batch_size": 5},
             "the black box must be of all 10 classes",
         ),
         ({"queries.clean": 0}, "`clean_queries` must be"),

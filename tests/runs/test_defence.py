@@ -9,22 +9,23 @@ import numpy as np
 import optax
 import pytest
 
-from advgan_jax import build, models, runs
+from advgan_jax import models, runs
 from advgan_jax.attacks import make_attack
 from advgan_jax.data import to_float
 from advgan_jax.evaluation import evaluate
+from advgan_jax.runs import from_config
 from advgan_jax.runs.common import Run
 from advgan_jax.runs.reproduce.rows import Net
 from advgan_jax.runs.reproduce.workshop import Workshop
 from advgan_jax.runs.target import target_logits_fn
-from advgan_jax.training import classifier, defences, loop
+from advgan_jax.training import adversarial, classifier, loop
 from advgan_jax.types import Batch
 
 TINY = {
     "target_model": "fc100_100_10",
-    "target.defences.ensemble.sources": ("fc10", "fc100_100_10"),
+    "target_training.defences.ensemble.sources": ("fc10", "fc100_100_10"),
     **{
-        f"target.defences.{name}.{setting}": value
+        f"target_training.defences.{name}.{setting}": value
         for name in ("adv", "ensemble", "iterative", "trades")
         for setting, value in {"training.num_epochs": 2, "warmup_epochs": 0.0}.items()
     },
@@ -32,7 +33,10 @@ TINY = {
 
 
 def trades(**attack):
-    return {"target.defence": "trades", "target.defences.trades.attack": attack}
+    return {
+        "target_training.defence": "trades",
+        "target_training.defences.trades.attack": attack,
+    }
 
 
 @pytest.fixture
@@ -44,7 +48,7 @@ def load(get_config):
 
 
 def name_of(config):
-    return build.fingerprint(build.target_description(config))
+    return from_config.fingerprint(from_config.target_description(config))
 
 
 @pytest.mark.parametrize(
@@ -63,51 +67,54 @@ def test_defended_models_keep_the_folders_they_had(repository, defence, folder):
     config = runpy.run_path(str(repository / "configs" / "defence.py"))["get_config"](
         "mnist"
     )
-    config.target.defence = defence
+    config.target_training.defence = defence
     assert name_of(config) == folder
 
 
 def test_a_run_without_defence_is_described_as_before(get_config):
-    target = build.plain(get_config())["target"]
+    target = from_config.plain(get_config())["target_training"]
     assert not {"defence", "defences"} & set(target)
-    both = build.plain(get_config("generators"))
-    assert "defences" not in both["advgan"]["target"]
+    both = from_config.plain(get_config("generators"))
+    assert "defences" not in both["advgan"]["target_training"]
 
 
 def test_each_defence_is_another_model(load):
-    names = {name_of(load(**{"target.defence": name})) for name in build.DEFENCES}
-    assert len(names | {name_of(load(**{"target.defence": "none"}))}) == 5
+    names = {
+        name_of(load(**{"target_training.defence": name}))
+        for name in from_config.DEFENCES
+    }
+    assert len(names | {name_of(load(**{"target_training.defence": "none"}))}) == 5
 
 
 def test_only_what_a_defence_reads_makes_another_model(load):
     ours = name_of(load())
     same = {
-        "target.defences.adv.clean_weight": 0.3,
-        "target.num_epochs": 17,  # that of `iterative` takes its place
-        "target.epochs_per_checkpoint": 2,
+        "target_training.defences.adv.clean_weight": 0.3,
+        "target_training.num_epochs": 17,  # that of `iterative` takes its place
+        "target_training.epochs_per_checkpoint": 2,
     }
     assert name_of(load(**same)) == ours
     for change in (
-        {"target.defences.iterative.attack.num_steps": 3},
-        {"target.defences.iterative.attack.step_size": 0.01},
-        {"target.defences.iterative.training.num_epochs": 3},
-        {"target.learning_rate": 0.1},
+        {"target_training.defences.iterative.attack.num_steps": 3},
+        {"target_training.defences.iterative.attack.step_size": 0.01},
+        {"target_training.defences.iterative.training.num_epochs": 3},
+        {"target_training.learning_rate": 0.1},
     ):
         assert name_of(load(**change)) != ours
-    ensemble = {"target.defence": "ensemble"}
+    ensemble = {"target_training.defence": "ensemble"}
     # Its static nets are trained as `target` says.
     assert name_of(load(**ensemble)) != name_of(
-        load(**ensemble, **{"target.num_epochs": 17})
+        load(**ensemble, **{"target_training.num_epochs": 17})
     )
 
 
 def test_a_defence_may_have_a_learning_rate_of_its_own(load):
-    own = {"target.defences.iterative.training.learning_rate": 0.1}
-    assert build.target_section(load()).learning_rate != 0.1
-    assert build.target_section(load(**own)).learning_rate == 0.1
+    own = {"target_training.defences.iterative.training.learning_rate": 0.1}
+    assert from_config.target_section(load()).learning_rate != 0.1
+    assert from_config.target_section(load(**own)).learning_rate == 0.1
     assert name_of(load(**own)) != name_of(load())
     # The target's is then read by nobody.
-    other = own | {"target.learning_rate": 0.2}
+    other = own | {"target_training.learning_rate": 0.2}
     assert name_of(load(**other)) == name_of(load(**own))
 
 
@@ -119,19 +126,19 @@ def test_the_challenge_finds_the_net_of_the_whole_table(repository, digits, tmp_
         return runpy.run_path(str(path))["get_config"](variant)
 
     config = config_of("defence", "mnist")
-    settings = config.target.defences.iterative
+    settings = config.target_training.defences.iterative
     settings.training.update(
         {"learning_rate": 1e-4, "num_epochs": 84, "batch_size": 50}
     )
     settings.attack.update({"num_steps": 40, "step_size": 0.01})
     workshop = Workshop(Run(config_of("reproduce", "full"), tmp_path, digits))
     made = workshop.description(Net("madry", "iterative"))
-    assert build.target_description(config) == made
+    assert from_config.target_description(config) == made
 
 
 def test_defences_share_no_settings(load):
-    config = load(**{"target.defences.adv.attack.epsilon": 0.11})
-    assert config.target.defences.ensemble.attack.epsilon == 0.3
+    config = load(**{"target_training.defences.adv.attack.epsilon": 0.11})
+    assert config.target_training.defences.ensemble.attack.epsilon == 0.3
 
 
 @pytest.fixture
@@ -150,7 +157,10 @@ def titles(monkeypatch):
 def test_ensemble_trains_its_sources_once_and_attack_runs_find_it(
     load, titles, digits, tmp_path
 ):
-    changes = {"target.defence": "ensemble", "target_dir": str(tmp_path / "targets")}
+    changes = {
+        "target_training.defence": "ensemble",
+        "target_model_dir": str(tmp_path / "targets"),
+    }
     rows = runs.train(load(**changes), tmp_path / "run")
     assert titles == ["target fc10", "target fc100_100_10", "target fc100_100_10"]
     assert len(list((tmp_path / "targets").iterdir())) == 3
@@ -165,17 +175,20 @@ def test_ensemble_trains_its_sources_once_and_attack_runs_find_it(
 def test_defence_makes_the_net_harder_to_fool(load, digits, tmp_path, defence):
     """A few epochs suffice, at a bound that the net can hold."""
     training = {
-        f"target.defences.{defence}.training.num_epochs": 12,
-        f"target.defences.{defence}.attack.epsilon": 0.1,
-        "target.defence": defence,
-        "target.learning_rate": 0.01,
+        f"target_training.defences.{defence}.training.num_epochs": 12,
+        f"target_training.defences.{defence}.attack.epsilon": 0.1,
+        "target_training.defence": defence,
+        "target_training.learning_rate": 0.01,
         "epsilon": 0.1,
         "names": ("fgsm",),
     }
     (row,) = runs.train(load(**training), tmp_path / "defended")
-    plain = load("advgan", **{"target.num_epochs": 12, "target.learning_rate": 0.01})
+    plain = load(
+        "advgan",
+        **{"target_training.num_epochs": 12, "target_training.learning_rate": 0.01},
+    )
     bare = target_logits_fn(Run(plain, tmp_path / "bare", digits))
-    bound = build.bound_attack(load(**training), "fgsm")
+    bound = from_config.bound_attack(load(**training), "fgsm")
     images, labels = digits.test.images[:100], digits.test.labels[:100]
     found = evaluate(
         bare, lambda f, x, y, **_: bound(f, x, y, epsilon=0.1), images, labels
@@ -193,60 +206,72 @@ def test_warmup_is_told_in_epochs(load, digits, step, share):
     state = state.replace(step=jnp.asarray(step, jnp.int32))
     batch = Batch(jnp.asarray(to_float(digits.test.images[:8])), jnp.arange(8))
     names = {"training.num_epochs": 3, "warmup_epochs": 2.0}
-    changes = {f"target.defences.adv.{name}": value for name, value in names.items()}
-    config = load(**changes, **{"target.defence": "adv"})
-    build.check_defence(config)
+    changes = {
+        f"target_training.defences.adv.{name}": value for name, value in names.items()
+    }
+    config = load(**changes, **{"target_training.defence": "adv"})
+    from_config.check_defence(config)
 
     def after(step_fn):
         return step_fn(state, batch)[0].net.params["Dense_0"]["kernel"]
 
     fgsm = make_attack("fgsm", epsilon=0.3 * share)
-    wanted = defences.make_adversarial_step(
-        model, sgd, defences.Crafting(fgsm, predicted_labels=True), clean_weight=0.5
+    wanted = adversarial.make_adversarial_step(
+        model, sgd, adversarial.Crafting(fgsm, predicted_labels=True), clean_weight=0.5
     )
-    found = build.make_target_step(config, model, sgd, 3)
+    found = from_config.make_target_step(config, model, sgd, 3)
     np.testing.assert_allclose(after(found), after(wanted), atol=1e-6)  # rounding
-    other = defences.Crafting(make_attack("fgsm", epsilon=0.3 * share + 0.1), True)
-    other = defences.make_adversarial_step(model, sgd, other, clean_weight=0.5)
+    other = adversarial.Crafting(make_attack("fgsm", epsilon=0.3 * share + 0.1), True)
+    other = adversarial.make_adversarial_step(model, sgd, other, clean_weight=0.5)
     assert not np.allclose(after(found), after(other), atol=1e-4)
 
 
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"target.defence": "none"}, ValueError, "must name a defence, got 'none'"),
-        ({"target.defence": "ad"}, ValueError, "Unknown defence 'ad'"),
         (
-            {"target.defences.iterative.attack.num_step": 3},
+            {"target_training.defence": "none"},
+            ValueError,
+            "must name a defence, got 'none'",
+        ),
+        ({"target_training.defence": "ad"}, ValueError, "Unknown defence 'ad'"),
+        (
+            {"target_training.defences.iterative.attack.num_step": 3},
             TypeError,
             "Unknown argument of pgd",
         ),
         (
-            {"target.defence": "ensemble", "target.defences.ensemble.sources": ()},
+            {
+                "target_training.defence": "ensemble",
+                "target_training.defences.ensemble.sources": (),
+            },
             ValueError,
             "`sources` must name at least one",
         ),
         (
-            {"target.defences.iterative.clean_weight": 1.5},
+            {"target_training.defences.iterative.clean_weight": 1.5},
             ValueError,
             r"`clean_weight` must be in \[0, 1\]",
         ),
         ({"names": ()}, ValueError, "`names` must name at least one attack"),
         (
-            {"target.defences.iterative.attack.num_steps": -1},
+            {"target_training.defences.iterative.attack.num_steps": -1},
             ValueError,
             "`num_steps` must be",
         ),
         (
             {
-                "target.defence": "adv",
-                "target.defences.adv.attack": {"kind": "fgsm", "loss": "margins"},
+                "target_training.defence": "adv",
+                "target_training.defences.adv.attack": {
+                    "kind": "fgsm",
+                    "loss": "margins",
+                },
             },
             ValueError,
             "Unknown adversarial loss 'margins'. Did you mean 'margin'",
         ),
         (
-            {"target.defences.iterative.warmup_epochs": 2.0},
+            {"target_training.defences.iterative.warmup_epochs": 2.0},
             ValueError,
             "`warmup_epochs` must be less than the 2 epochs",
         ),

@@ -7,7 +7,7 @@ import advgan_jax
 from advgan_jax import parallel, runs
 from advgan_jax.data import to_float
 
-TARGET = {"target.compute_dtype": "bfloat16"}
+TARGET = {"target_training.compute_dtype": "bfloat16"}
 TRAINING = {"training.compute_dtype": "bfloat16"}
 BLACKBOX = {
     "distilled.model": "fc10",
@@ -62,8 +62,13 @@ def test_networks_compute_as_they_are_told(get_config, steps, tmp_path, kind):
 
 
 def test_a_defence_crafts_and_learns_in_bfloat16(get_config, steps, tmp_path):
-    small = {"target_model": "fc10", "target.defences.ensemble.sources": ("fc10",)}
-    config = get_config("defence", **TARGET, **small, **{"target.defence": "ensemble"})
+    small = {
+        "target_model": "fc10",
+        "target_training.defences.ensemble.sources": ("fc10",),
+    }
+    config = get_config(
+        "defence", **TARGET, **small, **{"target_training.defence": "ensemble"}
+    )
     runs.train(config, tmp_path)
     assert steps == ["bf16", "bf16"]  # those of the source and of the net
 

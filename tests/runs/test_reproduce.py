@@ -143,7 +143,7 @@ def test_another_defence_is_measured_again(tables, measured, tmp_path, setting, 
     for name in ("2", "3"):
         runs.train(tables(table=name), tmp_path, resume=name != "2")
     once = len(asked)
-    change = {f"advgan.target.defences.{setting}": 0.125}
+    change = {f"advgan.target_training.defences.{setting}": 0.125}
     for name in ("2", "3"):
         runs.train(tables(table=name, **change), tmp_path, resume=True)
     first = list(TABLES["3"](tables())[0].cells.values())
@@ -171,10 +171,10 @@ def test_rows_tell_how_their_nets_were_trained(tables, measured, tmp_path):
     assert made["versions"]["jax"]
     assert made["device"].startswith(jax.default_backend())
     assert datetime.date.fromisoformat(made["date"])
-    target = nets["fc100_100_10-iterative"]["target"]
+    target = nets["fc100_100_10-iterative"]["target_training"]
     assert target["defences"]["iterative"]["attack"]["epsilon"] == 0.3
     assert target["defences"]["iterative"]["training"]["num_epochs"] == 7
-    assert nets["fc100_100_10"]["target"]["learning_rate"] == 0.02
+    assert nets["fc100_100_10"]["target_training"]["learning_rate"] == 0.02
 
 
 def test_paper_stands_beside_ours_where_the_data_are_its_own(

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from advgan_jax import parallel, runs
 from advgan_jax.data import to_float
-from advgan_jax.runs import advgan, aigan, blackbox, generators, reproduce
+from advgan_jax.runs import advgan, aigan, blackbox, compare_generators, reproduce
 from advgan_jax.runs.common import Run
 from advgan_jax.runs.reproduce import cells
 from advgan_jax.runs.reproduce.rows import Cell, Net
@@ -49,7 +49,7 @@ class TestCells:
     def test_images_made_on_another_defence_are_others(self, tables, digits, tmp_path):
         net = Net("small", "adv")
         for bound in (0.3, 0.2):
-            changes = {"advgan.target.defences.adv.attack.epsilon": bound}
+            changes = {"advgan.target_training.defences.adv.attack.epsilon": bound}
             workshop = Workshop(Run(tables(**changes), tmp_path, digits))
             workshop.adversarial("fgsm", (net,))
         assert len(list((tmp_path / "crafted").iterdir())) == 2
@@ -178,7 +178,9 @@ def compared(monkeypatch, digits_logits_fn):
         return {"stage_two": None}
 
     rows = [{"attack": "advgan"}]
-    monkeypatch.setattr(generators, "train", lambda run: runs_made.append(run) or rows)
+    monkeypatch.setattr(
+        compare_generators, "train", lambda run: runs_made.append(run) or rows
+    )
     monkeypatch.setattr(aigan, "trained_generators", stages)
     monkeypatch.setattr(Workshop, "logits_fn", lambda self, net: digits_logits_fn)
     return runs_made, trained, rows
@@ -207,7 +209,10 @@ class TestSharedSettings:
         self, tables, digits, tmp_path, section
     ):
         config = tables(
-            dataset="mnist", epsilon=0.2, seed=5, **{"advgan.target.num_epochs": 7}
+            dataset="mnist",
+            epsilon=0.2,
+            seed=5,
+            **{"advgan.target_training.num_epochs": 7},
         )
         workshop = Workshop(Run(config, tmp_path, digits))
         own = workshop.config_of(Net("small", "adv", seed=1), section)
@@ -215,8 +220,8 @@ class TestSharedSettings:
             if part is None:
                 continue
             assert (part.dataset, part.epsilon, part.seed) == ("mnist", 0.2, 6)
-            assert part.target.num_epochs == 7
-            assert part.target.defences.adv.attack.epsilon == 0.2
+            assert part.target_training.num_epochs == 7
+            assert part.target_training.defences.adv.attack.epsilon == 0.2
         seen = own.target.num_images
         assert seen == (1000 if section == "blackbox" else None)
 
@@ -236,7 +241,7 @@ class TestSharedSettings:
     @pytest.mark.parametrize(
         ("name", "value"),
         [
-            ("advgan.target.defence", "adv"),
+            ("advgan.target_training.defence", "adv"),
             ("blackbox.distillation", "static"),
             ("fitted.target_class", 3),
             ("blackbox.queries.budget", 60),
@@ -345,7 +350,7 @@ def test_a_fitted_generator_is_measured_on_all_images_of_the_challenge(
 
 def test_a_target_may_be_trained_on_more_images_than_are_attacked(tables, digits):
     """720 images are less than the training split, and more than the test split."""
-    config = tables(table="challenge", **{"advgan.target.num_images": 720})
+    config = tables(table="challenge", **{"advgan.target_training.num_images": 720})
     reproduce.check(config, digits)
     too_large = tables(table="challenge", **{"fitted.training.batch_size": 720})
     with pytest.raises(ValueError, match="`batch_size` must be from 1 to the 360"):

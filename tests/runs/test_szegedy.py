@@ -232,7 +232,7 @@ def test_any_model_and_any_attack(load, tmp_path):
         study="cross-model",
         models=("fc10_1e4", "small"),
         attack="fgsm",
-        **{"target.num_epochs": 2, "evaluation.num_images": 60},
+        **{"target_training.num_epochs": 2, "evaluation.num_images": 60},
     )
     rows = runs.train(config, tmp_path)
     assert [row["target_model"] for row in rows] == ["fc10_1e4", "small"]
@@ -251,7 +251,7 @@ def test_halves_of_a_convolutional_net_do_not_meet(load, tmp_path, digits, monke
         return fit(state, run, data, plan, **kwargs)
 
     monkeypatch.setattr(loop, "fit", watching)
-    config = load(**{"target.num_epochs": 1})
+    config = load(**{"target_training.num_epochs": 1})
     run = runs.Run(config, tmp_path, digits)
     found = [nets.trained_net(run, name) for name in ("small@1", "small@2")]
     assert [net.title for net in found] == ["small@1", "small@2"]
@@ -264,7 +264,7 @@ def test_halves_of_a_convolutional_net_do_not_meet(load, tmp_path, digits, monke
 def test_targets_may_be_shared(load, every, tmp_path, monkeypatch):
     shutil.copytree(every[0] / "targets", tmp_path / "shared")
     monkeypatch.setattr(trainings, "_fit", None)
-    config = load(study="units", target_dir=str(tmp_path / "shared"))
+    config = load(study="units", target_model_dir=str(tmp_path / "shared"))
     runs.train(config, tmp_path / "run")
 
 

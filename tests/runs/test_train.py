@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 import advgan_jax
-from advgan_jax import build, runs
+from advgan_jax import runs
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.evaluation import evaluate
 from advgan_jax.reporting import read_metrics
-from advgan_jax.training import feeds, loop
+from advgan_jax.runs import from_config
+from advgan_jax.training import batches, loop
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def sharing(get_config, finished):
     """A configuration that takes the target model of the finished run."""
 
     def load(**changes):
-        return get_config(target_dir=str(finished[0] / "targets"), **changes)
+        return get_config(target_model_dir=str(finished[0] / "targets"), **changes)
 
     return load
 
@@ -101,12 +102,12 @@ def test_interrupted_run_resumes_to_the_same_results(
     monkeypatch.undo()
     streams = []
 
-    class Noted(feeds.Stream):
+    class Noted(batches.Stream):
         def __init__(self, *given):
             super().__init__(*given)
             streams.append(self)
 
-    monkeypatch.setattr(feeds, "Stream", Noted)
+    monkeypatch.setattr(batches, "Stream", Noted)
     # What is too large for the devices is read meanwhile, and changes nothing.
     small = sharing(max_resident_bytes=1437 * 8 * 8 * 4 - 1)
     (row,) = runs.train(small, tmp_path, resume=True)
@@ -150,11 +151,15 @@ def test_target_may_get_a_part_of_the_images(get_config, tmp_path, monkeypatch):
         return fit(state, run, data, plan, **kwargs)
 
     monkeypatch.setattr(loop, "fit", watching_fit)
-    config = get_config("target", **{"target.num_images": 700, "target.num_epochs": 1})
+    config = get_config(
+        "target", **{"target_training.num_images": 700, "target_training.num_epochs": 1}
+    )
     runs.train(config, tmp_path)
     assert seen == [(700, 700)]
     whole = get_config("target")
-    assert build.target_description(config) != build.target_description(whole)
+    assert from_config.target_description(config) != from_config.target_description(
+        whole
+    )
 
 
 def test_epsilon_zero_leaves_the_images_alone(sharing, tmp_path):
@@ -172,8 +177,8 @@ def test_epsilon_zero_leaves_the_images_alone(sharing, tmp_path):
         ({"loss.adversarial": "margins"}, r"Unknown adversarial loss.*margin"),
         ({"loss.gan": "wgan"}, r"Unknown GAN loss 'wgan'.*bce, hinge, lsgan"),
         ({"loss.gan_weight": -1.0}, "`gan_weight` must be a finite number >= 0"),
-        ({"target.num_images": 2000}, "`num_images` must be from 1 to 1437"),
-        ({"target.optimizer": "lamb"}, "Unknown optimizer 'lamb'"),
+        ({"target_training.num_images": 2000}, "`num_images` must be from 1 to 1437"),
+        ({"target_training.optimizer": "lamb"}, "Unknown optimizer 'lamb'"),
         ({"epsilon": -0.1}, "`epsilon` must be a finite number >= 0, got -0.1"),
         ({"target_class": 10}, r"`target_class` must be in \[0, 10\), got 10"),
         ({"evaluation.num_images": 1000}, "must be from 1 to the 360 test images"),
@@ -181,7 +186,7 @@ def test_epsilon_zero_leaves_the_images_alone(sharing, tmp_path):
         ({"evaluation.grid_images": 0}, "`grid_images` must be"),
         ({"training.epochs_per_checkpoint": 0}, "`epochs_per_checkpoint` must be"),
         ({"training.compute_dtype": "f16"}, "Unknown compute_dtype.*bfloat16, float32"),
-        ({"target.compute_dtype": "int8"}, "Unknown compute_dtype 'int8'"),
+        ({"target_training.compute_dtype": "int8"}, "Unknown compute_dtype 'int8'"),
         ({"training.steps_per_call": -1}, "`steps_per_call` at least 1"),
         ({"generator.widths": (4, 8)}, "must be three numbers of filters"),
         ({"training.batch_size": 5000}, "`batch_size` must be from 1 to the 1437"),

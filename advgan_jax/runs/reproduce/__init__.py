@@ -15,7 +15,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from advgan_jax import build, parallel
+from advgan_jax import parallel
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.data import Dataset
 from advgan_jax.models import CLASSIFIERS
@@ -28,7 +28,7 @@ from advgan_jax.reporting import (
     versions,
     write_json,
 )
-from advgan_jax.runs import advgan, aigan, blackbox, generators
+from advgan_jax.runs import advgan, aigan, blackbox, compare_generators, from_config
 from advgan_jax.runs.common import Run
 from advgan_jax.runs.reproduce import cells
 from advgan_jax.runs.reproduce.identity import GENERATORS, cell_identity, section_of
@@ -43,7 +43,7 @@ _METHODS = {
     "aigan": aigan,
     "blackbox": blackbox,
     "fitted": advgan,
-    "generators": generators,
+    "generators": compare_generators,
 }
 
 
@@ -64,7 +64,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
         own = workshop.config_of(net, section)
         _METHODS[section].check(own, dataset)
         if section == "fitted":
-            build.training_plan(own.training, workshop.training_set(section))
+            from_config.training_plan(own.training, workshop.training_set(section))
     for name in {cell.attack for cell in asked} - {None, *GENERATORS}:
         _check_attack(config, name, dataset)
 
@@ -78,7 +78,7 @@ def _check_what_tables_set(config: ConfigDict) -> None:
         if not config[name]:
             raise ValueError(f"`{name}` must name at least one net, got none.")
     theirs = {
-        ("advgan", "target", "defence"): build.UNDEFENDED,
+        ("advgan", "target_training", "defence"): from_config.UNDEFENDED,
         ("blackbox", "distillation"): "dynamic",
         # Where it is spent a generator is trained with fewer answers than its row says.
         ("blackbox", "queries", "budget"): None,
@@ -99,9 +99,9 @@ def _check_what_tables_set(config: ConfigDict) -> None:
 def _check_attack(config: ConfigDict, name: str, dataset: Dataset) -> None:
     if name not in config.attacks:
         raise unknown_name("attack", name, config.attacks)
-    attack = build.bound_attack(config, name)
+    attack = from_config.bound_attack(config, name)
     if not attack.host:
-        build.trace_attack(attack, dataset.train.image_shape, dataset.num_classes)
+        from_config.trace_attack(attack, dataset.train.image_shape, dataset.num_classes)
     own = config.attacks[name].get("epsilon", config.epsilon)
     if own != config.epsilon:
         raise ValueError(
@@ -173,7 +173,7 @@ def _path(workshop: Workshop, table: str, row: Row) -> pathlib.Path:
     slug = re.sub(r"[^\w.-]+", "_", row.name)
     trained = [workshop.description(net) for net in _nets(row)]
     told = [cell_identity(workshop.told, cell) for cell in row.cells.values()]
-    digits = build.fingerprint([told, row.cells, trained])
+    digits = from_config.fingerprint([told, row.cells, trained])
     return workshop.run.workdir / "rows" / f"table-{table}" / f"{slug}-{digits}.json"
 
 

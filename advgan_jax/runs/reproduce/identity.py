@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from advgan_jax import build
+from advgan_jax.runs import from_config
 from advgan_jax.runs.reproduce.rows import Cell, Net
 from advgan_jax.runs.workdir import without
 
@@ -21,7 +21,7 @@ GENERATORS = {
 }
 # Where things lie and what shares the work, which decides no number but by rounding;
 # and how fast a black box is asked.
-_ELSEWHERE = ("table", "data_dir", "target_dir", "parallel", "max_resident_bytes")
+_ELSEWHERE = ("table", "data_dir", "target_model_dir", "parallel", "max_resident_bytes")
 _PACE = ("queries.batch_size",)
 
 
@@ -46,7 +46,7 @@ def run_identity(config: ConfigDict) -> dict[str, Any]:
     if config.method == "generators":  # keeps AdvGANs, each class in its own folder
         others = ("aigan", "target_classes")
     names = (*_ELSEWHERE, *_PACE, *others, "evaluation")
-    return without(build.plain(config), names)
+    return without(from_config.plain(config), names)
 
 
 def images_identity(
@@ -55,7 +55,7 @@ def images_identity(
     """All of a configuration that decides adversarial images, but for the nets.
 
     Args:
-      told: `build.plain` of the tables' configuration.
+      told: `from_config.plain` of the tables' configuration.
       attack: see `Workshop.attack`.
       whole: whether of all test images.
 
@@ -72,7 +72,7 @@ def cell_identity(told: dict[str, Any], cell: Cell) -> dict[str, Any]:
     """All of a configuration that decides a number, but for the nets.
 
     Args:
-      told: `build.plain` of the tables' configuration.
+      told: `from_config.plain` of the tables' configuration.
       cell: the number.
 
     Returns:

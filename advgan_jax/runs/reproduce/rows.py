@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from advgan_jax import build
+from advgan_jax.runs import from_config
 from advgan_jax.runs.reproduce import paper
 
 
@@ -19,21 +19,21 @@ class Net(NamedTuple):
 
     Attributes:
       model: a name of `models.CLASSIFIERS`.
-      defence: how it is trained, see `config.target.defence`.
+      defence: how it is trained, see `config.target_training.defence`.
       seed: added to the run's.
       is_black_box: whether it has seen only the part of the training images that
         leaves the others to an attacker.
     """
 
     model: str
-    defence: str = build.UNDEFENDED
+    defence: str = from_config.UNDEFENDED
     seed: int = 0
     is_black_box: bool = False
 
     @property
     def title(self) -> str:
         """As rows of `results.json` and file names call it."""
-        parts = [self.model] + [self.defence] * (self.defence != build.UNDEFENDED)
+        parts = [self.model] + [self.defence] * (self.defence != from_config.UNDEFENDED)
         parts += [f"seed{self.seed}"] * (self.seed > 0)
         return "-".join(parts + ["blackbox"] * self.is_black_box)
 

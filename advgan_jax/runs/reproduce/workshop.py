@@ -8,13 +8,20 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from advgan_jax import build, parallel
+from advgan_jax import parallel
 from advgan_jax.attacks.transfer import average_models
 from advgan_jax.data import Dataset, Split, to_float
 from advgan_jax.evaluation import craft
 from advgan_jax.projections import project_linf
 from advgan_jax.reporting import replacing
-from advgan_jax.runs import advgan, aigan, blackbox, generators, target
+from advgan_jax.runs import (
+    advgan,
+    aigan,
+    blackbox,
+    compare_generators,
+    from_config,
+    target,
+)
 from advgan_jax.runs.common import Run, test_images
 from advgan_jax.runs.reproduce.identity import (
     GENERATORS,
@@ -39,7 +46,7 @@ class Workshop:
     def __init__(self, run: Run):
         """Opens the workshop of a run; makes nothing yet."""
         self.run = run
-        self.told = build.plain(run.config)  # names all that is made
+        self.told = from_config.plain(run.config)  # names all that is made
         self._loaded: dict[Hashable, Any] = {}
 
     def images(self, *, whole: bool = False) -> Split:
@@ -58,13 +65,17 @@ class Workshop:
         """
         ours = self.run.config
         config = ours[section].copy_and_resolve_references()
-        trained = ours.advgan.target.copy_and_resolve_references()
-        trained.update(config.get("target", {}))  # how many images a black box sees
+        trained = ours.advgan.target_training.copy_and_resolve_references()
+        trained.update(
+            config.get("target_training", {})
+        )  # how many images a black box sees
         trained.update(ours.trainings.get(net.model, {}))  # most nets have no own
         trained.defence = net.defence
         values = {name: ours[name] for name in _SHARED} | {
             "target_model": net.model,
-            "target_dir": str(ours.target_dir or self.run.workdir / "targets"),
+            "target_model_dir": str(
+                ours.target_model_dir or self.run.workdir / "targets"
+            ),
             "target": trained,
             "seed": ours.seed + net.seed,
         }
@@ -81,7 +92,7 @@ class Workshop:
         """All that decides what a net becomes, its defence's settings too."""
         config = self.config_of(net, section_of(net))
         return self._once(
-            ("description", net), lambda: build.target_description(config)
+            ("description", net), lambda: from_config.target_description(config)
         )
 
     def logits_fn(self, net: Net) -> LogitsFn:
@@ -105,7 +116,7 @@ class Workshop:
           The attack, bound.
         """
         if name not in GENERATORS:
-            return build.bound_attack(self.run.config, name)
+            return from_config.bound_attack(self.run.config, name)
         return self._once(
             (name, tuple(nets)), lambda: self._generator(name, tuple(nets))
         )
@@ -159,7 +170,7 @@ class Workshop:
           The run; its folder is made if missing.
         """
         names = "+".join(net.title for net in nets)
-        digits = build.fingerprint([run_identity(config), nets])
+        digits = from_config.fingerprint([run_identity(config), nets])
         folder = f"{kind}-{names}-{digits}"
         workdir = self.run.workdir / "generators" / folder
         workdir.mkdir(parents=True, exist_ok=True)
@@ -182,7 +193,7 @@ class Workshop:
         names = "+".join(net.title for net in nets)
         made_on = [self.description(net) for net in nets]
         told = images_identity(self.told, name, whole=whole)
-        digits = build.fingerprint([told, name, nets, whole, made_on])
+        digits = from_config.fingerprint([told, name, nets, whole, made_on])
         path = self.run.workdir / "crafted" / f"{name}-{names}-{digits}.npy"
         if parallel.agreed(path.exists()):
             return np.load(path)
@@ -220,7 +231,7 @@ class Workshop:
             self.attack("aigan", (net,))
             trained = self.own_run("aigan", self.config_of(net, "aigan"), (net,))
             run.config.aigan_workdir = str(trained.workdir)
-            return generators.train(run)
+            return compare_generators.train(run)
 
         return self._once(("each", net), compare)
 

@@ -10,9 +10,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from advgan_jax import build, models
+from advgan_jax import models
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.data import Dataset
+from advgan_jax.runs import from_config
 from advgan_jax.runs.common import Run
 from advgan_jax.runs.szegedy import (
     distortion,
@@ -40,7 +41,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
         raise unknown_name("study", config.study, (*STUDIES, ALL))
     if config.attack not in config.attacks:
         raise unknown_name("attack", config.attack, config.attacks)
-    build.bound_attack(config, config.attack)
+    from_config.bound_attack(config, config.attack)
     for name in (*config.models, *config.half_models, *config.spectral_models):
         _check_net(config, dataset, name)
     for name in config.units.models:
@@ -85,8 +86,8 @@ def _check_net(config: ConfigDict, dataset: Dataset, name: str) -> None:
     model = models.make_classifier(base, dataset.num_classes)
     image = jax.ShapeDtypeStruct((1, *dataset.train.image_shape), np.float32)
     jax.eval_shape(model.init, jax.random.key(0), image)
-    build.make_optimizer(config.target, 1)
-    build.training_plan(config.target, dataset)
+    from_config.make_optimizer(config.target_training, 1)
+    from_config.training_plan(config.target_training, dataset)
 
 
 def _check_units(config: ConfigDict, dataset: Dataset) -> None:

@@ -3,10 +3,10 @@
 import jax
 import numpy as np
 
-from advgan_jax import build, parallel
+from advgan_jax import parallel
 from advgan_jax.data import Split, to_float
 from advgan_jax.evaluation import Evaluation, evaluate
-from advgan_jax.runs import attacks, kept
+from advgan_jax.runs import attacks, from_config, kept
 from advgan_jax.runs.common import Run
 from advgan_jax.runs.szegedy import nets
 from advgan_jax.runs.szegedy.nets import Net
@@ -39,20 +39,20 @@ def adversarial(run: Run, net: Net, where: str) -> Evaluation:
       What was measured; `examples` are the adversarial images, all of them.
     """
     config, split = run.config, images_of(run, where)
-    values = build.plain(config)
+    values = from_config.plain(config)
     decides = {
         "net": nets.describe(run, net.name),
         "attack": values["attacks"][config.attack],
         "random_targets": config.random_targets,
         "evaluation": values["evaluation"],
     }
-    name = f"{net.name}-{config.attack}-{where}-{build.fingerprint(decides)}.npz"
+    name = f"{net.name}-{config.attack}-{where}-{from_config.fingerprint(decides)}.npz"
     path = run.workdir / "evaluations" / name
     if parallel.agreed(path.exists()):
         return kept.load(path)[None]
     found = evaluate(
         net.logits_fn,
-        build.bound_attack(config, config.attack),
+        from_config.bound_attack(config, config.attack),
         split.images,
         split.labels,
         target_labels=attacks.target_labels(config, split, run.dataset.num_classes),

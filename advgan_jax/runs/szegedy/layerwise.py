@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from advgan_jax import build
 from advgan_jax.attacks import BoundAttack
 from advgan_jax.checks import unknown_name
 from advgan_jax.data import Dataset
 from advgan_jax.reporting import bar_chart
+from advgan_jax.runs import from_config
 from advgan_jax.runs.common import Run, fit
 from advgan_jax.runs.szegedy import nets, output, paper
 from advgan_jax.runs.szegedy.nets import Net
@@ -83,9 +83,9 @@ def trained_variant(run: Run, name: str, variant: Variant) -> Net:
     config, section = run.config, run.config.layerwise
     model = _model(config, run.dataset, variant)
     mixture = mixture_of(config, variant)
-    plan = build.training_plan(section, run.dataset)
-    optimizer = build.make_optimizer(section, plan.num_steps)
-    values = build.plain(config)
+    plan = from_config.training_plan(section, run.dataset)
+    optimizer = from_config.make_optimizer(section, plan.num_steps)
+    values = from_config.plain(config)
     # Neither pace nor company decides what a net becomes.
     for pace in ("epochs_per_checkpoint", "steps_per_call", "variants"):
         del values["layerwise"][pace]
@@ -130,8 +130,8 @@ def mixture_of(config: ConfigDict, variant: Variant) -> Mixture:
 def check(config: ConfigDict, dataset: Dataset) -> None:
     """Refuses a wrong configuration before anything is written."""
     section = config.layerwise
-    build.training_plan(section, dataset)
-    build.make_optimizer(section, 1)
+    from_config.training_plan(section, dataset)
+    from_config.make_optimizer(section, 1)
     if _attack(config).host:
         raise ValueError(
             "`layerwise.attack` must be compiled with the training step, got one that "
@@ -147,7 +147,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
         )
     every = known["all layers"]
     model = _model(config, dataset, every)
-    optimizer = build.make_optimizer(section, 1)
+    optimizer = from_config.make_optimizer(section, 1)
     shape, mixture = dataset.train.image_shape, mixture_of(config, every)
     jax.eval_shape(
         lambda: layerwise.init_state(
@@ -167,5 +167,5 @@ def _strengths(config: ConfigDict, variant: Variant) -> tuple[float, ...]:
 
 
 def _attack(config: ConfigDict) -> BoundAttack:
-    section = build.plain(config)["layerwise"]["attack"]
-    return build.bound_attack(ConfigDict({"attacks": {"own": section}}), "own")
+    section = from_config.plain(config)["layerwise"]["attack"]
+    return from_config.bound_attack(ConfigDict({"attacks": {"own": section}}), "own")

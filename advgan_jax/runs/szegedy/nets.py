@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from advgan_jax import build, models
+from advgan_jax import models
 from advgan_jax.data import Dataset, Split, split_for_distillation, to_float
+from advgan_jax.runs import from_config, target
 from advgan_jax.runs import full_batch as trainings
-from advgan_jax.runs import target
 from advgan_jax.runs.common import Run
 from advgan_jax.training import full_batch
 from advgan_jax.types import Batch, LogitsFn, Params
@@ -60,7 +60,7 @@ def trained_net(run: Run, name: str) -> Net:
     Args:
       run: the run that needs it.
       name: of `config.nets` (full-batch L-BFGS), or else of a target model (trained as
-        `config.target` says); with `@1` or `@2` on a half of the training set.
+        `config.target_training` says); with `@1` or `@2` on a half of the training set.
 
     Returns:
       The net.
@@ -93,26 +93,28 @@ def folder(run: Run, kind: str, description: dict[str, Any]) -> pathlib.Path:
     """Where something is trained that is described so.
 
     Args:
-      run: the run that needs it; its `target_dir` may be shared.
+      run: the run that needs it; its `target_model_dir` may be shared.
       kind: begins the folder's name.
       description: all that decides the result.
 
     Returns:
       An absolute path.
     """
-    root = pathlib.Path(run.config.target_dir or run.workdir / "targets").absolute()
+    root = pathlib.Path(
+        run.config.target_model_dir or run.workdir / "targets"
+    ).absolute()
     slug = re.sub(r"[^\w.-]+", "_", f"{run.config.dataset}-{kind}")
-    return root / f"{slug}-{build.fingerprint(description)}"
+    return root / f"{slug}-{from_config.fingerprint(description)}"
 
 
 def describe(run: Run, name: str) -> dict[str, Any]:
     """All that decides what a net becomes, as JSON values."""
     base, half = parse(name)
-    values = build.plain(run.config)
+    values = from_config.plain(run.config)
     if base not in run.config.nets:
         other = run.config.copy_and_resolve_references()
         other.target_model = base
-        return {**build.target_description(other), "half": half}
+        return {**from_config.target_description(other), "half": half}
     net = {k: v for k, v in values["nets"][base].items() if k != "title"}
     shared = ("dataset", "seed", "full_batch")
     found = {"net": net, "half": half, **{key: values[key] for key in shared}}
@@ -197,7 +199,7 @@ def _stochastic(run: Run, name: str, base: str, half: int | None) -> Net:
     config.target_model, config.seed = base, _seed(run, half)
     if half is not None:
         # Its description does not tell the halves apart, and must not meet the whole.
-        config.target_dir = str(folder(run, f"half-{half}", describe(run, name)))
+        config.target_model_dir = str(folder(run, f"half-{half}", describe(run, name)))
     logits_fn = target.target_logits_fn(run._replace(config=config))
     model = models.make_classifier(base, run.dataset.num_classes)
     return Net(name, name, model, logits_fn.args[0])

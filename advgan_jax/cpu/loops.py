@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Jaxpr, JaxprEqn, Literal
 
-from advgan_jax import layers
+from advgan_jax.cpu import layers
 from advgan_jax.types import Array, LogitsFn
 
 Carry = TypeVar("Carry")

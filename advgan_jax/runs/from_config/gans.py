@@ -14,7 +14,7 @@ from advgan_jax.attacks import (
 )
 from advgan_jax.checks import check_at_least
 from advgan_jax.training import advgan, aigan
-from advgan_jax.training.alternating import Networks
+from advgan_jax.training.gan import Networks
 from advgan_jax.types import Attack
 
 

@@ -7,7 +7,7 @@ import sys
 
 import jax
 
-from advgan_jax.cores import num_cores
+from advgan_jax.cpu.cores import num_cores
 
 NOWHERE = "none"
 # Options of glibc's `mallopt`.

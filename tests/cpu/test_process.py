@@ -16,9 +16,9 @@ import pytest
 COMPUTE = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-import _process
+from advgan_jax.cpu import process
 directory = json.loads(sys.argv[2])
-_process.keep_programs(directory)
+process.keep_programs(directory)
 import jax
 from jax import monitoring
 hits = []
@@ -99,10 +99,10 @@ def test_a_folder_that_cannot_be_made(compute, tmp_path):
 PAGES = """
 import resource, statistics, sys
 sys.path.insert(0, sys.argv[1])
-import _process
-_process.compute_in_caller()
+from advgan_jax.cpu import process
+process.compute_in_caller()
 if sys.argv[2] == "keep":
-    _process.keep_memory()
+    process.keep_memory()
 import jax, jax.numpy as jnp
 
 def step(x):
@@ -176,7 +176,7 @@ class Refusing:
 def process(repository, monkeypatch):
     """The module, which is a script's neighbour and no package's."""
     monkeypatch.syspath_prepend(str(repository / "experiments"))
-    return importlib.import_module("_process")
+    return importlib.import_module("advgan_jax.cpu.process")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks no C library elsewhere")
@@ -195,9 +195,9 @@ import os, sys
 sys.path.insert(0, sys.argv[1])
 # The test itself may have been given fewer cores than there are.
 os.sched_setaffinity(0, range(os.cpu_count()))
-import _process
-_process.cut_cpu(int(sys.argv[2]))
-_process.compute_in_caller()
+from advgan_jax.cpu import process
+process.cut_cpu(int(sys.argv[2]))
+process.compute_in_caller()
 import jax
 print(jax.config.values["jax_cpu_enable_async_dispatch"], jax.device_count())
 print("multi_thread_eigen=false" in os.environ.get("XLA_FLAGS", ""))

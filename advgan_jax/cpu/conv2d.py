@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from advgan_jax.cores import num_cores
+from advgan_jax.cpu.cores import num_cores
 from advgan_jax.types import Array
 
 NHWC = lax.conv_dimension_numbers((1, 1, 1, 1), (1, 1, 1, 1), ("NHWC", "HWIO", "NHWC"))

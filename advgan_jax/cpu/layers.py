@@ -27,9 +27,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
-from advgan_jax.layers.conv2d import conv2d
-from advgan_jax.layers.general import conv_general_dilated
-from advgan_jax.layers.pooling import max_pool
+from advgan_jax.cpu.conv2d import conv2d
+from advgan_jax.cpu.conv_general import conv_general_dilated
+from advgan_jax.cpu.pooling import max_pool
 from advgan_jax.types import Array
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from advgan_jax.layers.conv2d import NHWC, Pair, conv2d
+from advgan_jax.cpu.conv2d import NHWC, Pair, conv2d
 from advgan_jax.types import Array
 
 

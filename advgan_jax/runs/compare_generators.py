@@ -7,18 +7,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from advgan_jax import build
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.data import Dataset
 from advgan_jax.evaluation import Evaluation, pool
 from advgan_jax.reporting import heatmap, replacing, save_figure, write_json
-from advgan_jax.runs import advgan, aigan, target
-from advgan_jax.runs.clock import training_seconds
+from advgan_jax.runs import advgan, aigan, from_config, target
 from advgan_jax.runs.common import Run, attack_row
+from advgan_jax.runs.training_time import training_seconds
 from advgan_jax.runs.workdir import differences
 from advgan_jax.types import Attack, LogitsFn
 
-_SAME = ("dataset", "target_model", "target", "seed", "epsilon")
+_SAME = ("dataset", "target_model", "target_training", "seed", "epsilon")
 _PACE = ("epochs_per_checkpoint", "steps_per_call")
 
 
@@ -44,7 +43,9 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
         )
     advgan.check(_advgan_config(config, classes[0]), dataset)
     for wanted in classes:
-        build.advgan_objective(_advgan_config(config, wanted), dataset.num_classes)
+        from_config.advgan_objective(
+            _advgan_config(config, wanted), dataset.num_classes
+        )
         if config.advgan_workdirs is not None:
             _check_given(config, config.advgan_workdirs.format(wanted), wanted)
     aigan.check(config.aigan, dataset)
@@ -69,10 +70,11 @@ def _check_given(config: ConfigDict, workdir: str, wanted: int | None) -> None:
         saved = checkpoints.describe()["config"]
     kind = "aigan" if wanted is None else "advgan"
     ours = {"method": kind, "target_class": wanted}
-    ours |= {name: build.plain(config)[name] for name in _SAME}
+    ours |= {name: from_config.plain(config)[name] for name in _SAME}
     theirs = {name: saved.get(name) for name in ours}
     for values in (ours, theirs):
-        values["target"] = {k: v for k, v in values["target"].items() if k not in _PACE}
+        section = values["target_training"]
+        values["target_training"] = {k: v for k, v in section.items() if k not in _PACE}
     differ = differences(theirs, ours)
     if differ:
         raise ValueError(
@@ -94,7 +96,7 @@ def train(run: Run) -> list[dict[str, Any]]:
         found = {}
         for trained, aims in group:
             # Another folder or other classes are another measurement.
-            own = build.fingerprint([str(trained.workdir), aims])
+            own = from_config.fingerprint([str(trained.workdir), aims])
             found |= aigan.evaluated(
                 run, logits_fn, trained.attack, aims, f"{name}-{own}"
             )
@@ -108,7 +110,7 @@ def _advgan(run: Run, logits_fn: LogitsFn, wanted: int) -> Trained:
     given = run.config.advgan_workdirs
     if given is not None:
         workdir = pathlib.Path(given.format(wanted))
-        return Trained(build.load_generator(workdir), workdir)
+        return Trained(from_config.load_generator(workdir), workdir)
     workdir = run.workdir / "generators" / f"advgan-{wanted}"
     own = run._replace(config=_advgan_config(run.config, wanted), workdir=workdir)
     return Trained(advgan.trained_generator(own, logits_fn), workdir)
@@ -117,7 +119,7 @@ def _advgan(run: Run, logits_fn: LogitsFn, wanted: int) -> Trained:
 def _aigan(run: Run, logits_fn: LogitsFn) -> Trained:
     given = run.config.aigan_workdir
     if given is not None:
-        return Trained(build.load_generator(given), pathlib.Path(given))
+        return Trained(from_config.load_generator(given), pathlib.Path(given))
     workdir = run.workdir / "generators" / "aigan"
     own = run._replace(config=run.config.aigan, workdir=workdir)
     return Trained(aigan.trained_generators(own, logits_fn)["stage_two"], workdir)

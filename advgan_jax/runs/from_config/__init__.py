@@ -1,7 +1,7 @@
 """From a configuration to objects; with `runs`, the only reader of configurations."""
 
-from advgan_jax.build.blackbox import blackbox_attacker
-from advgan_jax.build.defences import (
+from advgan_jax.runs.from_config.blackbox import blackbox_attacker
+from advgan_jax.runs.from_config.defences import (
     DEFENCES,
     check_defence,
     chosen_defence,
@@ -10,7 +10,7 @@ from advgan_jax.build.defences import (
     target_section,
     target_title,
 )
-from advgan_jax.build.gans import (
+from advgan_jax.runs.from_config.gans import (
     advgan_networks,
     advgan_objective,
     aigan_attacker,
@@ -19,8 +19,8 @@ from advgan_jax.build.gans import (
     aigan_objective,
     bind_aigan,
 )
-from advgan_jax.build.loading import load_generator
-from advgan_jax.build.parts import (
+from advgan_jax.runs.from_config.loading import load_generator
+from advgan_jax.runs.from_config.parts import (
     UNDEFENDED,
     bound_attack,
     fingerprint,
@@ -31,7 +31,7 @@ from advgan_jax.build.parts import (
     trace_attack,
     training_plan,
 )
-from advgan_jax.build.precision import (
+from advgan_jax.runs.from_config.precision import (
     DEFAULT_DTYPE,
     compute_dtype,
     mixed_logits_fn,

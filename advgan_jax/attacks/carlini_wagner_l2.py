@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from advgan_jax import loops, losses
+from advgan_jax import losses
 from advgan_jax.attacks import criteria
 from advgan_jax.attacks.border import attack
 from advgan_jax.attacks.tanh_box import decode, encode
+from advgan_jax.cpu import loops
 from advgan_jax.types import Array, Bounds, LogitsFn
 
 # As released: an image rests when a tenth of the steps won less than 0.01 percent.
@@ -214,7 +215,7 @@ def carlini_wagner_search(
     targeted: bool = False,
     bounds: Bounds = (0.0, 1.0),
 ) -> CarliniWagnerResult:
-    """`carlini_wagner` with all that it knows; same arguments."""
+    """`carlini_wagner_l2` with all that it knows; same arguments."""
     del key
     return _search(
         _Problem(logits_fn, images, labels, targeted, confidence, bounds),
@@ -226,7 +227,7 @@ def carlini_wagner_search(
 
 
 @attack(static=_STATIC)
-def carlini_wagner(
+def carlini_wagner_l2(
     logits_fn: LogitsFn,
     images: Array,
     labels: Array | None = None,

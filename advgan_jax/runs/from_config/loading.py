@@ -7,13 +7,13 @@ from functools import partial
 import jax
 from ml_collections import ConfigDict
 
-from advgan_jax.build.blackbox import blackbox_attacker
-from advgan_jax.build.gans import (
+from advgan_jax.checkpointing import Checkpoints
+from advgan_jax.runs.from_config.blackbox import blackbox_attacker
+from advgan_jax.runs.from_config.gans import (
     advgan_networks,
     aigan_like,
     bind_aigan,
 )
-from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.training import advgan, blackbox
 from advgan_jax.types import Attack
 

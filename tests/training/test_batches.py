@@ -11,7 +11,7 @@ import pytest
 
 from advgan_jax import models, parallel
 from advgan_jax.data import Split
-from advgan_jax.training import classifier, feeds, loop
+from advgan_jax.training import batches, classifier, loop
 
 PLAN = loop.Plan(num_examples=100, batch_size=16, num_epochs=2, steps_per_call=3)
 
@@ -75,7 +75,7 @@ def reading():
 @pytest.mark.parametrize("mode", ["jit", "pmap", "shard_map"])
 def test_same_bits_as_from_the_devices(split, trained, mode):
     watched = Watched(split)
-    state, losses = trained(feeds.Stream(watched, mode), mode)
+    state, losses = trained(batches.Stream(watched, mode), mode)
     wanted, wanted_losses = trained(loop.on_device(split), mode)
     assert_same(state, wanted)
     assert losses == wanted_losses
@@ -86,20 +86,20 @@ def test_same_bits_as_from_the_devices(split, trained, mode):
 
 def test_goes_on_in_the_middle_of_an_epoch(split, trained):
     whole, _ = trained(loop.on_device(split))
-    part, _ = trained(feeds.Stream(split), calls=3)
+    part, _ = trained(batches.Stream(split), calls=3)
     assert part.step == 9  # three calls of 3 steps, and 6 are an epoch
-    assert_same(trained(feeds.Stream(split), state=part)[0], whole)
+    assert_same(trained(batches.Stream(split), state=part)[0], whole)
 
 
 def test_what_the_reader_raises_is_raised_by_the_loop(split, trained):
     with pytest.raises(OSError, match="the disk is gone"):
-        trained(feeds.Stream(Watched(split, fail_at=3)))
+        trained(batches.Stream(Watched(split, fail_at=3)))
     assert not reading()
 
 
 def test_a_batch_that_the_devices_do_not_divide_is_refused(split, monkeypatch):
     monkeypatch.setattr(parallel.rows, "num_shards", lambda mode: 3)
-    calls = feeds.calls(feeds.Stream(split, "pmap"), PLAN, jax.random.key(1), 0)
+    calls = batches.calls(batches.Stream(split, "pmap"), PLAN, jax.random.key(1), 0)
     with pytest.raises(ValueError, match="multiple of the 3 devices, got 16"):
         next(calls)
     assert not reading()
@@ -113,7 +113,7 @@ def test_whatever_ends_the_loop_ends_the_reader(split, error):
 
     state = type("State", (), {"step": 0})()
     with pytest.raises(error):
-        loop.fit(state, run, feeds.Stream(split), PLAN, order_key=jax.random.key(1))
+        loop.fit(state, run, batches.Stream(split), PLAN, order_key=jax.random.key(1))
     assert not reading()
 
 
@@ -125,7 +125,7 @@ def test_reads_no_more_ahead_than_it_is_told():
             made.append(number)
             yield number
 
-    with_two_ready = feeds.prefetched(items(), 2)
+    with_two_ready = batches.prefetched(items(), 2)
     assert next(with_two_ready) == 0
     deadline = time.monotonic() + 10
     while len(made) < 4 and time.monotonic() < deadline:
@@ -150,7 +150,7 @@ class Told:
 
 def test_no_more_calls_are_under_way_than_were_allowed():
     waited, numbers = [], itertools.count()
-    run = feeds.paced(lambda state: (state, Told(next(numbers), waited)), ahead=2)
+    run = batches.paced(lambda state: (state, Told(next(numbers), waited)), ahead=2)
     for _ in range(5):
         run("state")
     # The fifth was sent off when the third and the fourth may still have run.
@@ -158,14 +158,14 @@ def test_no_more_calls_are_under_way_than_were_allowed():
 
 
 def test_a_reader_that_hangs_does_not_hang_the_training(monkeypatch):
-    monkeypatch.setattr(feeds, "_PATIENCE", 0.1)
+    monkeypatch.setattr(batches, "_PATIENCE", 0.1)
     forever = threading.Event()
 
     def items():
         yield 1
         forever.wait()
 
-    found = feeds.prefetched(items(), depth=1)
+    found = batches.prefetched(items(), depth=1)
     assert next(found) == 1
     found.close()
     forever.set()
@@ -173,4 +173,4 @@ def test_a_reader_that_hangs_does_not_hang_the_training(monkeypatch):
 
 def test_a_depth_of_nothing_is_refused(split):
     with pytest.raises(ValueError, match=r"`depth` must be .* >= 1, got 0"):
-        feeds.Stream(split, depth=0)
+        batches.Stream(split, depth=0)

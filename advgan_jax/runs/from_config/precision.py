@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from advgan_jax import models
 from advgan_jax.checks import unknown_name
-from advgan_jax.training.alternating import Networks
+from advgan_jax.training.gan import Networks
 from advgan_jax.types import LogitsFn
 
 DEFAULT_DTYPE = "float32"
@@ -21,7 +21,7 @@ def compute_dtype(section: ConfigDict) -> str:
     """What the networks of a section multiply in while they are trained.
 
     Args:
-      section: `config.target` or `config.training`, also as a `config.json` has it,
+      section: `config.target_training` or `config.training`, also as a `config.json` has it,
         which does not tell the default.
 
     Returns:

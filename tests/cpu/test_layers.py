@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from jax import lax
 
-from advgan_jax import layers
+from advgan_jax.cpu import layers
 
-_CORE = "advgan_jax.layers.conv2d"  # the package has a function of that name
+_CORE = "advgan_jax.cpu.conv2d"  # the package has a function of that name
 
 # strides, padding, input dilation, kernel size, image size
 GEOMETRIES = {

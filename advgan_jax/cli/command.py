@@ -7,13 +7,13 @@ import re
 import sys
 from collections.abc import Mapping
 
-import _faults
-import _process
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from advgan_jax import parallel, runs
+from advgan_jax import configs, parallel, runs
+from advgan_jax.cli import faults
+from advgan_jax.cpu import process
 from advgan_jax.reporting import format_table
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration file.")
@@ -52,6 +52,7 @@ _HEARTBEAT = flags.DEFINE_integer(
 flags.mark_flag_as_required("config")
 
 LOST = 3
+_CONFIGS = pathlib.Path(configs.__file__).parent
 
 
 def main(argv: list[str]) -> None:
@@ -59,15 +60,15 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it writes
-    with _faults.told("Go on with --resume."):
+    with faults.told("Go on with --resume."):
         # Before processes connect: they compute something then.
-        _process.keep_programs(_CACHE.value)
-        _process.cut_cpu(_CPU_DEVICES.value)
-        _process.compute_in_caller()
+        process.keep_programs(_CACHE.value)
+        process.cut_cpu(_CPU_DEVICES.value)
+        process.compute_in_caller()
     try:
         _connect()
         _check_backend()
-        _process.keep_memory()
+        process.keep_memory()
         _run()
     except jax.errors.JaxRuntimeError as error:
         if parallel.num_processes() == 1:
@@ -81,9 +82,9 @@ def _connect() -> None:
         try:
             parallel.start(*given, heartbeat=_HEARTBEAT.value)
         except ValueError as error:
-            _faults.refuse(error)
+            faults.refuse(error)
     elif any(value is not None for value in given):
-        _faults.refuse(
+        faults.refuse(
             "--coordinator, --num_processes and --process_id need --distributed."
         )
 
@@ -93,7 +94,7 @@ def _check_backend() -> None:
         return
     backend = jax.default_backend()
     if backend != "cpu":
-        _faults.refuse(
+        faults.refuse(
             f"--cpu_devices is for a CPU, got {backend}; leave it out, or set "
             "JAX_PLATFORMS=cpu."
         )
@@ -117,7 +118,7 @@ def _run() -> None:
     config = _CONFIG.value
     name = f"{config.method}-{config.dataset}-{config.target_model}"
     workdir = _WORKDIR.value or "runs/" + re.sub(r"[^\w.-]+", "_", name)
-    with _faults.told("Go on with --resume."):
+    with faults.told("Go on with --resume."):
         rows = runs.train(
             config, workdir, resume=_RESUME.value, overwrite=_OVERWRITE.value
         )
@@ -131,7 +132,7 @@ def as_config(
     argv: list[str],
     usage: str,
     choice: str,
-    config_file: pathlib.Path,
+    config_name: str,
     scales: Mapping[str, str],
 ) -> list[str]:
     """Replaces `--CHOICE` and `--scale` by values of a configuration.
@@ -140,7 +141,7 @@ def as_config(
       argv: of the command.
       usage: what `--scale=unknown` is answered with.
       choice: the field that says what is run, `study` say.
-      config_file: of which a scale is a variant.
+      config_name: the configuration of which a scale is a variant.
       scales: variants by scale, `cpu` among them, which is the default.
 
     Returns:
@@ -155,6 +156,10 @@ def as_config(
     given = any(argument.split("=")[0] == "--config" for argument in rest)
     if given and own.scale:
         parser.error("--scale chooses the configuration; leave it out with --config.")
-    config = [] if given else [f"--config={config_file}:{scales[own.scale or 'cpu']}"]
+    config = (
+        []
+        if given
+        else [f"--config={_CONFIGS / config_name}.py:{scales[own.scale or 'cpu']}"]
+    )
     chosen = [f"--config.{choice}={own.choice}"] if own.choice else []
     return [argv[0], *config, *rest, *chosen]

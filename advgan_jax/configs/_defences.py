@@ -1,9 +1,9 @@
 """How target models are defended: a part of all configurations with a `target`.
 
-`--config.target.defence=iterative` chooses one. Its `training` takes the place of the
+`--config.target_training.defence=iterative` chooses one. Its `training` takes the place of the
 same names in `target`, so that an attack finds the defended model by the defence's name
 and the target folder alone. For the same reason an attack of a defence has its own
-epsilon, `--config.target.defences.iterative.attack.epsilon`, which `--config.epsilon`,
+epsilon, `--config.target_training.defences.iterative.attack.epsilon`, which `--config.epsilon`,
 that of the attack run, does not move.
 """
 

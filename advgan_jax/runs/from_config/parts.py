@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 
 from advgan_jax import parallel
 from advgan_jax.attacks import BoundAttack, make_attack
-from advgan_jax.build.precision import DEFAULT_DTYPE
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.data import Dataset
+from advgan_jax.runs.from_config.precision import DEFAULT_DTYPE
 from advgan_jax.training import loop
 from advgan_jax.types import Attack
 
@@ -48,7 +48,7 @@ def training_plan(section: ConfigDict, dataset: Dataset) -> loop.Plan:
     """How long to train.
 
     Args:
-      section: `config.target` or `config.training`.
+      section: `config.target_training` or `config.training`.
       dataset: whose training split is used.
 
     Returns:
@@ -144,15 +144,15 @@ def target_description(config: ConfigDict) -> dict[str, Any]:
     """
     values = plain(config)
     for pace in ("epochs_per_checkpoint", "steps_per_call"):
-        del values["target"][pace]
-    if values["target"]["num_images"] is None:
-        del values["target"]["num_images"]
-    for settings in values["target"].get("defences", {}).values():
+        del values["target_training"][pace]
+    if values["target_training"]["num_images"] is None:
+        del values["target_training"]["num_images"]
+    for settings in values["target_training"].get("defences", {}).values():
         # What a defence trains in another way than `target` says is told once.
         own = settings["training"]
         if "sources" not in settings:
-            values["target"] = {
-                k: v for k, v in values["target"].items() if k not in own
+            values["target_training"] = {
+                k: v for k, v in values["target_training"].items() if k not in own
             }
     keys = ("dataset", "target_model", "target", "seed")
     return {"method": "target", **{key: values[key] for key in keys}}

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from advgan_jax import loops, models
+from advgan_jax import models
+from advgan_jax.cpu import loops
 
 
 class StockNet(nn.Module):
@@ -144,7 +145,8 @@ SPREAD = """
     import sys
     import jax, numpy as np
     from jax.sharding import PartitionSpec
-    from advgan_jax import loops, models
+    from advgan_jax import models
+from advgan_jax.cpu import loops
 
     number = jax.device_count()
     assert number == int(sys.argv[1])

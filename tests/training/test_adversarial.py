@@ -10,8 +10,8 @@ import pytest
 
 from advgan_jax import models
 from advgan_jax.attacks import make_attack
-from advgan_jax.training import classifier, defences, trades
-from advgan_jax.training.defences import Crafting
+from advgan_jax.training import adversarial, classifier, trades
+from advgan_jax.training.adversarial import Crafting
 from advgan_jax.types import Batch
 
 SHAPE = (2, 2, 1)
@@ -53,7 +53,7 @@ def moved(step, state, *arguments):
 
 @pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
 def test_step_descends_on_the_weighted_losses(state, batch, weight):
-    step = defences.make_adversarial_step(
+    step = adversarial.make_adversarial_step(
         MODEL, SGD, Crafting(flipped), clean_weight=weight
     )
     difference, metrics = moved(step, state, batch)
@@ -74,7 +74,7 @@ def test_attack_sees_the_net_as_it_is_evaluated(batch):
         seen.update(logits=logits_fn(images), labels=labels)
         return images
 
-    defences.make_adversarial_step(model, SGD, Crafting(attack))(state, batch)
+    adversarial.make_adversarial_step(model, SGD, Crafting(attack))(state, batch)
     logits = model.apply(state.variables, batch.images)
     np.testing.assert_array_equal(seen["logits"], logits)
     np.testing.assert_array_equal(seen["labels"], batch.labels)
@@ -88,7 +88,7 @@ def test_predicted_labels_leave_the_class_to_the_attack(state, batch):
         return images
 
     crafting = Crafting(attack, predicted_labels=True)
-    defences.make_adversarial_step(MODEL, SGD, crafting)(state, batch)
+    adversarial.make_adversarial_step(MODEL, SGD, crafting)(state, batch)
     assert seen == [None]
 
 
@@ -99,8 +99,8 @@ def test_bound_grows_and_then_stays(state, batch):
         seen.append(float(epsilon))
         return images
 
-    crafting = Crafting(attack, epsilon_fn=defences.growing(0.4, 4))
-    step = defences.make_adversarial_step(MODEL, SGD, crafting)
+    crafting = Crafting(attack, epsilon_fn=adversarial.growing(0.4, 4))
+    step = adversarial.make_adversarial_step(MODEL, SGD, crafting)
     for _ in range(6):
         state, _ = step(state, batch)
     np.testing.assert_allclose(seen, [0, 0.1, 0.2, 0.3, 0.4, 0.4], rtol=1e-6)
@@ -108,9 +108,9 @@ def test_bound_grows_and_then_stays(state, batch):
 
 def test_attack_of_the_registry_starts_from_a_bound_of_zero(state, batch):
     pgd = make_attack("pgd", epsilon=0.3, num_steps=3)
-    crafting = Crafting(pgd, epsilon_fn=defences.growing(0.3, 4))
+    crafting = Crafting(pgd, epsilon_fn=adversarial.growing(0.3, 4))
     step = jax.jit(
-        defences.make_adversarial_step(MODEL, SGD, crafting, clean_weight=0.0)
+        adversarial.make_adversarial_step(MODEL, SGD, crafting, clean_weight=0.0)
     )
     difference, _ = moved(step, state, batch)
     wanted = gradient(state, batch.images, batch.labels)
@@ -128,7 +128,7 @@ def test_each_step_draws_its_own_noise(state, batch):
         seen.append(jax.random.key_data(key))
         return images
 
-    step = defences.make_adversarial_step(MODEL, SGD, Crafting(attack))
+    step = adversarial.make_adversarial_step(MODEL, SGD, Crafting(attack))
     once = state.replace(step=state.step + 1)
     for start in (state, state, once):
         step(start, batch)
@@ -152,7 +152,9 @@ class TestEnsemble:
 
         seen = set()
         step = jax.jit(
-            defences.make_ensemble_step(MODEL, SGD, Crafting(attack), clean_weight=0.0)
+            adversarial.make_ensemble_step(
+                MODEL, SGD, Crafting(attack), clean_weight=0.0
+            )
         )
         for number in range(30):
             start = state.replace(step=jnp.asarray(number, jnp.int32))
@@ -174,7 +176,9 @@ class TestEnsemble:
             )
             return images * 0 + (logits_fn(images)[0, 0] == 10.0)
 
-        step = defences.make_ensemble_step(MODEL, SGD, Crafting(attack), clean_weight=0)
+        step = adversarial.make_ensemble_step(
+            MODEL, SGD, Crafting(attack), clean_weight=0
+        )
         halves = jax.tree.map(lambda x: x.reshape(2, 3, *x.shape[1:]), batch)
         sharded = jax.vmap(
             partial(step, axis_name="b"), (None, 0, None), axis_name="b", out_axes=None
@@ -195,7 +199,7 @@ class TestEnsemble:
 
 def test_shards_make_the_step_of_the_whole_batch(state, batch):
     crafting = Crafting(make_attack("fgsm", epsilon=0.1))
-    step = defences.make_adversarial_step(MODEL, SGD, crafting)
+    step = adversarial.make_adversarial_step(MODEL, SGD, crafting)
     whole, _ = step(state, batch)
     halves = jax.tree.map(lambda x: x.reshape(2, 3, *x.shape[1:]), batch)
     sharded, _ = jax.vmap(
@@ -211,7 +215,7 @@ def test_shards_make_the_step_of_the_whole_batch(state, batch):
 @pytest.mark.parametrize("weight", [-0.1, 1.1])
 def test_weight_out_of_range_is_refused(weight):
     with pytest.raises(ValueError, match=r"`clean_weight` must be in \[0, 1\]"):
-        defences.make_adversarial_step(
+        adversarial.make_adversarial_step(
             MODEL, SGD, Crafting(flipped), clean_weight=weight
         )
 

@@ -3,9 +3,9 @@
 from ml_collections import ConfigDict
 
 from advgan_jax import models, parallel
-from advgan_jax.build.gans import advgan_networks, advgan_objective
-from advgan_jax.build.parts import make_optimizer
 from advgan_jax.checks import unknown_name
+from advgan_jax.runs.from_config.gans import advgan_networks, advgan_objective
+from advgan_jax.runs.from_config.parts import make_optimizer
 from advgan_jax.training import blackbox
 
 DISTILLATIONS = ("dynamic", "static")

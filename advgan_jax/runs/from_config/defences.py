@@ -10,9 +10,9 @@ from ml_collections import ConfigDict
 
 from advgan_jax.attacks import BoundAttack, make_attack
 from advgan_jax.attacks.border import keyword_defaults
-from advgan_jax.build.parts import UNDEFENDED, given, plain, trace_attack
 from advgan_jax.checks import check_at_least, unknown_name
-from advgan_jax.training import classifier, defences, trades
+from advgan_jax.runs.from_config.parts import UNDEFENDED, given, plain, trace_attack
+from advgan_jax.training import adversarial, classifier, trades
 
 DEFENCES = ("adv", "ensemble", "iterative", "trades")
 
@@ -21,7 +21,7 @@ def chosen_defence(section: ConfigDict) -> str:
     """The defence that a target model is trained with.
 
     Args:
-      section: `config.target`, also as a `config.json` has it, which does not tell of
+      section: `config.target_training`, also as a `config.json` has it, which does not tell of
         defences where there is none.
 
     Returns:
@@ -39,7 +39,7 @@ def target_title(config: ConfigDict) -> str:
     Returns:
       For example `madry`, or `madry-iterative` if it is defended.
     """
-    defence = chosen_defence(config.get("target", {}))
+    defence = chosen_defence(config.get("target_training", {}))
     return "-".join([config.target_model] + [defence] * (defence != UNDEFENDED))
 
 
@@ -50,9 +50,9 @@ def target_section(config: ConfigDict) -> ConfigDict:
       config: the run's; reads `target`.
 
     Returns:
-      A section like `config.target`.
+      A section like `config.target_training`.
     """
-    section = config.target.copy_and_resolve_references()
+    section = config.target_training.copy_and_resolve_references()
     if chosen_defence(section) != UNDEFENDED:
         section.update(given(section.defences[section.defence].training.to_dict()))
     return section
@@ -70,12 +70,12 @@ def check_defence(config: ConfigDict) -> None:
         the training, or a number out of range.
       TypeError: for an unknown hyper-parameter of the attack, or one of a wrong type.
     """
-    name = chosen_defence(config.target)
+    name = chosen_defence(config.target_training)
     if name == UNDEFENDED:
         return
     if name not in DEFENCES:
         raise unknown_name("defence", name, (UNDEFENDED, *DEFENCES))
-    settings = config.target.defences[name]
+    settings = config.target_training.defences[name]
     attack = _attack(settings)
     _check_attack(attack, name)
     _check_warmup(settings.warmup_epochs, target_section(config).num_epochs, attack)
@@ -169,12 +169,12 @@ def make_target_step(
     settings = section.defences[section.defence]
     shared = {
         "label_smoothing": section.label_smoothing,
-        "augmentation": defences.Augmentation(section.max_shift, section.flip),
+        "augmentation": adversarial.Augmentation(section.max_shift, section.flip),
     }
     make, weight = {
-        "adv": (defences.make_adversarial_step, "clean_weight"),
-        "ensemble": (defences.make_ensemble_step, "clean_weight"),
-        "iterative": (defences.make_adversarial_step, "clean_weight"),
+        "adv": (adversarial.make_adversarial_step, "clean_weight"),
+        "ensemble": (adversarial.make_ensemble_step, "clean_weight"),
+        "iterative": (adversarial.make_adversarial_step, "clean_weight"),
         "trades": (trades.make_trades_step, "divergence_weight"),
     }[section.defence]
     crafting = _crafting(settings, steps_per_epoch)
@@ -191,12 +191,12 @@ def source_configs(config: ConfigDict) -> list[ConfigDict]:
       A configuration for each, undefended and with a seed of its own; empty for other
       defences.
     """
-    if chosen_defence(config.target) != "ensemble":
+    if chosen_defence(config.target_training) != "ensemble":
         return []
     found = []
-    for number, name in enumerate(config.target.defences.ensemble.sources, 1):
+    for number, name in enumerate(config.target_training.defences.ensemble.sources, 1):
         source = config.copy_and_resolve_references()
-        source.target.defence = UNDEFENDED
+        source.target_training.defence = UNDEFENDED
         source.target_model, source.seed = name, config.seed + number
         found.append(source)
     return found
@@ -207,10 +207,10 @@ def _attack(settings: ConfigDict) -> BoundAttack:
     return make_attack(hyperparams.pop("kind"), **hyperparams)
 
 
-def _crafting(settings: ConfigDict, steps_per_epoch: int) -> defences.Crafting:
+def _crafting(settings: ConfigDict, steps_per_epoch: int) -> adversarial.Crafting:
     attack: Any = _attack(settings)
     num_steps = round(settings.warmup_epochs * steps_per_epoch)
     epsilon_fn = None
     if num_steps:
-        epsilon_fn = defences.growing(settings.attack.epsilon, num_steps)
-    return defences.Crafting(attack, settings.predicted_labels, epsilon_fn)
+        epsilon_fn = adversarial.growing(settings.attack.epsilon, num_steps)
+    return adversarial.Crafting(attack, settings.predicted_labels, epsilon_fn)

@@ -1,0 +1,66 @@
+"""Many attacks against one target model, compared.
+
+    python experiments/attack.py --config=configs/attacks.py            # digits
+    python experiments/attack.py --config=configs/attacks.py:mnist
+    python experiments/attack.py --config=configs/attacks.py:cifar10
+
+`names` says which attacks run, in the order of the table; each finds its
+hyper-parameters in `attacks` under that name, and `kind` there is the registry's name
+where the two differ. Override any value, `--config.names="('pgd','lbfgs')"
+--config.attacks.pgd.num_steps=100`.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from advgan_jax.configs import advgan
+
+HYPERPARAMETERS = {
+    "advgan": {},
+    "fgsm": {},
+    "bim": {"num_steps": 40},
+    "ilcm": {"num_steps": 40},
+    "mi_fgsm": {"num_steps": 10, "decay": 1.0},
+    "pgd": {"num_steps": 40, "num_restarts": 1, "loss": "cross_entropy"},
+    "apgd": {"num_steps": 100, "num_restarts": 1, "loss": "dlr"},
+    "substitute": {"num_steps": 40},
+    "pgd_l2": {"kind": "pgd", "norm": "l2", "num_steps": 40, "num_restarts": 1},
+    "carlini_wagner_linf": {"num_steps": 100, "learning_rate": 5e-3},
+    "deepfool": {"num_steps": 50, "overshoot": 0.02},
+    "carlini_wagner_l2": {
+        "num_search_steps": 9,
+        "num_steps": 200,
+        "learning_rate": 1e-2,
+        "initial_const": 1.0,
+        "confidence": 0.0,
+    },
+    "lbfgs": {"solver": "projected", "num_search_steps": 12, "max_iterations": 60},
+}
+
+
+def get_config(variant: str = "digits") -> ConfigDict:
+    """The configuration of one data set's comparison."""
+    # The generator and the target model are those of configs/advgan.py.
+    config = advgan.get_config(variant)
+    config.method = "attacks"
+    config.names = tuple(HYPERPARAMETERS)
+    config.attacks = ConfigDict(HYPERPARAMETERS)
+
+    # Untargeted, unless `target_class` names a class or each image gets a random one.
+    config.random_targets = False
+    # Rows are of attacks within `epsilon` (L-inf) or `epsilon_l2`, curves of the other
+    # sizes too. Attacks that look for the least distance take no size.
+    config.epsilons = tuple(config.epsilon * k / 6 for k in range(1, 7))
+    config.epsilon_l2 = {"digits": 1.0, "mnist": 2.0, "cifar10": 0.5}[variant]
+    config.epsilons_l2 = tuple(config.epsilon_l2 * k / 4 for k in range(1, 7))
+
+    # The model on which `substitute` crafts, trained like the target.
+    config.substitute = ConfigDict()
+    config.substitute.target_model = placeholder(str)  # default: that of the target
+    config.substitute.seed = placeholder(int)  # default: `seed` + 1
+
+    config.evaluation.num_images = {"digits": 360, "mnist": 500, "cifar10": 200}[
+        variant
+    ]
+    config.evaluation.batch_size = 250
+    return config

@@ -1,0 +1,48 @@
+"""Ten AdvGANs, one for each class, against one AI-GAN for all of them.
+
+    python experiments/train.py --config=configs/generators.py            # digits
+    python experiments/train.py --config=configs/generators.py:mnist
+
+Finished runs are not repeated if their folders are given, `{}` standing for the class:
+
+    python experiments/train.py --config=configs/generators.py:mnist \
+        --config.target_model_dir=runs/targets --config.aigan_workdir=runs/aigan-mnist-C \
+        --config.advgan_workdirs=runs/mnist-C-{}
+
+All that both methods share (`epsilon`, `target`, `seed`, ...) is set here; the rest in
+`advgan` and `aigan`, `--config.advgan.training.num_epochs=10`.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from advgan_jax.configs import advgan, aigan
+
+_SHARED = (
+    "dataset",
+    "data_dir",
+    "target_model",
+    "target_model_dir",
+    "epsilon",
+    "parallel",
+    "max_resident_bytes",
+    "seed",
+)
+
+
+def get_config(variant: str = "digits") -> ConfigDict:
+    """The configuration of one data set's comparison."""
+    each, every = advgan.get_config(variant), aigan.get_config(variant)
+    config = ConfigDict()
+    config.method = "generators"
+    for name in _SHARED:
+        config[name] = each.get_ref(name)
+        every[name] = each.get_ref(name)
+    for name in ("target_training", "evaluation"):
+        config[name] = every[name] = each[name]
+    config.advgan, config.aigan = each, every
+
+    config.target_classes = tuple(range(10))
+    config.advgan_workdirs = placeholder(str)  # default: trained here
+    config.aigan_workdir = placeholder(str)  # default: trained here
+    return config
