@@ -44,8 +44,12 @@ def pytest_configure():
 
 @pytest.fixture(scope="session", autouse=True)
 def compile_once(tmp_path_factory):
-    """Programs that several tests compile are compiled once a session."""
-    folder = str(tmp_path_factory.mktemp("programs"))
+    """Compile programs that several tests share once a session.
+
+    A developer's own `JAX_COMPILATION_CACHE_DIR` keeps them for the next session too.
+    """
+    given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    folder = given or str(tmp_path_factory.mktemp("programs"))
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     # Commands that tests start must not write to the user's cache either.
