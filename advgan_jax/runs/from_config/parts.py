@@ -154,7 +154,7 @@ def target_description(config: ConfigDict) -> dict[str, Any]:
             values["target_training"] = {
                 k: v for k, v in values["target_training"].items() if k not in own
             }
-    keys = ("dataset", "target_model", "target", "seed")
+    keys = ("dataset", "target_model", "target_training", "seed")
     return {"method": "target", **{key: values[key] for key in keys}}
 
 

@@ -1,0 +1,153 @@
+"""Made things, each made once and found again by everything that decides it.
+
+The name of a thing is its kind and a fingerprint of `depends_on`: the settings that
+decide the result, and no other. The code that makes a thing lists them. Any setting may
+therefore change between runs in one folder: a run finds what the change does not
+affect, and makes the rest beside what is there.
+
+Files are complete or absent. Several processes act in step: all of them make a thing or
+all of them load it, and the first one writes it.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from advgan_jax import parallel
+from advgan_jax.evaluation import Evaluation
+from advgan_jax.reporting import replacing, write_json
+from advgan_jax.types import Params
+
+
+class Format(NamedTuple):
+    """How a kind of value is kept in a file.
+
+    Attributes:
+      suffix: of the file's name.
+      save: writes a value to a path.
+      load: reads it back.
+    """
+
+    suffix: str
+    save: Callable[[pathlib.Path, Any], None]
+    load: Callable[[pathlib.Path], Any]
+
+
+def fingerprint(values: Any) -> str:
+    """Return eight hexadecimal digits that identify some JSON values."""
+    text = json.dumps(values, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _load_json(path: pathlib.Path) -> Any:
+    return json.loads(path.read_text(encoding="utf8"))
+
+
+def _save_array(path: pathlib.Path, array: np.ndarray) -> None:
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.save(file, array)
+
+
+def _save_evaluations(
+    path: pathlib.Path, by_key: Mapping[float | None, Evaluation]
+) -> None:
+    arrays = {
+        f"{json.dumps(key)}/{field.name}": getattr(evaluation, field.name)
+        for key, evaluation in by_key.items()
+        for field in dataclasses.fields(Evaluation)
+        if getattr(evaluation, field.name) is not None
+    }
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def _load_evaluations(path: pathlib.Path) -> dict[float | None, Evaluation]:
+    found: dict[float | None, dict[str, Any]] = {}
+    with np.load(path) as arrays:
+        for label, array in arrays.items():
+            key, name = label.split("/")
+            fields = found.setdefault(json.loads(key), {})
+            fields[name] = array if array.ndim else array.item()
+    missing = dict.fromkeys(field.name for field in dataclasses.fields(Evaluation))
+    return {key: Evaluation(**(missing | fields)) for key, fields in found.items()}
+
+
+def _save_params(path: pathlib.Path, params: Params) -> None:
+    arrays = flatten_dict(jax.device_get(params), sep="/")
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def _load_params(path: pathlib.Path) -> Params:
+    with np.load(path) as arrays:
+        return jax.device_put(unflatten_dict(dict(arrays), sep="/"))
+
+
+JSON = Format(".json", write_json, _load_json)  # NaN and infinity come back as None
+ARRAY = Format(".npy", _save_array, np.load)
+# Evaluations by epsilon, by class, or by None for a single one.
+EVALUATIONS = Format(".npz", _save_evaluations, _load_evaluations)
+PARAMS = Format(".npz", _save_params, _load_params)
+
+
+class Store:
+    """The made things in one folder, which need not exist yet."""
+
+    def __init__(self, directory: pathlib.Path):
+        """Open a store; this writes nothing."""
+        self.directory = pathlib.Path(directory).absolute()
+
+    def folder(self, kind: str, depends_on: Any) -> pathlib.Path:
+        """Name the folder of a training, which resumes from the checkpoints inside.
+
+        Args:
+          kind: what the name begins with; `/` separates folders.
+          depends_on: JSON values: every setting that decides the result, and no other.
+
+        Returns:
+          An absolute path; the folder need not exist.
+        """
+        slugs = [re.sub(r"[^\w.+-]+", "_", part) for part in kind.split("/")]
+        return self.directory.joinpath(f"{'/'.join(slugs)}-{fingerprint(depends_on)}")
+
+    def get(
+        self,
+        kind: str,
+        depends_on: Any,
+        make: Callable[[], Any],
+        file_format: Format = JSON,
+    ) -> Any:
+        """Return a thing from its file, or make it and write the file.
+
+        Args:
+          kind: see `folder`.
+          depends_on: see `folder`.
+          make: makes the thing; what it raises is raised here, and nothing is written.
+          file_format: `JSON`, `ARRAY`, `EVALUATIONS` or `PARAMS`.
+
+        Returns:
+          The thing.
+        """
+        path = self._file(kind, depends_on, file_format)
+        if parallel.agreed(path.exists()):
+            return file_format.load(path)
+        made = make()
+        file_format.save(path, made)
+        return made  # other processes than the first may not see the file yet
+
+    def find(self, kind: str, depends_on: Any, file_format: Format = JSON) -> Any:
+        """Return a thing from its file; None where it has not been made."""
+        path = self._file(kind, depends_on, file_format)
+        return file_format.load(path) if parallel.agreed(path.exists()) else None
+
+    def _file(self, kind: str, depends_on: Any, file_format: Format) -> pathlib.Path:
+        folder = self.folder(kind, depends_on)
+        return folder.with_name(folder.name + file_format.suffix)
