@@ -40,7 +40,7 @@ def mnist_model_c():
     dataset = data.load_dataset("mnist")
     with tempfile.TemporaryDirectory() as workdir:
         run = runs.Run(described, pathlib.Path(workdir), dataset)
-        return dataset, runs.target.target_logits_fn(run)
+        return dataset, runs.methods.target_model.target_logits_fn(run)
 
 
 def save_task(path):

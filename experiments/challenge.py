@@ -23,7 +23,7 @@ from ml_collections import config_flags
 
 from advgan_jax.cli import faults
 from advgan_jax.cpu import process
-from advgan_jax.runs import challenge
+from advgan_jax.runs.methods import challenge
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "That of the classifier.")
 _FILE = flags.DEFINE_string("file", None, "The adversarial images, an .npy file.")

@@ -9,19 +9,18 @@ from advgan_jax import parallel
 from advgan_jax.checks import unknown_name
 from advgan_jax.data import load_dataset
 from advgan_jax.reporting import write_results
-from advgan_jax.runs import (
+from advgan_jax.runs import from_config, reproduce, szegedy
+from advgan_jax.runs.methods import (
     advgan,
     aigan,
     attacks,
     blackbox,
     compare_generators,
     defence,
-    from_config,
-    reproduce,
-    szegedy,
-    target,
+    target_model,
 )
-from advgan_jax.runs.common import Run, Stopped
+from advgan_jax.runs.run import Run
+from advgan_jax.runs.training import Stopped
 from advgan_jax.runs.workdir import claim
 
 # Each has `check(config, dataset)` and `train(run) -> rows`.
@@ -34,7 +33,7 @@ METHODS = {
     "generators": compare_generators,
     "reproduce": reproduce,
     "szegedy": szegedy,
-    "target": target,
+    "target": target_model,
 }
 
 __all__ = ["METHODS", "Run", "Stopped", "train"]

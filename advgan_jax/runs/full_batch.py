@@ -14,7 +14,7 @@ from tqdm import tqdm
 from advgan_jax import parallel
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.reporting import MetricsLog, replacing
-from advgan_jax.runs.common import Stopped
+from advgan_jax.runs.training import Stopped
 from advgan_jax.training import full_batch, loop
 from advgan_jax.training.full_batch import FullBatchState, Objective
 from advgan_jax.types import Batch, Params

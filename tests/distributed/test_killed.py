@@ -29,7 +29,9 @@ LONG = pytest.mark.skipif(
 def outcome(workdir, digits):
     """The weights that a finished run is found to have, and all that it logged."""
     config = ConfigDict(json.loads((workdir / "config.json").read_text()))
-    logits_fn = runs.target.target_logits_fn(runs.Run(config, workdir, digits))
+    logits_fn = runs.methods.target_model.target_logits_fn(
+        runs.Run(config, workdir, digits)
+    )
     (folder,) = (workdir / "targets").iterdir()
     return jax.tree.leaves(logits_fn), read_metrics(folder)
 

@@ -11,7 +11,7 @@ import pytest
 
 from advgan_jax import runs
 from advgan_jax.data import to_float
-from advgan_jax.runs import challenge
+from advgan_jax.runs.methods import challenge
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ ENDING = """
     import sys
     sys.path.insert(0, sys.argv.pop(1))
     from advgan_jax import runs
-    from advgan_jax.runs import challenge
+    from advgan_jax.runs.methods import challenge
 
     def measure_file(*_):
         raise runs.Stopped("Stopped at step 7; saved.")

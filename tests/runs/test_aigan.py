@@ -14,7 +14,8 @@ from advgan_jax import runs
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.evaluation import evaluate
 from advgan_jax.reporting import read_metrics
-from advgan_jax.runs import aigan, from_config
+from advgan_jax.runs import from_config
+from advgan_jax.runs.methods import aigan
 from advgan_jax.runs.training_time import Clock, training_seconds
 from advgan_jax.training import loop
 
@@ -113,7 +114,7 @@ def test_interrupted_run_resumes_to_the_same_bits(
 ):
     """In stage one, at the switch and in stage two."""
     calls = []
-    compiled = runs.common.parallel.compile_steps
+    compiled = runs.training.parallel.compile_steps
 
     def interrupting(train_step, *, mode):
         run = compiled(train_step, mode=mode)
@@ -126,7 +127,7 @@ def test_interrupted_run_resumes_to_the_same_bits(
 
         return counted
 
-    monkeypatch.setattr(runs.common.parallel, "compile_steps", interrupting)
+    monkeypatch.setattr(runs.training.parallel, "compile_steps", interrupting)
     for stopped in ("step 10 of AI-GAN, stage 1", "22 of .*stage 1", "30 of .*stage 2"):
         with pytest.raises(runs.Stopped, match=stopped):
             runs.train(sharing(), tmp_path, resume=bool(calls))
@@ -157,7 +158,7 @@ def last_state(workdir):
 def test_finished_run_repeats_nothing(sharing, trained, monkeypatch):
     workdir, rows = trained
     monkeypatch.setattr(loop, "fit", None)
-    monkeypatch.setattr(runs.aigan, "evaluate_targets", None)
+    monkeypatch.setattr(runs.methods.aigan, "evaluate_targets", None)
     assert runs.train(sharing(), workdir, resume=True) == rows
 
 

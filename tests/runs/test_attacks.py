@@ -9,7 +9,8 @@ from advgan_jax import runs
 from advgan_jax.attacks import make_attack
 from advgan_jax.evaluation import evaluate_many
 from advgan_jax.reporting import read_metrics
-from advgan_jax.runs import attacks, kept
+from advgan_jax.runs import kept
+from advgan_jax.runs.methods import attacks
 
 SMALL = {
     "names": ("advgan", "fgsm", "substitute", "pgd_l2", "deepfool"),

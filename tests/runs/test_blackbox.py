@@ -96,7 +96,7 @@ def test_interrupted_run_resumes_to_the_same_results(
     short, attacked, tmp_path, monkeypatch, calls
 ):
     """Interrupted in the training of either network."""
-    made, compile_steps = [], runs.common.parallel.compile_steps
+    made, compile_steps = [], runs.training.parallel.compile_steps
 
     def interrupting(step, *, mode):
         run = compile_steps(step, mode=mode)
@@ -110,7 +110,7 @@ def test_interrupted_run_resumes_to_the_same_results(
         return counted
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs.common.parallel, "compile_steps", interrupting)
+        patch.setattr(runs.training.parallel, "compile_steps", interrupting)
         with pytest.raises(runs.Stopped, match=f"Stopped at step {calls}, after"):
             runs.train(short(), tmp_path)
     rows = runs.train(short(), tmp_path, resume=True)
@@ -124,7 +124,7 @@ def test_fault_of_the_black_box_is_told_and_mended(
     short, attacked, tmp_path, monkeypatch
 ):
     """It fails in the second round; what was answered by then is not asked again."""
-    asked, make = [], runs.blackbox.from_logits_fn
+    asked, make = [], runs.methods.blackbox.from_logits_fn
 
     def failing(*args, **options):
         oracle = make(*args, **options)
@@ -139,7 +139,7 @@ def test_fault_of_the_black_box_is_told_and_mended(
         answer.fails, oracle._fn = not asked, answer
         return oracle
 
-    monkeypatch.setattr(runs.blackbox, "from_logits_fn", failing)
+    monkeypatch.setattr(runs.methods.blackbox, "from_logits_fn", failing)
     with pytest.raises(OracleError, match=r"batch 1.*line is down.*76 queries answer"):
         runs.train(short(), tmp_path)
     rows = runs.train(short(), tmp_path, resume=True)
@@ -185,7 +185,7 @@ def test_targeted_within_a_budget(short, tmp_path, caplog):
 def test_budget_may_be_raised_for_the_rounds_to_come(short, tmp_path, monkeypatch):
     """The first round's last step is made when the budget of clean images is spent."""
     tight = {"queries.budget": 60, "queries.batch_size": 60}
-    made, compile_steps = [], runs.common.parallel.compile_steps
+    made, compile_steps = [], runs.training.parallel.compile_steps
 
     def interrupting(step, *, mode):
         run = compile_steps(step, mode=mode)
@@ -199,7 +199,7 @@ def test_budget_may_be_raised_for_the_rounds_to_come(short, tmp_path, monkeypatc
         return counted
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs.common.parallel, "compile_steps", interrupting)
+        patch.setattr(runs.training.parallel, "compile_steps", interrupting)
         with pytest.raises(runs.Stopped, match="step 24, after 60 queries"):
             runs.train(short(**tight), tmp_path)
     with pytest.raises(ValueError, match=r"queries.clean is 60 there and 61 here"):
@@ -252,7 +252,7 @@ def test_wrong_configuration_writes_nothing(short, tmp_path, changes, message):
 
 @pytest.mark.parametrize("name", ["training", "distilled"])
 def test_batches_that_the_devices_do_not_divide(short, tmp_path, monkeypatch, name):
-    monkeypatch.setattr(runs.blackbox.parallel, "num_shards", lambda mode: 4)
+    monkeypatch.setattr(runs.methods.blackbox.parallel, "num_shards", lambda mode: 4)
     config = short(**{f"{name}.batch_size": 30})
     with pytest.raises(
         ValueError, match=f"`{name}.batch_size`.* the 4 devices, got 30"
@@ -264,4 +264,4 @@ def test_batches_that_the_devices_do_not_divide(short, tmp_path, monkeypatch, na
 def test_its_mnist_variant_passes_the_checks(repository, mnist):
     module = runpy.run_path(str(repository / "configs" / "advgan_blackbox.py"))
     config = module["get_config"]("mnist")
-    runs.blackbox.check(config.lock(), mnist)
+    runs.methods.blackbox.check(config.lock(), mnist)

@@ -14,10 +14,10 @@ from advgan_jax.attacks import make_attack
 from advgan_jax.data import to_float
 from advgan_jax.evaluation import evaluate
 from advgan_jax.runs import from_config
-from advgan_jax.runs.common import Run
+from advgan_jax.runs.methods.target_model import target_logits_fn
 from advgan_jax.runs.reproduce.rows import Net
 from advgan_jax.runs.reproduce.workshop import Workshop
-from advgan_jax.runs.target import target_logits_fn
+from advgan_jax.runs.run import Run
 from advgan_jax.training import adversarial, classifier, loop
 from advgan_jax.types import Batch
 

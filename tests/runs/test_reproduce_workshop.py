@@ -7,11 +7,12 @@ from ml_collections import ConfigDict
 
 from advgan_jax import parallel, runs
 from advgan_jax.data import to_float
-from advgan_jax.runs import advgan, aigan, blackbox, compare_generators, reproduce
-from advgan_jax.runs.common import Run
+from advgan_jax.runs import reproduce
+from advgan_jax.runs.methods import advgan, aigan, blackbox, compare_generators
 from advgan_jax.runs.reproduce import cells
 from advgan_jax.runs.reproduce.rows import Cell, Net
 from advgan_jax.runs.reproduce.workshop import Workshop
+from advgan_jax.runs.run import Run
 
 NAMES = ("none", "adv")
 

@@ -83,7 +83,7 @@ def test_interrupted_run_resumes_to_the_same_results(
     sharing, finished, tmp_path, monkeypatch
 ):
     calls = []
-    compiled = runs.common.parallel.compile_steps
+    compiled = runs.training.parallel.compile_steps
 
     def interrupting(step, *, mode):
         run = compiled(step, mode=mode)
@@ -96,7 +96,7 @@ def test_interrupted_run_resumes_to_the_same_results(
 
         return counted
 
-    monkeypatch.setattr(runs.common.parallel, "compile_steps", interrupting)
+    monkeypatch.setattr(runs.training.parallel, "compile_steps", interrupting)
     with pytest.raises(runs.Stopped, match="step 5 of AdvGAN"):
         runs.train(sharing(), tmp_path)
     monkeypatch.undo()

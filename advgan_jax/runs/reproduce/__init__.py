@@ -28,13 +28,14 @@ from advgan_jax.reporting import (
     versions,
     write_json,
 )
-from advgan_jax.runs import advgan, aigan, blackbox, compare_generators, from_config
-from advgan_jax.runs.common import Run
+from advgan_jax.runs import from_config
+from advgan_jax.runs.methods import advgan, aigan, blackbox, compare_generators
 from advgan_jax.runs.reproduce import cells
 from advgan_jax.runs.reproduce.identity import GENERATORS, cell_identity, section_of
 from advgan_jax.runs.reproduce.paper import EPSILON
 from advgan_jax.runs.reproduce.rows import TABLES, Cell, Net, Row
 from advgan_jax.runs.reproduce.workshop import Workshop
+from advgan_jax.runs.run import Run
 from advgan_jax.runs.szegedy import output
 
 ALL = "all"

@@ -14,11 +14,11 @@ from advgan_jax.evaluation import (
     make_clean_row,
 )
 from advgan_jax.evaluation.robustness import takes_epsilon
-from advgan_jax.runs.common import attack_row
+from advgan_jax.runs.methods.target_model import unchanged
 from advgan_jax.runs.reproduce.identity import GENERATORS
 from advgan_jax.runs.reproduce.rows import Cell
 from advgan_jax.runs.reproduce.workshop import Workshop
-from advgan_jax.runs.target import unchanged
+from advgan_jax.runs.run import attack_row
 
 # Others are called by their sections: two may be the same attack with other numbers.
 _NAMES = {"dynamic": "advgan", "static": "advgan", "fitted": "advgan-fitted"}

@@ -14,15 +14,14 @@ from advgan_jax.data import Dataset, Split, to_float
 from advgan_jax.evaluation import craft
 from advgan_jax.projections import project_linf
 from advgan_jax.reporting import replacing
-from advgan_jax.runs import (
+from advgan_jax.runs import from_config
+from advgan_jax.runs.methods import (
     advgan,
     aigan,
     blackbox,
     compare_generators,
-    from_config,
-    target,
+    target_model,
 )
-from advgan_jax.runs.common import Run, test_images
 from advgan_jax.runs.reproduce.identity import (
     GENERATORS,
     images_identity,
@@ -30,6 +29,7 @@ from advgan_jax.runs.reproduce.identity import (
     section_of,
 )
 from advgan_jax.runs.reproduce.rows import Net
+from advgan_jax.runs.run import Run, test_images
 from advgan_jax.types import Attack, LogitsFn
 
 # What all runs of the tables share with them; the sections do not have it.
@@ -99,7 +99,7 @@ class Workshop:
         """A classifier, trained unless the target folder has it already."""
         config = self.config_of(net, section_of(net))
         run = self.run._replace(config=config)
-        return self._once(net, lambda: target.target_logits_fn(run))
+        return self._once(net, lambda: target_model.target_logits_fn(run))
 
     def surrogate(self, nets: Sequence[Net]) -> LogitsFn:
         """What an attacker looks at: a classifier, or several as one."""

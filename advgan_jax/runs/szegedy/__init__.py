@@ -14,7 +14,7 @@ from advgan_jax import models
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.data import Dataset
 from advgan_jax.runs import from_config
-from advgan_jax.runs.common import Run
+from advgan_jax.runs.run import Run
 from advgan_jax.runs.szegedy import (
     distortion,
     layerwise,

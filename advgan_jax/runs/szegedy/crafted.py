@@ -6,8 +6,9 @@ import numpy as np
 from advgan_jax import parallel
 from advgan_jax.data import Split, to_float
 from advgan_jax.evaluation import Evaluation, evaluate
-from advgan_jax.runs import attacks, from_config, kept
-from advgan_jax.runs.common import Run
+from advgan_jax.runs import from_config, kept
+from advgan_jax.runs.methods import attacks
+from advgan_jax.runs.run import Run
 from advgan_jax.runs.szegedy import nets
 from advgan_jax.runs.szegedy.nets import Net
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from advgan_jax.evaluation import Evaluation
 from advgan_jax.reporting import comparison_grid
-from advgan_jax.runs.common import Run, attack_row
+from advgan_jax.runs.run import Run, attack_row
 from advgan_jax.runs.szegedy import crafted, output, paper
 from advgan_jax.runs.szegedy.nets import Net, trained_net
 

@@ -10,9 +10,10 @@ from advgan_jax.checks import unknown_name
 from advgan_jax.data import Dataset
 from advgan_jax.reporting import bar_chart
 from advgan_jax.runs import from_config
-from advgan_jax.runs.common import Run, fit
+from advgan_jax.runs.run import Run
 from advgan_jax.runs.szegedy import nets, output, paper
 from advgan_jax.runs.szegedy.nets import Net
+from advgan_jax.runs.training import fit
 from advgan_jax.training import layerwise
 from advgan_jax.training.layerwise import Mixture
 

@@ -12,9 +12,10 @@ from ml_collections import ConfigDict
 
 from advgan_jax import models
 from advgan_jax.data import Dataset, Split, split_for_distillation, to_float
-from advgan_jax.runs import from_config, target
+from advgan_jax.runs import from_config
 from advgan_jax.runs import full_batch as trainings
-from advgan_jax.runs.common import Run
+from advgan_jax.runs.methods import target_model
+from advgan_jax.runs.run import Run
 from advgan_jax.training import full_batch
 from advgan_jax.types import Batch, LogitsFn, Params
 
@@ -200,6 +201,6 @@ def _stochastic(run: Run, name: str, base: str, half: int | None) -> Net:
     if half is not None:
         # Its description does not tell the halves apart, and must not meet the whole.
         config.target_model_dir = str(folder(run, f"half-{half}", describe(run, name)))
-    logits_fn = target.target_logits_fn(run._replace(config=config))
+    logits_fn = target_model.target_logits_fn(run._replace(config=config))
     model = models.make_classifier(base, run.dataset.num_classes)
     return Net(name, name, model, logits_fn.args[0])

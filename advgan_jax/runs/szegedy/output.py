@@ -13,9 +13,9 @@ from advgan_jax.reporting import (
     save_figure,
     write_records,
 )
-from advgan_jax.runs.common import Run
+from advgan_jax.runs.methods.target_model import unchanged
+from advgan_jax.runs.run import Run
 from advgan_jax.runs.szegedy.nets import Net
-from advgan_jax.runs.target import unchanged
 
 
 def write(

@@ -6,7 +6,7 @@ import numpy as np
 
 from advgan_jax.analysis import measured_expansions, upper_bounds
 from advgan_jax.reporting import bound_chart
-from advgan_jax.runs.common import Run
+from advgan_jax.runs.run import Run
 from advgan_jax.runs.szegedy import crafted, output
 from advgan_jax.runs.szegedy.nets import Net, trained_net
 

@@ -8,10 +8,10 @@ import numpy as np
 from advgan_jax.data import Split
 from advgan_jax.evaluation import amplified, evaluate, transfer_matrix, with_noise
 from advgan_jax.reporting import heatmap, matrices
-from advgan_jax.runs.common import Run
+from advgan_jax.runs.methods.target_model import unchanged
+from advgan_jax.runs.run import Run
 from advgan_jax.runs.szegedy import crafted, nets, output, paper
 from advgan_jax.runs.szegedy.nets import Net, trained_net
-from advgan_jax.runs.target import unchanged
 
 # Noise and amplified perturbations are not clipped; this only has to hold them all.
 _WIDE = (-100.0, 100.0)

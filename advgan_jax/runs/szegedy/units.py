@@ -6,7 +6,7 @@ from advgan_jax.analysis import compare_directions, hidden_features, layer_value
 from advgan_jax.analysis.units import DirectionsResult
 from advgan_jax.data import to_float
 from advgan_jax.reporting import direction_grid
-from advgan_jax.runs.common import Run
+from advgan_jax.runs.run import Run
 from advgan_jax.runs.szegedy import output
 from advgan_jax.runs.szegedy.nets import Net, trained_net
 

@@ -15,15 +15,17 @@ from advgan_jax.reporting import (
     save_figure,
     training_curves,
 )
-from advgan_jax.runs import from_config, target
-from advgan_jax.runs.common import Run, attack_row, fit, test_images
+from advgan_jax.runs import from_config
+from advgan_jax.runs.methods import target_model
+from advgan_jax.runs.run import Run, attack_row, test_images
+from advgan_jax.runs.training import fit
 from advgan_jax.training import advgan
 from advgan_jax.types import Attack, LogitsFn
 
 
 def check(config: ConfigDict, dataset: Dataset) -> None:
     """Refuses a wrong configuration before anything is written."""
-    target.check(config, dataset)
+    target_model.check(config, dataset)
     from_config.advgan_objective(config, dataset.num_classes)
     from_config.training_plan(config.training, dataset)
     from_config.compute_dtype(config.training)
@@ -48,7 +50,7 @@ def check_evaluation(config: ConfigDict, dataset: Dataset) -> None:
 
 def train(run: Run) -> list[dict[str, Any]]:
     """AdvGAN, semi-white-box: the generator is trained with the target model's help."""
-    logits_fn = target.target_logits_fn(run)
+    logits_fn = target_model.target_logits_fn(run)
     attack = trained_generator(run, logits_fn)
     evaluation = evaluate_generator(run, logits_fn, attack)
     draw(run, evaluation)

@@ -14,7 +14,8 @@ from advgan_jax.checks import check_at_least
 from advgan_jax.data import Dataset
 from advgan_jax.evaluation import evaluate, make_clean_row
 from advgan_jax.runs import from_config
-from advgan_jax.runs.common import Run, fit
+from advgan_jax.runs.run import Run
+from advgan_jax.runs.training import fit
 from advgan_jax.training import classifier
 from advgan_jax.types import LogitsFn
 

@@ -17,8 +17,9 @@ from advgan_jax.evaluation import (
     worst_case,
 )
 from advgan_jax.reporting import comparison_grid, robustness_curve, save_figure
-from advgan_jax.runs import advgan, from_config, kept, target
-from advgan_jax.runs.common import Run, attack_row, test_images
+from advgan_jax.runs import from_config, kept
+from advgan_jax.runs.methods import advgan, target_model
+from advgan_jax.runs.run import Run, attack_row, test_images
 from advgan_jax.types import Attack, LogitsFn
 
 NORMS = ("linf", "l2")
@@ -30,7 +31,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     """Refuses a wrong configuration before anything is written."""
     advgan.check(config, dataset)
     other = _substitute_config(config)
-    target.check(other, dataset)
+    target_model.check(other, dataset)
     if from_config.target_description(other) == from_config.target_description(config):
         raise ValueError(
             "`substitute` describes the target model itself; give it another seed or "
@@ -93,7 +94,7 @@ def _check_aim(config: ConfigDict) -> None:
 
 def train(run: Run) -> list[dict[str, Any]]:
     """Trains what the attacks need, runs them, and compares."""
-    logits_fn = target.target_logits_fn(run)
+    logits_fn = target_model.target_logits_fn(run)
     test = test_images(run)
     measured = {name: measure(run, logits_fn, test, name) for name in run.config.names}
     rows = [row(run, name, measured[name]) for name in run.config.names]
@@ -146,7 +147,7 @@ def _attack(run: Run, logits_fn: LogitsFn, name: str) -> Attack:
         return advgan.trained_generator(run, logits_fn)
     if kind == "substitute":
         other = run._replace(config=_substitute_config(run.config))
-        substitute_fn = target.target_logits_fn(other)
+        substitute_fn = target_model.target_logits_fn(other)
         return from_config.bound_attack(run.config, name, substitute_fn=substitute_fn)
     return from_config.bound_attack(run.config, name)
 

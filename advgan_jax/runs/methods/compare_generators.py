@@ -11,8 +11,9 @@ from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.data import Dataset
 from advgan_jax.evaluation import Evaluation, pool
 from advgan_jax.reporting import heatmap, replacing, save_figure, write_json
-from advgan_jax.runs import advgan, aigan, from_config, target
-from advgan_jax.runs.common import Run, attack_row
+from advgan_jax.runs import from_config
+from advgan_jax.runs.methods import advgan, aigan, target_model
+from advgan_jax.runs.run import Run, attack_row
 from advgan_jax.runs.training_time import training_seconds
 from advgan_jax.runs.workdir import differences
 from advgan_jax.types import Attack, LogitsFn
@@ -86,7 +87,7 @@ def _check_given(config: ConfigDict, workdir: str, wanted: int | None) -> None:
 def train(run: Run) -> list[dict[str, Any]]:
     """Trains what is missing, measures all, and compares."""
     classes = tuple(run.config.target_classes)
-    logits_fn = target.target_logits_fn(run)
+    logits_fn = target_model.target_logits_fn(run)
     groups = {
         "advgan": [(_advgan(run, logits_fn, wanted), (wanted,)) for wanted in classes],
         "aigan": [(_aigan(run, logits_fn), classes)],

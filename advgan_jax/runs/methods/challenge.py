@@ -7,8 +7,8 @@ from ml_collections import ConfigDict
 
 from advgan_jax.data import load_dataset
 from advgan_jax.evaluation import Evaluation, assess, check_submission
-from advgan_jax.runs import target
-from advgan_jax.runs.common import Run
+from advgan_jax.runs.methods import target_model
+from advgan_jax.runs.run import Run
 
 
 def measure_file(config: ConfigDict, path: str | pathlib.Path) -> Evaluation:
@@ -39,14 +39,14 @@ def measure_file(config: ConfigDict, path: str | pathlib.Path) -> Evaluation:
             f"{config.method!r} has not; give that of configs/defence.py."
         )
     dataset = load_dataset(config.dataset, data_dir=config.data_dir)
-    target.check(config, dataset)
+    target_model.check(config, dataset)
     test = dataset.test
     # Before the classifier is trained, which may take hours.
     handed_in = _load(path)
     adversarial = check_submission(handed_in, test.images, epsilon=config.epsilon)
     run = Run(config, pathlib.Path(config.target_model_dir).absolute(), dataset)
     return assess(
-        target.target_logits_fn(run),
+        target_model.target_logits_fn(run),
         test.images,
         adversarial,
         test.labels,

@@ -5,13 +5,14 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from advgan_jax.data import Dataset
-from advgan_jax.runs import advgan, attacks, from_config, target
-from advgan_jax.runs.common import Run, test_images
+from advgan_jax.runs import from_config
+from advgan_jax.runs.methods import advgan, attacks, target_model
+from advgan_jax.runs.run import Run, test_images
 
 
 def check(config: ConfigDict, dataset: Dataset) -> None:
     """Refuses a wrong configuration before anything is written."""
-    target.check(config, dataset)
+    target_model.check(config, dataset)
     if from_config.chosen_defence(config.target_training) == from_config.UNDEFENDED:
         raise ValueError(
             "`target_training.defence` must name a defence, got 'none'; use configs/target.py "
@@ -30,7 +31,7 @@ def train(run: Run) -> list[dict[str, Any]]:
     Returns:
       A row for each attack of `config.names`; all tell the clean accuracy.
     """
-    logits_fn, test = target.target_logits_fn(run), test_images(run)
+    logits_fn, test = target_model.target_logits_fn(run), test_images(run)
     measured = {
         name: attacks.measure(run, logits_fn, test, name) for name in run.config.names
     }

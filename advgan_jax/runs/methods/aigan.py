@@ -24,8 +24,10 @@ from advgan_jax.reporting import (
     training_curves,
     write_json,
 )
-from advgan_jax.runs import advgan, from_config, kept, target
-from advgan_jax.runs.common import Run, attack_row, fit, test_images
+from advgan_jax.runs import from_config, kept
+from advgan_jax.runs.methods import advgan, target_model
+from advgan_jax.runs.run import Run, attack_row, test_images
+from advgan_jax.runs.training import fit
 from advgan_jax.training import aigan
 from advgan_jax.types import Attack, LogitsFn
 
@@ -36,7 +38,7 @@ _MOST_COLUMNS = 10  # classes in the picture of perturbations
 
 def check(config: ConfigDict, dataset: Dataset) -> None:
     """Refuses a wrong configuration before anything is written."""
-    target.check(config, dataset)
+    target_model.check(config, dataset)
     advgan.check_evaluation(config, dataset)
     from_config.aigan_objective(config, dataset.num_classes)
     from_config.compute_dtype(config.training)
@@ -52,7 +54,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
 
 def train(run: Run) -> list[dict[str, Any]]:
     """Both stages, then each of their generators towards every class."""
-    logits_fn = target.target_logits_fn(run)
+    logits_fn = target_model.target_logits_fn(run)
     generators = trained_generators(run, logits_fn)
     measured = {
         stage: evaluated(run, logits_fn, attack, range(run.dataset.num_classes), stage)

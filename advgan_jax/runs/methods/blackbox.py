@@ -20,8 +20,10 @@ from advgan_jax.data import Dataset, Split
 from advgan_jax.evaluation import assess
 from advgan_jax.oracles import Ledger, Oracle, answers, from_logits_fn
 from advgan_jax.reporting import query_curve, read_metrics, save_figure
-from advgan_jax.runs import advgan, from_config, target
-from advgan_jax.runs.common import Run, Stopped, attack_row, resumable
+from advgan_jax.runs import from_config
+from advgan_jax.runs.methods import advgan, target_model
+from advgan_jax.runs.run import Run, attack_row
+from advgan_jax.runs.training import Stopped, resumable
 from advgan_jax.runs.workdir import LEDGER
 from advgan_jax.training import blackbox
 from advgan_jax.training.states import BlackBoxState
@@ -33,7 +35,7 @@ _MEASURED = 10  # images that are asked about again at the end
 
 def check(config: ConfigDict, dataset: Dataset) -> None:
     """Refuses a wrong configuration before anything is written."""
-    target.check(config, dataset)
+    target_model.check(config, dataset)
     advgan.check_evaluation(config, dataset)
     answers.check_kind(config.answers)
     from_config.compute_dtype(config.training)
@@ -103,7 +105,7 @@ def _check_shards(config: ConfigDict) -> None:
 
 def train(run: Run) -> list[dict[str, Any]]:
     """Distils, attacks the copy, and evaluates on the black box."""
-    logits_fn = target.target_logits_fn(run)
+    logits_fn = target_model.target_logits_fn(run)
     attack, queries = trained_generator(run, logits_fn)
     evaluation = advgan.evaluate_generator(run, logits_fn, attack)
     advgan.draw(run, evaluation)
