@@ -18,7 +18,7 @@ from advgan_jax.training import advgan
 
 _TARGET_DIR = flags.DEFINE_string(
     "target_model_dir",
-    "runs/targets",
+    "runs/target_models",
     "Trained targets; C is trained if it is not there.",
 )
 _CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
@@ -35,12 +35,12 @@ def mnist_model_c():
     """MNIST and model C as the configuration describes it; with `--smoke` neither."""
     if _measure.SMOKE.value:
         return noise(MNIST, 256), untrained("C", MNIST)
-    described = config("target", "mnist")
+    described = config("target_model", "mnist")
     described.target_model_dir = str(pathlib.Path(_TARGET_DIR.value).absolute())
     dataset = data.load_dataset("mnist")
     with tempfile.TemporaryDirectory() as workdir:
         run = runs.Run(described, pathlib.Path(workdir), dataset)
-        return dataset, runs.methods.target_model.target_logits_fn(run)
+        return dataset, runs.methods.target_model.trained_logits_fn(run)
 
 
 def save_task(path):

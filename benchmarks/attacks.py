@@ -1,6 +1,6 @@
 """Our attacks beside Foolbox's, torchattacks', ART's and SciPy's: speed and quality.
 
-    python benchmarks/attacks.py --target_model_dir=runs/targets
+    python benchmarks/attacks.py --target_model_dir=runs/target_models
 
 Same machine, same run, same weights (model C on MNIST, trained first if the folder does
 not hold it), same images, same numbers of steps. The rivals take turns; times are

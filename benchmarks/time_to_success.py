@@ -1,6 +1,6 @@
 """From a cold start to a generator that fools 98 % of model C: ours and PyTorch's.
 
-    python benchmarks/time_to_success.py --target_model_dir=runs/targets
+    python benchmarks/time_to_success.py --target_model_dir=runs/target_models
 
 Each trains in a process of its own; the clock runs from the command on, so imports and
 compilation (nothing is cached) count. Both read one file with MNIST and model C's

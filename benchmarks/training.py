@@ -1,6 +1,6 @@
 """Training beside PyTorch: images per second of the same networks.
 
-    python benchmarks/training.py --target_model_dir=runs/targets
+    python benchmarks/training.py --target_model_dir=runs/target_models
 
 MNIST, batches of 128 (or `--batches`), two kinds of step: AdvGAN's (one update of the
 discriminator and one of the generator against model C), and model C's own; and an

@@ -1,10 +1,10 @@
 r"""Accuracy of a trained classifier on a file of adversarial images.
 
     python experiments/challenge.py --config=configs/defence.py:mnist \
-        --config.target_model_dir=runs/targets --file=attack.npy
+        --config.target_model_dir=runs/target_models --file=attack.npy
 
 The classifier is trained if the folder has none of this configuration, which a progress
-bar tells. The nets of `reproduce.py` lie in its workdir's `targets/`, if it was given
+bar tells. The nets of `reproduce.py` lie in its workdir's `target_models/`, if it was given
 no other folder; that of `--table=challenge --scale=full` is named by
 
     --config.target_training.defences.iterative.training.num_epochs=84

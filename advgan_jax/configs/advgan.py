@@ -28,7 +28,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.target_model = {"digits": "small", "mnist": "C", "cifar10": "resnet32"}[
         variant
     ]
-    config.target_model_dir = placeholder(str)  # default: the workdir's `targets`
+    config.target_model_dir = placeholder(str)  # default: the workdir's `target_models`
     config.target_class = placeholder(int)  # none: untargeted
     config.epsilon = 8 / 255 if variant == "cifar10" else 0.3
     config.distillation = placeholder(str)  # none: semi-white-box
@@ -37,7 +37,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.max_resident_bytes = 2 * 2**30
     config.seed = 0
 
-    # The target model's training; see also configs/target.py.
+    # The target model's training; see also configs/target_model.py.
     config.target_training = ConfigDict()
     config.target_training.num_images = placeholder(
         int

@@ -14,22 +14,22 @@ one CPU core and leave 98.8 % on clean images, 91.2 % under PGD of 40 steps (Mad
 98.8, 93.2). Attack runs find the classifier where it was left:
 
     python experiments/train.py --config=configs/defence.py:mnist \
-        --config.target_model_dir=runs/targets
+        --config.target_model_dir=runs/target_models
     python experiments/train.py --config=configs/advgan.py:mnist \
-        --config.target_model_dir=runs/targets --config.target_model=madry \
+        --config.target_model_dir=runs/target_models --config.target_model=madry \
         --config.target_training.defence=iterative
 """
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from advgan_jax.configs import target
+from advgan_jax.configs import target_model
 
 
 def get_config(variant: str = "digits") -> ConfigDict:
     """The configuration of one data set's defended classifier."""
     # The target section is the one that attack runs have.
-    config = target.get_config(variant)
+    config = target_model.get_config(variant)
     config.method = "defence"
     config.target_model = {"digits": "small", "mnist": "madry", "cifar10": "resnet32"}[
         variant

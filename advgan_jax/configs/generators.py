@@ -6,7 +6,7 @@
 Finished runs are not repeated if their folders are given, `{}` standing for the class:
 
     python experiments/train.py --config=configs/generators.py:mnist \
-        --config.target_model_dir=runs/targets --config.aigan_workdir=runs/aigan-mnist-C \
+        --config.target_model_dir=runs/target_models --config.aigan_workdir=runs/aigan-mnist-C \
         --config.advgan_workdirs=runs/mnist-C-{}
 
 All that both methods share (`epsilon`, `target`, `seed`, ...) is set here; the rest in

@@ -33,7 +33,7 @@ METHODS = {
     "generators": compare_generators,
     "reproduce": reproduce,
     "szegedy": szegedy,
-    "target": target_model,
+    "target_model": target_model,
 }
 
 __all__ = ["METHODS", "Run", "Stopped", "train"]
@@ -71,6 +71,6 @@ def train(
     parallel.first_alone(
         lambda: claim(workdir, config, resume=resume, overwrite=overwrite)
     )
-    rows = METHODS[config.method].train(Run(config, workdir, dataset))
+    rows = METHODS[config.method].run(Run(config, workdir, dataset))
     write_results(workdir, rows, from_config.plain(config))
     return rows

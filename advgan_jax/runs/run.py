@@ -46,7 +46,7 @@ def attack_row(
         evaluation,
         experiment=config.method,
         dataset=config.dataset,
-        target_model=from_config.target_title(config),
+        target_model=from_config.target_model_title(config),
         attack=attack,
         threat_model=threat_model,
         epsilon=epsilon,

@@ -29,16 +29,16 @@ LONG = pytest.mark.skipif(
 def outcome(workdir, digits):
     """The weights that a finished run is found to have, and all that it logged."""
     config = ConfigDict(json.loads((workdir / "config.json").read_text()))
-    logits_fn = runs.methods.target_model.target_logits_fn(
+    logits_fn = runs.methods.target_model.trained_logits_fn(
         runs.Run(config, workdir, digits)
     )
-    (folder,) = (workdir / "targets").iterdir()
+    (folder,) = (workdir / "target_models").iterdir()
     return jax.tree.leaves(logits_fn), read_metrics(folder)
 
 
 def progress(workdir):
     """How many lines a run has logged."""
-    paths = list(workdir.glob("targets/*/metrics.jsonl"))
+    paths = list(workdir.glob("target_models/*/metrics.jsonl"))
     return paths[0].read_text().count("\n") if paths else 0
 
 
@@ -117,6 +117,6 @@ def test_a_signal_to_one_stops_all_at_one_step(start_run, tmp_path, signalled):
     assert len(stops) == 2
     assert stops[0] == stops[1]
     step = int(stops[0].split()[3])
-    (folder,) = (tmp_path / "targets").iterdir()
+    (folder,) = (tmp_path / "target_models").iterdir()
     assert (folder / "checkpoints" / str(step)).is_dir()
     assert read_metrics(folder)[-1]["step"] == step

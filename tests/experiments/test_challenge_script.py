@@ -69,7 +69,7 @@ def test_an_empty_file_is_refused(get_config, tmp_path):
 
 
 def test_a_configuration_without_epsilon_is_refused(get_config, tmp_path):
-    config = get_config("target", target_model_dir=str(tmp_path))
+    config = get_config("target_model", target_model_dir=str(tmp_path))
     with pytest.raises(ValueError, match=r"`epsilon`.*'target'.*configs/defence\.py"):
         challenge.measure_file(config, tmp_path / "attack.npy")
 

@@ -28,7 +28,7 @@ def sharing(get_config, finished):
 
     def load(name="aigan", **changes):
         return get_config(
-            name, target_model_dir=str(finished[0] / "targets"), **changes
+            name, target_model_dir=str(finished[0] / "target_models"), **changes
         )
 
     return load

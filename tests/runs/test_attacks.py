@@ -28,8 +28,8 @@ SMALL = {
 @pytest.fixture(scope="module")
 def load(get_config, finished, tmp_path_factory):
     """A small comparison that takes the target model of the finished run."""
-    target_model_dir = tmp_path_factory.mktemp("shared") / "targets"
-    shutil.copytree(finished[0] / "targets", target_model_dir)
+    target_model_dir = tmp_path_factory.mktemp("shared") / "target_models"
+    shutil.copytree(finished[0] / "target_models", target_model_dir)
 
     def load(**changes):
         return get_config(

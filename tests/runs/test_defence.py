@@ -14,7 +14,7 @@ from advgan_jax.attacks import make_attack
 from advgan_jax.data import to_float
 from advgan_jax.evaluation import evaluate
 from advgan_jax.runs import from_config
-from advgan_jax.runs.methods.target_model import target_logits_fn
+from advgan_jax.runs.methods.target_model import trained_logits_fn
 from advgan_jax.runs.reproduce.rows import Net
 from advgan_jax.runs.reproduce.workshop import Workshop
 from advgan_jax.runs.run import Run
@@ -48,7 +48,7 @@ def load(get_config):
 
 
 def name_of(config):
-    return from_config.fingerprint(from_config.target_description(config))
+    return from_config.fingerprint(from_config.target_model_description(config))
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ def test_only_what_a_defence_reads_makes_another_model(load):
 
 def test_a_defence_may_have_a_learning_rate_of_its_own(load):
     own = {"target_training.defences.iterative.training.learning_rate": 0.1}
-    assert from_config.target_section(load()).learning_rate != 0.1
-    assert from_config.target_section(load(**own)).learning_rate == 0.1
+    assert from_config.target_model_training(load()).learning_rate != 0.1
+    assert from_config.target_model_training(load(**own)).learning_rate == 0.1
     assert name_of(load(**own)) != name_of(load())
     # The target's is then read by nobody.
     other = own | {"target_training.learning_rate": 0.2}
@@ -133,7 +133,7 @@ def test_the_challenge_finds_the_net_of_the_whole_table(repository, digits, tmp_
     settings.attack.update({"num_steps": 40, "step_size": 0.01})
     workshop = Workshop(Run(config_of("reproduce", "full"), tmp_path, digits))
     made = workshop.description(Net("madry", "iterative"))
-    assert from_config.target_description(config) == made
+    assert from_config.target_model_description(config) == made
 
 
 def test_defences_share_no_settings(load):
@@ -167,7 +167,7 @@ def test_ensemble_trains_its_sources_once_and_attack_runs_find_it(
     assert [row["attack"] for row in rows] == ["fgsm", "pgd"]
     assert rows[1]["epsilon"] == 0.3
     attacker = load("advgan", **changes)
-    target_logits_fn(Run(attacker, tmp_path / "other", digits))
+    trained_logits_fn(Run(attacker, tmp_path / "other", digits))
     assert len(titles) == 3
 
 
@@ -187,7 +187,7 @@ def test_defence_makes_the_net_harder_to_fool(load, digits, tmp_path, defence):
         "advgan",
         **{"target_training.num_epochs": 12, "target_training.learning_rate": 0.01},
     )
-    bare = target_logits_fn(Run(plain, tmp_path / "bare", digits))
+    bare = trained_logits_fn(Run(plain, tmp_path / "bare", digits))
     bound = from_config.bound_attack(load(**training), "fgsm")
     images, labels = digits.test.images[:100], digits.test.labels[:100]
     found = evaluate(
@@ -219,7 +219,7 @@ def test_warmup_is_told_in_epochs(load, digits, step, share):
     wanted = adversarial.make_adversarial_step(
         model, sgd, adversarial.Crafting(fgsm, predicted_labels=True), clean_weight=0.5
     )
-    found = from_config.make_target_step(config, model, sgd, 3)
+    found = from_config.make_target_model_step(config, model, sgd, 3)
     np.testing.assert_allclose(after(found), after(wanted), atol=1e-6)  # rounding
     other = adversarial.Crafting(make_attack("fgsm", epsilon=0.3 * share + 0.1), True)
     other = adversarial.make_adversarial_step(model, sgd, other, clean_weight=0.5)

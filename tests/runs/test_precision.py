@@ -20,7 +20,7 @@ BLACKBOX = {
     "evaluation.monitor_images": 50,
 }
 KINDS = {
-    "target": ("target", TARGET, ["bf16"]),
+    "target_model": ("target_model", TARGET, ["bf16"]),
     "advgan": ("advgan", TRAINING, ["f32", "bf16"]),
     "aigan": ("aigan", TRAINING, ["f32", "bf16", "bf16"]),
     # The black box, the copy of it, and the generator that is trained on the copy.

@@ -203,13 +203,13 @@ def test_interrupted_training_goes_on_to_the_same_bits(load, tmp_path, monkeypat
             runs.train(config, parts)
     runs.train(config, parts, resume=True)
     found = [
-        dict(np.load(next((folder / "targets").rglob("weights.npz"))))
+        dict(np.load(next((folder / "target_models").rglob("weights.npz"))))
         for folder in (whole, parts)
     ]
     assert calls == [1]  # traced once
     for name, array in found[0].items():
         np.testing.assert_array_equal(array, found[1][name])
-    assert not list((parts / "targets").rglob("checkpoints"))
+    assert not list((parts / "target_models").rglob("checkpoints"))
 
 
 @pytest.mark.parametrize("most", [10, 600])
@@ -262,7 +262,7 @@ def test_halves_of_a_convolutional_net_do_not_meet(load, tmp_path, digits, monke
 
 
 def test_targets_may_be_shared(load, every, tmp_path, monkeypatch):
-    shutil.copytree(every[0] / "targets", tmp_path / "shared")
+    shutil.copytree(every[0] / "target_models", tmp_path / "shared")
     monkeypatch.setattr(trainings, "_fit", None)
     config = load(study="units", target_model_dir=str(tmp_path / "shared"))
     runs.train(config, tmp_path / "run")

@@ -23,7 +23,9 @@ def sharing(get_config, finished):
     """A configuration that takes the target model of the finished run."""
 
     def load(**changes):
-        return get_config(target_model_dir=str(finished[0] / "targets"), **changes)
+        return get_config(
+            target_model_dir=str(finished[0] / "target_models"), **changes
+        )
 
     return load
 
@@ -136,8 +138,8 @@ def test_targeted_run_counts_images_not_of_the_class(sharing, tmp_path):
 
 
 def test_target_alone(get_config, tmp_path):
-    (row,) = runs.train(get_config("target"), tmp_path)
-    assert row["experiment"] == "target"
+    (row,) = runs.train(get_config("target_model"), tmp_path)
+    assert row["experiment"] == "target_model"
     assert row["attack"] is row["epsilon"] is None
     assert row["clean_accuracy"] > 0.9
 
@@ -152,14 +154,15 @@ def test_target_may_get_a_part_of_the_images(get_config, tmp_path, monkeypatch):
 
     monkeypatch.setattr(loop, "fit", watching_fit)
     config = get_config(
-        "target", **{"target_training.num_images": 700, "target_training.num_epochs": 1}
+        "target_model",
+        **{"target_training.num_images": 700, "target_training.num_epochs": 1},
     )
     runs.train(config, tmp_path)
     assert seen == [(700, 700)]
-    whole = get_config("target")
-    assert from_config.target_description(config) != from_config.target_description(
-        whole
-    )
+    whole = get_config("target_model")
+    assert from_config.target_model_description(
+        config
+    ) != from_config.target_model_description(whole)
 
 
 def test_epsilon_zero_leaves_the_images_alone(sharing, tmp_path):
@@ -229,13 +232,13 @@ class TestWorkdirOfAnotherRun:
             runs.train(get_config(), tmp_path, resume=True)
 
     def test_overwrite_keeps_the_target(self, get_config, finished, tmp_path):
-        shutil.copytree(finished[0] / "targets", tmp_path / "targets")
-        kept = sorted((tmp_path / "targets").rglob("*"))
+        shutil.copytree(finished[0] / "target_models", tmp_path / "target_models")
+        kept = sorted((tmp_path / "target_models").rglob("*"))
         runs.train(get_config(**{"training.num_epochs": 1}), tmp_path)
         config = get_config(epsilon=0.1, **{"training.num_epochs": 1})
         (row,) = runs.train(config, tmp_path, overwrite=True)
         assert row["epsilon"] == 0.1
-        assert sorted((tmp_path / "targets").rglob("*")) == kept
+        assert sorted((tmp_path / "target_models").rglob("*")) == kept
 
     def test_resume_and_overwrite_exclude_each_other(self, get_config, finished):
         before = sorted(finished[0].rglob("*"))
@@ -276,6 +279,6 @@ def test_no_generator_to_load(what, finished, tmp_path):
             advgan_jax.load_generator(tmp_path / "mistyped")
         assert not (tmp_path / "mistyped").exists()
     else:
-        (target,) = (finished[0] / "targets").iterdir()
+        (target,) = (finished[0] / "target_models").iterdir()
         with pytest.raises(ValueError, match="no generator"):
             advgan_jax.load_generator(target)

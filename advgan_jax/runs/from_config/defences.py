@@ -30,7 +30,7 @@ def chosen_defence(section: ConfigDict) -> str:
     return section.get("defence", UNDEFENDED)
 
 
-def target_title(config: ConfigDict) -> str:
+def target_model_title(config: ConfigDict) -> str:
     """What rows of `results.json` call a target model.
 
     Args:
@@ -43,7 +43,7 @@ def target_title(config: ConfigDict) -> str:
     return "-".join([config.target_model] + [defence] * (defence != UNDEFENDED))
 
 
-def target_section(config: ConfigDict) -> ConfigDict:
+def target_model_training(config: ConfigDict) -> ConfigDict:
     """How the target model is trained, the defence's own numbers in their place.
 
     Args:
@@ -78,10 +78,12 @@ def check_defence(config: ConfigDict) -> None:
     settings = config.target_training.defences[name]
     attack = _attack(settings)
     _check_attack(attack, name)
-    _check_warmup(settings.warmup_epochs, target_section(config).num_epochs, attack)
+    _check_warmup(
+        settings.warmup_epochs, target_model_training(config).num_epochs, attack
+    )
     if name == "ensemble" and not settings.sources:
         raise ValueError("`sources` must name at least one target model, got none.")
-    make_target_step(config, nn.Module(), optax.identity(), 1)
+    make_target_model_step(config, nn.Module(), optax.identity(), 1)
 
 
 def _check_attack(attack: BoundAttack, name: str) -> None:
@@ -139,7 +141,7 @@ def _check_warmup(warmup: float, num_epochs: int, attack: BoundAttack) -> None:
         )
 
 
-def make_target_step(
+def make_target_model_step(
     config: ConfigDict,
     model: nn.Module,
     optimizer: optax.GradientTransformation,
@@ -157,7 +159,7 @@ def make_target_step(
       A step on a `ClassifierState`; that of `ensemble` takes the models of
       `source_configs` too.
     """
-    section = target_section(config)
+    section = target_model_training(config)
     if chosen_defence(section) == UNDEFENDED:
         return classifier.make_train_step(
             model,

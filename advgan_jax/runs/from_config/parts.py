@@ -136,7 +136,7 @@ def fingerprint(values: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def target_description(config: ConfigDict) -> dict[str, Any]:
+def target_model_description(config: ConfigDict) -> dict[str, Any]:
     """All of a configuration that decides what a target model becomes.
 
     How many devices share the work decides it too, by rounding and by the draws of
@@ -155,7 +155,7 @@ def target_description(config: ConfigDict) -> dict[str, Any]:
                 k: v for k, v in values["target_training"].items() if k not in own
             }
     keys = ("dataset", "target_model", "target_training", "seed")
-    return {"method": "target", **{key: values[key] for key in keys}}
+    return {"method": "target_model", **{key: values[key] for key in keys}}
 
 
 def trace_attack(

@@ -48,9 +48,9 @@ def check_evaluation(config: ConfigDict, dataset: Dataset) -> None:
     check_at_least("grid_images", section.grid_images, 1)
 
 
-def train(run: Run) -> list[dict[str, Any]]:
+def run(run: Run) -> list[dict[str, Any]]:
     """AdvGAN, semi-white-box: the generator is trained with the target model's help."""
-    logits_fn = target_model.target_logits_fn(run)
+    logits_fn = target_model.trained_logits_fn(run)
     attack = trained_generator(run, logits_fn)
     evaluation = evaluate_generator(run, logits_fn, attack)
     draw(run, evaluation)

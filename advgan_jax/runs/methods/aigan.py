@@ -52,9 +52,9 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     from_config.aigan_like(config, dataset.num_classes, shape)
 
 
-def train(run: Run) -> list[dict[str, Any]]:
+def run(run: Run) -> list[dict[str, Any]]:
     """Both stages, then each of their generators towards every class."""
-    logits_fn = target_model.target_logits_fn(run)
+    logits_fn = target_model.trained_logits_fn(run)
     generators = trained_generators(run, logits_fn)
     measured = {
         stage: evaluated(run, logits_fn, attack, range(run.dataset.num_classes), stage)

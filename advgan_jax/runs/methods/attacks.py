@@ -32,7 +32,9 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     advgan.check(config, dataset)
     other = _substitute_config(config)
     target_model.check(other, dataset)
-    if from_config.target_description(other) == from_config.target_description(config):
+    if from_config.target_model_description(
+        other
+    ) == from_config.target_model_description(config):
         raise ValueError(
             "`substitute` describes the target model itself; give it another seed or "
             "another target_model."
@@ -92,9 +94,9 @@ def _check_aim(config: ConfigDict) -> None:
         )
 
 
-def train(run: Run) -> list[dict[str, Any]]:
+def run(run: Run) -> list[dict[str, Any]]:
     """Trains what the attacks need, runs them, and compares."""
-    logits_fn = target_model.target_logits_fn(run)
+    logits_fn = target_model.trained_logits_fn(run)
     test = test_images(run)
     measured = {name: measure(run, logits_fn, test, name) for name in run.config.names}
     rows = [row(run, name, measured[name]) for name in run.config.names]
@@ -147,7 +149,7 @@ def _attack(run: Run, logits_fn: LogitsFn, name: str) -> Attack:
         return advgan.trained_generator(run, logits_fn)
     if kind == "substitute":
         other = run._replace(config=_substitute_config(run.config))
-        substitute_fn = target_model.target_logits_fn(other)
+        substitute_fn = target_model.trained_logits_fn(other)
         return from_config.bound_attack(run.config, name, substitute_fn=substitute_fn)
     return from_config.bound_attack(run.config, name)
 

@@ -103,9 +103,9 @@ def _check_shards(config: ConfigDict) -> None:
             )
 
 
-def train(run: Run) -> list[dict[str, Any]]:
+def run(run: Run) -> list[dict[str, Any]]:
     """Distils, attacks the copy, and evaluates on the black box."""
-    logits_fn = target_model.target_logits_fn(run)
+    logits_fn = target_model.trained_logits_fn(run)
     attack, queries = trained_generator(run, logits_fn)
     evaluation = advgan.evaluate_generator(run, logits_fn, attack)
     advgan.draw(run, evaluation)

@@ -46,7 +46,7 @@ def measure_file(config: ConfigDict, path: str | pathlib.Path) -> Evaluation:
     adversarial = check_submission(handed_in, test.images, epsilon=config.epsilon)
     run = Run(config, pathlib.Path(config.target_model_dir).absolute(), dataset)
     return assess(
-        target_model.target_logits_fn(run),
+        target_model.trained_logits_fn(run),
         test.images,
         adversarial,
         test.labels,

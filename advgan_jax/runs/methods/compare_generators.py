@@ -84,10 +84,10 @@ def _check_given(config: ConfigDict, workdir: str, wanted: int | None) -> None:
         )
 
 
-def train(run: Run) -> list[dict[str, Any]]:
+def run(run: Run) -> list[dict[str, Any]]:
     """Trains what is missing, measures all, and compares."""
     classes = tuple(run.config.target_classes)
-    logits_fn = target_model.target_logits_fn(run)
+    logits_fn = target_model.trained_logits_fn(run)
     groups = {
         "advgan": [(_advgan(run, logits_fn, wanted), (wanted,)) for wanted in classes],
         "aigan": [(_aigan(run, logits_fn), classes)],

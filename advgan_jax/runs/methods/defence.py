@@ -15,14 +15,14 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     target_model.check(config, dataset)
     if from_config.chosen_defence(config.target_training) == from_config.UNDEFENDED:
         raise ValueError(
-            "`target_training.defence` must name a defence, got 'none'; use configs/target.py "
+            "`target_training.defence` must name a defence, got 'none'; use configs/target_model.py "
             "for a model without one."
         )
     advgan.check_evaluation(config, dataset)
     attacks.check_attacks(config)
 
 
-def train(run: Run) -> list[dict[str, Any]]:
+def run(run: Run) -> list[dict[str, Any]]:
     """Trains the classifier unless it is there, and attacks it.
 
     Args:
@@ -31,7 +31,7 @@ def train(run: Run) -> list[dict[str, Any]]:
     Returns:
       A row for each attack of `config.names`; all tell the clean accuracy.
     """
-    logits_fn, test = target_model.target_logits_fn(run), test_images(run)
+    logits_fn, test = target_model.trained_logits_fn(run), test_images(run)
     measured = {
         name: attacks.measure(run, logits_fn, test, name) for name in run.config.names
     }

@@ -20,7 +20,7 @@ from advgan_jax.training import classifier
 from advgan_jax.types import LogitsFn
 
 
-def target_logits_fn(run: Run) -> LogitsFn:
+def trained_logits_fn(run: Run) -> LogitsFn:
     """The target model, trained unless the target folder has it already.
 
     Args:
@@ -31,21 +31,23 @@ def target_logits_fn(run: Run) -> LogitsFn:
     """
     config = run.config
     dataset = _own_images(run.dataset, config)
-    description = from_config.target_description(config)
+    description = from_config.target_model_description(config)
     slug = re.sub(r"[^\w.-]+", "_", f"{config.dataset}-{config.target_model}")
     folder = f"{slug}-{from_config.fingerprint(description)}"
     directory = (
-        pathlib.Path(config.target_model_dir or run.workdir / "targets") / folder
+        pathlib.Path(config.target_model_dir or run.workdir / "target_models") / folder
     )
     axis = parallel.axis_name(config.parallel)
     model = models.make_classifier(
         config.target_model, dataset.num_classes, axis_name=axis
     )
-    section = from_config.target_section(config)
+    section = from_config.target_model_training(config)
     plan = from_config.training_plan(section, dataset)
     optimizer = from_config.make_optimizer(section, plan.num_steps)
     mixed = from_config.mixed_module(from_config.compute_dtype(section), model)
-    step = from_config.make_target_step(config, mixed, optimizer, plan.steps_per_epoch)
+    step = from_config.make_target_model_step(
+        config, mixed, optimizer, plan.steps_per_epoch
+    )
     state = classifier.init_state(
         model,
         optimizer,
@@ -71,7 +73,7 @@ def _sources(run: Run) -> tuple[tuple[LogitsFn, ...], ...]:
     sources = tuple(
         from_config.mixed_logits_fn(
             from_config.compute_dtype(each.target_training),
-            target_logits_fn(run._replace(config=each)),
+            trained_logits_fn(run._replace(config=each)),
         )
         for each in configs
     )
@@ -87,7 +89,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     images = jax.ShapeDtypeStruct(shape, np.float32)
     jax.eval_shape(model.init, jax.random.key(0), images)
     from_config.check_defence(config)
-    section = from_config.target_section(config)
+    section = from_config.target_model_training(config)
     from_config.compute_dtype(section)
     from_config.make_optimizer(section, 1)
     check_at_least("evaluation.batch_size", config.evaluation.batch_size, 1)
@@ -104,9 +106,9 @@ def _own_images(dataset: Dataset, config: ConfigDict) -> Dataset:
     return dataclasses.replace(dataset, train=train)
 
 
-def train(run: Run) -> list[dict[str, Any]]:
+def run(run: Run) -> list[dict[str, Any]]:
     """A target model alone; its row has no attack."""
-    logits_fn = target_logits_fn(run)
+    logits_fn = trained_logits_fn(run)
     test = run.dataset.test
     evaluation = evaluate(
         logits_fn,
@@ -118,9 +120,9 @@ def train(run: Run) -> list[dict[str, Any]]:
     )
     row = make_clean_row(
         evaluation,
-        experiment="target",
+        experiment="target_model",
         dataset=run.config.dataset,
-        target_model=from_config.target_title(run.config),
+        target_model=from_config.target_model_title(run.config),
         seed=run.config.seed,
     )
     return [row]

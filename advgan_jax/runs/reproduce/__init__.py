@@ -121,7 +121,7 @@ def _trainings(cell: Cell) -> Iterator[tuple[str, Net]]:
         yield GENERATORS[cell.attack], cell.through[0]
 
 
-def train(run: Run) -> list[dict[str, Any]]:
+def run(run: Run) -> list[dict[str, Any]]:
     """Makes the configured table, or all of them.
 
     Args:

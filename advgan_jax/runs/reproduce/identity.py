@@ -64,7 +64,7 @@ def images_identity(
     """
     own = told[GENERATORS[attack]] if attack in GENERATORS else told["attacks"][attack]
     # The nets' descriptions say how they are trained.
-    own = without(own, (*_ELSEWHERE, *_PACE, "evaluation", "target"))
+    own = without(own, (*_ELSEWHERE, *_PACE, "evaluation", "target_training"))
     return _shared(told, whole) | {"attack": own}
 
 
@@ -80,7 +80,7 @@ def cell_identity(told: dict[str, Any], cell: Cell) -> dict[str, Any]:
     """
     if cell.metric.startswith("success_"):
         parts = {name: told[name] for name in ("generators", "aigan")}
-        names = (*_ELSEWHERE, "target", "aigan.evaluation")
+        names = (*_ELSEWHERE, "target_training", "aigan.evaluation")
         return _shared(told, True) | without(parts, names)
     if cell.attack is None:
         return _shared(told, True)

@@ -74,9 +74,9 @@ class Workshop:
         values = {name: ours[name] for name in _SHARED} | {
             "target_model": net.model,
             "target_model_dir": str(
-                ours.target_model_dir or self.run.workdir / "targets"
+                ours.target_model_dir or self.run.workdir / "target_models"
             ),
-            "target": trained,
+            "target_training": trained,
             "seed": ours.seed + net.seed,
         }
         for part in (config, config.get("advgan")):
@@ -92,14 +92,14 @@ class Workshop:
         """All that decides what a net becomes, its defence's settings too."""
         config = self.config_of(net, section_of(net))
         return self._once(
-            ("description", net), lambda: from_config.target_description(config)
+            ("description", net), lambda: from_config.target_model_description(config)
         )
 
     def logits_fn(self, net: Net) -> LogitsFn:
         """A classifier, trained unless the target folder has it already."""
         config = self.config_of(net, section_of(net))
         run = self.run._replace(config=config)
-        return self._once(net, lambda: target_model.target_logits_fn(run))
+        return self._once(net, lambda: target_model.trained_logits_fn(run))
 
     def surrogate(self, nets: Sequence[Net]) -> LogitsFn:
         """What an attacker looks at: a classifier, or several as one."""
@@ -231,7 +231,7 @@ class Workshop:
             self.attack("aigan", (net,))
             trained = self.own_run("aigan", self.config_of(net, "aigan"), (net,))
             run.config.aigan_workdir = str(trained.workdir)
-            return compare_generators.train(run)
+            return compare_generators.run(run)
 
         return self._once(("each", net), compare)
 

@@ -122,7 +122,7 @@ def _check_full_batch(config: ConfigDict, dataset: Dataset) -> None:
         )
 
 
-def train(run: Run) -> list[dict[str, Any]]:
+def run(run: Run) -> list[dict[str, Any]]:
     """Runs the configured study, or all of them.
 
     Args:

@@ -102,7 +102,7 @@ def folder(run: Run, kind: str, description: dict[str, Any]) -> pathlib.Path:
       An absolute path.
     """
     root = pathlib.Path(
-        run.config.target_model_dir or run.workdir / "targets"
+        run.config.target_model_dir or run.workdir / "target_models"
     ).absolute()
     slug = re.sub(r"[^\w.-]+", "_", f"{run.config.dataset}-{kind}")
     return root / f"{slug}-{from_config.fingerprint(description)}"
@@ -115,7 +115,7 @@ def describe(run: Run, name: str) -> dict[str, Any]:
     if base not in run.config.nets:
         other = run.config.copy_and_resolve_references()
         other.target_model = base
-        return {**from_config.target_description(other), "half": half}
+        return {**from_config.target_model_description(other), "half": half}
     net = {k: v for k, v in values["nets"][base].items() if k != "title"}
     shared = ("dataset", "seed", "full_batch")
     found = {"net": net, "half": half, **{key: values[key] for key in shared}}
@@ -201,6 +201,6 @@ def _stochastic(run: Run, name: str, base: str, half: int | None) -> Net:
     if half is not None:
         # Its description does not tell the halves apart, and must not meet the whole.
         config.target_model_dir = str(folder(run, f"half-{half}", describe(run, name)))
-    logits_fn = target_model.target_logits_fn(run._replace(config=config))
+    logits_fn = target_model.trained_logits_fn(run._replace(config=config))
     model = models.make_classifier(base, run.dataset.num_classes)
     return Net(name, name, model, logits_fn.args[0])

@@ -1,9 +1,9 @@
 """A classifier alone, kept where attack runs find it instead of training their own.
 
-python experiments/train.py --config=configs/target.py:mnist \
-        --config.target_model=A --config.target_model_dir=runs/targets
+python experiments/train.py --config=configs/target_model.py:mnist \
+        --config.target_model=A --config.target_model_dir=runs/target_models
 python experiments/train.py --config=configs/advgan.py:mnist \
-        --config.target_model=A --config.target_model_dir=runs/targets
+        --config.target_model=A --config.target_model_dir=runs/target_models
 """
 
 from ml_collections import ConfigDict
@@ -26,7 +26,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
     # A run looks for its target by these values, so they are taken from there.
     whole = advgan.get_config(variant)
     config = ConfigDict()
-    config.method = "target"
+    config.method = "target_model"
     for name in _TAKEN:
         config[name] = whole.get_ref(name)
     config.target_training = whole.target_training

@@ -1,0 +1,5 @@
+"""See `advgan_jax/configs/target_model.py`."""
+
+from advgan_jax.configs.target_model import get_config
+
+__all__ = ["get_config"]
