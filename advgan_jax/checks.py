@@ -125,3 +125,29 @@ def check_at_least(name: str, value: Any, least: float) -> None:
     """Raises `ValueError` unless the concrete number `value` is finite, >= `least`."""
     if is_concrete(value) and not (value >= least and math.isfinite(value)):
         raise ValueError(f"`{name}` must be a finite number >= {least:g}, got {value}.")
+
+
+def check_key(name: str, key: Any) -> None:
+    """Checks the key of an attack that draws random numbers.
+
+    Args:
+      name: the attack's name for the message.
+      key: what should be one typed key.
+
+    Raises:
+      TypeError: if it is not a typed key.
+      ValueError: if it is missing, or there are several.
+    """
+    cure = "pass `key=jax.random.key(0)`"
+    if key is None:
+        raise ValueError(f"`{name}` draws random numbers and needs a key: {cure}.")
+    if not isinstance(key, jax.Array) or not jnp.issubdtype(
+        key.dtype, jax.dtypes.prng_key
+    ):
+        kind = f"{key.dtype}{list(key.shape)}" if hasattr(key, "dtype") else repr(key)
+        raise TypeError(
+            f"`key` must be a typed key, got {kind}: {cure}, or wrap an old one with "
+            "`jax.random.wrap_key_data`."
+        )
+    if key.ndim:
+        raise ValueError(f"`key` must be one key, got shape {key.shape}: {cure}.")

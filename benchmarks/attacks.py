@@ -26,6 +26,7 @@ from functools import partial
 
 import _measure
 import _rivals
+import _scipy_lbfgs
 import _targets
 import jax
 import jax.numpy as jnp
@@ -198,7 +199,7 @@ def carlini_wagner_l2(target, stock, split):
         "num_search_steps": 5,
         "num_steps": num_steps,
         "learning_rate": 1e-2,
-        "initial_const": 1.0,
+        "initial_loss_weight": 1.0,
     }
     foolbox = partial(
         _rivals.foolbox_attack,
@@ -240,9 +241,10 @@ def lbfgs(target, stock, split):
     wanted = (labels + away) % 10
     judge = lambda found: quality(target, images, wanted, found, targeted=True)  # noqa: E731
     solve = partial(ours, attacks.lbfgs, target, images, wanted, targeted=True)
+    scipys = partial(_scipy_lbfgs.search, target, images, wanted, targeted=True)
     rivals = {
         _measure.OURS: (None, partial(solve, solver="projected")),
-        "SciPy": ("scipy", partial(solve, solver="scipy")),
+        "SciPy": ("scipy", lambda: lambda: np.asarray(scipys().images)),
     }
     return compare(f"L-BFGS, {len(images)} images", asked_for(rivals), judge, 1)
 

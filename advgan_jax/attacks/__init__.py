@@ -1,7 +1,7 @@
 """Adversarial attacks as pure functions of one form, `types.Attack`."""
 
+from advgan_jax.attacks._api import attack
 from advgan_jax.attacks.apgd import apgd
-from advgan_jax.attacks.border import attack
 from advgan_jax.attacks.carlini_wagner_l2 import (
     CarliniWagnerResult,
     carlini_wagner_l2,
@@ -25,7 +25,7 @@ from advgan_jax.attacks.registry import (
     make_attack,
     worst_case,
 )
-from advgan_jax.attacks.transfer import average_models, substitute
+from advgan_jax.attacks.transfer import average_models, transfer
 
 __all__ = [
     "ATTACKS",
@@ -51,7 +51,7 @@ __all__ = [
     "make_attack",
     "mi_fgsm",
     "pgd",
-    "substitute",
     "succeeded",
+    "transfer",
     "worst_case",
 ]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from advgan_jax.attacks import criteria
-from advgan_jax.attacks.border import attack
+from advgan_jax.attacks._api import attack
 from advgan_jax.attacks.descent import make_loss_fn
 from advgan_jax.attacks.norms import Norm, get_norm
 from advgan_jax.attacks.pgd import check_restarts

@@ -17,7 +17,7 @@ from jax import lax
 
 from advgan_jax import losses
 from advgan_jax.attacks import criteria
-from advgan_jax.attacks.border import attack
+from advgan_jax.attacks._api import attack
 from advgan_jax.attacks.tanh_box import decode, encode
 from advgan_jax.cpu import loops
 from advgan_jax.types import Array, Bounds, LogitsFn
@@ -147,7 +147,7 @@ def _search(
     num_search_steps: int,
     num_steps: int,
     learning_rate: Array,
-    initial_const: Array,
+    initial_loss_weight: Array,
 ) -> CarliniWagnerResult:
     def search(state: _Outer) -> _Outer:
         best, found = _minimise(problem, state.best, state.c, num_steps, learning_rate)
@@ -156,7 +156,7 @@ def _search(
     images = problem.images
     done = problem.succeeded(problem.logits_fn(images))
     nothing = jnp.where(done, 0, jnp.inf).astype(images.dtype)
-    c = jnp.where(done, 0, initial_const)
+    c = jnp.where(done, 0, initial_loss_weight)
     start = _Outer(
         _Best(images, nothing, nothing),
         c,
@@ -210,7 +210,7 @@ def carlini_wagner_search(
     num_search_steps: int = 9,
     num_steps: int = 1000,
     learning_rate: float = 1e-2,
-    initial_const: float = 1e-3,
+    initial_loss_weight: float = 1e-3,
     confidence: float = 0.0,
     targeted: bool = False,
     bounds: Bounds = (0.0, 1.0),
@@ -222,7 +222,7 @@ def carlini_wagner_search(
         num_search_steps=num_search_steps,
         num_steps=num_steps,
         learning_rate=learning_rate,
-        initial_const=initial_const,
+        initial_loss_weight=initial_loss_weight,
     )
 
 
@@ -236,7 +236,7 @@ def carlini_wagner_l2(
     num_search_steps: int = 9,
     num_steps: int = 1000,
     learning_rate: float = 1e-2,
-    initial_const: float = 1e-3,
+    initial_loss_weight: float = 1e-3,
     confidence: float = 0.0,
     targeted: bool = False,
     bounds: Bounds = (0.0, 1.0),
@@ -259,7 +259,7 @@ def carlini_wagner_l2(
         bisecting.
       num_steps: the most Adam steps for each c. (The released code takes up to 10,000.)
       learning_rate: of Adam, in `w`.
-      initial_const: the first c.
+      initial_loss_weight: the first c.
       confidence: `kappa`, in logits.
       targeted: whether to move towards `labels`.
       bounds: the least and the greatest pixel value.
@@ -276,5 +276,5 @@ def carlini_wagner_l2(
         num_search_steps=num_search_steps,
         num_steps=num_steps,
         learning_rate=learning_rate,
-        initial_const=initial_const,
+        initial_loss_weight=initial_loss_weight,
     ).images

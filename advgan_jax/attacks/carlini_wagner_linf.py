@@ -16,7 +16,7 @@ from jax import lax
 
 from advgan_jax import losses
 from advgan_jax.attacks import criteria
-from advgan_jax.attacks.border import attack
+from advgan_jax.attacks._api import attack
 from advgan_jax.attacks.tanh_box import decode, encode
 from advgan_jax.types import Array, Bounds, LogitsFn
 
@@ -51,10 +51,10 @@ def carlini_wagner_linf(
     key: Array | None = None,
     num_steps: int = 1000,
     learning_rate: float = 5e-3,
-    initial_const: float = 1e-5,
-    largest_const: float = 20.0,
+    initial_loss_weight: float = 1e-5,
+    max_const: float = 20.0,
     tau_factor: float = 0.9,
-    least_tau: float = 1 / 256,
+    min_tau: float = 1 / 256,
     confidence: float = 0.0,
     targeted: bool = False,
     bounds: Bounds = (0.0, 1.0),
@@ -74,10 +74,10 @@ def carlini_wagner_linf(
       key: not used.
       num_steps: the most Adam steps for each pair of tau and c.
       learning_rate: of Adam, in `w`.
-      initial_const: the first c.
-      largest_const: an image is given up when its c exceeds it.
+      initial_loss_weight: the first c.
+      max_const: an image is given up when its c exceeds it.
       tau_factor: below 1.
-      least_tau: an image is done when its tau falls below, in pixel units.
+      min_tau: an image is done when its tau falls below, in pixel units.
       confidence: `kappa`, in logits.
       targeted: whether to move towards `labels`.
       bounds: the least and the greatest pixel value.
@@ -116,11 +116,11 @@ def carlini_wagner_linf(
         state = _next_run(
             _adam(state, gradient, learning_rate), within, over, tau_factor, bounds
         )
-        going = (state.tau >= least_tau) & (state.c <= largest_const)
+        going = (state.tau >= min_tau) & (state.c <= max_const)
         return state._replace(active=state.active & going)
 
     clean = criteria.succeeded_clearly(logits_fn(images), labels, **options)
-    start = _start(images, clean, bounds, initial_const)
+    start = _start(images, clean, bounds, initial_loss_weight)
     end = lax.while_loop(lambda s: jnp.any(s.active), step, start)
     verdict = criteria.succeeded(logits_fn(end.best), labels, targeted=targeted)
     return jnp.where(_wide(verdict), end.best, images)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from advgan_jax.attacks import criteria
-from advgan_jax.attacks.border import attack
+from advgan_jax.attacks._api import attack
 from advgan_jax.attacks.norms import get_norm
 from advgan_jax.types import Array, Bounds, LogitsFn
 

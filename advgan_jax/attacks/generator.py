@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from jax.tree_util import Partial
 
-from advgan_jax.attacks.border import attack
+from advgan_jax.attacks._api import attack
 from advgan_jax.checks import is_concrete
 from advgan_jax.projections import perturb
 from advgan_jax.types import Array, Attack, Bounds, LogitsFn, Params

@@ -10,7 +10,7 @@ that norm in the place of the sign.
 
 import jax.numpy as jnp
 
-from advgan_jax.attacks.border import attack
+from advgan_jax.attacks._api import attack
 from advgan_jax.attacks.descent import derived_step, descend, make_gradient_fn
 from advgan_jax.attacks.norms import get_norm
 from advgan_jax.cpu import loops

@@ -25,13 +25,12 @@ References:
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from advgan_jax import checks
 from advgan_jax.attacks import lbfgs_pool, lbfgs_solvers
-from advgan_jax.attacks.border import as_pytree, attack
+from advgan_jax.attacks._api import attack
 from advgan_jax.attacks.lbfgs_bracket import (
     LBFGSResult,
     Search,
@@ -82,7 +81,7 @@ _DEVICE_SEARCHES: dict[str, Callable] = {
     "jax": _search_by_jax,
     "projected": lbfgs_pool.search_by_lanes,
 }
-SOLVERS = (*_DEVICE_SEARCHES, "scipy")
+SOLVERS = tuple(_DEVICE_SEARCHES)
 
 
 def _on_device(
@@ -93,64 +92,36 @@ def _on_device(
     key: Array | None = None,
     solver: str = "projected",
     num_search_steps: int = 12,
-    max_iterations: int = 60,
+    num_steps: int = 60,
     memory: int = 10,
-    initial_const: float = 1.0,
+    initial_distance_weight: float = 1.0,
     targeted: bool = False,
     bounds: Bounds = (0.0, 1.0),
 ) -> LBFGSResult:
     del key
-    if solver not in _DEVICE_SEARCHES:
+    if solver not in SOLVERS:
         raise checks.unknown_name("solver", solver, SOLVERS)
-    settings = _settings(max_iterations, memory, targeted, bounds)
+    settings = _settings(num_steps, memory, targeted, bounds)
     model = Partial(logits_fn)
-    problem, search = begin(model, images, labels, initial_const, settings=settings)
+    problem, search = begin(
+        model, images, labels, initial_distance_weight, settings=settings
+    )
     search = _DEVICE_SEARCHES[solver](
         model, problem, search, num_search_steps, settings=settings
     )
     return end(model, problem, search, settings=settings)
 
 
-def _on_host(
-    logits_fn: LogitsFn,
-    images: Array,
-    labels: Array | None,
-    *,
-    model: LogitsFn,
-    key: Array | None = None,
-    num_search_steps: int = 12,
-    max_iterations: int = 60,
-    memory: int = 10,
-    initial_const: float = 1.0,
-    targeted: bool = False,
-    bounds: Bounds = (0.0, 1.0),
-) -> LBFGSResult:
-    # The border makes a new function of each model; `model` is compiled only once.
-    del logits_fn, key
-    settings = _settings(max_iterations, memory, targeted, bounds)
-    problem, search = begin(model, images, labels, initial_const, settings=settings)
-    x = images
-    for _ in range(num_search_steps):
-        x, evaluations = lbfgs_solvers.solve_scipy(
-            model, problem, x, search.c, settings
-        )
-        search = _judge_all(model, problem, search, x, evaluations, settings)
-    return end(model, problem, search, settings=settings)
-
-
-def _settings(
-    max_iterations: int, memory: int, targeted: bool, bounds: Bounds
-) -> Settings:
-    checks.check_at_least("max_iterations", max_iterations, 1)
+def _settings(num_steps: int, memory: int, targeted: bool, bounds: Bounds) -> Settings:
+    checks.check_at_least("num_steps", num_steps, 1)
     checks.check_at_least("memory", memory, 1)
-    return Settings(max_iterations, memory, targeted, bounds)
+    return Settings(num_steps, memory, targeted, bounds)
 
 
-_COUNTS = ("num_search_steps", "max_iterations", "memory")
+_COUNTS = ("num_search_steps", "num_steps", "memory")
 # Errors name the public attack.
-_on_device.__name__ = _on_host.__name__ = "lbfgs"
+_on_device.__name__ = "lbfgs"
 _device_search = attack(static=("solver", *_COUNTS))(_on_device)
-_host_search = attack(static=_COUNTS, functions=("model",), jit=False)(_on_host)
 
 
 def lbfgs_search(
@@ -161,32 +132,23 @@ def lbfgs_search(
     key: Array | None = None,
     solver: str = "projected",
     num_search_steps: int = 12,
-    max_iterations: int = 60,
+    num_steps: int = 60,
     memory: int = 10,
-    initial_const: float = 1.0,
+    initial_distance_weight: float = 1.0,
     targeted: bool = False,
     bounds: Bounds = (0.0, 1.0),
 ) -> LBFGSResult:
     """`lbfgs` with all that it knows; same arguments."""
     settings = {
         "num_search_steps": num_search_steps,
-        "max_iterations": max_iterations,
+        "num_steps": num_steps,
         "memory": memory,
-        "initial_const": initial_const,
+        "initial_distance_weight": initial_distance_weight,
         "targeted": targeted,
         "bounds": bounds,
     }
     del key
-    if solver != "scipy":
-        return _device_search(logits_fn, images, labels, solver=solver, **settings)
-    # Under a transformation even the sum of two numbers may be traced.
-    arrays = jax.tree.leaves((as_pytree(logits_fn), images, labels))
-    if not checks.is_concrete(*arrays, jnp.add(0, 0)):
-        raise TypeError(
-            "`lbfgs` with solver='scipy' runs on the host and got traced arrays; call "
-            "it outside of `jit`, `vmap` and the like, or use solver='projected'."
-        )
-    return _host_search(logits_fn, images, labels, model=logits_fn, **settings)
+    return _device_search(logits_fn, images, labels, solver=solver, **settings)
 
 
 def lbfgs(
@@ -197,9 +159,9 @@ def lbfgs(
     key: Array | None = None,
     solver: str = "projected",
     num_search_steps: int = 12,
-    max_iterations: int = 60,
+    num_steps: int = 60,
     memory: int = 10,
-    initial_const: float = 1.0,
+    initial_distance_weight: float = 1.0,
     targeted: bool = False,
     bounds: Bounds = (0.0, 1.0),
 ) -> Array:
@@ -221,14 +183,13 @@ def lbfgs(
       solver: what minimises for a given c. `projected`: the L-BFGS of `optimizers`,
         many images side by side, compiled with the search. `jax`: the L-BFGS of
         `jax.scipy.optimize`, image by image, with a penalty for the box that it does
-        not know. `scipy`: L-BFGS-B of SciPy, image by image on the host, the reference;
-        it cannot be jitted. `jax` and `scipy` stop where the objective falls by less
-        than 1e-5 of itself, `projected` at 1e-5 to 1e-4.
+        not know. `jax` stops where the objective falls by less than 1e-5 of itself,
+        `projected` at 1e-5 to 1e-4.
       num_search_steps: values of c tried: by factors of ten until one succeeds and one
         fails, then bisecting.
-      max_iterations: of L-BFGS for each c.
+      num_steps: of L-BFGS for each c.
       memory: curvature pairs kept by L-BFGS.
-      initial_const: the first c, in units of loss over squared pixel.
+      initial_distance_weight: the first c, in units of loss over squared pixel.
       targeted: whether to move towards `labels`.
       bounds: the least and the greatest pixel value.
 
@@ -237,7 +198,6 @@ def lbfgs(
       already.
 
     Raises:
-      TypeError: if `solver` is "scipy" within `jit` or another transformation.
       ValueError: for an unknown solver, or a count below 1.
 
     References:
@@ -250,13 +210,9 @@ def lbfgs(
         key=key,
         solver=solver,
         num_search_steps=num_search_steps,
-        max_iterations=max_iterations,
+        num_steps=num_steps,
         memory=memory,
-        initial_const=initial_const,
+        initial_distance_weight=initial_distance_weight,
         targeted=targeted,
         bounds=bounds,
     ).images
-
-
-# Attacks bound to one of these are not compiled by whoever runs them.
-lbfgs.host_solvers = lbfgs_search.host_solvers = ("scipy",)

@@ -58,7 +58,7 @@ def begin(
     logits_fn: LogitsFn,
     images: Array,
     labels: Array,
-    initial_const: Array,
+    initial_distance_weight: Array,
     *,
     settings: Settings,
 ) -> tuple[Problem, Search]:
@@ -67,12 +67,12 @@ def begin(
     rivals = labels
     if not settings.targeted:
         rivals = nearest_classes(logits_fn, images, labels, settings.bounds)
-    zeros = jnp.where(done, 0, jnp.zeros_like(initial_const))
+    zeros = jnp.where(done, 0, jnp.zeros_like(initial_distance_weight))
     search = Search(
         best=images,
         squares=jnp.where(done, 0, jnp.inf).astype(images.dtype),
         best_c=jnp.where(done, jnp.inf, zeros),
-        c=zeros + initial_const,
+        c=zeros + initial_distance_weight,
         succeeded=zeros,
         failed=zeros + jnp.inf,
         evaluations=zeros.astype(jnp.int32),

@@ -144,7 +144,7 @@ def _start(queue: Queue, index: Array, settings: Settings) -> Lanes:
 
 def _options(settings: Settings) -> optimizers.Options:
     return optimizers.Options(
-        max_iterations=settings.max_iterations,
+        max_iterations=settings.num_steps,
         memory=settings.memory,
         gradient_tolerance=GRADIENT_TOLERANCE,
     )

@@ -1,19 +1,16 @@
-r"""Szegedy's objective at a given c, and two reference solvers for it.
+r"""Szegedy's objective at a given c, and a reference solver for it.
 
 .. math:: \min_{x'} \; c\,\lVert x' - x\rVert_2^2 + \ell(Z(x'), y),
     \qquad x' \in [l, h]^n
 
-The default solver is interwoven with the search over c, see `lbfgs_pool`; these two go
+The default solver is interwoven with the search over c, see `lbfgs_pool`; this one goes
 image by image and can be tested against it.
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import scipy.optimize
 from jax import lax
 from jax.scipy import optimize
 
@@ -21,7 +18,7 @@ from advgan_jax import losses
 from advgan_jax.projections import norm_l2
 from advgan_jax.types import Array, Bounds, LogitsFn
 
-# Relative decrease of the objective that ends a minimisation of the two references.
+# Relative decrease of the objective that ends a minimisation of the reference.
 _VALUE_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-5
 # Weight of the squared distance from the box, relative to c, where there is no box.
@@ -49,7 +46,7 @@ class Problem(NamedTuple):
 class Settings(NamedTuple):
     """Static settings of a minimisation; all solvers read them alike."""
 
-    max_iterations: int
+    num_steps: int
     memory: int
     targeted: bool
     bounds: Bounds
@@ -149,13 +146,6 @@ def evaluate(
     return values, gradients, logits
 
 
-def value_and_grad(
-    logits_fn: LogitsFn, problem: Problem, x: Array, c: Array, *, targeted: bool
-) -> tuple[Array, Array]:
-    """The objective of each image, `[B]`, and its gradient, like `x`."""
-    return evaluate(logits_fn, problem, x, c, targeted=targeted)[:2]
-
-
 def solve_jax(
     logits_fn: LogitsFn, problem: Problem, start: Array, c: Array, settings: Settings
 ) -> tuple[Array, Array]:
@@ -190,7 +180,7 @@ def solve_jax(
             start.ravel(),
             method="l-bfgs-experimental-do-not-rely-on-this",
             options={
-                "maxiter": settings.max_iterations,
+                "maxiter": settings.num_steps,
                 "maxcor": settings.memory,
                 "ftol": _VALUE_TOLERANCE,
                 "gtol": GRADIENT_TOLERANCE,
@@ -201,40 +191,3 @@ def solve_jax(
 
     # Under `vmap` every image would repeat the line searches of the slowest.
     return lax.map(solve, (problem, start, c))
-
-
-_evaluate = jax.jit(value_and_grad, static_argnames="targeted")
-
-
-def solve_scipy(
-    logits_fn: LogitsFn, problem: Problem, start: Array, c: Array, settings: Settings
-) -> tuple[np.ndarray, np.ndarray]:
-    """Minimises by SciPy's L-BFGS-B, image by image; otherwise as `solve_jax`."""
-    problem = jax.tree.map(np.asarray, problem)
-    found, c = np.array(start), np.asarray(c)
-    shape, dtype = found.shape[1:], found.dtype
-    evaluations = np.zeros(len(found), np.int32)
-
-    def evaluate(flat: np.ndarray, single: Problem, c: np.ndarray):
-        x = flat.reshape(1, *shape).astype(dtype)
-        value, gradient = _evaluate(logits_fn, single, x, c, targeted=settings.targeted)
-        return float(value[0]), np.asarray(gradient, np.float64).ravel()
-
-    for i in np.flatnonzero(problem.active):
-        single = jax.tree.map(lambda a, i=i: a[i : i + 1], problem)
-        result = scipy.optimize.minimize(
-            partial(evaluate, single=single, c=c[i : i + 1]),
-            found[i].ravel().astype(np.float64),
-            jac=True,
-            method="L-BFGS-B",
-            bounds=scipy.optimize.Bounds(*settings.bounds),
-            options={
-                "maxiter": settings.max_iterations,
-                "maxcor": settings.memory,
-                "ftol": _VALUE_TOLERANCE,
-                "gtol": GRADIENT_TOLERANCE,
-            },
-        )
-        found[i] = np.clip(result.x.reshape(shape), *settings.bounds)
-        evaluations[i] = result.nfev
-    return found, evaluations

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from advgan_jax.attacks import criteria
-from advgan_jax.attacks.border import attack
+from advgan_jax.attacks._api import attack
 from advgan_jax.attacks.descent import (
     derived_step,
     descend,

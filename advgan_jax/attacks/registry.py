@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from advgan_jax import checks
-from advgan_jax.attacks import criteria, model_checks
+from advgan_jax.attacks import criteria
+from advgan_jax.attacks._api import keyword_defaults
 from advgan_jax.attacks.apgd import apgd
-from advgan_jax.attacks.border import as_pytree, keyword_defaults, predict
 from advgan_jax.attacks.carlini_wagner_l2 import carlini_wagner_l2
 from advgan_jax.attacks.carlini_wagner_linf import carlini_wagner_linf
 from advgan_jax.attacks.deepfool import deepfool
@@ -20,7 +20,8 @@ from advgan_jax.attacks.generator import advgan, aigan
 from advgan_jax.attacks.gradient import bim, fgsm, ilcm, mi_fgsm
 from advgan_jax.attacks.lbfgs import lbfgs
 from advgan_jax.attacks.pgd import pgd
-from advgan_jax.attacks.transfer import substitute
+from advgan_jax.attacks.transfer import transfer
+from advgan_jax.logits import as_pytree, check_inputs, predict
 from advgan_jax.types import Array, Attack, Bounds, LogitsFn
 
 # A new attack is one line here; `make_attack`, the configs and the tests' contract
@@ -38,7 +39,7 @@ ATTACKS: dict[str, Callable[..., Array]] = {
     "lbfgs": lbfgs,
     "mi_fgsm": mi_fgsm,
     "pgd": pgd,
-    "substitute": substitute,
+    "transfer": transfer,
 }
 
 
@@ -66,15 +67,6 @@ class BoundAttack:
         """Runs the attack; see `types.Attack`."""
         merged = {**self.hyperparams, **arguments}
         return self.function(logits_fn, images, labels, **merged)
-
-    @property
-    def host(self) -> bool:
-        """Whether it calls back into Python, so that it cannot be compiled."""
-        inner = self.hyperparams.get("attack")
-        if getattr(inner, "host", False):
-            return True
-        solvers = [getattr(f, "host_solvers", ()) for f in (self.function, inner)]
-        return self.hyperparams.get("solver") in sum(solvers, ())
 
     @property
     def known(self) -> frozenset[str]:
@@ -152,7 +144,7 @@ def worst_case(attacks: Sequence[Attack]) -> Attack:
     ) -> Array:
         """The worst of several attacks on each image; see `worst_case`."""
         logits_fn = as_pytree(logits_fn)
-        images, labels = model_checks.check_inputs(logits_fn, images, labels, bounds)
+        images, labels = check_inputs(logits_fn, images, labels, bounds)
         if labels is None and not targeted:
             labels = predict(logits_fn, images)
         best = None

@@ -8,9 +8,8 @@ import jax
 from jax.tree_util import Partial
 
 from advgan_jax import checks
-from advgan_jax.attacks import model_checks
-from advgan_jax.attacks.border import as_pytree, predict
 from advgan_jax.attacks.pgd import pgd
+from advgan_jax.logits import as_pytree, check_inputs, check_logits_fn, predict
 from advgan_jax.types import Array, Attack, Bounds, LogitsFn
 
 
@@ -29,13 +28,11 @@ AVERAGES: dict[str, Callable[[tuple[LogitsFn, ...], Array], Array]] = {
 }
 
 
-def average_models(
-    substitutes: Sequence[LogitsFn], average: str = "logits"
-) -> LogitsFn:
+def average_models(surrogates: Sequence[LogitsFn], average: str = "logits") -> LogitsFn:
     """Several models as one.
 
     Args:
-      substitutes: models of the same classes.
+      surrogates: models of the same classes.
       average: of their `logits`; or of their `log_probabilities`, which averages their
         cross-entropies, so that no model dominates by the scale of its logits.
 
@@ -50,18 +47,18 @@ def average_models(
     """
     if average not in AVERAGES:
         raise checks.unknown_name("average", average, AVERAGES)
-    if not substitutes:
-        raise ValueError("`substitute_fn` must name at least one model, got none.")
-    members = tuple(as_pytree(member, "substitute_fn") for member in substitutes)
+    if not surrogates:
+        raise ValueError("`surrogate_fn` must name at least one model, got none.")
+    members = tuple(as_pytree(member, "surrogate_fn") for member in surrogates)
     return members[0] if len(members) == 1 else Partial(AVERAGES[average], members)
 
 
-def substitute(
+def transfer(
     logits_fn: LogitsFn,
     images: Array,
     labels: Array | None = None,
     *,
-    substitute_fn: LogitsFn | Sequence[LogitsFn],
+    surrogate_fn: LogitsFn | Sequence[LogitsFn],
     attack: Attack = pgd,
     average: str = "logits",
     key: Array | None = None,
@@ -69,7 +66,7 @@ def substitute(
     bounds: Bounds = (0.0, 1.0),
     **hyperparams: Any,
 ) -> Array:
-    """Attacks a substitute in the place of the model.
+    """Attacks a surrogate in the place of the model.
 
     Args:
       logits_fn: the attacked model, a black box: asked for its predictions where
@@ -77,36 +74,36 @@ def substitute(
         the first eight images.
       images: float32 `[B, H, W, C]` within `bounds`.
       labels: int `[B]`, true (wanted when `targeted`); None: the model's prediction.
-      substitute_fn: the model whose gradients are used, or several.
-      attack: how the substitute is attacked.
-      average: of several substitutes, `logits` or `log_probabilities`.
+      surrogate_fn: the model whose gradients are used, or several.
+      attack: how the surrogate is attacked.
+      average: of several surrogates, `logits` or `log_probabilities`.
       key: typed, if `attack` needs one.
       targeted: whether to move towards `labels`.
       bounds: the least and the greatest pixel value.
       **hyperparams: those of `attack`.
 
     Returns:
-      Adversarial images of the substitute.
+      Adversarial images of the surrogate.
 
     Raises:
       ValueError: if the models have different numbers of classes.
 
     References:
       Papernot et al., 2017 (https://arxiv.org/abs/1602.02697); Tramer et al., 2018
-      (https://arxiv.org/abs/1705.07204), for the attacks on static substitutes.
+      (https://arxiv.org/abs/1705.07204), for the attacks on static surrogates.
     """
-    several = isinstance(substitute_fn, list | tuple)
-    members = tuple(substitute_fn) if several else (substitute_fn,)
+    several = isinstance(surrogate_fn, list | tuple)
+    members = tuple(surrogate_fn) if several else (surrogate_fn,)
     logits_fn = as_pytree(logits_fn)
-    images, _ = model_checks.check_inputs(logits_fn, images, labels, bounds)
-    num_classes = model_checks.check_logits_fn(logits_fn, images)
+    images, _ = check_inputs(logits_fn, images, labels, bounds)
+    num_classes = check_logits_fn(logits_fn, images)
     for member in members:
-        other = model_checks.check_logits_fn(
-            as_pytree(member, "substitute_fn"), images, name="substitute_fn"
+        other = check_logits_fn(
+            as_pytree(member, "surrogate_fn"), images, name="surrogate_fn"
         )
         if other != num_classes:
             raise ValueError(
-                f"`substitute_fn` must have the {num_classes} classes of `logits_fn`, "
+                f"`surrogate_fn` must have the {num_classes} classes of `logits_fn`, "
                 f"got {other}."
             )
     if labels is None and not targeted:

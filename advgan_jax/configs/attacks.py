@@ -23,7 +23,7 @@ HYPERPARAMETERS = {
     "mi_fgsm": {"num_steps": 10, "decay": 1.0},
     "pgd": {"num_steps": 40, "num_restarts": 1, "loss": "cross_entropy"},
     "apgd": {"num_steps": 100, "num_restarts": 1, "loss": "dlr"},
-    "substitute": {"num_steps": 40},
+    "transfer": {"num_steps": 40},
     "pgd_l2": {"kind": "pgd", "norm": "l2", "num_steps": 40, "num_restarts": 1},
     "carlini_wagner_linf": {"num_steps": 100, "learning_rate": 5e-3},
     "deepfool": {"num_steps": 50, "overshoot": 0.02},
@@ -31,10 +31,10 @@ HYPERPARAMETERS = {
         "num_search_steps": 9,
         "num_steps": 200,
         "learning_rate": 1e-2,
-        "initial_const": 1.0,
+        "initial_loss_weight": 1.0,
         "confidence": 0.0,
     },
-    "lbfgs": {"solver": "projected", "num_search_steps": 12, "max_iterations": 60},
+    "lbfgs": {"solver": "projected", "num_search_steps": 12, "num_steps": 60},
 }
 
 
@@ -54,10 +54,10 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.epsilon_l2 = {"digits": 1.0, "mnist": 2.0, "cifar10": 0.5}[variant]
     config.epsilons_l2 = tuple(config.epsilon_l2 * k / 4 for k in range(1, 7))
 
-    # The model on which `substitute` crafts, trained like the target.
-    config.substitute = ConfigDict()
-    config.substitute.target_model = placeholder(str)  # default: that of the target
-    config.substitute.seed = placeholder(int)  # default: `seed` + 1
+    # The model on which `transfer` crafts, trained like the target.
+    config.surrogate = ConfigDict()
+    config.surrogate.target_model = placeholder(str)  # default: that of the target
+    config.surrogate.seed = placeholder(int)  # default: `seed` + 1
 
     config.evaluation.num_images = {"digits": 360, "mnist": 500, "cifar10": 200}[
         variant

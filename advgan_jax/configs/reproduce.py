@@ -180,7 +180,7 @@ def attacks(variant: str) -> ConfigDict:
         "num_search_steps": 2 if few else 9,
         "num_steps": 10 if few else (1000 if full else 100),
         "learning_rate": 1e-2,
-        "initial_const": 1.0,
+        "initial_loss_weight": 1.0,
         "confidence": 0.0,
     }
     return ConfigDict(
@@ -190,7 +190,7 @@ def attacks(variant: str) -> ConfigDict:
             "lbfgs": {
                 "solver": "projected",
                 "num_search_steps": 1 if few else 12,
-                "max_iterations": 5 if few else 60,
+                "num_steps": 5 if few else 60,
             },
             "transfer": {
                 "kind": "pgd",

@@ -42,7 +42,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
     # The attacks and the target models' training are those of configs/attacks.py.
     config = attacks.get_config("digits" if digits else "mnist")
     for unused in (
-        *("names", "epsilon", "epsilons", "epsilon_l2", "epsilons_l2", "substitute"),
+        *("names", "epsilon", "epsilons", "epsilon_l2", "epsilons_l2", "surrogate"),
         *("generator", "discriminator", "loss", "training", "distillation"),
     ):
         del config[unused]
@@ -148,7 +148,7 @@ def layerwise(variant: str) -> ConfigDict:
         *("input", "layer 1", "layer 2", "all layers"),
     )
     section.attack = ConfigDict(
-        {"kind": "lbfgs", "num_search_steps": 6, "max_iterations": 20}
+        {"kind": "lbfgs", "num_search_steps": 6, "num_steps": 20}
     )
     section.pool_size = 200 if variant == "smoke" else 2000
     section.num_replaced = 10 if variant == "smoke" else 50

@@ -11,8 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from advgan_jax import parallel
-from advgan_jax.attacks.border import as_pytree
-from advgan_jax.attacks.model_checks import check_logits_fn
 from advgan_jax.checks import (
     SUM_TOLERANCE,
     check_bounds,
@@ -20,6 +18,7 @@ from advgan_jax.checks import (
     check_labels,
 )
 from advgan_jax.data import evaluation_batches, to_float
+from advgan_jax.logits import as_pytree, check_logits_fn
 from advgan_jax.types import Bounds, LogitsFn
 
 

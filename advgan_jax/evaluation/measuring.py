@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from advgan_jax.attacks.parameter_checks import check_key
+from advgan_jax.checks import check_key
 from advgan_jax.evaluation.inputs import Rows, Task, check_adversarial, finite_logits
 from advgan_jax.evaluation.results import Evaluation
 from advgan_jax.evaluation.timed import TimedAttack

@@ -9,8 +9,8 @@ import jax
 from jax.tree_util import Partial
 
 from advgan_jax import parallel
-from advgan_jax.attacks.border import as_pytree
 from advgan_jax.evaluation.inputs import Task
+from advgan_jax.logits import as_pytree
 from advgan_jax.types import Array, Attack, Bounds, LogitsFn
 
 
@@ -20,8 +20,7 @@ class TimedAttack:
     All devices, of all processes, share each batch: the compiler cuts the work, so that
     what is drawn for an image is the same on any number of them.
 
-    Compilation is not counted as the attack's time, copying to the device neither;
-    an attack that runs on the host compiles what it likes in its own time.
+    Compilation is not counted as the attack's time, copying to the device neither.
     """
 
     def __init__(
@@ -31,8 +30,7 @@ class TimedAttack:
 
         Args:
           attack: a bound attack. If it is a pytree (`jax.tree_util.Partial`) the
-            arrays in it are passed as arguments, else they become constants. One with
-            an attribute `host` that is True calls back into Python and is not compiled.
+            arrays in it are passed as arguments, else they become constants.
           logits_fn: the attacked model.
           targeted: whether the labels are wanted classes.
           bounds: the least and the greatest pixel value.
@@ -71,23 +69,14 @@ class TimedAttack:
           Whatever the attack returns, computed; images in the memory of this host.
         """
         size = {} if epsilon is None else {"epsilon": epsilon}
-        if runs_on_host(self._attack):
-            arguments, run = jax.device_put((images, labels, key, size)), self._host_run
-        else:
-            settings = parallel.replicate(jax.device_put((key, size)))
-            arguments = (*parallel.spread((images, labels)), *settings)
-            run = self._compile(arguments)
+        settings = parallel.replicate(jax.device_put((key, size)))
+        arguments = (*parallel.spread((images, labels)), *settings)
+        run = self._compile(arguments)
         jax.block_until_ready(arguments)
         start = time.perf_counter()
         adversarial = jax.block_until_ready(run(*arguments))
         self.seconds += time.perf_counter() - start
         return _without_padding(adversarial, arguments[0].shape, len(images))
-
-    def _host_run(self, images, labels, key, size):
-        size = {name: float(value) for name, value in size.items()}
-        return self._attack(
-            self._logits_fn, images, labels, key=key, **self._settings, **size
-        )
 
     def _compile(self, arguments: tuple) -> Callable:
         if self._compiled is None:
@@ -133,19 +122,3 @@ def _as_argument(attack: Attack) -> Attack:
         return attack
     # A function of its own has a hash, which a data class may lack.
     return Partial(lambda *args, **kwargs: attack(*args, **kwargs))
-
-
-def runs_on_host(attack: Attack) -> bool:
-    """Whether an attack, or the function that it binds, says that it is `host` code.
-
-    Args:
-      attack: a function, a `functools.partial`, or one of `attacks.make_attack`.
-
-    Returns:
-      True if it has the attribute `host`, and that is true.
-    """
-    while attack is not None:
-        if getattr(attack, "host", False):
-            return True
-        attack = getattr(attack, "func", getattr(attack, "function", None))
-    return False

@@ -1,5 +1,7 @@
 """Small models whose attacks compile in a second, or have known answers."""
 
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,3 +73,10 @@ def make_linear():
         return model, images, jnp.argmax(model(images), axis=-1)
 
     return make
+
+
+@pytest.fixture
+def scipy_lbfgs(repository, monkeypatch):
+    """Szegedy's attack by SciPy, the reference that the benchmarks use as well."""
+    monkeypatch.syspath_prepend(repository / "benchmarks")
+    return importlib.import_module("_scipy_lbfgs")

@@ -8,7 +8,7 @@ from jax.tree_util import Partial
 
 from advgan_jax import attacks
 
-NAMES = ["advgan", "apgd", "bim", "fgsm", "ilcm", "mi_fgsm", "pgd", "substitute"]
+NAMES = ["advgan", "apgd", "bim", "fgsm", "ilcm", "mi_fgsm", "pgd", "transfer"]
 
 
 def hyperparameters(name, net):
@@ -16,7 +16,7 @@ def hyperparameters(name, net):
     if name == "advgan":
         return {"generator": Partial(jnp.negative)}
     steps = {} if name == "fgsm" else {"num_steps": 4}
-    return steps | ({"substitute_fn": net} if name == "substitute" else {})
+    return steps | ({"surrogate_fn": net} if name == "transfer" else {})
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,12 @@ KEY = jax.random.key(0)
         ("apgd", {"key": KEY, "norm": "l1"}, ValueError, "norm 'l1'.*l2, linf"),
         ("deepfool", {"norm": "l1"}, ValueError, "norm 'l1'.*l2, linf"),
         ("carlini_wagner_l2", {"confidence": -1}, ValueError, "`confidence` must be"),
-        ("carlini_wagner_l2", {"initial_const": 0}, ValueError, "`initial_const` must"),
+        (
+            "carlini_wagner_l2",
+            {"initial_loss_weight": 0},
+            ValueError,
+            "`initial_loss_weight` must",
+        ),
         (
             "carlini_wagner_l2",
             {"num_search_steps": 0},

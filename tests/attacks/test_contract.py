@@ -14,11 +14,11 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 
 NAMES = sorted(attacks.ATTACKS)
 CW = {"num_search_steps": 4, "num_steps": 40, "learning_rate": 0.05}
-CW_LINF = {"num_steps": 20, "learning_rate": 0.1, "initial_const": 0.1}
+CW_LINF = {"num_steps": 20, "learning_rate": 0.1, "initial_loss_weight": 0.1}
 CHEAP = {
     "apgd": {"num_steps": 10},
     "bim": {"num_steps": 5},
-    "carlini_wagner_l2": {**CW, "initial_const": 0.1},
+    "carlini_wagner_l2": {**CW, "initial_loss_weight": 0.1},
     "carlini_wagner_linf": {**CW_LINF, "tau_factor": 0.5},
     "deepfool": {"num_steps": 10},
     "ilcm": {"num_steps": 5},
@@ -26,10 +26,10 @@ CHEAP = {
     "mi_fgsm": {"num_steps": 5},
     "pgd": {"num_steps": 5},
 }
-FIXED_EPSILON = ["apgd", "bim", "fgsm", "ilcm", "mi_fgsm", "pgd", "substitute"]
+FIXED_EPSILON = ["apgd", "bim", "fgsm", "ilcm", "mi_fgsm", "pgd", "transfer"]
 MINIMUM = ["carlini_wagner_l2", "carlini_wagner_linf", "deepfool", "lbfgs"]
 TARGETED = ["aigan"]  # and nothing else
-RANDOM = ["apgd", "pgd", "substitute"]
+RANDOM = ["apgd", "pgd", "transfer"]
 EPSILON = 0.1
 
 
@@ -39,7 +39,7 @@ def tanh_generator(images, *_):
 
 def bind(name, net, **hyperparams):
     """The attack with few steps and all that it cannot do without."""
-    needed = {"substitute_fn": net, "generator": Partial(tanh_generator)}
+    needed = {"surrogate_fn": net, "generator": Partial(tanh_generator)}
     signature = inspect.signature(attacks.ATTACKS[name]).parameters
     extra = {k: v for k, v in needed.items() if k in signature}
     if name in TARGETED:
@@ -60,7 +60,7 @@ def test_same_shape_and_dtype_within_the_box(name, net, images, labels):
     assert float(result.max()) <= 1
 
 
-@only([n for n in NAMES if n != "substitute"])
+@only([n for n in NAMES if n != "transfer"])
 def test_odd_bounds(name, net, images, labels):
     bounds = (-1.0, 3.0)
     run = bind(name, net)

@@ -220,7 +220,7 @@ def test_carlini_wagner_linf_is_near_the_minimum(num_images, shape, make_linear)
     # Two classes: with more, the margin may lead it to one that is not the nearest.
     model, images, labels = make_linear(num_images, shape, num_classes=2)
     result = attacks.carlini_wagner_linf(
-        model, images, labels, num_steps=300, tau_factor=0.98, initial_const=1e-3
+        model, images, labels, num_steps=300, tau_factor=0.98, initial_loss_weight=1e-3
     )
     assert attacks.succeeded(model(result), labels).all()
     expected = boundary_distance(model, images, labels, np.inf)
@@ -236,7 +236,7 @@ def test_carlini_wagner_moves_black_and_white_pixels(targeted, net, images):
     logits = net(images)
     chosen = jnp.argsort(logits, axis=-1)[:, -2 if targeted else -1]
     result = attacks.carlini_wagner_l2(
-        net, images, chosen, targeted=targeted, num_steps=200, initial_const=0.1
+        net, images, chosen, targeted=targeted, num_steps=200, initial_loss_weight=0.1
     )
     assert attacks.succeeded(net(result), chosen, targeted=targeted).all()
     assert (norms(result - images, np.inf) > 0).all()
@@ -251,7 +251,7 @@ def test_carlini_wagner_reports_what_it_returns(net, images, labels):
 
 def test_carlini_wagner_keeps_its_confidence(net, images, labels):
     result = attacks.carlini_wagner_l2(
-        net, images, labels, confidence=2.0, num_steps=200, initial_const=1.0
+        net, images, labels, confidence=2.0, num_steps=200, initial_loss_weight=1.0
     )
     assert (losses.margin(net(result), labels, confidence=100.0) <= -2).all()
 

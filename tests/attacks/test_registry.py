@@ -1,4 +1,4 @@
-"""Attacks by name, bound, passed on to a substitute, and combined."""
+"""Attacks by name, bound, passed on to a surrogate, and combined."""
 
 import jax
 import jax.numpy as jnp
@@ -34,13 +34,13 @@ def test_unknown_names():
         attacks.make_attack("pdg")
     with pytest.raises(TypeError, match=r"argument of pgd 'steps'.*num_steps"):
         attacks.make_attack("pgd", steps=3)
-    with pytest.raises(TypeError, match="`substitute` needs the argument `substitute_"):
-        attacks.make_attack("substitute")
-    with pytest.raises(TypeError, match=r"argument of substitute 'eps'.*epsilon"):
-        attacks.make_attack("substitute", substitute_fn=abs, eps=3)
+    with pytest.raises(TypeError, match="`transfer` needs the argument `surrogate_"):
+        attacks.make_attack("transfer")
+    with pytest.raises(TypeError, match=r"argument of transfer 'eps'.*epsilon"):
+        attacks.make_attack("transfer", surrogate_fn=abs, eps=3)
     fgsm = attacks.make_attack("fgsm")
-    with pytest.raises(TypeError, match="argument of substitute 'num_steps'"):
-        attacks.make_attack("substitute", substitute_fn=abs, attack=fgsm, num_steps=3)
+    with pytest.raises(TypeError, match="argument of transfer 'num_steps'"):
+        attacks.make_attack("transfer", surrogate_fn=abs, attack=fgsm, num_steps=3)
 
 
 @pytest.fixture
@@ -52,11 +52,11 @@ def other(net):
 def test_substitute_is_the_attack_on_the_other_model(net, other, images, labels):
     hyper = {"epsilon": 0.1, "num_steps": 5}
     bound = attacks.make_attack(
-        "substitute", substitute_fn=other, attack=attacks.bim, **hyper
+        "transfer", surrogate_fn=other, attack=attacks.bim, **hyper
     )
     expected = attacks.bim(other, images, labels, **hyper)
     np.testing.assert_array_equal(bound(net, images, labels), expected)
-    # None means the prediction of the attacked model, not of the substitute.
+    # None means the prediction of the attacked model, not of the surrogate.
     np.testing.assert_array_equal(bound(net, images, None), expected)
 
 
@@ -81,15 +81,15 @@ def test_substitutes_are_averaged(net, other, images):
 
 def test_an_ensemble_of_substitutes(net, other, images, labels):
     hyper = {"attack": attacks.fgsm, "epsilon": 0.1}
-    pair = attacks.substitute(net, images, labels, substitute_fn=[net, other], **hyper)
+    pair = attacks.transfer(net, images, labels, surrogate_fn=[net, other], **hyper)
     expected = attacks.fgsm(average_models([net, other]), images, labels, epsilon=0.1)
     np.testing.assert_array_equal(pair, expected)
 
 
 def test_substitutes_must_know_the_same_classes(net, images, labels):
     with pytest.raises(ValueError, match="5 classes of `logits_fn`, got 4"):
-        attacks.substitute(
-            net, images, labels, substitute_fn=lambda x: net(x)[:, :4], key=KEY
+        attacks.transfer(
+            net, images, labels, surrogate_fn=lambda x: net(x)[:, :4], key=KEY
         )
 
 

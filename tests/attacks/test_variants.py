@@ -15,8 +15,8 @@ SEARCH = {"num_search_steps": 2}
 HYPERPARAMETERS = {
     "apgd": STEPS,
     "bim": STEPS,
-    "carlini_wagner_l2": {**STEPS, **SEARCH, "initial_const": 1.0},
-    "carlini_wagner_linf": {**STEPS, "initial_const": 1.0, "least_tau": 0.5},
+    "carlini_wagner_l2": {**STEPS, **SEARCH, "initial_loss_weight": 1.0},
+    "carlini_wagner_linf": {**STEPS, "initial_loss_weight": 1.0, "min_tau": 0.5},
     "deepfool": STEPS,
     "fgsm": {},
     "ilcm": STEPS,
@@ -36,9 +36,7 @@ class VariantsTest(chex.TestCase):
     )
     @parameterized.named_parameters((name, name) for name in HYPERPARAMETERS)
     def test_same_images(self, name):
-        assert {*HYPERPARAMETERS, "advgan", "aigan", "substitute"} == set(
-            attacks.ATTACKS
-        )
+        assert {*HYPERPARAMETERS, "advgan", "aigan", "transfer"} == set(attacks.ATTACKS)
         keys = jax.random.split(jax.random.key(0), 3)
         images = jax.random.uniform(keys[0], (2, 3, 2, 1))
         model = Partial(linear, jax.random.normal(keys[1], (6, 4)))

@@ -111,40 +111,6 @@ def test_compilation_is_not_timed():
     assert result.seconds < 0.25
 
 
-def test_host_attacks_see_arrays_and_are_timed():
-    def on_host(logits_fn, images, labels, **_):
-        time.sleep(0.02)
-        return np.asarray(images)
-
-    on_host.host = True
-    partial = functools.partial(on_host, strength=1)
-    for attack in (on_host, partial, attacks.BoundAttack("host", on_host, {})):
-        result = evaluate(logits_fn, attack, IMAGES, LABELS, batch_size=2)
-        assert result.seconds > 0.05
-
-
-@pytest.mark.parametrize("how", ["bound", "of a substitute", "passed on"])
-def test_solver_that_runs_on_the_host(how):
-    attack = {
-        "bound": attacks.make_attack("lbfgs", solver="scipy", max_iterations=5),
-        "of a substitute": attacks.make_attack(
-            "substitute",
-            substitute_fn=logits_fn,
-            attack=attacks.make_attack("lbfgs", solver="scipy", max_iterations=5),
-        ),
-        "passed on": attacks.make_attack(
-            "substitute",
-            substitute_fn=logits_fn,
-            attack=attacks.lbfgs,
-            solver="scipy",
-            max_iterations=5,
-        ),
-    }[how]
-    assert attack.host
-    assert not attacks.make_attack("lbfgs").host
-    assert evaluate(logits_fn, attack, IMAGES, LABELS).success()[:2] == (3, 3)
-
-
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_first_images_are_kept(batch_size):
     whole = craft(logits_fn, move_class_0, IMAGES, LABELS)

@@ -13,11 +13,11 @@ from advgan_jax.runs import kept
 from advgan_jax.runs.methods import attacks
 
 SMALL = {
-    "names": ("advgan", "fgsm", "substitute", "pgd_l2", "deepfool"),
+    "names": ("advgan", "fgsm", "transfer", "pgd_l2", "deepfool"),
     "epsilons": (0.1,),
     "epsilon_l2": 0.5,
     "epsilons_l2": (1.0,),
-    "attacks.substitute.num_steps": 5,
+    "attacks.transfer.num_steps": 5,
     "attacks.pgd_l2.num_steps": 5,
     "evaluation.num_images": 40,
     "evaluation.batch_size": 40,
@@ -51,7 +51,7 @@ def test_rows_say_how_each_attack_was_bounded(compared):
     assert found == [
         ("advgan", "semi-white-box", 0.3, "linf"),
         ("fgsm", "white-box", 0.3, "linf"),
-        ("substitute", "transfer", 0.3, "linf"),
+        ("transfer", "transfer", 0.3, "linf"),
         ("pgd", "white-box", 0.5, "l2"),
         ("deepfool", "white-box", None, None),
         ("ensemble", "white-box", 0.3, "linf"),
@@ -59,7 +59,7 @@ def test_rows_say_how_each_attack_was_bounded(compared):
     ]
     by_name = {(r["attack"], r["norm"]): r["robust_accuracy"] for r in rows}
     assert by_name["ensemble", "linf"] <= min(
-        by_name[name, "linf"] for name in ("advgan", "fgsm", "substitute")
+        by_name[name, "linf"] for name in ("advgan", "fgsm", "transfer")
     )
     # Without a bound DeepFool finds something everywhere, within 0.5 it does not.
     assert by_name["deepfool", None] < by_name["ensemble", "l2"]
@@ -78,7 +78,7 @@ def test_interrupted_comparison_repeats_nothing(compared, load, tmp_path, monkey
 
     def counting(logits_fn, bound, *args, **kwargs):
         asked.extend(bound)
-        if asked == ["advgan", "fgsm", "substitute"]:
+        if asked == ["advgan", "fgsm", "transfer"]:
             raise KeyboardInterrupt
         return evaluate_many(logits_fn, bound, *args, **kwargs)
 
@@ -86,7 +86,7 @@ def test_interrupted_comparison_repeats_nothing(compared, load, tmp_path, monkey
     with pytest.raises(KeyboardInterrupt):
         runs.train(load(), tmp_path)
     rows = runs.train(load(), tmp_path, resume=True)
-    assert asked == ["advgan", "fgsm", "substitute", *SMALL["names"][2:]]
+    assert asked == ["advgan", "fgsm", "transfer", *SMALL["names"][2:]]
     clocks = ("seconds", "images_per_second")
     for row, whole in zip(rows, compared[1], strict=True):
         assert {k: v for k, v in row.items() if k not in clocks} == {
@@ -128,9 +128,9 @@ def test_one_target_class_for_all(load, tmp_path):
         ({"random_targets": True}, "leave `advgan` out"),
         ({"random_targets": True, "target_class": 3}, "exclude each other"),
         ({"epsilons_l2": (-1.0,)}, "`epsilon` must be a finite number >= 0"),
-        ({"substitute.target_model": "D"}, "Unknown target model 'D'"),
-        ({"substitute.seed": 0}, "describes the target model itself"),
-        ({"attacks.substitute.kind": "advgan"}, "A generator has no hyper-parameters"),
+        ({"surrogate.target_model": "D"}, "Unknown target model 'D'"),
+        ({"surrogate.seed": 0}, "describes the target model itself"),
+        ({"attacks.transfer.kind": "advgan"}, "A generator has no hyper-parameters"),
         ({"attacks.pgd_l2.norm": "l1"}, r"Unknown norm of an attack 'l1'.*l2, linf"),
     ],
 )

@@ -300,13 +300,6 @@ def test_wrong_configuration_writes_nothing(load, tmp_path, changes, message):
     assert not (tmp_path / "new").exists()
 
 
-def test_layerwise_attack_must_compile(load, tmp_path):
-    attack = ConfigDict({"kind": "lbfgs", "solver": "scipy"})
-    config = load(**{"layerwise.attack": attack})
-    with pytest.raises(ValueError, match="runs on the host"):
-        runs.train(config, tmp_path / "new")
-
-
 def test_papers_tables_are_whole():
     assert len(paper.CROSS_MODEL) == 8 * 6
     assert len(paper.CROSS_TRAINING_SET) == 8 * 3

@@ -181,7 +181,7 @@ def test_real_attack_on_a_hidden_layer(model, batch):
     units = layerwise.layer_outputs(model, params, batch.images, 2)
     above = layerwise.layers_above(model, params, 2)
     labels = jnp.argmax(above(units), axis=1)
-    moved = attacks.lbfgs(above, units, labels, num_search_steps=8, max_iterations=20)
+    moved = attacks.lbfgs(above, units, labels, num_search_steps=8, num_steps=20)
     assert moved.shape == units.shape
     assert 0 <= moved.min() <= moved.max() <= 1
     assert np.mean(jnp.argmax(above(moved), axis=1) != labels) > 0.5
@@ -192,7 +192,7 @@ def test_trains_with_the_attack_inside_the_step(digits):
     model = models.FullyConnected(hidden=(20,))
     optimizer = optax.adam(1e-2)
     chosen = mixture(0, 1, pool_size=40, num_replaced=10, weight=1.0)
-    attack = make_attack("lbfgs", num_search_steps=4, max_iterations=10)
+    attack = make_attack("lbfgs", num_search_steps=4, num_steps=10)
     state = layerwise.init_state(model, optimizer, jax.random.key(0), (8, 8, 1), chosen)
     step = jax.jit(make_step(model, chosen, attack, optimizer, (1e-5, 1e-6)))
     losses = []

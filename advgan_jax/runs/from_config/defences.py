@@ -9,7 +9,7 @@ import optax
 from ml_collections import ConfigDict
 
 from advgan_jax.attacks import BoundAttack, make_attack
-from advgan_jax.attacks.border import keyword_defaults
+from advgan_jax.attacks._api import keyword_defaults
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.runs.from_config.parts import UNDEFENDED, given, plain, trace_attack
 from advgan_jax.training import adversarial, classifier, trades
@@ -88,11 +88,6 @@ def check_defence(config: ConfigDict) -> None:
 
 def _check_attack(attack: BoundAttack, name: str) -> None:
     """Refuses an attack that a training step would refuse, or that does nothing."""
-    if attack.host:
-        raise ValueError(
-            f"The attack of `{name}` must be compiled with the training step, got one "
-            "that runs on the host; use another solver."
-        )
     if name == "trades":
         _check_diverging(attack)
 

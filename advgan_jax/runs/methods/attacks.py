@@ -24,19 +24,19 @@ from advgan_jax.types import Attack, LogitsFn
 
 NORMS = ("linf", "l2")
 # By the registry's names; these need a network that the run has to train.
-_THREAT_MODELS = {"advgan": "semi-white-box", "substitute": "transfer"}
+_THREAT_MODELS = {"advgan": "semi-white-box", "transfer": "transfer"}
 
 
 def check(config: ConfigDict, dataset: Dataset) -> None:
     """Refuses a wrong configuration before anything is written."""
     advgan.check(config, dataset)
-    other = _substitute_config(config)
+    other = _surrogate_config(config)
     target_model.check(other, dataset)
     if from_config.target_model_description(
         other
     ) == from_config.target_model_description(config):
         raise ValueError(
-            "`substitute` describes the target model itself; give it another seed or "
+            "`surrogate` describes the target model itself; give it another seed or "
             "another target_model."
         )
     check_attacks(config)
@@ -74,7 +74,7 @@ def _check_attack(config: ConfigDict, name: str) -> None:
             f"{sorted(config.attacks[name])}; its training has, see `generator`."
         )
     # In the place of the networks; only names are looked at here.
-    networks = {"advgan": {"generator": len}, "substitute": {"substitute_fn": len}}
+    networks = {"advgan": {"generator": len}, "transfer": {"surrogate_fn": len}}
     from_config.bound_attack(config, name, **networks.get(kind, {}))
 
 
@@ -147,16 +147,16 @@ def _attack(run: Run, logits_fn: LogitsFn, name: str) -> Attack:
     kind = from_config.registry_name(run.config, name)
     if kind == "advgan":
         return advgan.trained_generator(run, logits_fn)
-    if kind == "substitute":
-        other = run._replace(config=_substitute_config(run.config))
-        substitute_fn = target_model.trained_logits_fn(other)
-        return from_config.bound_attack(run.config, name, substitute_fn=substitute_fn)
+    if kind == "transfer":
+        other = run._replace(config=_surrogate_config(run.config))
+        surrogate_fn = target_model.trained_logits_fn(other)
+        return from_config.bound_attack(run.config, name, surrogate_fn=surrogate_fn)
     return from_config.bound_attack(run.config, name)
 
 
-def _substitute_config(config: ConfigDict) -> ConfigDict:
-    """The target's configuration with what the substitute has of its own."""
-    other, own = config.copy_and_resolve_references(), config.substitute
+def _surrogate_config(config: ConfigDict) -> ConfigDict:
+    """The target's configuration with what the surrogate has of its own."""
+    other, own = config.copy_and_resolve_references(), config.surrogate
     if own.target_model is not None:
         other.target_model = own.target_model
     other.seed = config.seed + 1 if own.seed is None else own.seed

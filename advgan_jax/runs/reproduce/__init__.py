@@ -101,8 +101,7 @@ def _check_attack(config: ConfigDict, name: str, dataset: Dataset) -> None:
     if name not in config.attacks:
         raise unknown_name("attack", name, config.attacks)
     attack = from_config.bound_attack(config, name)
-    if not attack.host:
-        from_config.trace_attack(attack, dataset.train.image_shape, dataset.num_classes)
+    from_config.trace_attack(attack, dataset.train.image_shape, dataset.num_classes)
     own = config.attacks[name].get("epsilon", config.epsilon)
     if own != config.epsilon:
         raise ValueError(

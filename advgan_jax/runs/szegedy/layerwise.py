@@ -133,11 +133,6 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     section = config.layerwise
     from_config.training_plan(section, dataset)
     from_config.make_optimizer(section, 1)
-    if _attack(config).host:
-        raise ValueError(
-            "`layerwise.attack` must be compiled with the training step, got one that "
-            "runs on the host; use another solver."
-        )
     known = variants(len(config.nets[section.net].hidden))
     for name in section.variants:
         if name not in known:

@@ -1,11 +1,15 @@
-"""Checks of the model and the data that meet in an attack."""
+"""Models as functions from images to logits: made ready for `jit`, and checked."""
 
+import inspect
 import warnings
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
 from advgan_jax.checks import (
     SUM_TOLERANCE,
@@ -18,6 +22,83 @@ from advgan_jax.types import Array, Bounds, LogitsFn
 _NUM_PROBED = 8
 
 _call = jax.jit(lambda logits_fn, images: logits_fn(images))
+
+
+def as_pytree(logits_fn: LogitsFn, name: str = "logits_fn") -> LogitsFn:
+    """A model as `jit` takes it: a pytree that can be called.
+
+    Models that are pytrees (`jax.tree_util.Partial`, Flax NNX modules) stay as they
+    are: new weights need no new compilation. Plain functions are static: what they
+    close over is read once, when they are compiled.
+
+    Args:
+      logits_fn: any JAX function `[B, H, W, C] -> [B, K]`.
+      name: the argument's name for the message.
+
+    Returns:
+      The same function as a pytree.
+
+    Raises:
+      TypeError: if it cannot be called.
+    """
+    if not callable(logits_fn):
+        raise TypeError(
+            f"`{name}` must be a function from images [B, H, W, C] to logits [B, K], "
+            f"got {type(logits_fn).__name__}; bind the weights of a Flax model with "
+            "`jax.tree_util.Partial(model.apply, variables)`."
+        )
+    leaves, treedef = jax.tree.flatten(logits_fn)
+    if jax.tree_util.treedef_is_leaf(treedef):
+        plain = inspect.isroutine(logits_fn) or isinstance(logits_fn, partial)
+        return Partial(logits_fn if plain else _Same(logits_fn))
+    is_array = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
+    if all(is_array):
+        return logits_fn
+    # `Partial(model.apply, variables, train=False)`: a traced False is of no use.
+    pairs = list(zip(leaves, is_array, strict=True))
+    constants = tuple(None if traced else leaf for leaf, traced in pairs)
+    arrays = [leaf if traced else None for leaf, traced in pairs]
+    return Partial(_Rebuilt(treedef, constants), arrays)
+
+
+class _Rebuilt(NamedTuple):
+    """Calls a pytree of which some leaves are arrays and the others constants."""
+
+    treedef: Any
+    constants: tuple[Any, ...]
+
+    def __call__(self, arrays, *inputs):
+        leaves = [
+            constant if array is None else array
+            for array, constant in zip(arrays, self.constants, strict=True)
+        ]
+        return jax.tree.unflatten(self.treedef, leaves)(*inputs)
+
+
+class _Same:
+    """A callable object that equals only itself.
+
+    Flax modules and data classes compare by their fields, which need not show that the
+    weights are others; or they have no hash at all.
+    """
+
+    def __init__(self, fn: Callable):
+        self.fn = fn
+
+    def __call__(self, *inputs):
+        return self.fn(*inputs)
+
+    def __eq__(self, other):
+        return isinstance(other, _Same) and self.fn is other.fn
+
+    def __hash__(self):
+        return id(self.fn)
+
+
+@partial(jax.jit, inline=True)
+def predict(logits_fn: LogitsFn, images: Array) -> Array:
+    """Predicted classes, int32 `[B]`; `logits_fn` as `as_pytree` returns it."""
+    return jnp.argmax(logits_fn(images), axis=-1).astype(jnp.int32)
 
 
 def check_inputs(

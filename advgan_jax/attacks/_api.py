@@ -12,7 +12,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +21,116 @@ from jax import lax
 from jax.tree_util import Partial
 
 from advgan_jax import checks
-from advgan_jax.attacks import model_checks, parameter_checks
 from advgan_jax.cpu import loops
+from advgan_jax.logits import as_pytree, check_inputs, predict
 from advgan_jax.types import Array, LogitsFn
+
+# All other numbers may be 0 as well.
+_POSITIVE = {
+    "initial_distance_weight",
+    "initial_loss_weight",
+    "max_const",
+    "learning_rate",
+    "min_tau",
+    "step_size",
+    "tau_factor",
+}
+_BELOW_ONE = {"tau_factor"}
+_MAY_BE_ZERO = {"num_steps"}
+
+
+def _check_labels_given(name: str, labels: Any, settings: Mapping[str, Any]) -> None:
+    """Raises `ValueError` for a targeted attack without wanted classes."""
+    if settings["targeted"] and labels is None:
+        raise ValueError(
+            f"`{name}` with `targeted=True` needs `labels`, the wanted classes of "
+            "shape [B], got None."
+        )
+
+
+def _static_bool(name: str, value: Any) -> bool:
+    """The value as a Python bool; `TypeError` if it is none."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"`{name}` must be True or False, got {value!r}.")
+    return bool(value)
+
+
+def _static(name: str, value: Any) -> Any:
+    """Checks a static hyper-parameter: counts, bools and names.
+
+    Args:
+      name: names that begin with `num_` are counts.
+      value: what was given.
+
+    Returns:
+      The value as a plain Python object.
+
+    Raises:
+      TypeError: if it is of another kind.
+      ValueError: if a count is too small.
+    """
+    if isinstance(value, str | bool) or value is None:
+        if name.startswith("num_") and value is not None:
+            raise TypeError(f"`{name}` must be an integer, got {value!r}.")
+        return value
+    if isinstance(value, np.bool_):
+        return bool(value)
+    if not isinstance(value, int | np.integer):
+        raise TypeError(
+            f"`{name}` must be a Python integer, bool or name, got {value!r} of type "
+            f"{type(value).__name__}; it decides what is compiled."
+        )
+    least = 0 if name in _MAY_BE_ZERO else 1
+    if name.startswith("num_") and value < least:
+        raise ValueError(f"`{name}` must be an integer >= {least}, got {value}.")
+    return int(value)
+
+
+def _check_numbers(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Checks the hyper-parameters that are real numbers.
+
+    Args:
+      values: by name.
+      defaults: by name; a number may be None only where its default is.
+
+    Raises:
+      TypeError: if one is not a scalar.
+      ValueError: if one is negative, not finite, or zero or one where that is
+        meaningless; or if a step is larger than the ball.
+    """
+    for name, value in values.items():
+        if value is None and defaults[name] is None:
+            continue
+        if not _is_real_scalar(value):
+            raise TypeError(f"`{name}` must be a real number, got {value!r}.")
+        checks.check_at_least(name, value, 0)
+        if name in _POSITIVE and checks.is_concrete(value) and value == 0:
+            raise ValueError(f"`{name}` must be > 0, got {value}.")
+        if name in _BELOW_ONE and checks.is_concrete(value) and value >= 1:
+            raise ValueError(f"`{name}` must be < 1, got {value}.")
+    epsilon, step_size = values.get("epsilon"), values.get("step_size")
+    if (
+        epsilon is None
+        or step_size is None
+        or not checks.is_concrete(epsilon, step_size)
+    ):
+        return
+    if step_size > epsilon > 0:
+        raise ValueError(
+            f"`step_size` must not exceed `epsilon`, got {step_size} > {epsilon}; a "
+            "longer step only leaves the ball. Leave `step_size` out to derive it."
+        )
+
+
+def _is_real_scalar(value: Any) -> bool:
+    if isinstance(value, bool | str):
+        return False
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        real = jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(
+            value.dtype, jnp.integer
+        )
+        return value.shape == () and real
+    return isinstance(value, int | float)
 
 
 def attack(
@@ -31,7 +138,6 @@ def attack(
     static: Sequence[str] = (),
     functions: Sequence[str] = (),
     random: bool | str = False,
-    jit: bool = True,
 ) -> Callable[[Callable], Callable]:
     """Makes a public attack of its core.
 
@@ -46,31 +152,26 @@ def attack(
       functions: hyper-parameters that are models themselves (pytrees that can be
         called, or plain functions).
       random: whether a key is needed; or the bool hyper-parameter that decides it.
-      jit: False for cores that call back into Python; they see no tracers of ours.
 
     Returns:
       The decorator. It keeps the signature and the docstring.
     """
 
     def decorate(core: Callable) -> Callable:
-        run = partial(_run, core)
-        if jit:
-            run = jax.jit(run, static_argnames="settings", inline=True)
+        run = jax.jit(partial(_run, core), static_argnames="settings", inline=True)
 
         @functools.wraps(core)
         def public(logits_fn, images, labels=None, **hyperparams):
             values = {**keyword_defaults(core), **hyperparams}
             refuse_unknown(core, hyperparams)
             settings, models, numbers = _sort(core, values, static, functions)
-            parameter_checks.check_labels_given(core.__name__, labels, settings)
+            _check_labels_given(core.__name__, labels, settings)
             logits_fn = as_pytree(logits_fn)
-            images, labels = model_checks.check_inputs(
-                logits_fn, images, labels, settings["bounds"]
-            )
+            images, labels = check_inputs(logits_fn, images, labels, settings["bounds"])
             needed = settings[random] if isinstance(random, str) else random
             key = values["key"] if needed else None
             if needed:
-                parameter_checks.check_key(core.__name__, key)
+                checks.check_key(core.__name__, key)
             traced = {name: _number(v, images.dtype) for name, v in numbers.items()}
             return run(
                 logits_fn,
@@ -115,13 +216,13 @@ def _sort(
 ) -> tuple[dict[str, Any], dict[str, LogitsFn], dict[str, Any]]:
     """Checked arguments: what is compiled in, models, and real numbers."""
     checks.check_bounds(values["bounds"])
-    settings = {name: parameter_checks.static(name, values[name]) for name in static}
-    settings["targeted"] = parameter_checks.static_bool("targeted", values["targeted"])
+    settings = {name: _static(name, values[name]) for name in static}
+    settings["targeted"] = _static_bool("targeted", values["targeted"])
     settings["bounds"] = tuple(float(bound) for bound in values["bounds"])
     models = {name: as_pytree(values[name], name) for name in functions}
     rest = set(values) - set(settings) - set(models) - {"key"}
     numbers = {name: values[name] for name in sorted(rest)}
-    parameter_checks.check_numbers(numbers, keyword_defaults(core))
+    _check_numbers(numbers, keyword_defaults(core))
     return settings, models, numbers
 
 
@@ -150,83 +251,6 @@ def refuse_unknown(fn: Callable, hyperparams: Mapping[str, Any]) -> None:
     for known, default in defaults.items():
         if default is inspect.Parameter.empty and known not in hyperparams:
             raise TypeError(f"`{name}` needs the argument `{known}`.")
-
-
-def as_pytree(logits_fn: LogitsFn, name: str = "logits_fn") -> LogitsFn:
-    """A model as `jit` takes it: a pytree that can be called.
-
-    Models that are pytrees (`jax.tree_util.Partial`, Flax NNX modules) stay as they
-    are: new weights need no new compilation. Plain functions are static: what they
-    close over is read once, when they are compiled.
-
-    Args:
-      logits_fn: any JAX function `[B, H, W, C] -> [B, K]`.
-      name: the argument's name for the message.
-
-    Returns:
-      The same function as a pytree.
-
-    Raises:
-      TypeError: if it cannot be called.
-    """
-    if not callable(logits_fn):
-        raise TypeError(
-            f"`{name}` must be a function from images [B, H, W, C] to logits [B, K], "
-            f"got {type(logits_fn).__name__}; bind the weights of a Flax model with "
-            "`jax.tree_util.Partial(model.apply, variables)`."
-        )
-    leaves, treedef = jax.tree.flatten(logits_fn)
-    if jax.tree_util.treedef_is_leaf(treedef):
-        plain = inspect.isroutine(logits_fn) or isinstance(logits_fn, partial)
-        return Partial(logits_fn if plain else _Same(logits_fn))
-    is_array = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
-    if all(is_array):
-        return logits_fn
-    # `Partial(model.apply, variables, train=False)`: a traced False is of no use.
-    pairs = list(zip(leaves, is_array, strict=True))
-    constants = tuple(None if traced else leaf for leaf, traced in pairs)
-    arrays = [leaf if traced else None for leaf, traced in pairs]
-    return Partial(_Rebuilt(treedef, constants), arrays)
-
-
-class _Rebuilt(NamedTuple):
-    """Calls a pytree of which some leaves are arrays and the others constants."""
-
-    treedef: Any
-    constants: tuple[Any, ...]
-
-    def __call__(self, arrays, *inputs):
-        leaves = [
-            constant if array is None else array
-            for array, constant in zip(arrays, self.constants, strict=True)
-        ]
-        return jax.tree.unflatten(self.treedef, leaves)(*inputs)
-
-
-class _Same:
-    """A callable object that equals only itself.
-
-    Flax modules and data classes compare by their fields, which need not show that the
-    weights are others; or they have no hash at all.
-    """
-
-    def __init__(self, fn: Callable):
-        self.fn = fn
-
-    def __call__(self, *inputs):
-        return self.fn(*inputs)
-
-    def __eq__(self, other):
-        return isinstance(other, _Same) and self.fn is other.fn
-
-    def __hash__(self):
-        return id(self.fn)
-
-
-@partial(jax.jit, inline=True)
-def predict(logits_fn: LogitsFn, images: Array) -> Array:
-    """Predicted classes, int32 `[B]`; `logits_fn` as `as_pytree` returns it."""
-    return jnp.argmax(logits_fn(images), axis=-1).astype(jnp.int32)
 
 
 def _number(value: Any, dtype: Any) -> Array | np.ndarray | None:
