@@ -1,20 +1,30 @@
-"""Evaluation: a model, an attack and images in; numbers, image by image, out."""
+"""Evaluate a model under attacks: results image by image, and the rates from them."""
 
 from advgan_jax.evaluation.challenge import check_submission
-from advgan_jax.evaluation.crafting import assess, craft
-from advgan_jax.evaluation.per_class import evaluate_targets, pool
-from advgan_jax.evaluation.results import (
+from advgan_jax.evaluation.evaluate import (
+    craft,
+    evaluate,
+    evaluate_adversarial,
+    evaluate_clean,
+    evaluate_many,
+    takes_epsilon,
+)
+from advgan_jax.evaluation.per_class import evaluate_per_class, pool
+from advgan_jax.evaluation.result import (
     Evaluation,
     PairSuccess,
     Success,
     success_by_pair,
     within,
-    worst_case,
+    worst_case_evaluation,
 )
-from advgan_jax.evaluation.robustness import evaluate, evaluate_many
 from advgan_jax.evaluation.rows import ROW_KEYS, THREAT_MODELS, make_clean_row, make_row
 from advgan_jax.evaluation.statistics import wilson_interval
-from advgan_jax.evaluation.transfer import amplified, transfer_matrix, with_noise
+from advgan_jax.evaluation.transfer import (
+    add_noise,
+    rescale_perturbations,
+    transfer_matrix,
+)
 
 __all__ = [
     "ROW_KEYS",
@@ -22,20 +32,22 @@ __all__ = [
     "Evaluation",
     "PairSuccess",
     "Success",
-    "amplified",
-    "assess",
+    "add_noise",
     "check_submission",
     "craft",
     "evaluate",
+    "evaluate_adversarial",
+    "evaluate_clean",
     "evaluate_many",
-    "evaluate_targets",
+    "evaluate_per_class",
     "make_clean_row",
     "make_row",
     "pool",
+    "rescale_perturbations",
     "success_by_pair",
+    "takes_epsilon",
     "transfer_matrix",
     "wilson_interval",
-    "with_noise",
     "within",
-    "worst_case",
+    "worst_case_evaluation",
 ]

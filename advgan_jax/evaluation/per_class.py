@@ -1,18 +1,18 @@
-"""A targeted attack towards one class after another, on the same images."""
+"""Evaluate a targeted attack towards one class after another, on the same images."""
 
 import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
-from advgan_jax.evaluation.inputs import make_task, predict_all
-from advgan_jax.evaluation.measuring import attack_batches, measure
-from advgan_jax.evaluation.results import Evaluation
-from advgan_jax.evaluation.timed import time_attack
+from advgan_jax.evaluation._measure import run_and_measure
+from advgan_jax.evaluation._task import make_task, predict_clean
+from advgan_jax.evaluation._timed_attack import TimedAttack
+from advgan_jax.evaluation.result import Evaluation
 from advgan_jax.types import Array, Attack, Bounds, LogitsFn
 
 
-def evaluate_targets(
+def evaluate_per_class(
     logits_fn: LogitsFn,
     attack: Attack,
     images: np.ndarray,
@@ -25,62 +25,51 @@ def evaluate_targets(
     keep: int = 0,
     progress: bool = False,
 ) -> dict[int, Evaluation]:
-    """Attacks a model on all images towards each of some classes.
+    """Attack a model on all images towards each of some classes.
 
     The attack is compiled once, and the clean images are classified once.
 
     Args:
-      logits_fn: the attacked model, `[B, H, W, C] -> [B, K]` logits.
-      attack: a bound attack, see `evaluate`; takes wanted classes of any kind.
-      images: `[N, H, W, C]`, uint8 or float32 within `bounds`.
-      labels: int `[N]`, true classes.
+      logits_fn: see `evaluate`.
+      attack: see `evaluate`; must accept any `target_labels`.
+      images: see `evaluate`.
+      labels: see `evaluate`.
       target_classes: the wanted classes, each in `[0, K)`.
-      batch_size: how many images at a time.
-      key: typed key, for attacks that draw random numbers.
-      bounds: the least and the greatest pixel value.
-      keep: how many adversarial images of each class to keep, the first ones.
-      progress: whether to show a bar for each class.
+      batch_size: see `evaluate`.
+      key: see `evaluate`; all classes get the same.
+      bounds: see `evaluate`.
+      keep: see `evaluate`; so many of each class.
+      progress: see `evaluate`.
 
     Returns:
       The evaluation towards each class.
 
     Raises:
-      TypeError: as `evaluate`.
-      ValueError: as `evaluate`.
+      TypeError: see `evaluate`.
+      ValueError: see `evaluate`.
     """
-    evaluations, clean_predictions, timed = {}, None, None
+    evaluations, timed, clean = {}, None, None
     for wanted in target_classes:
-        task = make_task(
-            logits_fn,
-            images,
-            labels,
-            target_labels=np.full(len(labels), wanted, np.int32),
-            bounds=bounds,
-            batch_size=batch_size,
-        )
+        target_labels = np.full(len(labels), wanted, np.int32)
+        task = make_task(logits_fn, images, labels, target_labels, batch_size, bounds)
         if timed is None:
-            timed, clean_predictions = time_attack(task, attack), predict_all(task)
-        timed.seconds = 0.0
-        measured = measure(
-            task,
-            clean_predictions,
-            attack_batches(task, timed, key),
-            keep=keep,
-            title=f"attack towards {wanted}" if progress else None,
+            timed, clean = TimedAttack(attack, task), predict_clean(task)
+        title = f"attack towards {wanted}" if progress else None
+        evaluations[int(wanted)] = run_and_measure(
+            task, timed, clean, key, keep=keep, title=title
         )
-        evaluations[int(wanted)] = dataclasses.replace(measured, seconds=timed.seconds)
     return evaluations
 
 
 def pool(evaluations: Sequence[Evaluation]) -> Evaluation:
-    """Several evaluations as one of all their images, one after the other.
+    """Join several evaluations into one of all their images.
 
     Args:
-      evaluations: all targeted, or none of them.
+      evaluations: all targeted, or all untargeted.
 
     Returns:
-      An evaluation whose rates weigh each counted image the same; no examples. The
-      time is the sum, None if one is not known.
+      An evaluation whose rates weigh each counted image the same, without examples.
+      `seconds` is the sum, or None if one is unknown.
 
     Raises:
       ValueError: if there are none.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from advgan_jax.checks import check_at_least, unknown_name
-from advgan_jax.evaluation.results import Evaluation
+from advgan_jax.evaluation.result import Evaluation
 
 THREAT_MODELS = (
     "semi-white-box",

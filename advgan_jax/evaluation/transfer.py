@@ -1,11 +1,11 @@
-"""Do adversarial images that were made for one model fool another?"""
+"""Transfer: whether adversarial images made for one model fool another."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
 from advgan_jax.checks import check_at_least
-from advgan_jax.evaluation.inputs import make_task, predict_all
+from advgan_jax.evaluation._task import make_task, predict_clean
 from advgan_jax.types import Bounds, LogitsFn
 
 
@@ -17,19 +17,19 @@ def transfer_matrix(
     batch_size: int = 500,
     bounds: Bounds = (0.0, 1.0),
 ) -> np.ndarray:
-    """Error rates of each model on images that were made for each other one.
+    """Return the error rate of each model on the images made for each other model.
 
     Args:
       models: the R models in the columns, by name.
       adversarial: the S sets of images in the rows, by the name of the model they were
-        made for; `[N, H, W, C]`, float32 within `bounds` or uint8. A row of the clean
-        images shows what errors there were before.
+        made for; `[N, H, W, C]`, float32 within `bounds` or uint8. Add the clean images
+        as a set to compare with.
       labels: int `[N]`, true classes, the same for all sets.
-      batch_size: how many images at a time.
+      batch_size: how many images to classify at a time.
       bounds: the least and the greatest pixel value.
 
     Returns:
-      float64 `[S, R]`, the share of wrongly classified images, in the mappings' order.
+      float64 `[S, R]`, the share of misclassified images, in the mappings' order.
 
     Raises:
       TypeError: for wrong dtypes.
@@ -44,25 +44,23 @@ def transfer_matrix(
     for row, (source, images) in enumerate(adversarial.items()):
         for column, (name, logits_fn) in enumerate(models.items()):
             try:
-                task = make_task(
-                    logits_fn, images, labels, bounds=bounds, batch_size=batch_size
-                )
-                rates[row, column] = np.mean(predict_all(task) != task.labels)
+                task = make_task(logits_fn, images, labels, None, batch_size, bounds)
+                rates[row, column] = np.mean(predict_clean(task) != task.labels)
             except (TypeError, ValueError) as error:
                 error.add_note(f"In images {source!r} shown to model {name!r}.")
                 raise
     return rates
 
 
-def amplified(
+def rescale_perturbations(
     images: np.ndarray, adversarial: np.ndarray, rms_distortion: float
 ) -> np.ndarray:
-    r"""Perturbations scaled to one size, the pixels not clipped.
+    r"""Scale all perturbations to one size; pixels are not clipped.
 
     .. math:: x + s \, (x' - x), \qquad s = \sigma \sqrt n / \lVert x' - x \rVert_2
 
     Szegedy et al. print a factor without the root of the number of pixels `n`, which
-    would make the perturbations smaller instead; what they say is "stddev 0.1".
+    would shrink the perturbations; their text says "stddev 0.1".
 
     Args:
       images: clean, float `[N, H, W, C]`.
@@ -70,7 +68,7 @@ def amplified(
       rms_distortion: `sigma`, the root of the mean square over the pixels.
 
     Returns:
-      float32 `[N, H, W, C]`; an image that was not perturbed stays as it is.
+      float32 `[N, H, W, C]`; an image without a perturbation is returned as it is.
 
     Raises:
       ValueError: if the shapes differ, or the size is negative.
@@ -87,13 +85,13 @@ def amplified(
     return (images + scale * change).astype(np.float32)
 
 
-def with_noise(images: np.ndarray, rms_distortion: float, *, seed: int) -> np.ndarray:
-    """Images with Gaussian noise, the pixels not clipped.
+def add_noise(images: np.ndarray, rms_distortion: float, *, seed: int) -> np.ndarray:
+    """Add Gaussian noise to images; pixels are not clipped.
 
     Args:
       images: float `[N, H, W, C]`.
       rms_distortion: standard deviation of the noise.
-      seed: of the noise.
+      seed: seed of the noise.
 
     Returns:
       float32 `[N, H, W, C]`.

@@ -14,20 +14,20 @@ from advgan_jax.reporting.figures import (
     target_grids,
 )
 from advgan_jax.reporting.files import replacing, write_json
+from advgan_jax.reporting.logs import MetricsLog, read_metrics, write_results
 from advgan_jax.reporting.records import (
     PAPER,
     markdown_records,
     matrices,
-    write_records,
+    write_csv,
 )
-from advgan_jax.reporting.run_directory import MetricsLog, read_metrics, write_results
 from advgan_jax.reporting.studies import (
     bar_chart,
     bound_chart,
     direction_grid,
     time_chart,
 )
-from advgan_jax.reporting.tables import format_table, markdown_table, write_csv
+from advgan_jax.reporting.tables import format_table, markdown_table
 
 __all__ = [
     "PAPER",
@@ -54,6 +54,5 @@ __all__ = [
     "versions",
     "write_csv",
     "write_json",
-    "write_records",
     "write_results",
 ]

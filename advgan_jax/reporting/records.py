@@ -12,7 +12,7 @@ PAPER = " (paper)"  # ends the name of a column with a paper's number
 _NONE = "-"
 
 
-def write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+def write_csv(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Writes rows of any fields, numbers in full, as a CSV file.
 
     Args:
@@ -33,7 +33,7 @@ def markdown_records(records: Sequence[Mapping[str, Any]]) -> str:
     """Rows of any fields as a table in Markdown.
 
     Args:
-      records: as in `write_records`. A column whose name ends with ` (paper)` has no
+      records: as in `write_csv`. A column whose name ends with ` (paper)` has no
         place of its own: its number follows ours in parentheses.
 
     Returns:
@@ -53,7 +53,7 @@ def matrices(
     """Numbers of some columns, for `heatmap`.
 
     Args:
-      records: as in `write_records`.
+      records: as in `write_csv`.
       columns: C names.
 
     Returns:

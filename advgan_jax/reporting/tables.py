@@ -1,12 +1,10 @@
 """Rows of results as tables: for the terminal, for Markdown, for spreadsheets."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from advgan_jax.checks import unknown_name
 from advgan_jax.evaluation import ROW_KEYS
-from advgan_jax.reporting.files import Path, replacing
 
 # "success" stands for the rate, its interval and its denominator together.
 DEFAULT_COLUMNS = (
@@ -105,22 +103,6 @@ def markdown_table(
     lines = ([_header(c) for c in columns], rule, *cells)
     escaped = ([cell.replace("|", r"\|") for cell in line] for line in lines)
     return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
-
-
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes all fields of all rows, numbers in full, as a CSV file.
-
-    Args:
-      path: where to; replaced when the new file is whole.
-      rows: from `evaluation.make_row`; None becomes an empty cell.
-    """
-    with (
-        replacing(path) as partial,
-        partial.open("w", encoding="utf8", newline="") as f,
-    ):
-        writer = csv.DictWriter(f, ROW_KEYS)
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def percent(share: float, digits: int = 1) -> str:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from advgan_jax.evaluation import (
+    _timed_attack,
     evaluate,
-    evaluate_targets,
+    evaluate_per_class,
     make_row,
     pool,
     success_by_pair,
-    timed,
 )
 
 LABELS = np.array([0, 1, 2, 0])
@@ -35,7 +35,7 @@ def to_labels_but_two(
 
 @pytest.fixture(scope="module")
 def by_class():
-    return evaluate_targets(
+    return evaluate_per_class(
         logits_fn, to_labels_but_two, IMAGES, LABELS, range(3), batch_size=3, keep=2
     )
 
@@ -57,8 +57,8 @@ def test_equals_one_evaluation_for_each_class(by_class):
 def test_each_class_has_its_own_time(monkeypatch):
     """By a clock that ticks once for each time it is looked at: a second a batch."""
     clock = types.SimpleNamespace(perf_counter=itertools.count().__next__)
-    monkeypatch.setattr(timed, "time", clock)
-    found = evaluate_targets(
+    monkeypatch.setattr(_timed_attack, "time", clock)
+    found = evaluate_per_class(
         logits_fn, to_labels_but_two, IMAGES, LABELS, range(3), batch_size=3
     )
     assert [e.seconds for e in found.values()] == [2, 2, 2]
@@ -99,6 +99,6 @@ def test_rows_name_the_class_of_all_images(by_class):
 
 def test_refuses(by_class):
     with pytest.raises(ValueError, match=r"`target_labels` must be in \[0, 3\), got 3"):
-        evaluate_targets(logits_fn, to_labels_but_two, IMAGES, LABELS, [3])
+        evaluate_per_class(logits_fn, to_labels_but_two, IMAGES, LABELS, [3])
     with pytest.raises(ValueError, match="at least one, got none"):
         pool([])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from advgan_jax.evaluation import amplified, transfer_matrix, with_noise
+from advgan_jax.evaluation import add_noise, rescale_perturbations, transfer_matrix
 
 LABELS = np.array([0, 1, 2, 0])
 CLEAN = (0.5 * np.eye(3, dtype=np.float32))[LABELS].reshape(4, 1, 1, 3)
@@ -26,14 +26,14 @@ def test_refuses():
     assert caught.value.__notes__ == ["In images 'bright' shown to model 'plain'."]
 
 
-class TestAmplified:
+class TestRescaledPerturbations:
     def test_every_perturbation_gets_the_same_size(self):
         rng = np.random.default_rng(0)
         images = rng.random((5, 4, 3, 2), np.float32)
         moved = images + rng.normal(0, 0.01, images.shape) * np.arange(5).reshape(
             5, 1, 1, 1
         )
-        larger = amplified(images, moved, 0.1)
+        larger = rescale_perturbations(images, moved, 0.1)
         change = larger.astype(np.float64) - images
         sizes = np.sqrt(np.mean(change**2, axis=(1, 2, 3)))
         # The first was not moved at all; the sums are rounded to float32, 6e-8.
@@ -48,22 +48,24 @@ class TestAmplified:
 
     def test_pixels_are_not_clipped(self):
         images = np.ones((1, 1, 1, 1), np.float32)
-        assert amplified(images, images - 0.1, 2.0).item() == pytest.approx(-1)
+        assert rescale_perturbations(images, images - 0.1, 2.0).item() == pytest.approx(
+            -1
+        )
 
     def test_refuses(self):
         with pytest.raises(ValueError, match=r"the shape \[4, 1, 1, 3\]"):
-            amplified(CLEAN, CLEAN[:2], 0.1)
+            rescale_perturbations(CLEAN, CLEAN[:2], 0.1)
         with pytest.raises(ValueError, match="`rms_distortion` must be"):
-            amplified(CLEAN, CLEAN, -0.1)
+            rescale_perturbations(CLEAN, CLEAN, -0.1)
 
 
 def test_noise_has_its_size_and_is_repeatable():
     images = np.full((100, 10, 10, 1), 0.5, np.float32)
-    noisy = with_noise(images, 0.3, seed=0)
+    noisy = add_noise(images, 0.3, seed=0)
     # Four standard errors of a deviation from 10,000 draws.
     assert np.std(noisy) == pytest.approx(0.3, abs=4 * 0.3 / np.sqrt(2 * 10_000))
     assert noisy.min() < 0 < 1 < noisy.max()
-    np.testing.assert_array_equal(noisy, with_noise(images, 0.3, seed=0))
-    assert not np.array_equal(noisy, with_noise(images, 0.3, seed=1))
+    np.testing.assert_array_equal(noisy, add_noise(images, 0.3, seed=0))
+    assert not np.array_equal(noisy, add_noise(images, 0.3, seed=1))
     with pytest.raises(ValueError, match="`rms_distortion` must be"):
-        with_noise(images, -1.0, seed=0)
+        add_noise(images, -1.0, seed=0)

@@ -4,7 +4,7 @@ import csv
 
 import numpy as np
 
-from advgan_jax.reporting import PAPER, markdown_records, matrices, write_records
+from advgan_jax.reporting import PAPER, markdown_records, matrices, write_csv
 
 RECORDS = [
     {"model": "a|b", "error": 0.25, "error" + PAPER: 0.3, "images": 10},
@@ -14,7 +14,7 @@ RECORDS = [
 
 def test_csv_has_all_columns_and_digits(tmp_path):
     path = tmp_path / "deep" / "table.csv"
-    write_records(path, RECORDS)
+    write_csv(path, RECORDS)
     with path.open(newline="", encoding="utf8") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["model", "error", "error (paper)", "images", "more"]

@@ -37,9 +37,9 @@ def test_format_table():
         "success_over": "all",
     }
     assert format_table([ROW, other], columns).splitlines() == [
-        "attack          epsilon  images  clean acc.  attack success [95 % interval]        seed",  # noqa: E501
-        "--------------  -------  ------  ----------  ------------------------------------  ----",  # noqa: E501
-        "pgd                 0.3  10,000      99.1 %  99.1 % [98.9, 99.3] of 9,912 correct  2018",  # noqa: E501
+        "attack             epsilon  images  clean acc.  attack success [95 % interval]        seed",  # noqa: E501
+        "-----------------  -------  ------  ----------  ------------------------------------  ----",  # noqa: E501
+        "pgd                    0.3  10,000      99.1 %  99.1 % [98.9, 99.3] of 9,912 correct  2018",  # noqa: E501
         "carlini_wagner_l2        -  10,000      99.1 %  99.1 % [98.9, 99.3] of all 10,000     2018",  # noqa: E501
     ]
 

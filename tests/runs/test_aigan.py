@@ -158,7 +158,7 @@ def last_state(workdir):
 def test_finished_run_repeats_nothing(sharing, trained, monkeypatch):
     workdir, rows = trained
     monkeypatch.setattr(loop, "fit", None)
-    monkeypatch.setattr(runs.methods.aigan, "evaluate_targets", None)
+    monkeypatch.setattr(runs.methods.aigan, "evaluate_per_class", None)
     assert runs.train(sharing(), workdir, resume=True) == rows
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from advgan_jax import parallel
 from advgan_jax.data import to_float
-from advgan_jax.evaluation import assess
+from advgan_jax.evaluation import evaluate_adversarial
 from advgan_jax.runs import store
 from advgan_jax.runs.store import Store
 
@@ -99,7 +99,9 @@ def test_params(tmp_path):
 def test_evaluations(tmp_path, digits, digits_logits_fn):
     test = digits.test.take(4)
     clean = to_float(test.images)
-    plain = assess(digits_logits_fn, test.images, clean, test.labels, batch_size=4)
+    plain = evaluate_adversarial(
+        digits_logits_fn, test.images, clean, test.labels, batch_size=4
+    )
     made = {None: plain, 0.25: plain, 3: plain}
     Store(tmp_path).get("x", {}, lambda: made, store.EVALUATIONS)
     found = Store(tmp_path).find("x", {}, store.EVALUATIONS)

@@ -12,7 +12,7 @@ from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.data import Dataset
 from advgan_jax.evaluation import (
     Evaluation,
-    evaluate_targets,
+    evaluate_per_class,
     pool,
     success_by_pair,
 )
@@ -151,7 +151,7 @@ def evaluated(
     path = run.workdir / "evaluations" / f"{name}-{protocol}.npz"
     if parallel.agreed(path.exists()):
         return {int(wanted): found for wanted, found in kept.load(path).items()}
-    found = evaluate_targets(
+    found = evaluate_per_class(
         logits_fn,
         attack,
         test.images,

@@ -14,7 +14,7 @@ from advgan_jax.evaluation import (
     Evaluation,
     evaluate_many,
     within,
-    worst_case,
+    worst_case_evaluation,
 )
 from advgan_jax.reporting import comparison_grid, robustness_curve, save_figure
 from advgan_jax.runs import from_config, kept
@@ -238,7 +238,7 @@ def _compare(run: Run, measured: Mapping, norm: str) -> list[dict[str, Any]]:
     }
     if len(chosen) > 1:
         curves["ensemble"] = {
-            size: worst_case([curve[size] for curve in curves.values()])
+            size: worst_case_evaluation([curve[size] for curve in curves.values()])
             for size in sizes
         }
     clean = next(iter(curves.values()))[sizes[0]].clean_accuracy

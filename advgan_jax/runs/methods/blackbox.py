@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from advgan_jax import parallel
 from advgan_jax.checks import check_at_least
 from advgan_jax.data import Dataset, Split
-from advgan_jax.evaluation import assess
+from advgan_jax.evaluation import evaluate_adversarial
 from advgan_jax.oracles import Ledger, Oracle, answers, from_logits_fn
 from advgan_jax.reporting import query_curve, read_metrics, save_figure
 from advgan_jax.runs import from_config
@@ -227,7 +227,7 @@ class _Record:
         adversarial = blackbox.perturb_images(self._attacker, state, images)
         ours = blackbox.distilled_logits_fn(self._attacker, state)
         on_b, on_f = (
-            assess(fn, images, adversarial, labels, target_labels=wanted)
+            evaluate_adversarial(fn, images, adversarial, labels, target_labels=wanted)
             for fn in (self._logits_fn, ours)
         )
         agree = on_b.clean_predictions == on_f.clean_predictions

@@ -6,7 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from advgan_jax.data import load_dataset
-from advgan_jax.evaluation import Evaluation, assess, check_submission
+from advgan_jax.evaluation import Evaluation, check_submission, evaluate_adversarial
 from advgan_jax.runs.methods import target_model
 from advgan_jax.runs.run import Run
 
@@ -45,7 +45,7 @@ def measure_file(config: ConfigDict, path: str | pathlib.Path) -> Evaluation:
     handed_in = _load(path)
     adversarial = check_submission(handed_in, test.images, epsilon=config.epsilon)
     run = Run(config, pathlib.Path(config.target_model_dir).absolute(), dataset)
-    return assess(
+    return evaluate_adversarial(
         target_model.trained_logits_fn(run),
         test.images,
         adversarial,

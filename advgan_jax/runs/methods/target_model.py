@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from advgan_jax import models, parallel
 from advgan_jax.checks import check_at_least
 from advgan_jax.data import Dataset
-from advgan_jax.evaluation import evaluate, make_clean_row
+from advgan_jax.evaluation import evaluate_clean, make_clean_row
 from advgan_jax.runs import from_config
 from advgan_jax.runs.run import Run
 from advgan_jax.runs.training import fit
@@ -110,9 +110,8 @@ def run(run: Run) -> list[dict[str, Any]]:
     """A target model alone; its row has no attack."""
     logits_fn = trained_logits_fn(run)
     test = run.dataset.test
-    evaluation = evaluate(
+    evaluation = evaluate_clean(
         logits_fn,
-        unchanged,
         test.images,
         test.labels,
         batch_size=run.config.evaluation.batch_size,
@@ -126,9 +125,3 @@ def run(run: Run) -> list[dict[str, Any]]:
         seed=run.config.seed,
     )
     return [row]
-
-
-def unchanged(logits_fn, images, labels, **_):
-    """No attack at all: evaluated with it, a model shows its clean accuracy."""
-    del logits_fn, labels
-    return images

@@ -8,13 +8,13 @@ import numpy as np
 
 from advgan_jax.evaluation import (
     Evaluation,
-    assess,
     check_submission,
     evaluate,
+    evaluate_adversarial,
+    evaluate_clean,
     make_clean_row,
+    takes_epsilon,
 )
-from advgan_jax.evaluation.robustness import takes_epsilon
-from advgan_jax.runs.methods.target_model import unchanged
 from advgan_jax.runs.reproduce.identity import GENERATORS
 from advgan_jax.runs.reproduce.rows import Cell
 from advgan_jax.runs.reproduce.workshop import Workshop
@@ -67,9 +67,8 @@ def _compared(workshop: Workshop, cell: Cell) -> Found:
 def _clean(workshop: Workshop, cell: Cell) -> Found:
     test = workshop.images(whole=True)
     config = workshop.run.config
-    evaluation = evaluate(
+    evaluation = evaluate_clean(
         workshop.logits_fn(cell.on),
-        unchanged,
         test.images,
         test.labels,
         batch_size=config.evaluation.batch_size,
@@ -89,7 +88,7 @@ def _attacked(workshop: Workshop, cell: Cell) -> Found:
     adversarial = workshop.adversarial(cell.attack, cell.through, whole=cell.checked)
     if cell.checked:
         check_submission(adversarial, test.images, epsilon=config.epsilon)
-    evaluation = assess(
+    evaluation = evaluate_adversarial(
         workshop.logits_fn(cell.on),
         test.images,
         adversarial,
@@ -127,7 +126,7 @@ def _seconds(workshop: Workshop, cell: Cell) -> Found:
     )
     if cell.through != (cell.on,):
         shown = (test.images, timed.examples, test.labels)
-        evaluation = assess(workshop.logits_fn(cell.on), *shown, **shared)
+        evaluation = evaluate_adversarial(workshop.logits_fn(cell.on), *shown, **shared)
         evaluation = dataclasses.replace(evaluation, seconds=timed.seconds)
     seconds = 1000 * timed.seconds / timed.num_images
     # Nothing is projected here: those that look for the least distance have no bound.

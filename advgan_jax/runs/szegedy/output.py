@@ -5,15 +5,14 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from advgan_jax.evaluation import Evaluation, evaluate, make_clean_row
+from advgan_jax.evaluation import Evaluation, evaluate_clean, make_clean_row
 from advgan_jax.reporting import (
     PAPER,
     markdown_records,
     replacing,
     save_figure,
-    write_records,
+    write_csv,
 )
-from advgan_jax.runs.methods.target_model import unchanged
 from advgan_jax.runs.run import Run
 from advgan_jax.runs.szegedy.nets import Net
 
@@ -22,7 +21,7 @@ def write(
     run: Run, name: str, records: Sequence[Mapping[str, Any]], figure: Figure | None
 ) -> None:
     """Writes `tables/NAME.csv`, `tables/NAME.md` and `figures/NAME.png`."""
-    write_records(run.workdir / "tables" / f"{name}.csv", records)
+    write_csv(run.workdir / "tables" / f"{name}.csv", records)
     with replacing(run.workdir / "tables" / f"{name}.md") as partial:
         partial.write_text(markdown_records(records) + "\n", encoding="utf8")
     if figure is not None:
@@ -41,7 +40,7 @@ def beside(
 def clean(run: Run, net: Net, where: str = "test") -> Evaluation:
     """A net on all images of a split, as they are."""
     split = getattr(run.dataset, where)
-    return evaluate(net.logits_fn, unchanged, split.images, split.labels)
+    return evaluate_clean(net.logits_fn, split.images, split.labels)
 
 
 def clean_row(run: Run, net: Net) -> dict[str, Any]:

@@ -6,9 +6,13 @@ from typing import Any
 import numpy as np
 
 from advgan_jax.data import Split
-from advgan_jax.evaluation import amplified, evaluate, transfer_matrix, with_noise
+from advgan_jax.evaluation import (
+    add_noise,
+    evaluate_clean,
+    rescale_perturbations,
+    transfer_matrix,
+)
 from advgan_jax.reporting import heatmap, matrices
-from advgan_jax.runs.methods.target_model import unchanged
 from advgan_jax.runs.run import Run
 from advgan_jax.runs.szegedy import crafted, nets, output, paper
 from advgan_jax.runs.szegedy.nets import Net, trained_net
@@ -54,7 +58,9 @@ def cross_training_set(run: Run) -> list[dict[str, Any]]:
     small = _typical(sizes)
     rows = dict(sources) | _noisy(run, images, small)
     for title, moved in sources.items():
-        rows[f"{title} to {large:g}"] = amplified(images.images, moved, large)
+        rows[f"{title} to {large:g}"] = rescale_perturbations(
+            images.images, moved, large
+        )
     rows |= _noisy(run, images, [large])
     sizes |= {f"{title} to {large:g}": large for title in sources}
     sizes |= {_noise_name(size): size for size in (*small, large)}
@@ -87,7 +93,7 @@ def _noise_name(size: float) -> str:
 
 def _noisy(run: Run, images: Split, sizes) -> dict[str, np.ndarray]:
     seed = run.config.seed
-    return {_noise_name(s): with_noise(images.images, s, seed=seed) for s in sizes}
+    return {_noise_name(s): add_noise(images.images, s, seed=seed) for s in sizes}
 
 
 def _write(
@@ -131,7 +137,7 @@ def _write_halves(run: Run, columns: list[Net], sizes: Mapping[str, float]) -> N
         *known, distortion = paper.HALVES.get(net.title, (None,) * 4)
         cells: dict[str, Any] = {"model": net.title}
         for (name, split), printed in zip(splits.items(), known, strict=True):
-            found = evaluate(net.logits_fn, unchanged, split.images, split.labels)
+            found = evaluate_clean(net.logits_fn, split.images, split.labels)
             error = 1 - found.clean_accuracy
             cells |= output.beside(run, name, error, printed)
         least = output.beside(run, "av. distortion", sizes[net.title], distortion)

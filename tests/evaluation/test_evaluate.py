@@ -15,7 +15,7 @@ import pytest
 from jax.tree_util import Partial
 
 from advgan_jax import attacks
-from advgan_jax.evaluation import assess, craft, evaluate, evaluate_many
+from advgan_jax.evaluation import craft, evaluate, evaluate_adversarial, evaluate_many
 
 LABELS = np.array([0, 1, 2, 0, 1])
 CLEAN = np.array([0, 1, 2, 1, 2])
@@ -187,14 +187,14 @@ def test_many_names_the_attack_in_errors():
 
 def test_images_made_elsewhere():
     adversarial = np.roll(IMAGES, 1, axis=-1)
-    result = assess(logits_fn, IMAGES, adversarial, LABELS, batch_size=2)
+    result = evaluate_adversarial(logits_fn, IMAGES, adversarial, LABELS, batch_size=2)
     np.testing.assert_array_equal(result.adversarial_predictions, (CLEAN + 1) % 3)
     assert result.seconds is None
     with pytest.raises(ValueError, match=r"shape \[5, 1, 1, 3\].*got \[4, 1, 1, 3\]"):
-        assess(logits_fn, IMAGES, adversarial[:4], LABELS)
+        evaluate_adversarial(logits_fn, IMAGES, adversarial[:4], LABELS)
     adversarial[3, 0, 0, 1] = np.nan
     with pytest.raises(ValueError, match="image 3 has values from nan"):
-        assess(logits_fn, IMAGES, adversarial, LABELS, batch_size=2)
+        evaluate_adversarial(logits_fn, IMAGES, adversarial, LABELS, batch_size=2)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Running an attack so that its time can be told: compiled ahead, waited for."""
+"""An attack that is compiled before its time is taken."""
 
 import functools
 import time
@@ -9,34 +9,29 @@ import jax
 from jax.tree_util import Partial
 
 from advgan_jax import parallel
-from advgan_jax.evaluation.inputs import Task
+from advgan_jax.evaluation._task import Task
 from advgan_jax.logits import as_pytree
-from advgan_jax.types import Array, Attack, Bounds, LogitsFn
+from advgan_jax.types import Array, Attack
 
 
 class TimedAttack:
-    """An attack on one model, compiled for the shapes of its first batch.
+    """An attack on the model of a task, compiled for the shapes of its first batch.
 
-    All devices, of all processes, share each batch: the compiler cuts the work, so that
-    what is drawn for an image is the same on any number of them.
+    All devices of all processes share each batch. The compiler divides the work, so
+    the random numbers of an image do not depend on the number of devices.
 
-    Compilation is not counted as the attack's time, copying to the device neither.
+    `seconds` adds up the time of all calls, without compiling and copying to devices.
     """
 
-    def __init__(
-        self, attack: Attack, logits_fn: LogitsFn, *, targeted: bool, bounds: Bounds
-    ):
-        """Binds an attack to a model.
+    def __init__(self, attack: Attack, task: Task):
+        """Bind an attack to the model of a task.
 
         Args:
-          attack: a bound attack. If it is a pytree (`jax.tree_util.Partial`) the
-            arrays in it are passed as arguments, else they become constants.
-          logits_fn: the attacked model.
-          targeted: whether the labels are wanted classes.
-          bounds: the least and the greatest pixel value.
+          attack: a bound attack, see `evaluate`.
+          task: the model and the images.
 
         Raises:
-          TypeError: if the attack cannot be called.
+          TypeError: if the attack is not callable.
         """
         if not callable(attack):
             raise TypeError(
@@ -46,9 +41,10 @@ class TimedAttack:
             )
         self.seconds = 0.0
         self._attack = attack
-        self._logits_fn = logits_fn
-        self._settings = {"targeted": targeted, "bounds": bounds}
-        self._compiled = None
+        self._logits_fn = task.logits_fn
+        targeted = task.target_labels is not None
+        self._settings = {"targeted": targeted, "bounds": task.bounds}
+        self._compiled: Callable | None = None
 
     def __call__(
         self,
@@ -57,16 +53,16 @@ class TimedAttack:
         key: Array | None,
         epsilon: float | None = None,
     ) -> Any:
-        """Runs the attack and adds its time to `seconds`.
+        """Run the attack and add its time to `seconds`.
 
         Args:
           images: float32 `[B, H, W, C]`.
           labels: int32 `[B]`.
           key: typed key or None.
-          epsilon: overrides the attack's own, if given; another value compiles nothing.
+          epsilon: replaces the attack's own; another value compiles nothing.
 
         Returns:
-          Whatever the attack returns, computed; images in the memory of this host.
+          Whatever the attack returns; images in the memory of this host.
         """
         size = {} if epsilon is None else {"epsilon": epsilon}
         settings = parallel.replicate(jax.device_put((key, size)))
@@ -76,12 +72,16 @@ class TimedAttack:
         start = time.perf_counter()
         adversarial = jax.block_until_ready(run(*arguments))
         self.seconds += time.perf_counter() - start
-        return _without_padding(adversarial, arguments[0].shape, len(images))
+        if getattr(adversarial, "shape", None) != arguments[0].shape:
+            return adversarial
+        return parallel.fetch(adversarial, len(images))
 
     def _compile(self, arguments: tuple) -> Callable:
+        """Return the compiled attack, its weights bound."""
         if self._compiled is None:
 
             def call(attack, logits_fn, images, labels, key, size):
+                """Run the attack; `size` holds the epsilon or nothing."""
                 return attack(
                     logits_fn, images, labels, key=key, **self._settings, **size
                 )
@@ -93,31 +93,8 @@ class TimedAttack:
         return self._compiled
 
 
-def time_attack(task: Task, attack: Attack) -> TimedAttack:
-    """Binds an attack to the model of a task.
-
-    Args:
-      task: the model and the images.
-      attack: a bound attack, see `TimedAttack`.
-
-    Returns:
-      The attack, not yet compiled.
-
-    Raises:
-      TypeError: if the attack cannot be called.
-    """
-    targeted = task.target_labels is not None
-    return TimedAttack(attack, task.logits_fn, targeted=targeted, bounds=task.bounds)
-
-
-def _without_padding(returned: Any, shape: tuple[int, ...], count: int) -> Any:
-    """Images without the rows that no device may lack; anything else as it is."""
-    if getattr(returned, "shape", None) != shape:
-        return returned
-    return parallel.fetch(returned, count)
-
-
 def _as_argument(attack: Attack) -> Attack:
+    """Return the attack as a pytree that `jit` takes as an argument."""
     if not jax.tree_util.all_leaves([attack]):
         return attack
     # A function of its own has a hash, which a data class may lack.

@@ -180,7 +180,7 @@ def within(evaluation: Evaluation, epsilon: float, norm: str = "linf") -> Evalua
     )
 
 
-def worst_case(evaluations: Sequence[Evaluation]) -> Evaluation:
+def worst_case_evaluation(evaluations: Sequence[Evaluation]) -> Evaluation:
     """Several attacks as one that is right if any of them is: the row 'ensemble'.
 
     Args:

@@ -11,7 +11,7 @@ from advgan_jax.evaluation import (
     success_by_pair,
     wilson_interval,
     within,
-    worst_case,
+    worst_case_evaluation,
 )
 
 LABELS = np.array([0, 1, 2, 0, 1])
@@ -83,12 +83,12 @@ def test_within_takes_back_what_went_too_far():
 def test_worst_case_takes_the_first_that_succeeds():
     first = make(np.array([0, 2, 2, 0, 1]), distances=(1,) * 5, seconds=2.0)
     second = make(np.array([2, 0, 2, 2, 1]), distances=(3,) * 5, seconds=0.5)
-    worst = worst_case([first, second])
+    worst = worst_case_evaluation([first, second])
     np.testing.assert_array_equal(worst.adversarial_predictions, [2, 2, 2, 2, 1])
     np.testing.assert_array_equal(worst.linf, [3, 1, 1, 3, 1])
     assert worst.seconds == 2.5
     assert worst.success()[:2] == (2, 3)
-    assert worst_case([first, make()]).seconds is None
+    assert worst_case_evaluation([first, make()]).seconds is None
 
 
 def test_worst_case_of_a_targeted_attack_that_missed_its_class():
@@ -96,18 +96,18 @@ def test_worst_case_of_a_targeted_attack_that_missed_its_class():
     targets = np.array([1, 2, 0, 1, 2])
     stays = make(LABELS, targets)
     errs = make(np.array([2, 0, 1, 2, 0]), targets)
-    worst = worst_case([stays, errs])
+    worst = worst_case_evaluation([stays, errs])
     assert not worst.succeeded.any()
     assert worst.robust_accuracy == 0
 
 
 def test_worst_case_refuses_what_cannot_be_compared():
     with pytest.raises(ValueError, match="at least one, got none"):
-        worst_case([])
+        worst_case_evaluation([])
     with pytest.raises(ValueError, match="different `target_labels`"):
-        worst_case([make(), make(targets=TARGETS)])
+        worst_case_evaluation([make(), make(targets=TARGETS)])
     with pytest.raises(ValueError, match="different `clean_predictions`"):
-        worst_case([make(), make(clean_predictions=LABELS)])
+        worst_case_evaluation([make(), make(clean_predictions=LABELS)])
 
 
 def test_success_by_pair():

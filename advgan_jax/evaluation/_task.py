@@ -1,4 +1,4 @@
-"""The border of evaluation: what is attacked, checked once, and cut into batches."""
+"""What every evaluation starts from: a model and images, checked and cut in batches."""
 
 import dataclasses
 import functools
@@ -9,25 +9,21 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
 from advgan_jax import parallel
-from advgan_jax.checks import (
-    SUM_TOLERANCE,
-    check_bounds,
-    check_images,
-    check_labels,
-)
+from advgan_jax.checks import SUM_TOLERANCE, check_bounds, check_images, check_labels
 from advgan_jax.data import evaluation_batches, to_float
 from advgan_jax.logits import as_pytree, check_logits_fn
-from advgan_jax.types import Bounds, LogitsFn
+from advgan_jax.types import Array, Bounds, LogitsFn
 
 
-class Rows(NamedTuple):
-    """One padded batch of clean images.
+class PaddedBatch(NamedTuple):
+    """One batch of images, padded to the batch size.
 
     Attributes:
       images: float32 `[B, H, W, C]`.
-      index: int `[B]`, which image of the whole set each is; padding repeats one.
+      index: int `[B]`, position of each image in the whole set; padding repeats one.
       mask: bool `[B]`, False on padding.
     """
 
@@ -38,10 +34,10 @@ class Rows(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Task:
-    """A model and the images it is attacked on, checked; `make_task` makes one.
+    """A model and the N images it is evaluated on, both checked by `make_task`.
 
     Attributes:
-      logits_fn: as the caller gave it.
+      logits_fn: the model as the caller passed it.
       images: uint8 or float32 `[N, H, W, C]`.
       labels: int32 `[N]`.
       target_labels: int32 `[N]` or None.
@@ -58,46 +54,37 @@ class Task:
 
     @functools.cached_property
     def model(self) -> LogitsFn:
-        """The model as a pytree, its weights on all devices."""
+        """The model as a pytree whose weights are on all devices."""
         return parallel.replicate(as_pytree(self.logits_fn))
 
-    def batches(self) -> Iterator[Rows]:
-        """All images in order, in padded batches, pixels checked on the way."""
+    def batches(self, title: str | None = None) -> Iterator[PaddedBatch]:
+        """Yield all images in order and check them; show a bar if there is a title."""
         index = np.arange(len(self.labels))
-        for images, rows, mask in evaluation_batches(
-            self.images, index, self.batch_size
-        ):
-            images = to_float(images)
-            check_images(images, self.bounds)
-            yield Rows(images, rows, mask)
+        bar = tqdm(
+            total=len(index),
+            desc=title,
+            unit=" img",
+            unit_scale=True,
+            disable=True if title is None else None,  # None: only on a terminal
+        )
+        batches = evaluation_batches(self.images, index, self.batch_size)
+        with bar:
+            for images, rows, mask in batches:
+                images = to_float(images)
+                check_images(images, self.bounds)
+                yield PaddedBatch(images, rows, mask)
+                bar.update(int(mask.sum()))
 
 
 def make_task(
     logits_fn: LogitsFn,
     images: Any,
     labels: Any,
-    *,
-    target_labels: Any = None,
-    bounds: Bounds = (0.0, 1.0),
-    batch_size: int = 500,
+    target_labels: Any,
+    batch_size: int,
+    bounds: Bounds,
 ) -> Task:
-    """Checks everything that an evaluation starts from.
-
-    Args:
-      logits_fn: the attacked model, `[B, H, W, C] -> [B, K]` logits.
-      images: `[N, H, W, C]`, uint8 or float32 within `bounds`.
-      labels: int `[N]`, true classes.
-      target_labels: int `[N]`, wanted classes; None for untargeted.
-      bounds: the least and the greatest pixel value.
-      batch_size: how many images at a time.
-
-    Returns:
-      The task.
-
-    Raises:
-      TypeError: for wrong dtypes.
-      ValueError: for wrong shapes or values, or no image.
-    """
+    """Check everything that an evaluation starts from; arguments as in `evaluate`."""
     check_bounds(bounds)
     images = np.asarray(images)
     if images.size == 0:
@@ -110,35 +97,23 @@ def make_task(
     batch_size = min(batch_size, len(images))
     batch = jax.ShapeDtypeStruct((batch_size, *images.shape[1:]), jnp.float32)
     num_classes = check_logits_fn(as_pytree(logits_fn), batch)
-    labels = _check_ids(labels, len(images), num_classes, "labels")
+
+    def class_ids(ids: Any, name: str) -> np.ndarray:
+        """Return class ids as int32, checked."""
+        ids = np.asarray(ids)
+        check_labels(ids, len(images), num_classes, name=name)
+        return ids.astype(np.int32, copy=False)
+
+    labels = class_ids(labels, "labels")
     if target_labels is not None:
-        target_labels = _check_ids(
-            target_labels, len(images), num_classes, "target_labels"
-        )
+        target_labels = class_ids(target_labels, "target_labels")
     return Task(logits_fn, images, labels, target_labels, bounds, batch_size)
 
 
-def _check_ids(ids: Any, num_images: int, num_classes: int, name: str) -> np.ndarray:
-    ids = np.asarray(ids)
-    check_labels(ids, num_images, num_classes, name=name)
-    return ids.astype(np.int32, copy=False)
-
-
-def check_adversarial(adversarial: Any, clean: Rows, bounds: Bounds) -> np.ndarray:
-    """Checks what an attack returned for a batch.
-
-    Args:
-      adversarial: what should be float32 `[B, H, W, C]` within `bounds`.
-      clean: the batch it was made from.
-      bounds: the least and the greatest pixel value.
-
-    Returns:
-      The adversarial images as a numpy array.
-
-    Raises:
-      ValueError: if shape or dtype differ from the clean images', or a pixel is NaN or
-        out of bounds; names the first such image.
-    """
+def check_adversarial(
+    adversarial: Any, clean: PaddedBatch, bounds: Bounds
+) -> np.ndarray:
+    """Return an attack's output as an array; name the first image that is no image."""
     wanted = clean.images
     shape, dtype = getattr(adversarial, "shape", None), getattr(adversarial, "dtype", 0)
     if shape != wanted.shape or dtype != wanted.dtype:
@@ -163,24 +138,13 @@ def check_adversarial(adversarial: Any, clean: Rows, bounds: Bounds) -> np.ndarr
 
 
 @jax.jit
-def _logits(logits_fn, images):
+def _logits(logits_fn: LogitsFn, images: Array) -> Array:
+    """Return the logits in float32."""
     return logits_fn(images).astype(jnp.float32)
 
 
-def finite_logits(task: Task, batch: Rows, *, kind: str = "clean") -> np.ndarray:
-    """The model's logits of a batch, computed on all devices and looked at.
-
-    Args:
-      task: the model.
-      batch: images, and which images of the set they are.
-      kind: what the images are called in messages.
-
-    Returns:
-      float32 `[B, K]`.
-
-    Raises:
-      ValueError: if a logit is not finite; names the first such image.
-    """
+def finite_logits(task: Task, batch: PaddedBatch, *, kind: str = "clean") -> np.ndarray:
+    """Return the logits of a batch, `[B, K]`; name the first image with a NaN."""
     logits = _logits(task.model, parallel.spread(batch.images))
     logits = parallel.fetch(logits, len(batch.images))
     finite = np.isfinite(logits).all(axis=-1)
@@ -194,19 +158,9 @@ def finite_logits(task: Task, batch: Rows, *, kind: str = "clean") -> np.ndarray
     return logits
 
 
-def predict_all(task: Task) -> np.ndarray:
-    """The model's predictions on all clean images.
-
-    Args:
-      task: the model and the images.
-
-    Returns:
-      int32 `[N]`; of equal logits the first wins.
-
-    Raises:
-      ValueError: if a logit is not finite.
-    """
-    parts = [finite_logits(task, batch)[batch.mask] for batch in task.batches()]
+def predict_clean(task: Task, title: str | None = None) -> np.ndarray:
+    """Predict the clean images, int32 `[N]`; of equal logits the first wins."""
+    parts = [finite_logits(task, batch)[batch.mask] for batch in task.batches(title)]
     logits = np.concatenate(parts)
     sums_to_one = np.abs(logits.sum(axis=-1) - 1) <= SUM_TOLERANCE
     if (logits >= 0).all() and sums_to_one.all():
