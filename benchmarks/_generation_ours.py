@@ -37,7 +37,7 @@ def main():
     settings = json.loads(sys.argv[1])
     jax.config.update("jax_enable_compilation_cache", False)
     if jax.config.jax_platforms in (None, "cpu"):
-        process.cut_cpu(settings["cut"])
+        process.split_cpu(settings["cut"])
         process.compute_in_caller()
     process.keep_memory()
     batches = [

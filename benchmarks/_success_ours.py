@@ -12,7 +12,7 @@ from advgan_jax import data, models, parallel
 from advgan_jax.cpu import process
 from advgan_jax.data import Split
 from advgan_jax.runs import from_config
-from advgan_jax.training import advgan, loop
+from advgan_jax.training import advgan, fit
 
 _CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "advgan.py"
 
@@ -28,7 +28,7 @@ def main():
     shape = arrays["test_images"].shape[1:]
     state = advgan.init_state(networks, jax.random.key(settings["seed"]), shape)
     run = parallel.compile_steps(advgan.make_train_step(networks, objective))
-    train = loop.on_device(Split(arrays["train_images"], arrays["train_labels"]))
+    train = fit.on_device(Split(arrays["train_images"], arrays["train_labels"]))
 
     def steps(rows):
         nonlocal state

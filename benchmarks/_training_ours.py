@@ -12,7 +12,7 @@ from advgan_jax import models, parallel
 from advgan_jax.cpu import process
 from advgan_jax.data import Split
 from advgan_jax.runs import from_config
-from advgan_jax.training import advgan, classifier, loop
+from advgan_jax.training import advgan, classifier, fit
 from advgan_jax.training.gan import Networks
 
 EPSILON = 0.3
@@ -33,7 +33,11 @@ def advgan_of(target, shape, dtype):
     nets = from_config.mixed_networks(dtype, networks())
     target = from_config.mixed_logits_fn(dtype, target)
     state = advgan.init_state(nets, jax.random.key(0), shape)
-    return state, advgan.make_train_step(nets, advgan.Objective(EPSILON)), (target,)
+    return (
+        state,
+        advgan.make_train_step(nets, advgan.AdvGANObjective(EPSILON)),
+        (target,),
+    )
 
 
 def classifier_of(target, shape, dtype):
@@ -51,7 +55,7 @@ def steps_of(run, state, train, frozen, settings):
     per_call = min(parallel.default_steps_per_call(), count)
     if count % per_call:
         raise ValueError(f"`--steps` must be a multiple of {per_call}, got {count}.")
-    images = loop.on_device(train)
+    images = fit.on_device(train)
     rows = np.resize(np.arange(len(train)), (-(-len(train) // size), size))
     batches = itertools.cycle(rows)
 
@@ -70,15 +74,15 @@ def epochs_of(run, state, train, frozen, settings):
     count, size = settings["steps"] * settings["size"], settings["size"]
     # A real set may have too few images for a large batch.
     some = Split(*train.rows(np.resize(np.arange(len(train)), count)))
-    images = loop.on_device(some)
+    images = fit.on_device(some)
     per_call = parallel.default_steps_per_call()
 
     def turn():
         nonlocal state
         epoch = int(state.step) // settings["steps"] + 1
-        plan = loop.Plan(count, size, epoch, per_call)
+        plan = fit.Plan(count, size, epoch, per_call)
         key = jax.random.key(1)
-        state, _ = loop.fit(state, run, images, plan, order_key=key, frozen=frozen)
+        state, _ = fit.fit(state, run, images, plan, order_key=key, frozen=frozen)
         jax.block_until_ready(state.step)
 
     return turn
@@ -87,7 +91,7 @@ def epochs_of(run, state, train, frozen, settings):
 def main():
     settings, arrays, variables = _success.settings_and_task()
     if jax.config.jax_platforms in (None, "cpu"):
-        process.cut_cpu(settings["cut"])
+        process.split_cpu(settings["cut"])
         process.compute_in_caller()
     process.keep_memory()
     target = models.make_logits_fn(models.make_classifier("C", 10), variables)

@@ -33,7 +33,7 @@ from advgan_jax import attacks, data, parallel
 from advgan_jax.cpu import process
 from advgan_jax.reporting import save_figure
 from advgan_jax.reporting.charts import style_axis
-from advgan_jax.training import advgan, aigan, loop
+from advgan_jax.training import advgan, aigan, fit
 
 _PLOT = flags.DEFINE_string("plot", None, "A picture of all lines, as PNG.")
 _CHILD = flags.DEFINE_integer("devices_child", 0, "Used by the script itself.")
@@ -44,7 +44,7 @@ def _stepper(step, state, dataset, batch, num_classes, mode="jit"):
     """A thunk that makes one training step after another."""
     target = _targets.untrained("small", dataset.train.image_shape, num_classes)
     run, held = parallel.compile_steps(step, mode=mode), [state]
-    pixels, rows = loop.on_device(dataset.train), np.arange(batch)[None]
+    pixels, rows = fit.on_device(dataset.train), np.arange(batch)[None]
 
     def one():
         held[0], metrics = run(held[0], pixels, rows, target)
@@ -58,7 +58,7 @@ def advgan_step(*, batch=_BATCH, side=_SIDE, width=8, mode="jit"):
     shape = (side, side, 1)
     networks = _targets.networks((width, 2 * width, 4 * width))
     state = advgan.init_state(networks, jax.random.key(0), shape)
-    step = advgan.make_train_step(networks, advgan.Objective(_targets.EPSILON))
+    step = advgan.make_train_step(networks, advgan.AdvGANObjective(_targets.EPSILON))
     return _stepper(step, state, _targets.noise(shape, batch), batch, 10, mode)
 
 
@@ -66,7 +66,7 @@ def aigan_step(num_classes):
     side, batch = _measure.smaller((_SIDE, _BATCH), (8, 4))
     dataset = _targets.noise((side, side, 1), batch, num_classes)
     networks = aigan_networks(num_classes)
-    objective = aigan.Objective(_targets.EPSILON, num_classes)
+    objective = aigan.AIGANObjective(_targets.EPSILON, num_classes)
     state = aigan.init_state(networks, jax.random.key(0), (side, side, 1))
     step = aigan.make_second_step(networks, objective)
     return _stepper(step, state, dataset, batch, num_classes)

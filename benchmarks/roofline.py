@@ -101,7 +101,7 @@ def _model_c():
 def _advgan(batch, target):
     networks = _targets.networks()
     state = advgan.init_state(networks, jax.random.key(0), _shape())
-    step = advgan.make_train_step(networks, advgan.Objective(_targets.EPSILON))
+    step = advgan.make_train_step(networks, advgan.AdvGANObjective(_targets.EPSILON))
     return Case(step, (state, batch, target), step)
 
 
@@ -139,7 +139,7 @@ def aigan_networks(num_classes=10):
 def _aigan(stage):
     def case(batch, target):
         networks = aigan_networks()
-        objective = aigan.Objective(_targets.EPSILON, 10)
+        objective = aigan.AIGANObjective(_targets.EPSILON, 10)
         state = aigan.init_state(networks, jax.random.key(0), _shape())
         args = (state, batch, target)
         if stage == 2:

@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it writes
     with faults.told("The same command goes on."):
         process.compute_in_caller()
-        process.keep_programs(_CACHE.value)
+        process.set_compilation_cache(_CACHE.value)
         process.keep_memory()
         found = challenge.measure_file(_CONFIG.value, _FILE.value)
     print(f"clean accuracy         {found.clean_accuracy:.2%}")

@@ -13,7 +13,7 @@ import optax
 import pytest
 
 from advgan_jax import data, models, parallel, runs
-from advgan_jax.training import classifier, loop
+from advgan_jax.training import classifier, fit
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 # What a test's run takes instead, where its configuration has such a thing.
@@ -120,9 +120,9 @@ def digits_logits_fn(digits):
     run = parallel.compile_steps(
         classifier.make_train_step(model, optimizer), mode="jit"
     )
-    plan = loop.Plan(len(digits.train), batch_size=64, num_epochs=6)
-    state, _ = loop.fit(
-        state, run, loop.on_device(digits.train), plan, order_key=jax.random.key(1)
+    plan = fit.Plan(len(digits.train), batch_size=64, num_epochs=6)
+    state, _ = fit.fit(
+        state, run, fit.on_device(digits.train), plan, order_key=jax.random.key(1)
     )
     return models.make_logits_fn(model, state.variables)
 

@@ -13,7 +13,7 @@ import pytest
 
 from advgan_jax import models, parallel
 from advgan_jax.runs import from_config
-from advgan_jax.training import classifier, loop
+from advgan_jax.training import classifier, fit
 
 
 def test_unknown_mode():
@@ -39,7 +39,7 @@ def test_modes_on_one_device_equal_jit(digits, dtype):
             model, optax.sgd(0.1), jax.random.key(0), (8, 8, 1)
         )
         run = parallel.compile_steps(step, mode=mode)
-        state, metrics = run(state, loop.on_device(digits.train), rows)
+        state, metrics = run(state, fit.on_device(digits.train), rows)
         assert metrics["loss"].shape == (2,)
         results.append(state.net.params)
     for one, *others in zip(*map(jax.tree.leaves, results), strict=True):
@@ -55,7 +55,7 @@ def test_a_batch_that_does_not_divide_is_refused(monkeypatch, digits, mode):
     monkeypatch.setattr(parallel.steps, "_sharded", lambda run, **_: run)
     run = parallel.compile_steps(lambda state, batch, *, axis_name: None, mode=mode)
     with pytest.raises(ValueError, match="multiple of the 3 devices, got 32"):
-        run(jnp.zeros(()), loop.on_device(digits.train), np.arange(32)[None])
+        run(jnp.zeros(()), fit.on_device(digits.train), np.arange(32)[None])
 
 
 def test_data_is_placed_once(monkeypatch, digits):
@@ -70,7 +70,7 @@ def test_data_is_placed_once(monkeypatch, digits):
     run = parallel.compile_steps(
         lambda state, batch, frozen, *, axis_name: (state + frozen, {}), mode="pmap"
     )
-    data, state = loop.on_device(digits.train), jnp.zeros(())
+    data, state = fit.on_device(digits.train), jnp.zeros(())
     rows = np.zeros((1, 8), np.int32)
     for frozen in (jnp.ones(()), jnp.full((), 5.0)):
         for _ in range(2):

@@ -62,8 +62,8 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it writes
     with faults.told("Go on with --resume."):
         # Before processes connect: they compute something then.
-        process.keep_programs(_CACHE.value)
-        process.cut_cpu(_CPU_DEVICES.value)
+        process.set_compilation_cache(_CACHE.value)
+        process.split_cpu(_CPU_DEVICES.value)
         process.compute_in_caller()
     try:
         _connect()

@@ -40,14 +40,14 @@ def compute_in_caller() -> None:
 
     glibc keeps no more than 64 MiB for any other thread, so `keep_memory` would be in
     vain. Several devices need threads of their own. To be called before the first
-    computation, after `cut_cpu`.
+    computation, after `split_cpu`.
     """
     several = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if not several and jax.config.jax_num_cpu_devices <= 1:
         jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
-def cut_cpu(num_devices: int) -> None:
+def split_cpu(num_devices: int) -> None:
     """Makes several devices of the CPU, each with one thread, or leaves it one device.
 
     Steps that cut their batches over devices use cores better than one device does with
@@ -81,7 +81,7 @@ def default_cache() -> pathlib.Path:
     return pathlib.Path(home) / "advgan_jax" / "programs"
 
 
-def keep_programs(directory: str | None) -> None:
+def set_compilation_cache(directory: str | None) -> None:
     """Keeps compiled programs on disk, for the next process that needs them.
 
     JAX finds a program by all it was compiled from: its code, its shapes, the device,

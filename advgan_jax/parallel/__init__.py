@@ -45,22 +45,20 @@ from advgan_jax.parallel.processes import (
     num_processes,
     start,
 )
-from advgan_jax.parallel.rows import Rows, deal, everywhere
+from advgan_jax.parallel.rows import BatchRows, read_replicated, shard
 from advgan_jax.parallel.steps import compile_steps
 
 __all__ = [
     "AXIS",
     "HEARTBEAT",
     "MODES",
-    "Rows",
+    "BatchRows",
     "agreed",
     "agreed_stop",
     "axis_name",
     "choose_mode",
     "compile_steps",
-    "deal",
     "default_steps_per_call",
-    "everywhere",
     "fetch",
     "first_alone",
     "first_before_others",
@@ -70,8 +68,10 @@ __all__ = [
     "mean_over",
     "num_processes",
     "num_shards",
+    "read_replicated",
     "replicate",
     "replicated_sharding",
+    "shard",
     "spread",
     "start",
 ]

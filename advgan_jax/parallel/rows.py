@@ -15,39 +15,43 @@ from advgan_jax.parallel.modes import AXIS, choose_mode, num_shards
 from advgan_jax.parallel.placing import all_devices
 from advgan_jax.types import Array, Batch
 
-# Rows `[n]` to their images `[n, H, W, C]` and labels `[n, ...]`, on the host.
+# BatchRows `[n]` to their images `[n, H, W, C]` and labels `[n, ...]`, on the host.
 Read = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
-class Rows(struct.PyTreeNode):
+class BatchRows(struct.PyTreeNode):
     """The batches of one call, cut out of an epoch's order on the devices.
 
     Attributes:
       order: int32 `[S, B]`, for each of S batches the rows of the data it has.
       first: the call's first batch, a number from 0 to S - `count`.
       count: how many batches the call takes.
-      dealt: whether each device has rows of its own alone. Then `order` is
+      per_device: whether each device has rows of its own alone. Then `order` is
         `[S, B / devices]`, the same on each of them, and counts a device's own rows.
     """
 
     order: Array
     first: Any
     count: int = struct.field(pytree_node=False)
-    dealt: bool = struct.field(pytree_node=False, default=False)
+    per_device: bool = struct.field(pytree_node=False, default=False)
 
     def of_shard(self, axis_name: str | None, shards: int) -> Array:
         """The call's rows for this device, int32 `[count, B / shards]`."""
         batches = lax.dynamic_slice_in_dim(self.order, self.first, self.count)
-        if self.dealt or axis_name is None:
+        if self.per_device or axis_name is None:
             return batches
         size = batches.shape[1] // shards
         start = lax.axis_index(axis_name) * size
         return lax.dynamic_slice_in_dim(batches, start, size, axis=1)
 
 
-def as_rows(rows: Any) -> Rows:
-    """Rows as they are, or all batches of an int array `[k, B]`."""
-    return rows if isinstance(rows, Rows) else Rows(rows, np.int32(0), rows.shape[0])
+def as_batch_rows(rows: Any) -> BatchRows:
+    """BatchRows as they are, or all batches of an int array `[k, B]`."""
+    return (
+        rows
+        if isinstance(rows, BatchRows)
+        else BatchRows(rows, np.int32(0), rows.shape[0])
+    )
 
 
 def check_divides(batch_size: int, shards: int) -> None:
@@ -59,7 +63,7 @@ def check_divides(batch_size: int, shards: int) -> None:
         )
 
 
-def everywhere(read: Read, num_rows: int) -> Batch:
+def read_replicated(read: Read, num_rows: int) -> Batch:
     """All rows on all devices of all processes, each of which reads its share.
 
     What was read on one host gets to the others by an all-gather, pixels as they are
@@ -94,7 +98,7 @@ def everywhere(read: Read, num_rows: int) -> Batch:
     return gather(placed)
 
 
-def deal(read: Read, indices: np.ndarray, mode: str) -> tuple[Batch, Rows]:
+def shard(read: Read, indices: np.ndarray, mode: str) -> tuple[Batch, BatchRows]:
     """Gives each device its own rows of some batches, read by its own process.
 
     Args:
@@ -113,7 +117,7 @@ def deal(read: Read, indices: np.ndarray, mode: str) -> tuple[Batch, Rows]:
     count, size = indices.shape
     check_divides(size, shards)
     own = size // shards
-    rows = _dealt(count, own)
+    rows = _per_device_rows(count, own)
     if mode == "jit":
         return jax.device_put(Batch(*read(indices.ravel()))), rows
     mesh = all_devices()
@@ -132,10 +136,10 @@ def deal(read: Read, indices: np.ndarray, mode: str) -> tuple[Batch, Rows]:
 
 
 @functools.lru_cache
-def _dealt(count: int, own: int) -> Rows:
+def _per_device_rows(count: int, own: int) -> BatchRows:
     """Rows of a device's own data in their order; one object, to be copied once."""
     order = np.arange(count * own, dtype=np.int32).reshape(count, own)
-    return Rows(order, np.int32(0), count, dealt=True)
+    return BatchRows(order, np.int32(0), count, per_device=True)
 
 
 def _own_places(mesh: jax.sharding.Mesh) -> list[int]:

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 from advgan_jax.data import to_float
 from advgan_jax.parallel.modes import AXIS, choose_mode
 from advgan_jax.parallel.placing import all_devices, replicate
-from advgan_jax.parallel.rows import Rows, as_rows, check_divides
+from advgan_jax.parallel.rows import BatchRows, as_batch_rows, check_divides
 from advgan_jax.types import Array, Batch
 
 
@@ -28,8 +28,8 @@ def compile_steps(step: Callable, *, mode: str = "auto") -> Callable:
 
     Returns:
       `run(state, data, rows, *frozen) -> (state, metrics)` with `data` a `Batch` of all
-      N training images and `rows` k batches of an epoch's order (`Rows`), or int
-      `[k, B]`, the same in all processes; or both from `deal`. Each metric has shape
+      N training images and `rows` k batches of an epoch's order (`BatchRows`), or int
+      `[k, B]`, the same in all processes; or both from `shard`. Each metric has shape
       `[k]`. The old state is donated: do not use it again.
 
     Raises:
@@ -52,7 +52,7 @@ class _Sharded:
 
         def run(state, data, rows, frozen):
             # `shard_map` leaves the axis of the devices where it has cut it.
-            if rows.dealt and mode == "shard_map":
+            if rows.per_device and mode == "shard_map":
                 data = jax.tree.map(lambda a: a[0], data)
             return _run_steps(
                 own, state, data, rows, *frozen, axis_name=AXIS, shards=mesh.size
@@ -63,23 +63,23 @@ class _Sharded:
         self._mesh = mesh.local_mesh if mode == "pmap" else mesh
         compiled = _mapped if mode == "pmap" else _sharded
         self._run = {
-            dealt: compiled(run, mesh=self._mesh, dealt=dealt)
-            for dealt in (False, True)
+            per_device: compiled(run, mesh=self._mesh, per_device=per_device)
+            for per_device in (False, True)
         }
         self._data, self._order, self._frozen = (_Copies(self._mesh) for _ in range(3))
 
-    def __call__(self, state: Any, data: Batch, rows: Rows | Array, *frozen: Any):
+    def __call__(self, state: Any, data: Batch, rows: BatchRows | Array, *frozen: Any):
         """Makes the steps."""
-        if not isinstance(rows, Rows):
+        if not isinstance(rows, BatchRows):
             # A copy: the caller may fill the same array anew for the next call.
-            rows = as_rows(np.array(rows))
-        if not rows.dealt:
+            rows = as_batch_rows(np.array(rows))
+        if not rows.per_device:
             check_divides(rows.order.shape[1], self._shards)
             (data,) = self._data(data)
         (order,) = self._order(rows.order)
         rows = rows.replace(order=order)
         state, frozen = replicate(state, self._mesh), self._frozen(*frozen)
-        return self._run[rows.dealt](state, data, rows, frozen)
+        return self._run[rows.per_device](state, data, rows, frozen)
 
 
 class _Copies:
@@ -101,7 +101,7 @@ class _Copies:
         return self._placed
 
 
-def _mapped(run: Callable, *, mesh: jax.sharding.Mesh, dealt: bool) -> Callable:
+def _mapped(run: Callable, *, mesh: jax.sharding.Mesh, per_device: bool) -> Callable:
     several = jax.process_count() > 1
 
     def each(place, state, data, rows, frozen):
@@ -109,7 +109,7 @@ def _mapped(run: Callable, *, mesh: jax.sharding.Mesh, dealt: bool) -> Callable:
         state, metrics = run(_keyed(state), data, rows, _keyed(frozen))
         return _bare(state) if several else state, metrics
 
-    axes = (0, None, 0 if dealt else None, None, None)
+    axes = (0, None, 0 if per_device else None, None, None)
     mapped = jax.pmap(each, AXIS, in_axes=axes, out_axes=None, donate_argnums=1)
     # `pmap` knows its devices by an argument that differs on each.
     places = jax.device_put(np.arange(mesh.size), NamedSharding(mesh, P(AXIS)))
@@ -159,11 +159,11 @@ def _keyed(tree: Any) -> Any:
     return jax.tree.map(one, tree, is_leaf=lambda leaf: isinstance(leaf, _Key))
 
 
-def _sharded(run: Callable, *, mesh: jax.sharding.Mesh, dealt: bool) -> Callable:
+def _sharded(run: Callable, *, mesh: jax.sharding.Mesh, per_device: bool) -> Callable:
     # Unchecked, as in `pmap`: the check would ask of each loop in an attack that what
     # it starts from varies over the devices. Steps average losses and gradients both,
     # which is right with and without.
-    specs = (P(), P(AXIS) if dealt else P(), P(), P())
+    specs = (P(), P(AXIS) if per_device else P(), P(), P())
     sharded = jax.shard_map(
         run, mesh=mesh, in_specs=specs, out_specs=P(), check_vma=False
     )
@@ -172,7 +172,7 @@ def _sharded(run: Callable, *, mesh: jax.sharding.Mesh, dealt: bool) -> Callable
 
 def _run_steps(step, state, data: Batch, rows, *frozen, axis_name, shards):
     """Gathers each batch on the device and makes its step."""
-    indices = as_rows(rows).of_shard(axis_name, shards)
+    indices = as_batch_rows(rows).of_shard(axis_name, shards)
 
     def one(state, rows):
         batch = Batch(to_float(data.images[rows]), data.labels[rows])

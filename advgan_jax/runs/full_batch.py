@@ -15,15 +15,15 @@ from advgan_jax import parallel
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.reporting import MetricsLog, replacing
 from advgan_jax.runs.training import Stopped
-from advgan_jax.training import full_batch, loop
-from advgan_jax.training.full_batch import FullBatchState, Objective
+from advgan_jax.training import fit, full_batch
+from advgan_jax.training.full_batch import FullBatchState, LossFn
 from advgan_jax.types import Batch, Params
 
 
 def train(
     directory: pathlib.Path,
     section: ConfigDict,
-    objective: Objective,
+    objective: LossFn,
     params: Params,
     batch: Batch,
     *,
@@ -72,7 +72,7 @@ def train(
 def _fit(
     state: FullBatchState,
     section: ConfigDict,
-    objective: Objective,
+    objective: LossFn,
     batch: Batch,
     checkpoints: Checkpoints,
     description: Mapping[str, Any],
@@ -85,7 +85,7 @@ def _fit(
     directory = checkpoints.directory.parent
     with (
         MetricsLog(directory, restored_step=step or None) as log,
-        loop.interruptible() as stop,
+        fit.interruptible() as stop,
         tqdm(total=most, initial=step, desc=title, unit=" it", disable=None) as bar,
     ):
         while not finished and not stop():
@@ -104,7 +104,7 @@ def _fit(
     return state, finished, stopped
 
 
-def _compiled(objective: Objective, section: ConfigDict) -> Callable:
+def _compiled(objective: LossFn, section: ConfigDict) -> Callable:
     return jax.jit(
         full_batch.until_converged(
             full_batch.make_train_step(objective),
@@ -117,7 +117,7 @@ def _compiled(objective: Objective, section: ConfigDict) -> Callable:
 
 def _check_finite(loss: np.ndarray, most: int, title: str) -> None:
     if not np.isfinite(loss):
-        raise loop.DivergenceError(
+        raise fit.DivergenceError(
             f"`loss` became {loss} within {most} iterations of {title}; the checkpoint "
             "before it is kept. Start again with another seed or more weight decay."
         )

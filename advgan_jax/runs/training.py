@@ -16,7 +16,8 @@ from advgan_jax.runs import from_config
 from advgan_jax.runs.run import Run
 from advgan_jax.runs.training_time import Clock
 from advgan_jax.runs.workdir import differences
-from advgan_jax.training import batches, loop
+from advgan_jax.training import batches
+from advgan_jax.training import fit as host_loop
 from advgan_jax.types import Batch
 
 State = TypeVar("State")
@@ -61,7 +62,7 @@ def fit(
     with opened as (state, hooks):
         if int(state.step) >= plan.num_steps:
             return state
-        state, _ = loop.fit(
+        state, _ = host_loop.fit(
             state,
             parallel.compile_steps(step, mode=run.config.parallel),
             _training_images(run),
@@ -84,7 +85,7 @@ def _training_images(run: Run) -> Batch | batches.Stream:
     train, config = run.dataset.train, run.config
     if train.num_bytes > config.max_resident_bytes:
         return batches.Stream(train, config.parallel)
-    return loop.on_device(train)
+    return host_loop.on_device(train)
 
 
 @contextlib.contextmanager
@@ -94,7 +95,7 @@ def resumable(
     description: Mapping[str, Any],
     *,
     num_steps: int | None = None,
-) -> Iterator[tuple[State, loop.Hooks]]:
+) -> Iterator[tuple[State, host_loop.Hooks]]:
     """Opens what a training needs to be resumed.
 
     Args:
@@ -118,15 +119,15 @@ def resumable(
             checkpoints.set_aside_after(int(state.step))
         first = int(state.step)
         if num_steps is not None and first >= num_steps:
-            yield state, loop.Hooks()
+            yield state, host_loop.Hooks()
             return
         with (
             MetricsLog(directory, restored_step=first or None) as metrics,
-            loop.interruptible() as stop,
+            host_loop.interruptible() as stop,
         ):
             clock = Clock(directory, first)
             save = _timed_save(checkpoints, description, clock)
-            yield state, loop.Hooks(log=metrics.write, save=save, stop=stop)
+            yield state, host_loop.Hooks(log=metrics.write, save=save, stop=stop)
 
 
 def _timed_save(

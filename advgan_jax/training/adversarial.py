@@ -1,49 +1,61 @@
 r"""Adversarial training: classifiers that learn from attacks on themselves.
 
-Each step attacks its batch and then minimises, over the weights,
+Each step attacks its batch and then minimises, over the weights, one of two losses:
 
-.. math:: w\,J(x, y) + (1 - w)\,J(x_A, y)
+.. math:: w\,J(x, y) + (1 - w)\,J(x_A, y) \qquad\text{or}\qquad
+    J(x, y) + \beta\,D_{KL}(p(x) \Vert p(x_A))
 
-or what else an `Objective` says (`training.trades`). Goodfellow's training is FGSM and
-w = 1/2: each image of the batch counts once as it is and once attacked. Madry's is PGD
-and w = 0. Tramer's differs from Goodfellow's in whom the attack looks at: for each
-batch one of several frozen nets or the net itself, drawn at random. Any attack can take
-the place of these.
+| method | attacked model | attack in the paper | loss |
+|---|---|---|---|
+| Goodfellow | the trained model | FGSM | first, `w = 1/2` |
+| Tramer (ensemble) | it, or a frozen model drawn for each batch | FGSM | first, `w = 1/2` |
+| Madry | the trained model | PGD | first, `w = 0` |
+| TRADES | the trained model | PGD on the divergence, for any class | second |
+
+Every method accepts every attack.
 
 Deviations from the papers:
-  * The attacked net is the one that is evaluated later: without dropout, and with the
+  * The attack sees the model as it is evaluated later: without dropout, and with the
     running statistics of batch normalisation.
-  * The bound of the attack may grow over the first steps: trainings far shorter than
-    Madry's 100,000 steps otherwise tend to stay at chance on MNIST.
+  * The bound of the attack may grow over the first steps. Short trainings otherwise
+    tend to stay at chance on MNIST; Madry's takes 100,000 steps.
+  * Batch normalisation sees clean and attacked images as one batch. The released code
+    of TRADES normalises each of the two by itself.
+  * The attack of TRADES keeps its own random start; the paper adds Gaussian noise of
+    0.001.
 
 References:
   Goodfellow et al., 2015 (https://arxiv.org/abs/1412.6572), Sec. 6;
   Tramer et al., 2018 (https://arxiv.org/abs/1705.07204), Sec. 3.4;
-  Madry et al., 2018 (https://arxiv.org/abs/1706.06083), Sec. 2.
+  Madry et al., 2018 (https://arxiv.org/abs/1706.06083), Sec. 2;
+  Zhang et al., 2019 (https://arxiv.org/abs/1901.08573), Alg. 1, and
+  https://github.com/yaodongyu/TRADES.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jax.tree_util import Partial
 
 from advgan_jax import models, parallel
-from advgan_jax.training.classifier import augment
+from advgan_jax.training.classifier import Step, augment, descend, train_logits
 from advgan_jax.training.states import ClassifierState
-from advgan_jax.types import Array, Attack, Batch, LogitsFn, Metrics
+from advgan_jax.types import Array, Attack, Batch, LogitsFn, Metrics, Params
 
-Step = Callable[..., tuple[ClassifierState, Metrics]]
+_SHARED = 2**31 - 1  # no shard has this index, so no shard has the shared key
 
 
 class Augmentation(NamedTuple):
-    """What is done to images before they are attacked.
+    """Augmentation of the clean images, before they are attacked.
 
     Attributes:
       max_shift: pixels, see `classifier.augment`.
-      flip: whether half of them are mirrored.
+      flip: whether to mirror half of the images.
     """
 
     max_shift: int = 0
@@ -54,10 +66,10 @@ class Crafting(NamedTuple):
     """How a training attacks its batches.
 
     Attributes:
-      attack: bound, of the form of `types.Attack`.
-      predicted_labels: whether to attack the net's own prediction in the place of the
-        true class, which one-step attacks would otherwise reveal to the net.
-      epsilon_fn: the bound at a step (int32 array); None leaves the attack's own.
+      attack: with its hyper-parameters bound, a `types.Attack`.
+      predicted_labels: whether to attack the model's own prediction instead of the
+        true class, which one-step attacks would otherwise reveal to the model.
+      epsilon_fn: maps a step (int32 array) to the bound; None keeps the attack's own.
     """
 
     attack: Attack
@@ -67,14 +79,20 @@ class Crafting(NamedTuple):
     def __call__(
         self, logits_fn: LogitsFn, batch: Batch, key: Array, step: Array
     ) -> Array:
-        """Attacked images `[B, H, W, C]` of a batch."""
+        """Return the attacked images `[B, H, W, C]` of a batch."""
         labels = None if self.predicted_labels else batch.labels
         bound = {} if self.epsilon_fn is None else {"epsilon": self.epsilon_fn(step)}
         return self.attack(logits_fn, batch.images, labels, key=key, **bound)
 
 
-def growing(epsilon: float, num_steps: int) -> Callable[[Array], Array]:
-    """A bound that grows from nothing to `epsilon` over the first `num_steps` steps."""
+# `(logits_fn, batch, (own key, shared key), step, *frozen) -> attacked images`
+_Craft = Callable[..., Array]
+# `(clean logits or None, attacked logits, labels) -> (loss, metrics)`
+_Loss = Callable[[Array | None, Array, Array], tuple[Array, Metrics]]
+
+
+def warm_up_epsilon(epsilon: float, num_steps: int) -> Callable[[Array], Array]:
+    """Return a bound that grows from 0 to `epsilon` over the first `num_steps` steps."""
     return optax.linear_schedule(0.0, epsilon, num_steps)
 
 
@@ -87,187 +105,199 @@ def make_adversarial_step(
     label_smoothing: float = 0.0,
     augmentation: Augmentation = Augmentation(),  # noqa: B008 (immutable)
 ) -> Step:
-    """The step of training against an attack on the net itself.
+    """Make the step of Goodfellow's, Tramer's and Madry's training.
 
     Args:
       model: `images, train -> logits`.
       optimizer: that of the state.
-      crafting: the attack.
-      clean_weight: `w` in [0, 1]; with 0 the clean images are not looked at.
-      label_smoothing: share of a label that is spread over all classes.
+      crafting: how to attack; `predicted_labels` are those of the attacked model.
+      clean_weight: `w` in [0, 1]; 0 leaves the clean images out.
+      label_smoothing: share of each label that is spread over all classes.
       augmentation: of the clean images.
 
     Returns:
-      A pure `train_step(state, batch, *, axis_name=None) -> (state, metrics)` on a
-      `ClassifierState`; metrics are `loss`, `robust_accuracy` (of the attacked batch)
-      and, unless `clean_weight` is 0, `accuracy`.
+      A pure `train_step(state, batch, sources=(), *, axis_name=None) -> (state,
+      metrics)` on a `ClassifierState`. The metrics are `loss`, `robust_accuracy` (on
+      the attacked batch) and, unless `clean_weight` is 0, `accuracy`. Each batch
+      attacks the trained model or one of the frozen models `sources`, drawn with equal
+      chance; all shards attack the same one.
 
     Raises:
       ValueError: if `clean_weight` is not in [0, 1].
     """
-    objective = _mixture(clean_weight, label_smoothing)
 
-    def craft(logits_fn, batch, keys, step):
-        return crafting(logits_fn, batch, keys.own, step)
+    def craft(
+        logits_fn: LogitsFn,
+        batch: Batch,
+        keys: tuple[Array, Array],
+        step: Array,
+        sources: tuple[LogitsFn, ...] = (),
+    ) -> Array:
+        """Attack the trained model or a source."""
+        own, shared = keys
+        if not sources:
+            return crafting(logits_fn, batch, own, step)
+        members = (logits_fn, *sources)
+        drawn = jax.random.randint(shared, (), 0, len(members))
+        attacks = [partial(crafting, member, batch, own, step) for member in members]
+        return jax.lax.switch(drawn, attacks)
 
-    return make_step(model, optimizer, craft, objective, augmentation)
+    loss = _mixed_loss(clean_weight, label_smoothing)
+    return _make_step(model, optimizer, craft, loss, clean_weight > 0, augmentation)
 
 
-def make_ensemble_step(
+def make_trades_step(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
     crafting: Crafting,
     *,
-    clean_weight: float = 0.5,
+    divergence_weight: float = 6.0,
     label_smoothing: float = 0.0,
     augmentation: Augmentation = Augmentation(),  # noqa: B008 (immutable)
 ) -> Step:
-    """The step of training against attacks on other nets and on the net itself.
+    r"""Make the step of TRADES, whose attack increases the divergence.
 
-    Args:
-      model: as in `make_adversarial_step`, and so is all else.
-      optimizer: that of the state.
-      crafting: the attack; with `predicted_labels`, those of the net it looks at.
-      clean_weight: `w`.
-      label_smoothing: share of a label that is spread over all classes.
-      augmentation: of the clean images.
+    Takes the arguments of `make_adversarial_step`, and :math:`\beta \ge 0` as
+    `divergence_weight` in the place of `clean_weight`. The attack of `crafting` needs a
+    random start, because the divergence has no slope where it is zero. It must have
+    one start only, because every image but the clean one counts as a success.
+    `predicted_labels` has no effect.
 
     Returns:
-      A pure `train_step(state, batch, sources, *, axis_name=None)`; `sources` is a
-      tuple of frozen models, of which one or the net itself is drawn for each batch,
-      all with the same chance and the same for all shards.
+      A pure `train_step(state, batch, *, axis_name=None)` with the metrics `loss`,
+      `divergence`, `accuracy` and `robust_accuracy`.
 
     Raises:
-      ValueError: if `clean_weight` is not in [0, 1].
+      ValueError: if `divergence_weight` is negative.
     """
-    objective = _mixture(clean_weight, label_smoothing)
+    if divergence_weight < 0:
+        raise ValueError(
+            f"`divergence_weight` must be at least 0, got {divergence_weight}."
+        )
 
-    def craft(logits_fn, batch, keys, step, sources):
-        members = (logits_fn, *sources)
-        drawn = jax.random.randint(keys.shared, (), 0, len(members))
-        attacks = [
-            lambda member=member: crafting(member, batch, keys.own, step)
-            for member in members
-        ]
-        return jax.lax.switch(drawn, attacks)
+    def craft(
+        logits_fn: LogitsFn, batch: Batch, keys: tuple[Array, Array], step: Array
+    ) -> Array:
+        """Attack the divergence from the clean prediction."""
+        fn = divergence_logits_fn(logits_fn, batch.images)
+        labels = jnp.zeros_like(batch.labels)
+        return crafting(fn, batch._replace(labels=labels), keys[0], step)
 
-    return make_step(model, optimizer, craft, objective, augmentation)
+    def loss_fn(clean: Array, attacked: Array, labels: Array) -> tuple[Array, Metrics]:
+        """Return the cross-entropy plus the weighted divergence, and the metrics."""
+        divergence = jnp.mean(_divergence(jax.nn.log_softmax(clean), attacked))
+        loss = _cross_entropy(clean, labels, label_smoothing)
+        loss += divergence_weight * divergence
+        return loss, {
+            "divergence": divergence,
+            "accuracy": _accuracy(clean, labels),
+            "robust_accuracy": _accuracy(attacked, labels),
+        }
+
+    return _make_step(model, optimizer, craft, loss_fn, True, augmentation)
 
 
-class Objective(NamedTuple):
-    """What a defended net minimises.
+def divergence_logits_fn(logits_fn: LogitsFn, images: Array) -> LogitsFn:
+    r"""Make a two-class model whose class 0 loses as the predictions diverge.
 
-    Attributes:
-      fn: `(clean logits or None, attacked logits, labels) -> (loss, metrics)`.
-      looks_at_clean: whether the clean images are needed; else `fn` gets None.
+    .. math:: x' \mapsto (-D_{KL}(p(x) \Vert p(x')),\ 0)
+
+    The cross-entropy and the margin of class 0 increase with the divergence alone. So
+    an attack that ascends them from a random start, as PGD does, maximises the
+    divergence. An attack that starts at the image finds no slope. One that stops at a
+    misclassified image stops at once. A loss that needs three classes is undefined.
+
+    Args:
+      logits_fn: the model.
+      images: `x`, `[B, H, W, C]`; the result accepts as many images, in this order.
+
+    Returns:
+      `[B, H, W, C] -> [B, 2]`.
     """
-
-    fn: Callable[[Array | None, Array, Array], tuple[Array, Metrics]]
-    looks_at_clean: bool = True
-
-
-class Keys(NamedTuple):
-    """Of one step.
-
-    Attributes:
-      own: the shard's own.
-      shared: one that all shards have.
-    """
-
-    own: Array
-    shared: Array
+    reference = jax.nn.log_softmax(logits_fn(images))
+    return Partial(_divergence_logits, logits_fn, reference)
 
 
-def _mixture(clean_weight: float, label_smoothing: float) -> Objective:
+def _divergence_logits(logits_fn: LogitsFn, reference: Array, images: Array) -> Array:
+    """Return the logits of `divergence_logits_fn`."""
+    divergence = _divergence(reference, logits_fn(images))
+    return jnp.stack([-divergence, jnp.zeros_like(divergence)], axis=-1)
+
+
+def _divergence(reference: Array, logits: Array) -> Array:
+    """Return the KL divergence `[B]` of logits from reference log-probabilities."""
+    logs = jax.nn.log_softmax(logits)
+    return jnp.sum(jnp.exp(reference) * (reference - logs), axis=-1)
+
+
+def _mixed_loss(clean_weight: float, label_smoothing: float) -> _Loss:
+    """Make the weighted sum of the losses on clean and attacked images."""
     if not 0 <= clean_weight <= 1:
         raise ValueError(f"`clean_weight` must be in [0, 1], got {clean_weight}.")
 
-    def objective(clean, adversarial, labels):
-        loss = cross_entropy(adversarial, labels, label_smoothing)
-        metrics = {"robust_accuracy": accuracy(adversarial, labels)}
+    def loss_fn(
+        clean: Array | None, attacked: Array, labels: Array
+    ) -> tuple[Array, Metrics]:
+        """Return the loss and the metrics."""
+        loss = _cross_entropy(attacked, labels, label_smoothing)
+        metrics = {"robust_accuracy": _accuracy(attacked, labels)}
         if clean is not None:
-            own = cross_entropy(clean, labels, label_smoothing)
+            own = _cross_entropy(clean, labels, label_smoothing)
             loss = clean_weight * own + (1 - clean_weight) * loss
-            metrics["accuracy"] = accuracy(clean, labels)
+            metrics["accuracy"] = _accuracy(clean, labels)
         return loss, metrics
 
-    return Objective(objective, looks_at_clean=clean_weight > 0)
+    return loss_fn
 
 
-def cross_entropy(logits: Array, labels: Array, label_smoothing: float) -> Array:
-    """Mean cross-entropy of `[B, K]` logits with smoothed labels `[B]`."""
-    wanted = jax.nn.one_hot(labels, logits.shape[-1])
-    wanted = optax.smooth_labels(wanted, label_smoothing)
-    return jnp.mean(optax.softmax_cross_entropy(logits, wanted))
+def _cross_entropy(logits: Array, labels: Array, label_smoothing: float) -> Array:
+    """Return the mean cross-entropy of `[B, K]` logits with smoothed labels `[B]`."""
+    one_hot = jax.nn.one_hot(labels, logits.shape[-1])
+    smoothed = optax.smooth_labels(one_hot, label_smoothing)
+    return jnp.mean(optax.softmax_cross_entropy(logits, smoothed))
 
 
-def accuracy(logits: Array, labels: Array) -> Array:
-    """Share of right predictions."""
+def _accuracy(logits: Array, labels: Array) -> Array:
+    """Return the share of correct predictions."""
     return jnp.mean(jnp.argmax(logits, axis=-1) == labels)
 
 
-def make_step(
+def _make_step(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
-    craft: Callable[..., Array],
-    objective: Objective,
+    craft: _Craft,
+    loss: _Loss,
+    with_clean: bool,
     augmentation: Augmentation,
 ) -> Step:
-    """The part that all defences share: augment, attack, learn.
+    """Make the step that all methods share: augment, attack, learn."""
 
-    Args:
-      model: `images, train -> logits`.
-      optimizer: that of the state.
-      craft: `(logits_fn, batch, keys, step, *frozen) -> attacked images`, `keys` being
-        `Keys`.
-      objective: what is minimised.
-      augmentation: of the clean images.
-
-    Returns:
-      A pure `train_step(state, batch, *frozen, axis_name=None) -> (state, metrics)`.
-    """
-    loss_fn = _make_loss_fn(model, objective)
-
-    def train_step(state, batch: Batch, *frozen, axis_name: str | None = None):
+    def train_step(
+        state: ClassifierState,
+        batch: Batch,
+        *frozen: tuple[LogitsFn, ...],
+        axis_name: str | None = None,
+    ) -> tuple[ClassifierState, Metrics]:
+        """Make one step."""
         shared = jax.random.fold_in(state.key, state.step)
         own = parallel.fold_in_shard(shared, axis_name)
         key_augment, key_attack, key_dropout = jax.random.split(own, 3)
         images = augment(batch.images, key_augment, **augmentation._asdict())
         batch = batch._replace(images=images)
         logits_fn = models.make_logits_fn(model, state.variables)
-        keys = Keys(key_attack, jax.random.fold_in(shared, _SHARED))
-        adversarial = craft(logits_fn, batch, keys, state.step, *frozen)
-        (loss, (metrics, batch_stats)), gradients = jax.value_and_grad(
-            loss_fn, has_aux=True
-        )(state.net.params, state, batch, adversarial, key_dropout, axis_name)
-        gradients = parallel.mean_over(gradients, axis_name)
-        net = state.net.updated(gradients, optimizer)
-        state = state.replace(step=state.step + 1, net=net, batch_stats=batch_stats)
-        return state, {"loss": loss, **metrics}
+        keys = (key_attack, jax.random.fold_in(shared, _SHARED))
+        attacked = craft(logits_fn, batch, keys, state.step, *frozen)
+        clean = batch.images if with_clean else attacked[:0]
+
+        def loss_fn(params: Params) -> tuple[Array, tuple[Metrics, Params]]:
+            """Return the loss, the metrics and the new batch statistics."""
+            # In one pass, so that batch normalisation sees both as one batch.
+            both = jnp.concatenate([clean, attacked])
+            logits, stats = train_logits(model, params, state, both, key_dropout)
+            parts = jnp.split(logits, [len(clean)])
+            found = loss(parts[0] if with_clean else None, parts[1], batch.labels)
+            return found[0], (found[1], stats)
+
+        return descend(state, optimizer, loss_fn, axis_name)
 
     return train_step
-
-
-def _make_loss_fn(model, objective):
-    def loss_fn(params, state, batch, adversarial, key, axis_name):
-        clean = batch.images if objective.looks_at_clean else adversarial[:0]
-        # In one pass, so that batch normalisation sees both as one batch.
-        logits, updated = model.apply(
-            {"params": params, "batch_stats": state.batch_stats},
-            jnp.concatenate([clean, adversarial]),
-            train=True,
-            rngs={"dropout": key},
-            mutable=["batch_stats"],
-        )
-        parts = jnp.split(logits, [len(clean)])
-        parts[0] = parts[0] if objective.looks_at_clean else None
-        # Averaged here and again as gradients: right under jit, pmap and shard_map.
-        loss, metrics = parallel.mean_over(
-            objective.fn(*parts, batch.labels), axis_name
-        )
-        return loss, (metrics, updated.get("batch_stats", {}))
-
-    return loss_fn
-
-
-_SHARED = 2**31 - 1  # no shard has this index, so no shard has the shared key

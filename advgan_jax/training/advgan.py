@@ -34,7 +34,7 @@ from advgan_jax.training.states import AdvGANState, first_step, init_net
 from advgan_jax.types import Array, Attack, Batch, LogitsFn, Metrics, Params
 
 
-class Objective(NamedTuple):
+class AdvGANObjective(NamedTuple):
     """What AdvGAN minimises.
 
     Attributes:
@@ -105,7 +105,9 @@ def named_loss(objective: Any) -> Callable[..., Array]:
     return loss
 
 
-def make_adversarial_loss(objective: Objective) -> Callable[[Array, Array], Array]:
+def make_adversarial_loss(
+    objective: AdvGANObjective,
+) -> Callable[[Array, Array], Array]:
     """Binds `L_adv`: which loss, whether targeted, and at which class.
 
     Args:
@@ -167,7 +169,7 @@ def generator_loss(
 
 
 def make_train_step(
-    networks: Networks, objective: Objective
+    networks: Networks, objective: AdvGANObjective
 ) -> Callable[..., tuple[AdvGANState, Metrics]]:
     """The alternating step: the discriminator, then the generator.
 
@@ -216,7 +218,7 @@ def make_train_step(
     return train_step
 
 
-def _success_rate(logits: Array, labels: Array, objective: Objective) -> Array:
+def _success_rate(logits: Array, labels: Array, objective: AdvGANObjective) -> Array:
     predictions = jnp.argmax(logits, axis=-1)
     if objective.target_class is None:
         return jnp.mean(predictions != labels)
@@ -272,7 +274,7 @@ def bind_generator(
     Args:
       networks: the modules.
       state: trained or in training.
-      epsilon: what it was trained for, as `Objective` has it.
+      epsilon: what it was trained for, as `AdvGANObjective` has it.
       target_class: likewise.
 
     Returns:

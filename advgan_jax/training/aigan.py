@@ -45,7 +45,7 @@ from advgan_jax.training.states import AIGANState, first_step, init_net
 from advgan_jax.types import Array, Attack, Batch, LogitsFn, Metrics
 
 
-class Objective(NamedTuple):
+class AIGANObjective(NamedTuple):
     """What AI-GAN minimises.
 
     Attributes:
@@ -112,7 +112,7 @@ def draw_targets(key: Array, labels: Array, num_classes: int) -> Array:
 
 
 def make_first_step(
-    networks: Networks, objective: Objective, attacker: Attack
+    networks: Networks, objective: AIGANObjective, attacker: Attack
 ) -> Callable[..., tuple[AIGANState, Metrics]]:
     """Stage one: the discriminator takes the attacker's images for real.
 
@@ -138,7 +138,7 @@ def make_first_step(
 
 
 def make_second_step(
-    networks: Networks, objective: Objective
+    networks: Networks, objective: AIGANObjective
 ) -> Callable[..., tuple[AIGANState, Metrics]]:
     """Stage two: the discriminator takes clean images for real.
 
@@ -155,7 +155,9 @@ def make_second_step(
     return _make_step(networks, objective, lambda images, *_: images)
 
 
-def _make_step(networks: Networks, objective: Objective, real_fn: Callable) -> Callable:
+def _make_step(
+    networks: Networks, objective: AIGANObjective, real_fn: Callable
+) -> Callable:
     gan_loss, _ = losses.gan_loss(objective.gan_loss)
     towards = partial(named_loss(objective), targeted=True)
     judge = _make_judge(networks.discriminator)

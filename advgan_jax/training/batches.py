@@ -22,7 +22,7 @@ from advgan_jax.types import Array, Batch
 
 _PATIENCE = 5  # seconds
 Item = TypeVar("Item")
-RowsOf = Callable[[Array], Any]  # places `[S, B]` in an epoch -> rows of the data
+RowsFn = Callable[[Array], Any]  # places `[S, B]` in an epoch -> rows of the data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,32 +47,32 @@ class Stream:
         checks.check_at_least("depth", self.depth, 1)
 
 
-def calls(
+def iterate_calls(
     data: Batch | Stream,
     plan: Any,
     order_key: Array,
     step: int,
-    rows_of: RowsOf = lambda places: places,
-) -> Iterator[tuple[Batch, parallel.Rows]]:
+    rows_fn: RowsFn = lambda places: places,
+) -> Iterator[tuple[Batch, parallel.BatchRows]]:
     """The data and rows of each call, from `step` to the end of the plan.
 
     Args:
       data: all training images, or where to read them.
-      plan: a `loop.Plan`.
+      plan: a `fit.Plan`.
       order_key: typed key of the shuffles.
       step: how many steps have been made.
-      rows_of: makes rows of the shuffled places of an epoch.
+      rows_fn: makes rows of the shuffled places of an epoch.
 
     Returns:
       A generator of arguments for compiled steps; close it when done.
     """
-    cuts = _cuts(plan, order_key, step, rows_of)
+    cuts = _cuts(plan, order_key, step, rows_fn)
     if not isinstance(data, Stream):
         return ((data, rows) for rows in cuts)
-    return prefetched(_read(data, cuts), data.depth)
+    return prefetch(_read(data, cuts), data.depth)
 
 
-def paced(run: Callable[..., tuple], ahead: int) -> Callable[..., tuple]:
+def limit_in_flight(run: Callable[..., tuple], ahead: int) -> Callable[..., tuple]:
     """Lets no more than some calls of compiled steps be under way.
 
     What was sent off keeps its images on the devices until it has run.
@@ -96,7 +96,7 @@ def paced(run: Callable[..., tuple], ahead: int) -> Callable[..., tuple]:
     return call
 
 
-def _cuts(plan, order_key, step, rows_of) -> Iterator[parallel.Rows]:
+def _cuts(plan, order_key, step, rows_fn) -> Iterator[parallel.BatchRows]:
     size = plan.steps_per_call
     while step < plan.num_steps:
         epoch, done = divmod(step, plan.steps_per_epoch)
@@ -106,10 +106,10 @@ def _cuts(plan, order_key, step, rows_of) -> Iterator[parallel.Rows]:
             (plan.steps_per_epoch, plan.batch_size),
             plan.num_examples,
         )
-        order = rows_of(places)
+        order = rows_fn(places)
         for first in range(done, plan.steps_per_epoch, size):
             count = min(size, plan.steps_per_epoch - first)
-            yield parallel.Rows(order, np.int32(first), count)
+            yield parallel.BatchRows(order, np.int32(first), count)
         step += plan.steps_per_epoch - done
 
 
@@ -119,16 +119,16 @@ def _places(key, epoch, shape, num_examples):
     return shuffled(key, epoch, num_examples)[: shape[0] * shape[1]].reshape(shape)
 
 
-def _read(stream: Stream, cuts: Iterator[parallel.Rows]):
+def _read(stream: Stream, cuts: Iterator[parallel.BatchRows]):
     order = rows = None
     for cut in cuts:
         if cut.order is not order:
             order, rows = cut.order, np.asarray(cut.order)
         wanted = rows[cut.first : cut.first + cut.count]
-        yield parallel.deal(stream.split.rows, wanted, stream.mode)
+        yield parallel.shard(stream.split.rows, wanted, stream.mode)
 
 
-def prefetched(items: Iterator[Item], depth: int) -> Iterator[Item]:
+def prefetch(items: Iterator[Item], depth: int) -> Iterator[Item]:
     """Lets a thread make the next items while the last one is used.
 
     Args:

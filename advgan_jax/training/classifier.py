@@ -1,4 +1,4 @@
-"""Training of classifiers: on classes, or on another model's answers."""
+"""Training of classifiers: on classes, or on another model's predictions."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,9 @@ import optax
 
 from advgan_jax import parallel
 from advgan_jax.training.states import ClassifierState, first_step, init_net
-from advgan_jax.types import Array, Batch, Metrics
+from advgan_jax.types import Array, Batch, Metrics, Params
+
+Step = Callable[..., tuple[ClassifierState, Metrics]]
 
 
 def init_state(
@@ -18,7 +20,7 @@ def init_state(
     key: Array,
     image_shape: tuple[int, int, int],
 ) -> ClassifierState:
-    """A fresh classifier.
+    """Initialise a classifier.
 
     Args:
       model: `images, train -> logits`.
@@ -42,69 +44,117 @@ def make_train_step(
     label_smoothing: float = 0.0,
     max_shift: int = 0,
     flip: bool = False,
-) -> Callable[..., tuple[ClassifierState, Metrics]]:
-    r"""The step that minimises the mean cross-entropy.
+) -> Step:
+    r"""Make the step that minimises the mean cross-entropy.
 
     .. math:: L = \frac1B \sum_b H(q(y_b), \mathrm{softmax}(f(\tilde x_b)))
 
     Args:
       model: `images, train -> logits`; may have dropout and batch normalisation.
       optimizer: that of the state.
-      label_smoothing: share of the label `q` spread evenly over all classes.
-      max_shift: augmentation, each image moved by up to so many pixels on both axes.
-      flip: augmentation, half of the images mirrored left to right.
+      label_smoothing: share of the label `q` that is spread evenly over all classes.
+      max_shift: augmentation; shift each image by up to so many pixels on both axes.
+      flip: augmentation; mirror half of the images left to right.
 
     Returns:
-      A pure `train_step(state, batch, *, axis_name=None) -> (state, metrics)`; the
-      metrics are `loss` and `accuracy` on the (augmented) batch. Labels may be soft,
-      float `[B, K]`; then `accuracy` is the share of rows with the same largest entry.
+      A pure `train_step(state, batch, *, axis_name=None) -> (state, metrics)`. The
+      metrics are `loss` and `accuracy` on the augmented batch. Labels may be soft,
+      float `[B, K]`; `accuracy` is then the share of rows with the same largest entry.
     """
 
-    def loss_fn(params, state, batch, key, axis_name):
-        logits, updated = model.apply(
-            {"params": params, "batch_stats": state.batch_stats},
-            batch.images,
-            train=True,
-            rngs={"dropout": key},
-            mutable=["batch_stats"],
-        )
-        labels = batch.labels
-        if labels.ndim == 1:
-            labels = jax.nn.one_hot(labels, logits.shape[-1])
-        smooth = optax.smooth_labels(labels, label_smoothing)
-        loss = jnp.mean(optax.softmax_cross_entropy(logits, smooth))
-        predictions = jnp.argmax(logits, axis=-1)
-        accuracy = jnp.mean(predictions == jnp.argmax(labels, axis=-1))
-        # Averaged here and again as gradients: right under jit, pmap and shard_map.
-        loss, accuracy = parallel.mean_over((loss, accuracy), axis_name)
-        return loss, (accuracy, updated.get("batch_stats", {}))
-
-    def train_step(state, batch: Batch, *, axis_name: str | None = None):
+    def train_step(
+        state: ClassifierState, batch: Batch, *, axis_name: str | None = None
+    ) -> tuple[ClassifierState, Metrics]:
+        """Make one step."""
         key = jax.random.fold_in(state.key, state.step)
         key_augment, key_dropout = jax.random.split(
             parallel.fold_in_shard(key, axis_name)
         )
         images = augment(batch.images, key_augment, max_shift=max_shift, flip=flip)
-        batch = batch._replace(images=images)
-        (loss, (accuracy, batch_stats)), gradients = jax.value_and_grad(
-            loss_fn, has_aux=True
-        )(state.net.params, state, batch, key_dropout, axis_name)
-        gradients = parallel.mean_over(gradients, axis_name)
-        net = state.net.updated(gradients, optimizer)
-        state = state.replace(step=state.step + 1, net=net, batch_stats=batch_stats)
-        return state, {"loss": loss, "accuracy": accuracy}
+
+        def loss_fn(params: Params) -> tuple[Array, tuple[Metrics, Params]]:
+            """Return the loss, the accuracy and the new batch statistics."""
+            logits, stats = train_logits(model, params, state, images, key_dropout)
+            labels = batch.labels
+            if labels.ndim == 1:
+                labels = jax.nn.one_hot(labels, logits.shape[-1])
+            smooth = optax.smooth_labels(labels, label_smoothing)
+            loss = jnp.mean(optax.softmax_cross_entropy(logits, smooth))
+            predictions = jnp.argmax(logits, axis=-1)
+            accuracy = jnp.mean(predictions == jnp.argmax(labels, axis=-1))
+            return loss, ({"accuracy": accuracy}, stats)
+
+        return descend(state, optimizer, loss_fn, axis_name)
 
     return train_step
 
 
+def train_logits(
+    model: nn.Module, params: Params, state: ClassifierState, images: Array, key: Array
+) -> tuple[Array, Params]:
+    """Compute logits in training mode.
+
+    Args:
+      model: `images, train -> logits`.
+      params: its weights.
+      state: has its running statistics.
+      images: `[B, H, W, C]`.
+      key: typed PRNG key of the dropout.
+
+    Returns:
+      Logits `[B, K]`, and the new running statistics.
+    """
+    logits, updated = model.apply(
+        {"params": params, "batch_stats": state.batch_stats},
+        images,
+        train=True,
+        rngs={"dropout": key},
+        mutable=["batch_stats"],
+    )
+    return logits, updated.get("batch_stats", {})
+
+
+def descend(
+    state: ClassifierState,
+    optimizer: optax.GradientTransformation,
+    loss_fn: Callable[[Params], tuple[Array, tuple[Metrics, Params]]],
+    axis_name: str | None,
+) -> tuple[ClassifierState, Metrics]:
+    """Make one step of the optimiser along the gradient of a loss.
+
+    Args:
+      state: to move.
+      optimizer: that of the state.
+      loss_fn: maps weights to the loss, the metrics and the new running statistics.
+      axis_name: axis over which loss, metrics and gradients are averaged.
+
+    Returns:
+      The state after the step, and the metrics with the `loss`.
+    """
+
+    def averaged(params: Params) -> tuple[Array, tuple[Metrics, Params]]:
+        """Average over the shards, and again as gradients: right in every mode."""
+        loss, (metrics, stats) = loss_fn(params)
+        loss, metrics = parallel.mean_over((loss, metrics), axis_name)
+        return loss, (metrics, stats)
+
+    (loss, (metrics, batch_stats)), gradients = jax.value_and_grad(
+        averaged, has_aux=True
+    )(state.net.params)
+    gradients = parallel.mean_over(gradients, axis_name)
+    net = state.net.updated(gradients, optimizer)
+    state = state.replace(step=state.step + 1, net=net, batch_stats=batch_stats)
+    return state, {"loss": loss, **metrics}
+
+
 def augment(images: Array, key: Array, *, max_shift: int, flip: bool) -> Array:
-    """Moves and mirrors each image at random; what is moved in is black.
+    """Shift and mirror each image at random; shifted-in pixels are black.
 
     Args:
       images: `[B, H, W, C]`.
       key: typed PRNG key.
-      max_shift: pixels; 0 leaves the images where they are.
-      flip: whether half of them are mirrored left to right.
+      max_shift: pixels; 0 shifts nothing.
+      flip: whether to mirror half of the images left to right.
 
     Returns:
       `[B, H, W, C]`.
@@ -119,7 +169,8 @@ def augment(images: Array, key: Array, *, max_shift: int, flip: bool) -> Array:
     padded = jnp.pad(images, ((0, 0), edge, edge, (0, 0)))
     offsets = jax.random.randint(key_shift, (images.shape[0], 2), 0, 2 * max_shift + 1)
 
-    def crop(image, offset):
+    def crop(image: Array, offset: Array) -> Array:
+        """Cut one image out of its padded version."""
         start = (offset[0], offset[1], 0)
         return jax.lax.dynamic_slice(image, start, images.shape[1:])
 

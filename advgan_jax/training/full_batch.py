@@ -1,6 +1,6 @@
 r"""Full-batch training to convergence by L-BFGS, as Szegedy et al. train their nets.
 
-The objective is the mean cross-entropy of all training images plus weight decay, of
+The loss_fn is the mean cross-entropy of all training images plus weight decay, of
 each layer's weights (not its biases) divided by its number of units k:
 
 .. math:: L = \frac1N \sum_i H(y_i, f(x_i)) + K \sum_l \frac{\lambda_l}{k_l}
@@ -39,8 +39,8 @@ from advgan_jax.checks import check_at_least
 from advgan_jax.training.states import NetState, first_step
 from advgan_jax.types import Array, Batch, Metrics, Params
 
-# `(params, batch) -> (loss, metrics)`
-Objective = Callable[[Params, Batch], tuple[Array, Metrics]]
+# `(params, batch) -> (loss, metrics)`, differentiable
+LossFn = Callable[[Params, Batch], tuple[Array, Metrics]]
 _MEMORY = 20
 
 
@@ -69,23 +69,23 @@ def _optimizer() -> optax.GradientTransformationExtraArgs:
 
 
 def make_train_step(
-    objective: Objective,
+    loss_fn: LossFn,
 ) -> Callable[[FullBatchState, Batch], tuple[FullBatchState, Metrics]]:
     """One iteration of L-BFGS, line search and all.
 
     Args:
-      objective: `(params, batch) -> (loss, metrics)`, differentiable.
+      loss_fn: `(params, batch) -> (loss, metrics)`, differentiable.
 
     Returns:
       A pure `train_step(state, batch) -> (state, metrics)`; the metrics are those of
-      the objective, its `loss` and the largest entry of its `gradient`, all before the
+      the loss_fn, its `loss` and the largest entry of its `gradient`, all before the
       iteration. It runs on one device.
     """
     optimizer = _optimizer()
 
     def train_step(state: FullBatchState, batch: Batch):
         params, opt_state = state.net.params, state.net.opt_state
-        (loss, metrics), gradient = jax.value_and_grad(objective, has_aux=True)(
+        (loss, metrics), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
             params, batch
         )
         updates, opt_state = optimizer.update(
@@ -94,7 +94,7 @@ def make_train_step(
             params,
             value=loss,
             grad=gradient,
-            value_fn=lambda params: objective(params, batch)[0],
+            value_fn=lambda params: loss_fn(params, batch)[0],
         )
         net = NetState(optax.apply_updates(params, updates), opt_state)
         largest = jnp.max(
@@ -173,7 +173,7 @@ def weight_decay(params: Params, strengths: Sequence[float]) -> Array:
     )
 
 
-def classification(model: nn.Module, strengths: Sequence[float]) -> Objective:
+def classification(model: nn.Module, strengths: Sequence[float]) -> LossFn:
     """Cross-entropy of a net of dense layers, with the paper's weight decay.
 
     Args:
@@ -181,10 +181,10 @@ def classification(model: nn.Module, strengths: Sequence[float]) -> Objective:
       strengths: `lambda` of each layer.
 
     Returns:
-      An objective of the model's `params`; metrics are `accuracy`.
+      An loss_fn of the model's `params`; metrics are `accuracy`.
     """
 
-    def objective(params: Params, batch: Batch) -> tuple[Array, Metrics]:
+    def loss_fn(params: Params, batch: Batch) -> tuple[Array, Metrics]:
         logits = model.apply({"params": params}, batch.images)
         cross_entropy = optax.softmax_cross_entropy_with_integer_labels(
             logits, batch.labels
@@ -193,7 +193,7 @@ def classification(model: nn.Module, strengths: Sequence[float]) -> Objective:
         loss = jnp.mean(cross_entropy) + weight_decay(params, strengths)
         return loss, {"accuracy": accuracy}
 
-    return objective
+    return loss_fn
 
 
 class Autoencoder(nn.Module):
@@ -215,7 +215,7 @@ class Autoencoder(nn.Module):
 
 def sparse_reconstruction(
     model: Autoencoder, *, sparsity: float, sparsity_weight: float, weight_decay: float
-) -> Objective:
+) -> LossFn:
     r"""Squared error, sparsity and weight decay of an autoencoder.
 
     .. math:: \frac1N \sum_i \tfrac12 \lVert \hat x_i - x_i \rVert^2
@@ -231,7 +231,7 @@ def sparse_reconstruction(
       weight_decay: `lambda`.
 
     Returns:
-      An objective of the model's `params`; metrics are the squared `error`.
+      An loss_fn of the model's `params`; metrics are the squared `error`.
 
     Raises:
       ValueError: if a number is out of range.
@@ -241,7 +241,7 @@ def sparse_reconstruction(
     check_at_least("sparsity_weight", sparsity_weight, 0)
     check_at_least("weight_decay", weight_decay, 0)
 
-    def objective(params: Params, batch: Batch) -> tuple[Array, Metrics]:
+    def loss_fn(params: Params, batch: Batch) -> tuple[Array, Metrics]:
         pixels, hidden = model.apply({"params": params}, batch.images)
         images = batch.images.reshape(pixels.shape)
         error = jnp.mean(jnp.sum((pixels - images) ** 2, axis=1)) / 2
@@ -256,7 +256,7 @@ def sparse_reconstruction(
         )
         return loss, {"error": error}
 
-    return objective
+    return loss_fn
 
 
 def with_first_layer(encoder: Params, top: Params) -> dict[str, Any]:

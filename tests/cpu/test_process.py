@@ -18,7 +18,7 @@ import json, sys
 sys.path.insert(0, sys.argv[1])
 from advgan_jax.cpu import process
 directory = json.loads(sys.argv[2])
-process.keep_programs(directory)
+process.set_compilation_cache(directory)
 import jax
 from jax import monitoring
 hits = []
@@ -196,7 +196,7 @@ sys.path.insert(0, sys.argv[1])
 # The test itself may have been given fewer cores than there are.
 os.sched_setaffinity(0, range(os.cpu_count()))
 from advgan_jax.cpu import process
-process.cut_cpu(int(sys.argv[2]))
+process.split_cpu(int(sys.argv[2]))
 process.compute_in_caller()
 import jax
 print(jax.config.values["jax_cpu_enable_async_dispatch"], jax.device_count())

@@ -10,7 +10,7 @@ import optax
 
 from advgan_jax import data, models, parallel
 from advgan_jax.checkpointing import Checkpoints
-from advgan_jax.training import classifier, feeds, loop
+from advgan_jax.training import batches, classifier, fit
 
 
 class Watched(data.Split):
@@ -29,16 +29,16 @@ train = Watched(digits.images, digits.labels)
 model, sgd = models.FullyConnected(10, hidden=(16,)), optax.sgd(0.05)
 state = classifier.init_state(model, sgd, jax.random.key(0), (8, 8, 1))
 run = parallel.compile_steps(classifier.make_train_step(model, sgd), mode=mode)
-plan = loop.Plan(len(train), batch_size=32, num_epochs=int(last) // 5)
+plan = fit.Plan(len(train), batch_size=32, num_epochs=int(last) // 5)
 with Checkpoints(folder) as checkpoints:
     if checkpoints.steps():
         state = checkpoints.restore(state)
-    hooks = loop.Hooks(save=lambda step, state: checkpoints.save(step, state, {}))
+    hooks = fit.Hooks(save=lambda step, state: checkpoints.save(step, state, {}))
     first = int(state.step)
     key = jax.random.key(1)
-    stream = feeds.Stream(train, mode) if source == "stream" else None
-    images = stream or loop.on_device(train)
-    state, _ = loop.fit(state, run, images, plan, order_key=key, hooks=hooks)
+    stream = batches.Stream(train, mode) if source == "stream" else None
+    images = stream or fit.on_device(train)
+    state, _ = fit.fit(state, run, images, plan, order_key=key, hooks=hooks)
 processes = parallel.num_processes()
 if source == "stream":
     assert train.num_read == (int(state.step) - first) * 32 // processes

@@ -7,11 +7,11 @@ import optax
 
 from advgan_jax import attacks, data, models, parallel
 from advgan_jax.evaluation import evaluate
-from advgan_jax.training import advgan, aigan, classifier, distillation, loop
+from advgan_jax.training import advgan, aigan, classifier, distillation, fit
 
 folder, *modes = connect.connect()
 digits = data.load_dataset("digits")
-images = loop.on_device(digits.train)
+images = fit.on_device(digits.train)
 rows = np.arange(20 * 32).reshape(20, 1, 32)
 sgd = optax.sgd(0.01)  # Adam would hide gradients that are off by a factor
 dense = models.FullyConnected(10, hidden=(16,))
@@ -30,7 +30,7 @@ conditional = advgan.Networks(
     sgd,
     sgd,
 )
-objective = aigan.Objective(0.3, 2, class_weight=0.1)
+objective = aigan.AIGANObjective(0.3, 2, class_weight=0.1)
 attacker = attacks.make_attack("pgd", num_steps=2, random_start=False)
 # Of two classes the drawn one is the other, whatever key a device has.
 two = images._replace(labels=images.labels % 2)
@@ -59,7 +59,7 @@ def trainings(mode):
         "advgan",
         advgan.init_state(nets, key, shape),
         images,
-        advgan.make_train_step(nets, advgan.Objective(0.3)),
+        advgan.make_train_step(nets, advgan.AdvGANObjective(0.3)),
         target,
     )
     fresh = aigan.init_state(conditional, key, shape)

@@ -17,7 +17,7 @@ from advgan_jax.reporting import read_metrics
 from advgan_jax.runs import from_config
 from advgan_jax.runs.methods import aigan
 from advgan_jax.runs.training_time import Clock, training_seconds
-from advgan_jax.training import loop
+from advgan_jax.training import fit
 
 TIMED = ("seconds", "images_per_second")
 
@@ -157,7 +157,7 @@ def last_state(workdir):
 
 def test_finished_run_repeats_nothing(sharing, trained, monkeypatch):
     workdir, rows = trained
-    monkeypatch.setattr(loop, "fit", None)
+    monkeypatch.setattr(fit, "fit", None)
     monkeypatch.setattr(runs.methods.aigan, "evaluate_per_class", None)
     assert runs.train(sharing(), workdir, resume=True) == rows
 
@@ -202,7 +202,7 @@ def test_comparison_trains_what_is_missing_and_keeps_it(
     assert len(summary["advgan"]["training_seconds"]) == 1
     assert summary["aigan"]["training_seconds"] == [training_seconds(trained[0])]
     assert "| AI-GAN | 1 |" in (tmp_path / "generators.md").read_text()
-    monkeypatch.setattr(loop, "fit", None)
+    monkeypatch.setattr(fit, "fit", None)
     assert runs.train(config, tmp_path, resume=True) == rows
     kept = json.loads((tmp_path / "generators.json").read_text())
     assert kept == summary

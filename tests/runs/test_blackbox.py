@@ -13,7 +13,7 @@ import advgan_jax
 from advgan_jax import runs
 from advgan_jax.oracles import Ledger, OracleError
 from advgan_jax.reporting import read_metrics
-from advgan_jax.training import loop
+from advgan_jax.training import fit
 
 SHORT = {
     "generator.num_residual": 0,
@@ -152,7 +152,7 @@ def test_finished_run_resumes_without_asking_or_training(
 ):
     shutil.copytree(attacked[0], tmp_path / "run")
     before = read_metrics(tmp_path / "run")
-    monkeypatch.setattr(loop, "fit", None)
+    monkeypatch.setattr(fit, "fit", None)
     rows = runs.train(short(), tmp_path / "run", resume=True)
     assert without_clock(rows) == without_clock(attacked[1])
     assert read_metrics(tmp_path / "run") == before

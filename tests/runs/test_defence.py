@@ -18,7 +18,7 @@ from advgan_jax.runs.methods.target_model import trained_logits_fn
 from advgan_jax.runs.reproduce.rows import Net
 from advgan_jax.runs.reproduce.workshop import Workshop
 from advgan_jax.runs.run import Run
-from advgan_jax.training import adversarial, classifier, loop
+from advgan_jax.training import adversarial, classifier, fit
 from advgan_jax.types import Batch
 
 TINY = {
@@ -144,13 +144,13 @@ def test_defences_share_no_settings(load):
 @pytest.fixture
 def titles(monkeypatch):
     """What is trained, in order."""
-    trained, fit = [], loop.fit
+    trained, original_fit = [], fit.fit
 
     def counting_fit(*args, hooks, **kwargs):
         trained.append(hooks.description)
-        return fit(*args, hooks=hooks, **kwargs)
+        return original_fit(*args, hooks=hooks, **kwargs)
 
-    monkeypatch.setattr(loop, "fit", counting_fit)
+    monkeypatch.setattr(fit, "fit", counting_fit)
     return trained
 
 

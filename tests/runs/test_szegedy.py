@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from advgan_jax import models, runs
 from advgan_jax.runs import full_batch as trainings
 from advgan_jax.runs.szegedy import STUDIES, crafted, layerwise, nets, paper
-from advgan_jax.training import full_batch, loop
+from advgan_jax.training import fit, full_batch
 
 TINY = {
     "models": ("fc10_1e4", "ae400_10"),
@@ -160,7 +160,7 @@ def test_resume_repeats_nothing(every, load, monkeypatch):
         raise AssertionError("repeated")
 
     monkeypatch.setattr(trainings, "_fit", refuse)
-    monkeypatch.setattr(loop, "fit", refuse)
+    monkeypatch.setattr(fit, "fit", refuse)
     monkeypatch.setattr(crafted, "evaluate", refuse)
     again = runs.train(load(), workdir, resume=True)
     clocks = ("seconds", "images_per_second")
@@ -198,7 +198,7 @@ def test_interrupted_training_goes_on_to_the_same_bits(load, tmp_path, monkeypat
     with monkeypatch.context() as patched:
         patched.setattr(full_batch, "until_converged", stopping)
         stop = contextlib.nullcontext(lambda: next(asked, True))
-        patched.setattr(loop, "interruptible", lambda: stop)
+        patched.setattr(fit, "interruptible", lambda: stop)
         with pytest.raises(runs.Stopped, match="step 20 of"):
             runs.train(config, parts)
     runs.train(config, parts, resume=True)
@@ -220,7 +220,7 @@ def test_signal_in_the_last_call_is_heeded(load, tmp_path, digits, monkeypatch, 
     run = runs.Run(config, tmp_path, digits)
     asked = iter([False])  # before the first call
     stop = contextlib.nullcontext(lambda: next(asked, True))
-    monkeypatch.setattr(loop, "interruptible", lambda: stop)
+    monkeypatch.setattr(fit, "interruptible", lambda: stop)
     with pytest.raises(runs.Stopped, match="step 10 of"):
         nets.trained_net(run, "fc10_1e4")
     monkeypatch.setattr(trainings, "_fit", None)  # the result is there
@@ -244,13 +244,13 @@ def test_any_model_and_any_attack(load, tmp_path):
 
 def test_halves_of_a_convolutional_net_do_not_meet(load, tmp_path, digits, monkeypatch):
     seen = []
-    fit = loop.fit
+    original_fit = fit.fit
 
     def watching(state, run, data, plan, **kwargs):
         seen.append(np.asarray(data.images))
-        return fit(state, run, data, plan, **kwargs)
+        return original_fit(state, run, data, plan, **kwargs)
 
-    monkeypatch.setattr(loop, "fit", watching)
+    monkeypatch.setattr(fit, "fit", watching)
     config = load(**{"target_training.num_epochs": 1})
     run = runs.Run(config, tmp_path, digits)
     found = [nets.trained_net(run, name) for name in ("small@1", "small@2")]

@@ -15,7 +15,7 @@ from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.evaluation import evaluate
 from advgan_jax.reporting import read_metrics
 from advgan_jax.runs import from_config
-from advgan_jax.training import batches, loop
+from advgan_jax.training import batches, fit
 
 
 @pytest.fixture
@@ -70,13 +70,13 @@ def test_second_run_takes_the_target_from_the_folder(
     sharing, tmp_path, finished, monkeypatch
 ):
     trained = []
-    fit = loop.fit
+    original_fit = fit.fit
 
     def counting_fit(*args, hooks, **kwargs):
         trained.append(hooks.description)
-        return fit(*args, hooks=hooks, **kwargs)
+        return original_fit(*args, hooks=hooks, **kwargs)
 
-    monkeypatch.setattr(loop, "fit", counting_fit)
+    monkeypatch.setattr(fit, "fit", counting_fit)
     runs.train(sharing(epsilon=0.2), tmp_path)
     assert trained == ["AdvGAN"]
 
@@ -146,13 +146,13 @@ def test_target_alone(get_config, tmp_path):
 
 def test_target_may_get_a_part_of_the_images(get_config, tmp_path, monkeypatch):
     seen = []
-    fit = loop.fit
+    original_fit = fit.fit
 
     def watching_fit(state, run, data, plan, **kwargs):
         seen.append((len(data.labels), plan.num_examples))
-        return fit(state, run, data, plan, **kwargs)
+        return original_fit(state, run, data, plan, **kwargs)
 
-    monkeypatch.setattr(loop, "fit", watching_fit)
+    monkeypatch.setattr(fit, "fit", watching_fit)
     config = get_config(
         "target_model",
         **{"target_training.num_images": 700, "target_training.num_epochs": 1},

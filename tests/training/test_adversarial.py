@@ -10,7 +10,7 @@ import pytest
 
 from advgan_jax import models
 from advgan_jax.attacks import make_attack
-from advgan_jax.training import adversarial, classifier, trades
+from advgan_jax.training import adversarial, classifier
 from advgan_jax.training.adversarial import Crafting
 from advgan_jax.types import Batch
 
@@ -99,7 +99,7 @@ def test_bound_grows_and_then_stays(state, batch):
         seen.append(float(epsilon))
         return images
 
-    crafting = Crafting(attack, epsilon_fn=adversarial.growing(0.4, 4))
+    crafting = Crafting(attack, epsilon_fn=adversarial.warm_up_epsilon(0.4, 4))
     step = adversarial.make_adversarial_step(MODEL, SGD, crafting)
     for _ in range(6):
         state, _ = step(state, batch)
@@ -108,7 +108,7 @@ def test_bound_grows_and_then_stays(state, batch):
 
 def test_attack_of_the_registry_starts_from_a_bound_of_zero(state, batch):
     pgd = make_attack("pgd", epsilon=0.3, num_steps=3)
-    crafting = Crafting(pgd, epsilon_fn=adversarial.growing(0.3, 4))
+    crafting = Crafting(pgd, epsilon_fn=adversarial.warm_up_epsilon(0.3, 4))
     step = jax.jit(
         adversarial.make_adversarial_step(MODEL, SGD, crafting, clean_weight=0.0)
     )
@@ -152,7 +152,7 @@ class TestEnsemble:
 
         seen = set()
         step = jax.jit(
-            adversarial.make_ensemble_step(
+            adversarial.make_adversarial_step(
                 MODEL, SGD, Crafting(attack), clean_weight=0.0
             )
         )
@@ -176,7 +176,7 @@ class TestEnsemble:
             )
             return images * 0 + (logits_fn(images)[0, 0] == 10.0)
 
-        step = adversarial.make_ensemble_step(
+        step = adversarial.make_adversarial_step(
             MODEL, SGD, Crafting(attack), clean_weight=0
         )
         halves = jax.tree.map(lambda x: x.reshape(2, 3, *x.shape[1:]), batch)
@@ -221,7 +221,9 @@ def test_weight_out_of_range_is_refused(weight):
 
 
 def test_step_descends_on_cross_entropy_and_divergence(state, batch):
-    step = trades.make_trades_step(MODEL, SGD, Crafting(flipped), divergence_weight=2.0)
+    step = adversarial.make_trades_step(
+        MODEL, SGD, Crafting(flipped), divergence_weight=2.0
+    )
     difference, metrics = moved(step, state, batch)
 
     def loss(params):
@@ -240,7 +242,7 @@ def test_step_descends_on_cross_entropy_and_divergence(state, batch):
 def test_attack_moves_the_answer_as_far_as_it_can(state, batch):
     """The divergence has several summits; from one of the starts the highest."""
     logits_fn = models.make_logits_fn(MODEL, state.variables)
-    away = trades.diverging(logits_fn, batch.images)
+    away = adversarial.divergence_logits_fn(logits_fn, batch.images)
     pgd = make_attack("pgd", epsilon=0.2, num_steps=20)
     labels = jnp.zeros_like(batch.labels)
     found = [pgd(away, batch.images, labels, key=jax.random.key(k)) for k in range(5)]
@@ -259,4 +261,6 @@ def test_attack_moves_the_answer_as_far_as_it_can(state, batch):
 
 def test_negative_divergence_weight_is_refused():
     with pytest.raises(ValueError, match="`divergence_weight` must be at least 0"):
-        trades.make_trades_step(MODEL, SGD, Crafting(flipped), divergence_weight=-1.0)
+        adversarial.make_trades_step(
+            MODEL, SGD, Crafting(flipped), divergence_weight=-1.0
+        )

@@ -9,7 +9,7 @@ import pytest
 from advgan_jax import losses, models, parallel
 from advgan_jax.data import to_float
 from advgan_jax.projections import perturb
-from advgan_jax.training import advgan, loop
+from advgan_jax.training import advgan, fit
 from advgan_jax.types import Batch
 
 
@@ -41,7 +41,7 @@ def moved(before, after):
 
 def test_step_follows_both_gradients_as_written_in_the_paper(batch, digits_logits_fn):
     """With SGD of rate 1, old minus new weights are the gradients themselves."""
-    nets, objective = networks(1.0), advgan.Objective(epsilon=0.3, confidence=2.0)
+    nets, objective = networks(1.0), advgan.AdvGANObjective(epsilon=0.3, confidence=2.0)
     state = fresh(nets)
     new, _ = jax.jit(advgan.make_train_step(nets, objective))(
         state, batch, digits_logits_fn
@@ -86,7 +86,7 @@ def test_step_follows_both_gradients_as_written_in_the_paper(batch, digits_logit
 def test_step_of_the_discriminator_does_not_move_the_generator(batch, digits_logits_fn):
     nets = networks()._replace(generator_optimizer=optax.set_to_zero())
     state = fresh(nets)
-    step = jax.jit(advgan.make_train_step(nets, advgan.Objective(0.3)))
+    step = jax.jit(advgan.make_train_step(nets, advgan.AdvGANObjective(0.3)))
     new, _ = step(state, batch, digits_logits_fn)
     assert not moved(state.generator.params, new.generator.params)
     assert moved(state.discriminator.params, new.discriminator.params)
@@ -97,7 +97,9 @@ def test_gan_loss_reaches_the_generator(batch, digits_logits_fn):
     generators = []
     for weight in (0.0, 1.0):
         nets = networks(1.0)
-        step = advgan.make_train_step(nets, advgan.Objective(0.3, gan_weight=weight))
+        step = advgan.make_train_step(
+            nets, advgan.AdvGANObjective(0.3, gan_weight=weight)
+        )
         state, _ = jax.jit(step)(fresh(nets), batch, digits_logits_fn)
         generators.append(state.generator.params)
     assert moved(*generators)
@@ -109,7 +111,7 @@ def test_frozen_target_is_not_in_the_state(batch, digits_logits_fn):
     sizes = {leaf.size for leaf in jax.tree.leaves(state)}
     # The target's hidden layer; neither G nor D has anything of its size.
     assert max(leaf.size for leaf in jax.tree.leaves(digits_logits_fn)) not in sizes
-    new, _ = advgan.make_train_step(nets, advgan.Objective(0.3))(
+    new, _ = advgan.make_train_step(nets, advgan.AdvGANObjective(0.3))(
         state, batch, digits_logits_fn
     )
     assert jax.tree.structure(new) == jax.tree.structure(state)
@@ -141,7 +143,7 @@ def test_gradient_does_not_die_at_a_bound(where):
 
 def test_targeted_success_is_counted_towards_the_class(batch, digits_logits_fn):
     nets = networks()
-    objective = advgan.Objective(epsilon=0.0, target_class=3)
+    objective = advgan.AdvGANObjective(epsilon=0.0, target_class=3)
     step = advgan.make_train_step(nets, objective)
     _, metrics = step(fresh(nets), batch, digits_logits_fn)
     predictions = jnp.argmax(digits_logits_fn(batch.images), axis=-1)
@@ -150,7 +152,7 @@ def test_targeted_success_is_counted_towards_the_class(batch, digits_logits_fn):
 
 def test_metrics_are_complete(batch, digits_logits_fn):
     nets = networks()
-    step = advgan.make_train_step(nets, advgan.Objective(0.3))
+    step = advgan.make_train_step(nets, advgan.AdvGANObjective(0.3))
     _, metrics = step(fresh(nets), batch, digits_logits_fn)
     total = (
         metrics["adversarial_loss"]
@@ -169,24 +171,24 @@ def test_metrics_are_complete(batch, digits_logits_fn):
     ],
 )
 def test_wrong_objectives(change, message):
-    objective = advgan.Objective(0.3)._replace(**change)
+    objective = advgan.AdvGANObjective(0.3)._replace(**change)
     with pytest.raises(ValueError, match=message):
         advgan.make_train_step(networks(), objective)
 
 
 def test_it_learns(digits, digits_logits_fn):
     nets = networks(2e-3, optax.adam)
-    objective = advgan.Objective(0.3, confidence=10.0, gan_weight=0.1)
+    objective = advgan.AdvGANObjective(0.3, confidence=10.0, gan_weight=0.1)
     run = parallel.compile_steps(advgan.make_train_step(nets, objective), mode="jit")
-    plan = loop.Plan(len(digits.train), batch_size=64, num_epochs=8)
+    plan = fit.Plan(len(digits.train), batch_size=64, num_epochs=8)
     logged = []
-    loop.fit(
+    fit.fit(
         fresh(nets),
         run,
-        loop.on_device(digits.train),
+        fit.on_device(digits.train),
         plan,
         order_key=jax.random.key(1),
         frozen=(digits_logits_fn,),
-        hooks=loop.Hooks(log=lambda step, metrics: logged.append(metrics)),
+        hooks=fit.Hooks(log=lambda step, metrics: logged.append(metrics)),
     )
     assert logged[-1]["success_rate"] > 0.9

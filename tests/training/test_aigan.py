@@ -9,12 +9,12 @@ import pytest
 from advgan_jax import attacks, losses, models, parallel
 from advgan_jax.data import to_float
 from advgan_jax.projections import perturb
-from advgan_jax.training import advgan, aigan, loop
+from advgan_jax.training import advgan, aigan, fit
 from advgan_jax.types import Batch
 
 ATTACKER = attacks.make_attack("pgd", epsilon=0.3, num_steps=2)
 # Fresh generators add little: the bound of the hinge is below it.
-OBJECTIVE = aigan.Objective(
+OBJECTIVE = aigan.AIGANObjective(
     0.3,
     10,
     confidence=2.0,
@@ -161,17 +161,17 @@ def test_gradient_moves_the_wanted_class_alone(batch, digits_logits_fn):
 
 def test_it_learns_to_reach_the_class_that_it_is_given(digits, digits_logits_fn):
     nets = networks(1e-2, optax.adam)
-    objective = aigan.Objective(0.3, 10, confidence=10.0, gan_weight=0.1)
-    plan = loop.Plan(len(digits.train), batch_size=64, num_epochs=6)
+    objective = aigan.AIGANObjective(0.3, 10, confidence=10.0, gan_weight=0.1)
+    plan = fit.Plan(len(digits.train), batch_size=64, num_epochs=6)
     logged = []
-    state, _ = loop.fit(
+    state, _ = fit.fit(
         fresh(nets),
         parallel.compile_steps(make_step(2, nets, objective), mode="jit"),
-        loop.on_device(digits.train),
+        fit.on_device(digits.train),
         plan,
         order_key=jax.random.key(1),
         frozen=(digits_logits_fn,),
-        hooks=loop.Hooks(log=lambda step, metrics: logged.append(metrics)),
+        hooks=fit.Hooks(log=lambda step, metrics: logged.append(metrics)),
     )
     # Blind to the class, a generator reaches one in nine.
     assert logged[-1]["success_rate"] > 0.5

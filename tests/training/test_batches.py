@@ -11,9 +11,9 @@ import pytest
 
 from advgan_jax import models, parallel
 from advgan_jax.data import Split
-from advgan_jax.training import batches, classifier, loop
+from advgan_jax.training import batches, classifier, fit
 
-PLAN = loop.Plan(num_examples=100, batch_size=16, num_epochs=2, steps_per_call=3)
+PLAN = fit.Plan(num_examples=100, batch_size=16, num_epochs=2, steps_per_call=3)
 
 
 class Watched(Split):
@@ -51,13 +51,13 @@ def trained():
             made.append(1)
             return run(*arguments)
 
-        hooks = loop.Hooks(
+        hooks = fit.Hooks(
             log=lambda step, metrics: losses.append(metrics["loss"]),
             steps_per_log=1,
             stop=lambda: len(made) == calls,
         )
         key = jax.random.key(1)
-        state, _ = loop.fit(state, counted, data, PLAN, order_key=key, hooks=hooks)
+        state, _ = fit.fit(state, counted, data, PLAN, order_key=key, hooks=hooks)
         return state, losses
 
     return train
@@ -76,7 +76,7 @@ def reading():
 def test_same_bits_as_from_the_devices(split, trained, mode):
     watched = Watched(split)
     state, losses = trained(batches.Stream(watched, mode), mode)
-    wanted, wanted_losses = trained(loop.on_device(split), mode)
+    wanted, wanted_losses = trained(fit.on_device(split), mode)
     assert_same(state, wanted)
     assert losses == wanted_losses
     # 6 steps an epoch, 3 of them in a call.
@@ -85,7 +85,7 @@ def test_same_bits_as_from_the_devices(split, trained, mode):
 
 
 def test_goes_on_in_the_middle_of_an_epoch(split, trained):
-    whole, _ = trained(loop.on_device(split))
+    whole, _ = trained(fit.on_device(split))
     part, _ = trained(batches.Stream(split), calls=3)
     assert part.step == 9  # three calls of 3 steps, and 6 are an epoch
     assert_same(trained(batches.Stream(split), state=part)[0], whole)
@@ -99,7 +99,9 @@ def test_what_the_reader_raises_is_raised_by_the_loop(split, trained):
 
 def test_a_batch_that_the_devices_do_not_divide_is_refused(split, monkeypatch):
     monkeypatch.setattr(parallel.rows, "num_shards", lambda mode: 3)
-    calls = batches.calls(batches.Stream(split, "pmap"), PLAN, jax.random.key(1), 0)
+    calls = batches.iterate_calls(
+        batches.Stream(split, "pmap"), PLAN, jax.random.key(1), 0
+    )
     with pytest.raises(ValueError, match="multiple of the 3 devices, got 16"):
         next(calls)
     assert not reading()
@@ -113,7 +115,7 @@ def test_whatever_ends_the_loop_ends_the_reader(split, error):
 
     state = type("State", (), {"step": 0})()
     with pytest.raises(error):
-        loop.fit(state, run, batches.Stream(split), PLAN, order_key=jax.random.key(1))
+        fit.fit(state, run, batches.Stream(split), PLAN, order_key=jax.random.key(1))
     assert not reading()
 
 
@@ -125,7 +127,7 @@ def test_reads_no_more_ahead_than_it_is_told():
             made.append(number)
             yield number
 
-    with_two_ready = batches.prefetched(items(), 2)
+    with_two_ready = batches.prefetch(items(), 2)
     assert next(with_two_ready) == 0
     deadline = time.monotonic() + 10
     while len(made) < 4 and time.monotonic() < deadline:
@@ -150,7 +152,9 @@ class Told:
 
 def test_no_more_calls_are_under_way_than_were_allowed():
     waited, numbers = [], itertools.count()
-    run = batches.paced(lambda state: (state, Told(next(numbers), waited)), ahead=2)
+    run = batches.limit_in_flight(
+        lambda state: (state, Told(next(numbers), waited)), ahead=2
+    )
     for _ in range(5):
         run("state")
     # The fifth was sent off when the third and the fourth may still have run.
@@ -165,7 +169,7 @@ def test_a_reader_that_hangs_does_not_hang_the_training(monkeypatch):
         yield 1
         forever.wait()
 
-    found = batches.prefetched(items(), depth=1)
+    found = batches.prefetch(items(), depth=1)
     assert next(found) == 1
     found.close()
     forever.set()

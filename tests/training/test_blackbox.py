@@ -10,7 +10,7 @@ import pytest
 
 from advgan_jax import models
 from advgan_jax.oracles import Ledger, Oracle, OracleError
-from advgan_jax.training import advgan, blackbox, loop
+from advgan_jax.training import advgan, blackbox, fit
 from advgan_jax.training.blackbox import alternation
 
 ATTACKER = blackbox.Attacker(
@@ -20,7 +20,7 @@ ATTACKER = blackbox.Attacker(
         optax.adam(1e-2, b1=0.5),
         optax.adam(1e-3),
     ),
-    advgan.Objective(epsilon=0.3, confidence=10.0),
+    advgan.AdvGANObjective(epsilon=0.3, confidence=10.0),
     models.FullyConnected(num_classes=10),
     optax.adam(1e-2),
 )
@@ -66,12 +66,20 @@ def oracle(model, path=None, **options):
     )
 
 
-def fit(ask, data, schedule=SCHEDULE, state=None, **hooks):
+def train(ask, data, schedule=SCHEDULE, state=None, **hooks):
     if state is None:
         state = blackbox.init_state(ATTACKER, schedule, jax.random.key(0), (8, 8, 1))
     record = hooks.pop("record", lambda state, number: None)
-    hooks = blackbox.Hooks(loop.Hooks(**hooks), record)
-    return blackbox.fit(state, ask, *data, ATTACKER, schedule, mode="jit", hooks=hooks)
+    return blackbox.fit(
+        state,
+        ask,
+        *data,
+        ATTACKER,
+        schedule,
+        mode="jit",
+        hooks=fit.Hooks(**hooks),
+        record=record,
+    )
 
 
 def assert_same(one, two):
@@ -83,7 +91,7 @@ def whole(data, tmp_path_factory):
     """A run from end to end, and all the states that it saved."""
     path = tmp_path_factory.mktemp("whole") / "queries"
     model, saved, rounds = Model(), [], []
-    state, finished = fit(
+    state, finished = train(
         oracle(model, path),
         data,
         save=lambda step, state: saved.append(plain(state)),
@@ -135,7 +143,7 @@ def test_resumes_from_every_saved_state_and_asks_nothing_twice(whole, data):
     assert steps == [2, 4, 7, 9, 12, 14, 17]
     for state in saved:
         model = Model()
-        resumed, finished = fit(oracle(model, path), data, state=unplain(state))
+        resumed, finished = train(oracle(model, path), data, state=unplain(state))
         assert finished
         assert_same(resumed, final)
         assert not model.asked
@@ -146,12 +154,12 @@ def test_killed_while_asking(whole, data, tmp_path):
     final, saved, *_ = whole
     model = Model(fault=30)
     with pytest.raises(OracleError, match=r"batch 1 \(2 images\).*line is down") as end:
-        fit(oracle(model, tmp_path / "q"), data)
+        train(oracle(model, tmp_path / "q"), data)
     assert end.value.queries == 30
     mended = Model()
     last = unplain(saved[4])
     assert int(last.step) == 12
-    resumed, _ = fit(oracle(mended, tmp_path / "q"), data, state=last)
+    resumed, _ = train(oracle(mended, tmp_path / "q"), data, state=last)
     assert len(mended.asked) == 2
     assert_same(resumed, final)
 
@@ -166,12 +174,12 @@ def test_stopped_at_any_moment(whole, data, tmp_path, after):
         return len(asked) >= after
 
     ask = oracle(model, tmp_path / "q")
-    _, finished = fit(
+    _, finished = train(
         ask, data, save=lambda step, s: saved.setdefault(step, plain(s)), stop=stop
     )
     assert not finished
     last = unplain(saved[max(saved)]) if saved else None
-    resumed, finished = fit(oracle(model, tmp_path / "q"), data, state=last)
+    resumed, finished = train(oracle(model, tmp_path / "q"), data, state=last)
     assert finished
     assert_same(resumed, final)
     assert len(model.asked) == 32
@@ -180,7 +188,7 @@ def test_stopped_at_any_moment(whole, data, tmp_path, after):
 def test_static_spends_the_same_on_clean_images_at_once(data):
     schedule = blackbox.Schedule(**{**SCHEDULE.__dict__, "dynamic": False})
     model, rounds = Model(), []
-    state, _ = fit(
+    state, _ = train(
         oracle(model), data, schedule, record=lambda s, number: rounds.append(number)
     )
     assert len(model.asked) == 32
@@ -189,13 +197,13 @@ def test_static_spends_the_same_on_clean_images_at_once(data):
     assert rounds == [3]
     assert (state.advgan.step, state.distilled.step) == (9, 8)
     with pytest.raises(ValueError, match="has 31 images and would ask about 32"):
-        fit(oracle(model), (data[0][:31], data[1][:31]), schedule)
+        train(oracle(model), (data[0][:31], data[1][:31]), schedule)
 
 
 def test_budget_ends_the_asking_and_not_the_training(data, caplog):
     model = Model()
     with caplog.at_level(logging.WARNING):
-        state, finished = fit(oracle(model, budget=23), data)
+        state, finished = train(oracle(model, budget=23), data)
     assert finished
     assert len(model.asked) == 23
     np.testing.assert_array_equal(state.queries, [20, 23, 23])
@@ -210,18 +218,17 @@ def test_spent_budget_is_told_once_and_nothing_more_is_asked(data, caplog, monke
         alternation, "perturb_images", lambda *args: made.append(1) or perturb(*args)
     )
     with caplog.at_level(logging.WARNING):
-        state, finished = fit(oracle(Model(), budget=20), data)
+        state, finished = train(oracle(Model(), budget=20), data)
     assert finished
     assert not made
     np.testing.assert_array_equal(state.queries, [20, 20, 20])
     assert [r.message for r in caplog.records] == [
-        "The budget of 20 queries is spent. The training goes on without further "
-        "answers."
+        "The budget of 20 queries is spent. Training continues without further answers."
     ]
 
 
 def test_labels_are_not_needed(data):
-    state, finished = fit(oracle(Model()), (data[0], None))
+    state, finished = train(oracle(Model()), (data[0], None))
     assert finished
     assert int(state.queries.max()) == 32
 
@@ -231,21 +238,21 @@ def test_oracle_that_was_asked_before_is_not_taken_for_this_trainings(data):
     ask = oracle(model)
     ask(data[0][:3])
     with pytest.raises(ValueError, match=r"got one with 3 quer.*`oracle.rewind\(0\)`"):
-        fit(ask, data)
+        train(ask, data)
     assert len(model.asked) == ask.queries == 3
 
 
 def test_wrong_data(data):
     images, labels = data
     with pytest.raises(TypeError, match="must be uint8 or float32, got float64"):
-        fit(oracle(Model()), (images.astype(float), labels))
+        train(oracle(Model()), (images.astype(float), labels))
     with pytest.raises(ValueError, match="within bounds"):
-        fit(oracle(Model()), (images * 16, labels))
+        train(oracle(Model()), (images * 16, labels))
     with pytest.raises(ValueError, match=r"shape \(40,\)"):
-        fit(oracle(Model()), (images, labels[:39]))
+        train(oracle(Model()), (images, labels[:39]))
     three = Oracle(Model(), answers="labels", num_classes=3)
     with pytest.raises(ValueError, match=r"the 3 classes of the oracle.*\[1, 10\]"):
-        fit(three, (images, None))
+        train(three, (images, None))
 
 
 @pytest.mark.parametrize(("replay", "last"), [(True, (20, 32)), (False, (26, 32))])
@@ -260,7 +267,7 @@ def test_replay_keeps_the_perturbed_images_of_earlier_rounds(
 
     monkeypatch.setattr(alternation, "in_turn", noting)
     schedule = blackbox.Schedule(**{**SCHEDULE.__dict__, "replay": replay})
-    assert fit(oracle(Model()), data, schedule)[1]
+    assert train(oracle(Model()), data, schedule)[1]
     assert seen == [(20, 20), (20, 20), (20, 26), last]
 
 
@@ -268,9 +275,9 @@ def test_replay_keeps_the_perturbed_images_of_earlier_rounds(
 def test_stopped_and_resumed_without_rounds_or_labels(data, tmp_path, changes):
     data = (data[0], changes.pop("labels", data[1]))
     schedule = blackbox.Schedule(**{**SCHEDULE.__dict__, **changes})
-    final, _ = fit(oracle(Model()), data, schedule)
+    final, _ = train(oracle(Model()), data, schedule)
     saved, model = {}, Model()
-    _, finished = fit(
+    _, finished = train(
         oracle(model, tmp_path / "q"),
         data,
         schedule,
@@ -279,7 +286,7 @@ def test_stopped_and_resumed_without_rounds_or_labels(data, tmp_path, changes):
     )
     assert not finished
     last = unplain(saved[max(saved)])
-    resumed, finished = fit(oracle(model, tmp_path / "q"), data, schedule, last)
+    resumed, finished = train(oracle(model, tmp_path / "q"), data, schedule, last)
     assert finished
     assert_same(resumed, final)
     assert len(model.asked) == 32
@@ -290,8 +297,8 @@ def test_too_slow_black_box_is_told_and_a_cache_changes_nothing(whole, data, tmp
         time.sleep(1)
 
     with pytest.raises(OracleError, match=r"batch 0.*within `timeout` = 0.05 s"):
-        fit(oracle(slow, tmp_path / "q", timeout=0.05), data)
+        train(oracle(slow, tmp_path / "q", timeout=0.05), data)
     model = Model()
-    state, _ = fit(oracle(model, tmp_path / "q", cache=True), data)
+    state, _ = train(oracle(model, tmp_path / "q", cache=True), data)
     assert_same(state, whole[0])
     assert len(model.asked) == 32

@@ -8,7 +8,8 @@ RESUMED = """
     from advgan_jax import data, models
     from advgan_jax.checkpointing import Checkpoints
     from advgan_jax.oracles import Ledger, Oracle
-    from advgan_jax.training import advgan, blackbox, loop
+    from advgan_jax.training import advgan, blackbox
+    from advgan_jax.training.fit import Hooks
 
     assert jax.local_device_count() == 2
     folder = pathlib.Path(sys.argv[1])
@@ -18,7 +19,7 @@ RESUMED = """
             models.Generator(epsilon=0.3, widths=(4, 4, 4), num_residual=0),
             models.Discriminator(widths=(4,)), optax.sgd(0.01), optax.sgd(0.01),
         ),
-        advgan.Objective(epsilon=0.3, confidence=10.0),
+        advgan.AdvGANObjective(epsilon=0.3, confidence=10.0),
         models.FullyConnected(num_classes=10),
         optax.sgd(0.1),
     )
@@ -32,7 +33,7 @@ RESUMED = """
         )
         state, finished = blackbox.fit(
             state, oracle, train.images, train.labels, attacker, schedule, mode="auto",
-            hooks=blackbox.Hooks(loop.Hooks(save=save)),
+            hooks=Hooks(save=save),
         )
         assert finished
         networks = state.advgan.replace(key=None), state.distilled.replace(key=None)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from advgan_jax.training import blackbox
-from advgan_jax.training.blackbox.sampling import in_turn
+from advgan_jax.training.blackbox.schedule import in_turn
 
 SCHEDULE = blackbox.Schedule(
     num_rounds=3,
@@ -39,8 +39,8 @@ def test_dynamic_distillation_asks_about_perturbed_images():
     without = {**SCHEDULE.__dict__, "perturbed_queries": 0}
     with pytest.raises(ValueError, match=r"`perturbed_queries`.*3 rounds.*dynamic=Fal"):
         blackbox.Schedule(**without)
-    assert blackbox.Schedule(**without | {"dynamic": False}).asked == [20]
-    assert blackbox.Schedule(**without | {"num_rounds": 1}).asked == [20]
+    assert blackbox.Schedule(**without | {"dynamic": False}).query_counts == [20]
+    assert blackbox.Schedule(**without | {"num_rounds": 1}).query_counts == [20]
 
 
 def test_phases():

@@ -7,7 +7,7 @@ import optax
 
 from advgan_jax import models, parallel
 from advgan_jax.data import to_float
-from advgan_jax.training import classifier, distillation, loop
+from advgan_jax.training import classifier, distillation, fit
 from advgan_jax.training.states import DistilledState
 from advgan_jax.types import Batch
 
@@ -61,8 +61,8 @@ def test_it_learns_what_it_is_told_not_what_is_true(digits, digits_logits_fn):
     run = parallel.compile_steps(
         distillation.make_train_step(model, optimizer), mode="jit"
     )
-    plan = loop.Plan(len(images), batch_size=64, num_epochs=10)
-    state, _ = loop.fit(
+    plan = fit.Plan(len(images), batch_size=64, num_epochs=10)
+    state, _ = fit.fit(
         state, run, Batch(images, answers), plan, order_key=jax.random.key(1)
     )
     logits = models.make_logits_fn(model, state.variables)(digits.test.images)

@@ -12,7 +12,7 @@ from advgan_jax.attacks import BoundAttack, make_attack
 from advgan_jax.attacks._api import keyword_defaults
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.runs.from_config.parts import UNDEFENDED, given, plain, trace_attack
-from advgan_jax.training import adversarial, classifier, trades
+from advgan_jax.training import adversarial, classifier
 
 DEFENCES = ("adv", "ensemble", "iterative", "trades")
 
@@ -93,7 +93,7 @@ def _check_attack(attack: BoundAttack, name: str) -> None:
 
     def craft(logits_fn, images, labels, *, key):
         if name == "trades":
-            logits_fn = trades.diverging(logits_fn, images)
+            logits_fn = adversarial.divergence_logits_fn(logits_fn, images)
             labels = jnp.zeros_like(labels)
         return attack(logits_fn, images, labels, key=key)
 
@@ -102,7 +102,7 @@ def _check_attack(attack: BoundAttack, name: str) -> None:
 
 
 def _check_diverging(attack: BoundAttack) -> None:
-    """Refuses attacks that hardly climb the divergence, see `trades.diverging`."""
+    """Reject attacks that hardly ascend the divergence."""
     values = keyword_defaults(attack.function) | attack.hyperparams
     if not values.get("random_start", False):
         raise ValueError(
@@ -170,9 +170,9 @@ def make_target_model_step(
     }
     make, weight = {
         "adv": (adversarial.make_adversarial_step, "clean_weight"),
-        "ensemble": (adversarial.make_ensemble_step, "clean_weight"),
+        "ensemble": (adversarial.make_adversarial_step, "clean_weight"),
         "iterative": (adversarial.make_adversarial_step, "clean_weight"),
-        "trades": (trades.make_trades_step, "divergence_weight"),
+        "trades": (adversarial.make_trades_step, "divergence_weight"),
     }[section.defence]
     crafting = _crafting(settings, steps_per_epoch)
     return make(model, optimizer, crafting, **{weight: settings[weight]}, **shared)
@@ -209,5 +209,5 @@ def _crafting(settings: ConfigDict, steps_per_epoch: int) -> adversarial.Craftin
     num_steps = round(settings.warmup_epochs * steps_per_epoch)
     epsilon_fn = None
     if num_steps:
-        epsilon_fn = adversarial.growing(settings.attack.epsilon, num_steps)
+        epsilon_fn = adversarial.warm_up_epsilon(settings.attack.epsilon, num_steps)
     return adversarial.Crafting(attack, settings.predicted_labels, epsilon_fn)

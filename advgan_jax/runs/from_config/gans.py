@@ -94,7 +94,7 @@ def advgan_networks(config: ConfigDict, num_steps: int) -> Networks:
     )
 
 
-def advgan_objective(config: ConfigDict, num_classes: int) -> advgan.Objective:
+def advgan_objective(config: ConfigDict, num_classes: int) -> advgan.AdvGANObjective:
     """AdvGAN's losses, weights and bounds, checked.
 
     Args:
@@ -113,7 +113,7 @@ def advgan_objective(config: ConfigDict, num_classes: int) -> advgan.Objective:
             f"`target_class` must be in [0, {num_classes}), got {target}; "
             "leave it out for an untargeted attack."
         )
-    objective = advgan.Objective(target_class=target, **objective_fields(config))
+    objective = advgan.AdvGANObjective(target_class=target, **objective_fields(config))
     # Refuses what is unknown or does not fit together.
     advgan.make_adversarial_loss(objective)
     return objective
@@ -155,7 +155,7 @@ def aigan_networks(config: ConfigDict, num_classes: int, num_steps: int) -> Netw
     )
 
 
-def aigan_objective(config: ConfigDict, num_classes: int) -> aigan.Objective:
+def aigan_objective(config: ConfigDict, num_classes: int) -> aigan.AIGANObjective:
     """AI-GAN's losses, weights and bounds, checked.
 
     Args:
@@ -174,7 +174,7 @@ def aigan_objective(config: ConfigDict, num_classes: int) -> aigan.Objective:
         )
     weight = config.loss.class_weight
     check_at_least("class_weight", weight, 0)
-    objective = aigan.Objective(
+    objective = aigan.AIGANObjective(
         num_classes=num_classes, class_weight=weight, **objective_fields(config)
     )
     aigan.named_loss(objective)  # refuses what is unknown or does not fit together

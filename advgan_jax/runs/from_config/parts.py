@@ -14,7 +14,7 @@ from advgan_jax.attacks import BoundAttack, make_attack
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.data import Dataset
 from advgan_jax.runs.from_config.precision import DEFAULT_DTYPE
-from advgan_jax.training import loop
+from advgan_jax.training import fit
 from advgan_jax.types import Attack
 
 OPTIMIZERS = ("adam", "sgd")
@@ -44,7 +44,7 @@ def make_optimizer(section: ConfigDict, num_steps: int) -> optax.GradientTransfo
     return optax.chain(optax.add_decayed_weights(section.weight_decay), rule)
 
 
-def training_plan(section: ConfigDict, dataset: Dataset) -> loop.Plan:
+def training_plan(section: ConfigDict, dataset: Dataset) -> fit.Plan:
     """How long to train.
 
     Args:
@@ -61,7 +61,7 @@ def training_plan(section: ConfigDict, dataset: Dataset) -> loop.Plan:
     if steps_per_call is None:
         steps_per_call = parallel.default_steps_per_call()
     check_at_least("epochs_per_checkpoint", section.epochs_per_checkpoint, 1)
-    return loop.Plan(
+    return fit.Plan(
         len(dataset.train), section.batch_size, section.num_epochs, steps_per_call
     )
 

@@ -156,7 +156,8 @@ def trained_generator(run: Run, logits_fn: LogitsFn) -> tuple[Attack, int]:
             _mixed(from_config.compute_dtype(config.training), attacker),
             schedule,
             mode=config.parallel,
-            hooks=blackbox.Hooks(hooks, record),
+            hooks=hooks,
+            record=record,
         )
         if finished:
             _measure_noise(run, oracle, state.step, hooks.log)

@@ -1,7 +1,7 @@
-r"""AdvGAN against a model that can only be asked: static and dynamic distillation.
+r"""AdvGAN against a black box: static and dynamic distillation.
 
-Static: a model f of the attacker's own learns the answers of the black box b, then a
-generator is trained against f. Dynamic: both take turns, each from where it was,
+Static: the attacker distils the black box b into its own model f, then trains the
+generator against f. Dynamic: the two alternate, each from where it was,
 
 .. math::
     G_i, D_i &= \arg\min_G \max_D \; L_{adv}^{f_{i-1}} + \alpha L_{GAN}
@@ -10,19 +10,19 @@ generator is trained against f. Dynamic: both take turns, each from where it was
         + \mathbb{E}_x H(b(x + G_i(x)), f(x + G_i(x)))
 
 Deviations from the paper:
-  * The two expectations are estimated together, on batches that mix clean and
-    perturbed images at random: over an epoch (`distilled_steps`) half of what f sees
-    is clean. The second expectation is (`replay`) over the perturbed images of all
-    rounds: answers once paid for are kept.
-  * The last round ends with its generator; what f would learn from it, no generator
-    would see.
-  * The generator sees all the attacker's images, the black box a part of them.
+  * Batches that mix clean and perturbed images at random estimate both expectations
+    together. Over an epoch (`distilled_steps`), half of the images are clean.
+  * With `replay`, the second expectation is over the perturbed images of all rounds,
+    so that every answer keeps its use.
+  * The last round ends with its generator, because no generator follows that could
+    use a better f.
+  * The generator trains on all of the attacker's images; only some are queried.
 
 References:
   Xiao et al., 2018 (https://arxiv.org/abs/1801.02610), Sec. 3.3.
 """
 
-from advgan_jax.training.blackbox.alternation import Hooks, fit
+from advgan_jax.training.blackbox.alternation import fit
 from advgan_jax.training.blackbox.attacker import (
     Attacker,
     bind_generator,
@@ -34,7 +34,6 @@ from advgan_jax.training.blackbox.schedule import Schedule
 
 __all__ = [
     "Attacker",
-    "Hooks",
     "Schedule",
     "bind_generator",
     "distilled_logits_fn",

@@ -1,4 +1,4 @@
-"""What attacks a black box: a generator, a discriminator and a copy of it."""
+"""What attacks a black box: a generator, a discriminator and a distilled model."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,11 +16,11 @@ from advgan_jax.training.blackbox.schedule import Schedule
 from advgan_jax.training.states import BlackBoxState
 from advgan_jax.types import Array, Attack, LogitsFn
 
-_BATCH = 500  # images that a network sees at once where none is trained
+_BATCH = 500  # images per call of a network that is not being trained
 
 
 class Attacker(NamedTuple):
-    """What the attacker trains, and with what.
+    """The networks that the attacker trains.
 
     Attributes:
       networks: generator, discriminator and their optimisers.
@@ -30,7 +30,7 @@ class Attacker(NamedTuple):
     """
 
     networks: advgan.Networks
-    objective: advgan.Objective
+    objective: advgan.AdvGANObjective
     model: nn.Module
     optimizer: optax.GradientTransformation
 
@@ -41,7 +41,7 @@ def init_state(
     key: Array,
     image_shape: tuple[int, int, int],
 ) -> BlackBoxState:
-    """A fresh attacker.
+    """Initialise an attacker.
 
     Args:
       attacker: networks and optimisers.
@@ -58,12 +58,12 @@ def init_state(
         distillation.init_state(
             attacker.model, attacker.optimizer, key_distilled, image_shape
         ),
-        jnp.zeros(len(schedule.asked), jnp.int32),
+        jnp.zeros(len(schedule.query_counts), jnp.int32),
     )
 
 
 def bind_generator(attacker: Attacker, state: BlackBoxState) -> Attack:
-    """The generator of a state as an attack like all others."""
+    """Bind the generator of a state as an attack."""
     return advgan.bind_generator(
         attacker.networks,
         state.advgan,
@@ -73,14 +73,14 @@ def bind_generator(attacker: Attacker, state: BlackBoxState) -> Attack:
 
 
 def distilled_logits_fn(attacker: Attacker, state: BlackBoxState) -> LogitsFn:
-    """The distilled model of a state, in inference mode."""
+    """Return the distilled model of a state, in inference mode."""
     return models.make_logits_fn(attacker.model, state.distilled.variables)
 
 
 def perturb_images(
     attacker: Attacker, state: BlackBoxState, images: np.ndarray
 ) -> np.ndarray:
-    """What the generator of a state makes of any number of images.
+    """Perturb any number of images with the generator of a state.
 
     Args:
       attacker: modules and objective.
@@ -99,7 +99,7 @@ _perturb = jax.jit(advgan.perturb_images, static_argnums=(0, 3))
 
 
 def in_batches(fn: Callable[[Array], Array], images: np.ndarray) -> np.ndarray:
-    """Applies `fn` to batches of one size, filled up with the last image."""
+    """Apply `fn` to batches of one size, filled up with the last image."""
     parts = []
     for start in range(0, len(images), _BATCH):
         rows = np.minimum(np.arange(start, start + _BATCH), len(images) - 1)

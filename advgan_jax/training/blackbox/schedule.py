@@ -1,24 +1,28 @@
-"""How long a black box is attacked, and how often it is asked."""
+"""How long each network trains, how many queries it costs, and which images it sees."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+import jax.numpy as jnp
+import numpy as np
 
 from advgan_jax.checks import check_at_least
+from advgan_jax.types import Array
 
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """Who learns when, and from how many answers.
+    """Which network trains when, and on how many answers.
 
     Attributes:
-      num_rounds: R. Static distillation has rounds too, they only say how long it
-        trains: as long as dynamic distillation of as many.
+      num_rounds: R. With static distillation, rounds only say how long to train: as
+        long as dynamic distillation of as many.
       generator_steps: of G and D in each round.
       distilled_steps: of f in each round but the last.
       initial_epochs: f's training before the first round, in units of
         `distilled_steps`.
-      clean_queries: images asked about before the first round.
-      perturbed_queries: perturbed images asked about in each round but the last.
+      clean_queries: images queried before the first round.
+      perturbed_queries: perturbed images queried in each round but the last.
       generator_batch_size: images in a step of G and D.
       distilled_batch_size: images in a step of f.
       dynamic: whether f learns from perturbed images too. Static distillation spends
@@ -37,20 +41,20 @@ class Schedule:
     dynamic: bool = True
     replay: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Reject numbers out of range."""
         for field in dataclasses.fields(self)[:8]:
             least = 0 if field.name == "perturbed_queries" else 1
             check_at_least(field.name, getattr(self, field.name), least)
         if self.dynamic and self.num_rounds > 1 and not self.perturbed_queries:
             raise ValueError(
                 "`perturbed_queries` must be at least 1 in dynamic distillation of "
-                f"{self.num_rounds} rounds, got 0; ask about some, or say "
-                "`dynamic=False`."
+                f"{self.num_rounds} rounds, got 0; query some, or set `dynamic=False`."
             )
 
     @property
-    def asked(self) -> list[int]:
-        """Images in each asking."""
+    def query_counts(self) -> list[int]:
+        """Images in each series of queries."""
         later = [self.perturbed_queries] * (self.num_rounds - 1)
         if self.dynamic:
             return [self.clean_queries, *later]
@@ -62,7 +66,7 @@ class Schedule:
         return self.initial_epochs + self.num_rounds - 1
 
     def phases(self) -> Iterator[tuple[int, int | None]]:
-        """(round, f's epochs by then), or (round, None) where it is the generator's."""
+        """Yield (round, f's epochs by its end), or (round, None) to train G and D."""
         if not self.dynamic:
             yield 0, self.distilled_epochs
             yield self.num_rounds, None
@@ -72,11 +76,45 @@ class Schedule:
             yield number + 1, None
 
     def check_images(self, num_images: int) -> None:
-        """Raises `ValueError` if an asking is of more images than there are."""
-        most = max(self.asked)
+        """Raise `ValueError` if a series of queries needs more images than there are."""
+        most = max(self.query_counts)
         if most > num_images:
             raise ValueError(
                 f"The attacker has {num_images} images and would ask about {most} at "
                 "once, each of them once; ask about fewer, with fewer rounds or "
                 "queries, or leave more images to the attacker."
             )
+
+
+def in_turn(
+    first: int, count: int, others: tuple[int, int] = (0, 0)
+) -> Callable[[Array], Array]:
+    """Map places in an epoch to rows so that every image is seen equally often.
+
+    The host loop shuffles the places of an epoch as long as the schedule says. Here
+    they become rows of the first `count` images and, at every second place, of the
+    images from `others[0]` to `others[1] - 1`. So an epoch sees as many of the one as
+    of the other, and a batch about as many.
+
+    Args:
+      first: the number of the epoch's first place among those of all epochs.
+      count: of the images to go through.
+      others: the images at every second place; an empty range for none.
+
+    Returns:
+      `rows_fn` of `fit.fit`.
+    """
+    start, end = others
+
+    def rows_fn(places: Array) -> Array:
+        """Return the rows of an epoch's places."""
+        # On the host: the places of all epochs need not fit in 32 bits.
+        numbers = first + np.asarray(places, np.int64)
+        if start == end:
+            rows = numbers % count
+        else:
+            half = numbers // 2
+            rows = np.where(numbers % 2, start + half % (end - start), half % count)
+        return jnp.asarray(rows, jnp.int32)
+
+    return rows_fn

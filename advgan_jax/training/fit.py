@@ -101,7 +101,7 @@ def on_device(split: Split) -> Batch:
     Of several processes each reads its share, and all get all of it.
     """
     if parallel.num_processes() > 1:
-        return parallel.everywhere(split.rows, len(split))
+        return parallel.read_replicated(split.rows, len(split))
     return Batch(jnp.asarray(split.images), jnp.asarray(split.labels))
 
 
@@ -113,7 +113,7 @@ def fit(
     *,
     order_key: Array,
     frozen: tuple[Any, ...] = (),
-    rows_of: batches.RowsOf = lambda places: places,
+    rows_fn: batches.RowsFn = lambda places: places,
     hooks: Hooks = Hooks(),  # noqa: B008 (immutable)
 ) -> tuple[State, bool]:
     """Trains from the state's own step to the end of the plan.
@@ -128,7 +128,7 @@ def fit(
       plan: how long.
       order_key: typed key of the shuffles.
       frozen: further arguments of the step, the target model say.
-      rows_of: makes rows of the data of an epoch's shuffled places `[S, B]`, where they
+      rows_fn: makes rows of the data of an epoch's shuffled places `[S, B]`, where they
         are not the same.
       hooks: logs, checkpoints, progress, interruption.
 
@@ -142,8 +142,8 @@ def fit(
     """
     step = int(state.step)
     if isinstance(data, batches.Stream):
-        run = batches.paced(run, data.depth)
-    calls = batches.calls(data, plan, order_key, step, rows_of)
+        run = batches.limit_in_flight(run, data.depth)
+    calls = batches.iterate_calls(data, plan, order_key, step, rows_fn)
     with contextlib.closing(calls), _progress(plan, step, hooks) as update:
         while step < plan.num_steps:
             epoch, made = divmod(step, plan.steps_per_epoch)

@@ -12,7 +12,7 @@ import pytest
 from advgan_jax import models, parallel
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.data import epoch_order
-from advgan_jax.training import advgan, classifier, loop
+from advgan_jax.training import advgan, classifier, fit
 
 
 def network_pair():
@@ -26,7 +26,7 @@ def network_pair():
 
 def train(digits, logits_fn, state, num_steps, save=lambda step, state: None):
     """So many steps of AdvGAN, 3 steps an epoch; then a signal comes."""
-    step = advgan.make_train_step(network_pair(), advgan.Objective(0.3))
+    step = advgan.make_train_step(network_pair(), advgan.AdvGANObjective(0.3))
     compiled = parallel.compile_steps(step, mode="jit")
     made = []
 
@@ -34,14 +34,14 @@ def train(digits, logits_fn, state, num_steps, save=lambda step, state: None):
         made.append(1)
         return compiled(*arguments)
 
-    state, _ = loop.fit(
+    state, _ = fit.fit(
         state,
         run,
-        loop.on_device(digits.train.take(100)),
-        loop.Plan(num_examples=100, batch_size=32, num_epochs=4),
+        fit.on_device(digits.train.take(100)),
+        fit.Plan(num_examples=100, batch_size=32, num_epochs=4),
         order_key=jax.random.key(7),
         frozen=(logits_fn,),
-        hooks=loop.Hooks(save=save, stop=lambda: len(made) == num_steps),
+        hooks=fit.Hooks(save=save, stop=lambda: len(made) == num_steps),
     )
     return state
 
@@ -83,7 +83,7 @@ def test_scanned_steps_equal_single_steps(digits):
     model = models.FullyConnected(10, hidden=(16,))
     step = classifier.make_train_step(model, optax.sgd(0.1))
     run = parallel.compile_steps(step, mode="jit")
-    data, rows = loop.on_device(digits.train), np.arange(96).reshape(3, 32)
+    data, rows = fit.on_device(digits.train), np.arange(96).reshape(3, 32)
     states = [
         classifier.init_state(model, optax.sgd(0.1), jax.random.key(0), (8, 8, 1))
         for _ in range(2)
@@ -114,23 +114,23 @@ class Counted:
         return state, {"loss": np.array(values)}
 
 
-PLAN = loop.Plan(num_examples=10, batch_size=3, num_epochs=2, steps_per_call=2)
+PLAN = fit.Plan(num_examples=10, batch_size=3, num_epochs=2, steps_per_call=2)
 
 
-def fit(counted, **hooks):
-    return loop.fit(
+def count_steps(counted, **hooks):
+    return fit.fit(
         counted,
         counted.run,
         None,
         PLAN,
         order_key=jax.random.key(0),
-        hooks=loop.Hooks(**hooks),
+        hooks=fit.Hooks(**hooks),
     )
 
 
 def test_every_epoch_visits_other_rows_once():
     counted = Counted()
-    _, finished = fit(counted)
+    _, finished = count_steps(counted)
     assert finished
     assert counted.step == 6
     first, second = np.concatenate(counted.seen).reshape(2, 9)
@@ -144,8 +144,8 @@ def test_every_epoch_visits_other_rows_once():
 def test_divergence_names_step_and_metric_and_saves_nothing(bad):
     saved = []
     counted = Counted(lambda step: bad if step == 5 else 0.0)
-    with pytest.raises(loop.DivergenceError, match=r"`loss` became \w+ at step 5"):
-        fit(counted, save=lambda step, state: saved.append(step))
+    with pytest.raises(fit.DivergenceError, match=r"`loss` became \w+ at step 5"):
+        count_steps(counted, save=lambda step, state: saved.append(step))
     assert saved == [3]
 
 
@@ -158,21 +158,21 @@ def test_weights_that_are_not_finite_are_not_saved(digits, digits_logits_fn):
         state = state.replace(step=state.step + rows.count, discriminator=broken)
         return state, {"loss": np.zeros(rows.count)}
 
-    with pytest.raises(loop.DivergenceError, match=r"discriminator.*after step 3"):
-        loop.fit(
+    with pytest.raises(fit.DivergenceError, match=r"discriminator.*after step 3"):
+        fit.fit(
             fresh(),
             run,
-            loop.on_device(digits.train.take(100)),
-            loop.Plan(num_examples=100, batch_size=32, num_epochs=1),
+            fit.on_device(digits.train.take(100)),
+            fit.Plan(num_examples=100, batch_size=32, num_epochs=1),
             order_key=jax.random.key(7),
-            hooks=loop.Hooks(save=lambda step, state: saved.append(step)),
+            hooks=fit.Hooks(save=lambda step, state: saved.append(step)),
         )
     assert saved == []
 
 
 def test_logs_means_and_saves_at_the_pace_asked_for():
     logged, saved = {}, []
-    fit(
+    count_steps(
         Counted(float),
         log=lambda step, metrics: logged.update({step: metrics}),
         save=lambda step, state: saved.append(step),
@@ -193,9 +193,9 @@ def test_logs_means_and_saves_at_the_pace_asked_for():
 def test_a_signal_saves_and_leaves(number):
     saved, counted = [], Counted()
     before = signal.getsignal(number)
-    with loop.interruptible() as stop:
+    with fit.interruptible() as stop:
         os.kill(os.getpid(), number)
-        _, finished = fit(
+        _, finished = count_steps(
             counted, stop=stop, save=lambda step, state: saved.append(step)
         )
         assert not finished
@@ -204,7 +204,7 @@ def test_a_signal_saves_and_leaves(number):
 
 
 def test_a_second_ctrl_c_interrupts_at_once():
-    with pytest.raises(KeyboardInterrupt), loop.interruptible():  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), fit.interruptible():  # noqa: PT012
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -221,4 +221,4 @@ def test_a_second_ctrl_c_interrupts_at_once():
 def test_impossible_plans(change, message):
     values = {"num_examples": 10, "batch_size": 3, "num_epochs": 2, **change}
     with pytest.raises(ValueError, match=message):
-        loop.Plan(**values)
+        fit.Plan(**values)
