@@ -126,7 +126,7 @@ def render_markdown(table: PublishedTable) -> str:
     lines += [[_cell(table, row, column) for column in columns] for row in table.rows]
     escaped = ([cell.replace("|", r"\|") for cell in line] for line in lines)
     grid = "\n".join(f"| {' | '.join(line)} |" for line in escaped)
-    return f"## {table.title}\n\n{grid}\n\n{_provenance(table)}"
+    return f"## {table.title}\n{grid}\n\n{_provenance(table)}"
 
 
 def render_page(folder: Path) -> str:
@@ -141,7 +141,7 @@ def render_page(folder: Path) -> str:
     Raises:
       ValueError: if a file is no table, or there is none.
     """
-    paths = sorted(pathlib.Path(folder).glob("*.json"))
+    paths = sorted(pathlib.Path(folder).glob("*.json"), key=lambda path: path.stem)
     if not paths:
         raise ValueError(f"`{folder}` must hold at least one table (*.json), got none.")
     sections = [render_markdown(read_table(path)) for path in paths]
@@ -155,12 +155,12 @@ def _provenance(table: PublishedTable) -> str:
         table.machine or "machine not recorded",
         versions or None,
         table.date or "date not recorded",
-        table.source,
+        f"source: {table.source}" if table.source else None,
     ]
     made = "; ".join(fact for fact in facts if fact)
     commands = [f"`{line}`" for line in (table.command or "").splitlines()]
     sentences = [made[0].upper() + made[1:] + ".", table.note]
-    return "<br>\n".join([*commands, " ".join(filter(None, sentences))])
+    return "<br>".join([*commands, " ".join(filter(None, sentences))])
 
 
 def _cell(table: PublishedTable, row: Mapping[str, Cell], column: str) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -50,13 +51,12 @@ def test_arrays_and_nan_are_written_as_json(tmp_path):
 def test_markdown_shows_intervals_and_the_papers_numbers():
     assert published.render_markdown(TABLE).splitlines() == [
         "## AdvGAN, MNIST",
-        "",
         "| model | success | mean L2 | queries |",
         "| --- | --- | --- | --- |",
         r"| a\|b | 99.45 % [99.28, 100.0] (97.9) | 5.0 | - |",
         "| c | 99.996 % | 0.3333 | 20,000 |",
         "",
-        "`python experiments/train.py --config=configs/advgan.py:mnist`<br>",
+        "`python experiments/train.py --config=configs/advgan.py:mnist`<br>"
         "Seed 0; one core; jax 0.10.2; 2026-11-25. Model A.",
     ]
 
@@ -106,3 +106,22 @@ def test_a_file_that_is_not_json_is_rejected(tmp_path):
 def test_a_page_needs_a_table(tmp_path):
     with pytest.raises(ValueError, match="at least one table"):
         published.render_page(tmp_path)
+
+
+def test_results_page_is_what_its_command_renders(repository):
+    page = (repository / "RESULTS.md").read_text(encoding="utf8")
+    assert page == published.render_page(repository / "results"), (
+        "run `python experiments/render_results.py`"
+    )
+    assert len(page.splitlines()) <= 250
+
+
+def test_commands_of_results_name_real_files(repository):
+    tables = map(published.read_table, (repository / "results").glob("*.json"))
+    named = {
+        name
+        for table in tables
+        for name in re.findall(r"(?:configs|experiments)/\w+\.py", table.command)
+    }
+    assert len(named) >= 6
+    assert [name for name in sorted(named) if not (repository / name).exists()] == []
