@@ -56,7 +56,7 @@ def apgd(
     labels: Array | None = None,
     *,
     key: Array | None = None,
-    epsilon: float = 0.3,
+    epsilon: float,
     num_steps: int = 100,
     norm: str = "linf",
     loss: str = "cross_entropy",

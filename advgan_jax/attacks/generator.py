@@ -28,7 +28,7 @@ def advgan(
     *,
     key: Array | None = None,
     generator: Callable[[Array], Array],
-    epsilon: float = 0.3,
+    epsilon: float,
     targeted: bool = False,
     bounds: Bounds = (0.0, 1.0),
 ) -> Array:
@@ -70,7 +70,7 @@ def aigan(
     *,
     key: Array | None = None,
     generator: Callable[[Array, Array], Array],
-    epsilon: float = 0.3,
+    epsilon: float,
     targeted: bool = False,
     bounds: Bounds = (0.0, 1.0),
 ) -> Array:

@@ -32,7 +32,7 @@ def pgd(
     labels: Array | None = None,
     *,
     key: Array | None = None,
-    epsilon: float = 0.3,
+    epsilon: float,
     step_size: float | None = None,
     num_steps: int = 40,
     norm: str = "linf",

@@ -43,6 +43,10 @@ ATTACKS: dict[str, Callable[..., Array]] = {
 }
 
 
+# An evaluation at several sizes gives each with its call.
+_GIVEN_AT_CALL = ("epsilon",)
+
+
 @dataclass(frozen=True)
 class BoundAttack:
     """An attack with some of its hyper-parameters; is itself an `Attack`.
@@ -87,7 +91,8 @@ def make_attack(name: str, **hyperparams: Any) -> BoundAttack:
 
     Raises:
       ValueError: for an unknown name; lists the known ones.
-      TypeError: for an unknown hyper-parameter, or one that is missing.
+      TypeError: for an unknown hyper-parameter, or one that is missing; `epsilon` may
+        be given at the call.
     """
     if name not in ATTACKS:
         raise checks.unknown_name("attack", name, ATTACKS)
@@ -98,7 +103,9 @@ def make_attack(name: str, **hyperparams: Any) -> BoundAttack:
             error = checks.unknown_name(f"argument of {name}", given, known)
             raise TypeError(str(error))
     for required, default in keyword_defaults(function).items():
-        if default is inspect.Parameter.empty and required not in hyperparams:
+        if required in _GIVEN_AT_CALL or default is not inspect.Parameter.empty:
+            continue
+        if required not in hyperparams:
             raise TypeError(f"`{name}` needs the argument `{required}`.")
     return BoundAttack(name, function, MappingProxyType(dict(hyperparams)))
 

@@ -46,6 +46,9 @@ def get_config(variant: str = "digits") -> ConfigDict:
         *("generator", "discriminator", "loss", "training", "distillation"),
     ):
         del config[unused]
+    # The studies use the attacks at one size; the attacks have no default.
+    for name in (*("fgsm", "bim", "ilcm", "mi_fgsm", "pgd", "apgd"), "pgd_l2"):
+        config.attacks[name].epsilon = 0.3
     config.method = "szegedy"
     config.study = "all"
     config.target_model = "fc100_100_10"  # gives the workdir its name, nothing else

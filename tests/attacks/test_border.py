@@ -1,5 +1,6 @@
 """Bad input is refused with what was expected, what came and the cure."""
 
+import inspect
 import warnings
 from functools import partial
 
@@ -16,6 +17,7 @@ from advgan_jax import attacks
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
 KEY = jax.random.key(0)
+fgsm = partial(attacks.fgsm, epsilon=0.3)
 
 
 @pytest.mark.parametrize(
@@ -68,8 +70,17 @@ KEY = jax.random.key(0)
     ],
 )
 def test_bad_hyperparams(name, hyperparams, error, match, net, images, labels):
+    function = attacks.ATTACKS[name]
+    takes_epsilon = "epsilon" in inspect.signature(function).parameters
+    size = {"epsilon": 0.3} if takes_epsilon else {}
     with pytest.raises(error, match=match):
-        attacks.ATTACKS[name](net, images, labels, **hyperparams)
+        function(net, images, labels, **(size | hyperparams))
+
+
+@pytest.mark.parametrize("name", ["fgsm", "bim", "ilcm", "mi_fgsm", "pgd", "apgd"])
+def test_epsilon_has_no_default(name, net, images, labels):
+    with pytest.raises(TypeError, match=f"`{name}` needs the argument `epsilon`"):
+        attacks.ATTACKS[name](net, images, labels, key=KEY)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +96,7 @@ def test_bad_hyperparams(name, hyperparams, error, match, net, images, labels):
 )
 def test_bad_images(change, error, match, net, images, labels):
     with pytest.raises(error, match=match):
-        attacks.fgsm(net, change(images), labels)
+        fgsm(net, change(images), labels)
 
 
 @pytest.mark.parametrize(
@@ -100,12 +111,12 @@ def test_bad_images(change, error, match, net, images, labels):
 )
 def test_bad_labels(make, error, match, net, images, labels):
     with pytest.raises(error, match=match):
-        attacks.fgsm(net, images, make(labels))
+        fgsm(net, images, make(labels))
 
 
 def test_targeted_needs_labels(net, images):
     with pytest.raises(ValueError, match="`fgsm` with `targeted=True` needs `labels`"):
-        attacks.fgsm(net, images, None, targeted=True)
+        fgsm(net, images, None, targeted=True)
 
 
 @pytest.mark.parametrize(
@@ -122,12 +133,12 @@ def test_targeted_needs_labels(net, images):
 )
 def test_bad_models(change, error, match, net, images, labels):
     with pytest.raises(error, match=match):
-        attacks.fgsm(lambda x: change(net(x)), images, labels)
+        fgsm(lambda x: change(net(x)), images, labels)
 
 
 def test_a_model_must_be_callable(images, labels):
     with pytest.raises(TypeError, match=r"must be a function from images.*got dict"):
-        attacks.fgsm({"params": 0}, images, labels)
+        fgsm({"params": 0}, images, labels)
 
 
 def test_probabilities_are_noticed(net, images, labels):
@@ -135,19 +146,21 @@ def test_probabilities_are_noticed(net, images, labels):
         return jax.nn.softmax(net(x))
 
     with pytest.warns(UserWarning, match="look like probabilities; pass logits"):
-        attacks.fgsm(probabilities, images, labels)
+        fgsm(probabilities, images, labels)
     with warnings.catch_warnings():  # log-probabilities are logits
         warnings.simplefilter("error")
-        attacks.fgsm(lambda x: jax.nn.log_softmax(net(x)), images, labels)
+        fgsm(lambda x: jax.nn.log_softmax(net(x)), images, labels)
 
 
 def test_shapes_and_numbers_are_checked_under_jit(net, images, labels):
     with pytest.raises(ValueError, match=r"\[B, H, W, C\]"):
-        jax.jit(lambda x: attacks.fgsm(net, x, labels))(images[0])
+        jax.jit(lambda x: fgsm(net, x, labels))(images[0])
     with pytest.raises(ValueError, match="`epsilon` must be"):
         jax.jit(lambda x: attacks.fgsm(net, x, labels, epsilon=-1.0))(images)
     with pytest.raises(TypeError, match="typed key"):
-        jax.jit(lambda x: attacks.pgd(net, x, labels, key=jnp.zeros(2)))(images)
+        jax.jit(lambda x: attacks.pgd(net, x, labels, epsilon=0.3, key=jnp.zeros(2)))(
+            images
+        )
 
 
 def test_epsilon_zero_takes_any_step(net, images, labels):
@@ -156,7 +169,7 @@ def test_epsilon_zero_takes_any_step(net, images, labels):
 
 
 def test_no_steps(net, images, labels):
-    result = attacks.bim(net, images, labels, num_steps=0)
+    result = attacks.bim(net, images, labels, epsilon=0.3, num_steps=0)
     np.testing.assert_array_equal(result, images)
 
 
@@ -181,8 +194,6 @@ def test_traced_epsilon(net, images, labels):
 
 
 def test_signature_and_docstring_are_kept():
-    import inspect
-
     parameters = inspect.signature(attacks.pgd).parameters
     assert list(parameters)[:3] == ["logits_fn", "images", "labels"]
     assert parameters["num_steps"].default == 40
@@ -259,9 +270,9 @@ class NnxLinear(nnx.Module):
 def test_new_weights_are_never_stale(make, images):
     weights = jax.random.normal(KEY, (70, 4))
     labels = jnp.zeros(3, jnp.int32)
-    first = attacks.fgsm(make(weights), images, labels)
-    second = attacks.fgsm(make(-weights), images, labels)
-    expected = attacks.fgsm(lambda x: Stateful(-weights)(x), images, labels)
+    first = fgsm(make(weights), images, labels)
+    second = fgsm(make(-weights), images, labels)
+    expected = fgsm(lambda x: Stateful(-weights)(x), images, labels)
     np.testing.assert_array_equal(second, expected)
     assert (first != second).any()
 

@@ -25,6 +25,7 @@ CHEAP = {
     "lbfgs": {"num_search_steps": 3},
     "mi_fgsm": {"num_steps": 5},
     "pgd": {"num_steps": 5},
+    "transfer": {"epsilon": 0.3},
 }
 FIXED_EPSILON = ["apgd", "bim", "fgsm", "ilcm", "mi_fgsm", "pgd", "transfer"]
 MINIMUM = ["carlini_wagner_l2", "carlini_wagner_linf", "deepfool", "lbfgs"]
@@ -39,7 +40,11 @@ def tanh_generator(images, *_):
 
 def bind(name, net, **hyperparams):
     """The attack with few steps and all that it cannot do without."""
-    needed = {"surrogate_fn": net, "generator": Partial(tanh_generator)}
+    needed = {
+        "surrogate_fn": net,
+        "generator": Partial(tanh_generator),
+        "epsilon": 0.3,
+    }
     signature = inspect.signature(attacks.ATTACKS[name]).parameters
     extra = {k: v for k, v in needed.items() if k in signature}
     if name in TARGETED:

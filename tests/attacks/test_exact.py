@@ -271,8 +271,9 @@ def test_margin_with_negative_logits(make_linear):
     """All logits below 0: a rival takes 0 for the best other one and stops early."""
     model, images, labels = make_linear(3)
     shifted = Partial(lambda fn, x: fn(x) - 100, model)
-    plain = attacks.pgd(model, images, labels, loss="margin", random_start=False)
-    moved = attacks.pgd(shifted, images, labels, loss="margin", random_start=False)
+    hyper = {"epsilon": 0.3, "loss": "margin", "random_start": False}
+    plain = attacks.pgd(model, images, labels, **hyper)
+    moved = attacks.pgd(shifted, images, labels, **hyper)
     np.testing.assert_allclose(moved, plain, atol=1e-6)
 
 
@@ -282,7 +283,7 @@ def test_margin_with_negative_logits(make_linear):
 )
 def test_losses_all_break_the_net(loss, name, net, images, labels):
     result = attacks.ATTACKS[name](
-        net, images, labels, key=jax.random.key(0), loss=loss, num_steps=10
+        net, images, labels, key=jax.random.key(0), epsilon=0.3, loss=loss, num_steps=10
     )
     assert attacks.succeeded(net(result), labels).all()
 

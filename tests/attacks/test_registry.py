@@ -89,7 +89,7 @@ def test_an_ensemble_of_substitutes(net, other, images, labels):
 def test_substitutes_must_know_the_same_classes(net, images, labels):
     with pytest.raises(ValueError, match="5 classes of `logits_fn`, got 4"):
         attacks.transfer(
-            net, images, labels, surrogate_fn=lambda x: net(x)[:, :4], key=KEY
+            net, images, labels, surrogate_fn=lambda x: net(x)[:, :4], epsilon=0.3
         )
 
 
@@ -109,7 +109,7 @@ def test_worst_case_is_per_image(net, images, labels):
 
     def only(chosen):
         def attack(logits_fn, images, labels, **_):
-            broken = attacks.bim(logits_fn, images, labels)
+            broken = attacks.bim(logits_fn, images, labels, epsilon=0.3)
             return jnp.where(chosen[:, None, None, None], broken, images)
 
         return attack

@@ -11,18 +11,19 @@ from jax.tree_util import Partial
 from advgan_jax import attacks
 
 STEPS = {"num_steps": 3}
+BALL = {**STEPS, "epsilon": 0.3}
 SEARCH = {"num_search_steps": 2}
 HYPERPARAMETERS = {
-    "apgd": STEPS,
-    "bim": STEPS,
+    "apgd": BALL,
+    "bim": BALL,
     "carlini_wagner_l2": {**STEPS, **SEARCH, "initial_loss_weight": 1.0},
     "carlini_wagner_linf": {**STEPS, "initial_loss_weight": 1.0, "min_tau": 0.5},
     "deepfool": STEPS,
-    "fgsm": {},
-    "ilcm": STEPS,
+    "fgsm": {"epsilon": 0.3},
+    "ilcm": BALL,
     "lbfgs": {**SEARCH, "max_iterations": 5},
-    "mi_fgsm": STEPS,
-    "pgd": STEPS,
+    "mi_fgsm": BALL,
+    "pgd": BALL,
 }
 
 

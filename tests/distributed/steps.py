@@ -31,7 +31,7 @@ conditional = advgan.Networks(
     sgd,
 )
 objective = aigan.AIGANObjective(0.3, 2, class_weight=0.1)
-attacker = attacks.make_attack("pgd", num_steps=2, random_start=False)
+attacker = attacks.make_attack("pgd", epsilon=0.3, num_steps=2, random_start=False)
 # Of two classes the drawn one is the other, whatever key a device has.
 two = images._replace(labels=images.labels % 2)
 answers = images._replace(labels=jax.nn.softmax(images.labels[:, None] * np.ones(10)))
@@ -85,7 +85,8 @@ def evaluated():
     pgd = attacks.make_attack("pgd", epsilon=0.1, step_size=0.02, num_steps=5)
     test = digits.test.take(101)
     options = {"batch_size": 50, "key": jax.random.key(5)}
-    for name, attack in {"pgd": pgd, "fgsm": attacks.make_attack("fgsm")}.items():
+    fgsm = attacks.make_attack("fgsm", epsilon=0.3)
+    for name, attack in {"pgd": pgd, "fgsm": fgsm}.items():
         found = evaluate(target, attack, test.images, test.labels, **options)
         assert found.num_images == 101
         for column in ("clean_predictions", "adversarial_predictions", "linf"):
