@@ -32,7 +32,7 @@ from roofline import aigan_networks
 from advgan_jax import attacks, data, parallel
 from advgan_jax.cpu import process
 from advgan_jax.reporting import save_figure
-from advgan_jax.reporting.charts import style_axis
+from advgan_jax.reporting.style import style_axis
 from advgan_jax.training import advgan, aigan, fit
 
 _PLOT = flags.DEFINE_string("plot", None, "A picture of all lines, as PNG.")

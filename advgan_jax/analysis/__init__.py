@@ -1,7 +1,7 @@
-"""Analysis of models: bounds of their layers, and what their units respond to."""
+"""Analysis of models: Lipschitz bounds, and the images that units respond to."""
 
-from advgan_jax.analysis.layers import Layer, layer_values
-from advgan_jax.analysis.lipschitz import Bounds, upper_bounds
+from advgan_jax.analysis._layers import Layer, layer_values
+from advgan_jax.analysis.lipschitz import LipschitzBounds, upper_bounds
 from advgan_jax.analysis.norms import conv_norm, dense_norm, padded_grid
 from advgan_jax.analysis.spectral import measured_expansions
 from advgan_jax.analysis.units import (
@@ -14,9 +14,9 @@ from advgan_jax.analysis.units import (
 )
 
 __all__ = [
-    "Bounds",
     "DirectionsResult",
     "Layer",
+    "LipschitzBounds",
     "class_entropy",
     "compare_directions",
     "conv_norm",

@@ -1,19 +1,23 @@
-r"""An upper bound of a model's Lipschitz constant, from the program that it is.
+r"""An upper bound of a model's Lipschitz constant, from its traced program.
 
-The model is traced and its operations are followed in order. Each linear layer
-stretches by at most its norm (`layers`); a ReLU, a tanh, a shift not at all, a sigmoid
-by 1/4, a factor by itself; a sum of two branches, such as a residual block's, by at
-most the sum of theirs; a mean over n by `n^{-1/2}`. A max-pool is contractive, and by
-overlapping windows stretches by at most the root of how often they cover a pixel.
-Whatever is not known to be bounded is refused, so no bound is silently too small.
+The model is traced, and its operations are followed in order:
 
-The parts of a pool are recognised for what they are: maxima of entries of one array.
-For each array the walk keeps of which entries of an earlier one (its root) each entry
-is made, so that what is counted is how often an entry of the root is used.
+- a linear layer stretches by at most its norm (`norms`), a ReLU, a tanh or a shift by
+  1, a sigmoid by 1/4, a constant factor by its absolute value;
+- a sum of two branches, such as those of a residual block, stretches by at most the sum
+  of their bounds, and a mean over n entries by `n^{-1/2}`;
+- a max-pool stretches by at most the root of the number of windows that cover a pixel.
+
+Any other operation is rejected, so no bound is silently too small.
+
+A max-pool may be written as maxima of slices. So each array records on which entries
+of an earlier array (its root) each of its entries depends; the number of uses of an
+entry then bounds the pool.
 """
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -22,59 +26,60 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Jaxpr, JaxprEqn, Literal, Primitive
 
-from advgan_jax.analysis import layers
-from advgan_jax.analysis.layers import Layer
+from advgan_jax.analysis import _layers
+from advgan_jax.analysis._layers import Layer
+from advgan_jax.types import Array
 
 
-class Bounds(NamedTuple):
-    """Upper bounds of a model.
+class LipschitzBounds(NamedTuple):
+    """Upper bounds of a model and its layers.
 
     Attributes:
       layers: the linear layers in the order of their calls.
-      network: of the whole model, L2 of the logits over L2 of the image.
+      network: of the whole model, L2 change of the logits over that of the image.
     """
 
     layers: tuple[Layer, ...]
     network: float
 
 
-class _Follows(NamedTuple):
+class _Dependent(NamedTuple):
     r"""An array that depends on the image.
 
     Entry j changes by at most `scale` times the largest change among the entries
-    `part[j]` of the root, one for each part.
+    `part[j]` of its root, over all `parts`. `bound` is that of the root, relative to
+    the image.
     """
 
     root: int
-    bound: float  # of the root, relative to the image
+    bound: float
     scale: float
     parts: tuple[np.ndarray, ...]
 
     def total(self) -> float:
-        """Bound of this array relative to the image."""
+        """Return the bound of this array, relative to the image."""
         used = np.bincount(np.concatenate([part.ravel() for part in self.parts]))
         return self.bound * self.scale * math.sqrt(used.max(initial=0))
 
 
-# Run what they hold once. Other operations hold programs too, such as `scan`, which
-# runs its own many times over.
+# These run their inner program once; others, such as `scan`, run it several times.
 _CALLS = (
     *("jit", "pjit", "closed_call", "core_call", "custom_jvp_call"),
     *("custom_vjp_call", "custom_vjp_call_jaxpr", "checkpoint", "remat", "remat2"),
 )
 
-# Stands for a linear layer in the traced program; never run.
+# Represents a linear layer in the traced program; it is never run.
 _layer = Primitive("linear_layer")
 _layer.def_abstract_eval(lambda x, *, index, shape: x.update(shape=shape))
 
 
 def upper_bounds(
     model: nn.Module, variables: Any, image_shape: Sequence[int]
-) -> Bounds:
-    """Bounds each linear layer of a model, and the model.
+) -> LipschitzBounds:
+    """Bound each linear layer of a model, and the whole model.
 
     Args:
-      model: any Flax module that takes images alone at inference.
+      model: any Flax module that takes only images at inference.
       variables: its weights, as `init` returns them.
       image_shape: `(H, W, C)`.
 
@@ -82,41 +87,46 @@ def upper_bounds(
       The bounds.
 
     Raises:
-      ValueError: if the model does something that has no known bound, names it.
+      ValueError: if an operation has no known bound; names it.
     """
     found: list[Layer] = []
 
-    def mark(module, name, x, y):
-        found.append(layers.describe(module, name, x.shape))
+    def mark(module: nn.Module, name: str, x: Array, y: Array) -> Array:
+        """Bound a layer and mark its place in the program."""
+        found.append(_layers.bound_layer(module, name, x.shape))
         return _layer.bind(x, index=len(found) - 1, shape=y.shape)
 
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    closed = jax.make_jaxpr(lambda x: layers.run_with(model, variables, x, mark))(image)
+    run = partial(_layers.intercept_layers, model, variables, replace=mark)
+    closed = jax.make_jaxpr(run)(image)
     walk = _Walk(found)
     start = walk.new_root(1.0, (1, *image_shape))
     (logits,) = walk.run(closed.jaxpr, closed.consts, [start])
-    if not isinstance(logits, _Follows):
-        return Bounds(tuple(found), 0.0)  # a constant
-    return Bounds(tuple(found), logits.total())
+    network = logits.total() if isinstance(logits, _Dependent) else 0.0  # a constant
+    return LipschitzBounds(tuple(found), network)
 
 
 class _Walk:
-    """Follows a program; its values are arrays (constants) or `_Follows`."""
+    """Follows a program whose values are arrays (constants) or `_Dependent`."""
 
     def __init__(self, found: Sequence[Layer]):
+        """Start with the layers that the program contains."""
         self.layers = found
         self.num_roots = 0
 
-    def new_root(self, bound: float, shape: Sequence[int]) -> _Follows:
+    def new_root(self, bound: float, shape: Sequence[int]) -> _Dependent:
+        """Return an array that is its own root."""
         self.num_roots += 1
         every = np.arange(math.prod(shape), dtype=np.int32).reshape(shape)
-        return _Follows(self.num_roots, bound, 1.0, (every,))
+        return _Dependent(self.num_roots, bound, 1.0, (every,))
 
     def run(self, jaxpr: Jaxpr, consts: Sequence, args: Sequence) -> list:
+        """Follow a program and return its outputs."""
         values = dict(zip(jaxpr.constvars, consts, strict=True))
         values.update(zip(jaxpr.invars, args, strict=True))
 
-        def read(atom):
+        def read(atom: Any) -> Any:
+            """Return the value of a variable or a literal."""
             return atom.val if isinstance(atom, Literal) else values[atom]
 
         for equation in _needed(jaxpr):
@@ -125,27 +135,32 @@ class _Walk:
         return [read(atom) for atom in jaxpr.outvars]
 
     def apply(self, equation: JaxprEqn, operands: list) -> list:
+        """Follow one operation and return its results."""
         name, params = equation.primitive.name, equation.params
         if name in _CALLS:
             inner = params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"]
             consts = getattr(inner, "consts", ())
             return self.run(getattr(inner, "jaxpr", inner), consts, operands)
-        if not any(isinstance(x, _Follows) for x in operands):
+        if not any(isinstance(x, _Dependent) for x in operands):
             bound = equation.primitive.get_bind_params(params)
             results = equation.primitive.bind(*operands, **bound)
             return list(results) if equation.primitive.multiple_results else [results]
         if name not in _RULES:
-            raise ValueError(
-                f"The operation `{name}` has no Lipschitz bound that is known here, so "
-                "the model cannot be bounded; it may have dense and convolution "
-                "layers, batch normalisation, ReLU, tanh, sigmoid, max-pools, means "
-                "and sums of branches."
-            )
+            raise _unbounded(f"The operation `{name}`")
         return [_RULES[name](self, equation, *operands)]
 
 
+def _unbounded(what: str) -> ValueError:
+    """Return the error of an operation without a known bound."""
+    return ValueError(
+        f"{what} has no known Lipschitz bound, so the model cannot be bounded; it may "
+        "have dense and convolution layers, batch normalisation, ReLU, tanh, sigmoid, "
+        "max-pools, means and sums of branches."
+    )
+
+
 def _needed(jaxpr: Jaxpr) -> list[JaxprEqn]:
-    """The equations that the outputs depend on; a layer's own are replaced by it."""
+    """Return the equations that the outputs depend on, without those in layers."""
     wanted = {id(v) for v in jaxpr.outvars}
     kept = []
     for equation in reversed(jaxpr.eqns):
@@ -155,40 +170,38 @@ def _needed(jaxpr: Jaxpr) -> list[JaxprEqn]:
     return kept[::-1]
 
 
-def _linear_layer(walk: _Walk, equation: JaxprEqn, x: _Follows) -> _Follows:
+def _linear_layer(walk: _Walk, equation: JaxprEqn, x: _Dependent) -> _Dependent:
+    """Multiply by the norm of the layer."""
     layer, shape = walk.layers[equation.params["index"]], equation.params["shape"]
     return walk.new_root(x.total() * layer.bound, shape)
 
 
 def _entrywise(factor: float) -> Callable:
-    """A function of each entry that stretches by at most `factor`."""
+    """Return the rule of an entrywise function that stretches by at most `factor`."""
 
-    def rule(walk: _Walk, equation: JaxprEqn, *operands) -> _Follows:
+    def rule(walk: _Walk, equation: JaxprEqn, *operands: Any) -> _Dependent:
+        """Multiply the scale by `factor`."""
         del walk
-        followed = [x for x in operands if isinstance(x, _Follows)]
+        followed = [x for x in operands if isinstance(x, _Dependent)]
         if len(followed) != 1:
-            raise ValueError(
-                f"`{equation.primitive.name}` of several values that depend on the "
-                "image has no Lipschitz bound that is known here."
-            )
+            name = equation.primitive.name
+            raise _unbounded(f"`{name}` of several values that depend on the image")
         x = _spread(followed[0], equation)
         return x._replace(scale=factor * x.scale)
 
     return rule
 
 
-def _converted(walk: _Walk, equation: JaxprEqn, x: _Follows) -> _Follows:
-    """Another precision; steps, from rounding to integers, have no bound."""
+def _converted(walk: _Walk, equation: JaxprEqn, x: _Dependent) -> _Dependent:
+    """Accept other precisions; rounding to integers has no bound."""
     dtype = equation.params["new_dtype"]
     if not jnp.issubdtype(dtype, jnp.floating):
-        raise ValueError(
-            f"Rounding what depends on the image to {dtype} has no Lipschitz bound."
-        )
+        raise _unbounded(f"Rounding what depends on the image to {dtype}")
     return _entrywise(1.0)(walk, equation, x)
 
 
-def _rearranged(walk: _Walk, equation: JaxprEqn, x: _Follows) -> _Follows:
-    """Entries are only moved, left out or repeated; so are their indices."""
+def _rearranged(walk: _Walk, equation: JaxprEqn, x: _Dependent) -> _Dependent:
+    """Move, drop or repeat the indices like the entries."""
     del walk
     bound = equation.primitive.get_bind_params(equation.params)
     moved = (equation.primitive.bind(jnp.asarray(p), **bound) for p in x.parts)
@@ -196,40 +209,39 @@ def _rearranged(walk: _Walk, equation: JaxprEqn, x: _Follows) -> _Follows:
 
 
 def _spread(x: Any, equation: JaxprEqn) -> Any:
-    """A scalar beside an array stands for each of its entries, and counts so often."""
-    if not isinstance(x, _Follows):
+    """Repeat a scalar operand for each entry of the result."""
+    if not isinstance(x, _Dependent):
         return x
     shape = equation.outvars[0].aval.shape
     return x._replace(parts=tuple(np.broadcast_to(part, shape) for part in x.parts))
 
 
-def _sum(walk: _Walk, equation: JaxprEqn, x: Any, y: Any) -> _Follows:
+def _sum(walk: _Walk, equation: JaxprEqn, x: Any, y: Any) -> _Dependent:
+    """Add the bounds of two branches; a constant changes nothing."""
     x, y = _spread(x, equation), _spread(y, equation)
-    if isinstance(x, _Follows) and isinstance(y, _Follows):
+    if isinstance(x, _Dependent) and isinstance(y, _Dependent):
         return walk.new_root(x.total() + y.total(), equation.outvars[0].aval.shape)
-    return x if isinstance(x, _Follows) else y
+    return x if isinstance(x, _Dependent) else y
 
 
-def _product(walk: _Walk, equation: JaxprEqn, x: Any, y: Any) -> _Follows:
-    if isinstance(x, _Follows) and isinstance(y, _Follows):
-        raise ValueError(
-            "A product of two values that depend on the image has no Lipschitz bound."
-        )
-    branch, factor = (x, y) if isinstance(x, _Follows) else (y, x)
+def _product(walk: _Walk, equation: JaxprEqn, x: Any, y: Any) -> _Dependent:
+    """Multiply by the largest absolute value of a constant."""
+    if isinstance(x, _Dependent) and isinstance(y, _Dependent):
+        raise _unbounded("A product of two values that depend on the image")
+    branch, factor = (x, y) if isinstance(x, _Dependent) else (y, x)
     return _entrywise(float(jnp.max(jnp.abs(factor))))(walk, equation, branch)
 
 
-def _quotient(walk: _Walk, equation: JaxprEqn, x: Any, y: Any) -> _Follows:
-    if isinstance(y, _Follows):
-        raise ValueError(
-            "A division by what depends on the image has no Lipschitz bound; "
-            "normalisation over the image itself cannot be bounded."
-        )
+def _quotient(walk: _Walk, equation: JaxprEqn, x: Any, y: Any) -> _Dependent:
+    """Divide by a constant."""
+    if isinstance(y, _Dependent):
+        raise _unbounded("A division, or a normalisation, by what depends on the image")
     return _product(walk, equation, x, 1 / jnp.asarray(y))
 
 
-def _maximum(walk: _Walk, equation: JaxprEqn, x: Any, y: Any) -> _Follows:
-    if not (isinstance(x, _Follows) and isinstance(y, _Follows)):
+def _maximum(walk: _Walk, equation: JaxprEqn, x: Any, y: Any) -> _Dependent:
+    """Join the parts of arrays with one root; else combine the bounds in L2."""
+    if not (isinstance(x, _Dependent) and isinstance(y, _Dependent)):
         return _sum(walk, equation, x, y)  # with a constant: a ReLU
     x, y = _spread(x, equation), _spread(y, equation)
     if x.root == y.root:
@@ -238,30 +250,34 @@ def _maximum(walk: _Walk, equation: JaxprEqn, x: Any, y: Any) -> _Follows:
     return walk.new_root(bound, equation.outvars[0].aval.shape)
 
 
-def _reduced_sum(walk: _Walk, equation: JaxprEqn, x: _Follows) -> _Follows:
+def _reduced_sum(walk: _Walk, equation: JaxprEqn, x: _Dependent) -> _Dependent:
+    """Multiply by the root of the number of added entries."""
     shape = equation.outvars[0].aval.shape
     count = x.parts[0].size / max(math.prod(shape), 1)
     return walk.new_root(x.total() * math.sqrt(count), shape)
 
 
-def _reduced_max(walk: _Walk, equation: JaxprEqn, x: _Follows) -> _Follows:
+def _reduced_max(walk: _Walk, equation: JaxprEqn, x: _Dependent) -> _Dependent:
+    """Keep the bound: entries are used once."""
     return walk.new_root(x.total(), equation.outvars[0].aval.shape)
 
 
-def _window_max(walk: _Walk, equation: JaxprEqn, x: _Follows) -> _Follows:
+def _window_max(walk: _Walk, equation: JaxprEqn, x: _Dependent) -> _Dependent:
+    """Multiply by the root of the number of windows that cover an entry."""
     params = equation.params
     window, strides = params["window_dimensions"], params["window_strides"]
     dilated = (*params["base_dilation"], *params["window_dilation"])
     if set(dilated) != {1}:
-        raise ValueError("A pool with dilation has no bound that is known here.")
+        raise _unbounded("A pool with dilation")
     cover = math.prod(-(-w // s) for w, s in zip(window, strides, strict=True))
     bound = x.total() * math.sqrt(cover)
     return walk.new_root(bound, equation.outvars[0].aval.shape)
 
 
-def _padded(walk: _Walk, equation: JaxprEqn, x: Any, value: Any) -> _Follows:
-    if isinstance(value, _Follows):
-        raise ValueError("Padding with what depends on the image has no known bound.")
+def _padded(walk: _Walk, equation: JaxprEqn, x: Any, value: Any) -> _Dependent:
+    """Keep the bound: the padding is constant."""
+    if isinstance(value, _Dependent):
+        raise _unbounded("Padding with what depends on the image")
     return walk.new_root(x.total(), equation.outvars[0].aval.shape)
 
 

@@ -1,19 +1,21 @@
-r"""Norms of linear layers: the most that a layer can stretch a perturbation.
+r"""Norms of linear layers: the largest factor by which a layer stretches an input.
 
-Szegedy et al. bound a convolution by its transfer function: on a torus of `N x N`
-pixels a stride of `d` sends the frequencies that differ by multiples of `N / d` into
-one, so the operator falls apart into a small matrix for each of the others,
+Szegedy et al. bound a convolution by its transfer function. On a torus of `N x N`
+pixels, a stride of `d` maps frequencies that differ by multiples of `N / d` to the same
+one. The operator is therefore block diagonal, with one small matrix for each of the
+remaining frequencies,
 
 .. math:: \lVert W \rVert = \frac1d \max_\xi
     \big\lVert [\hat w_{d,c}(\xi + l N/d)]_{d,(c,l)} \big\rVert_2,
 
 with the unnormalised Fourier transform `\hat w` of the kernel, one row for each output
-map and one column for each input map and alias. The factor is 1/d for this transform:
-the norms of dense matrices agree to rounding. (The paper's last version prints
-`1/d^2`, the first none.)
+map and one column for each input map and alias. With the factor 1/d the result equals
+the norm of the dense matrix up to rounding. (The paper's last version prints `1/d^2`,
+its first version no factor.)
 
-A convolution with zero padding is a part of the one on a torus that the padded image
-fits on: strictly bounded by it, and by the torus of the image itself only nearly.
+A convolution with zero padding is a part of the convolution on a torus that holds the
+padded image, whose norm is a strict bound. The torus of the unpadded image gives only
+an approximate bound.
 
 References:
   Szegedy et al., 2013 (https://arxiv.org/abs/1312.6199), Sec. 4.3.
@@ -28,7 +30,7 @@ _Pair = tuple[int, int]
 
 
 def dense_norm(kernel: np.ndarray) -> float:
-    """Largest singular value.
+    """Return the largest singular value of a matrix.
 
     Args:
       kernel: `[I, O]`.
@@ -42,7 +44,7 @@ def dense_norm(kernel: np.ndarray) -> float:
 def conv_norm(
     kernel: np.ndarray, *, strides: _Pair = (1, 1), grid: Sequence[int]
 ) -> float:
-    """Norm of a convolution on a torus.
+    """Return the norm of a convolution on a torus.
 
     Args:
       kernel: `[h, w, C, D]`, real.
@@ -53,7 +55,7 @@ def conv_norm(
       The largest singular value of the operator `[*grid, C] -> [*grid / strides, D]`.
 
     Raises:
-      ValueError: if the grid is no multiple of the strides.
+      ValueError: if the grid is not a multiple of the strides.
     """
     if any(n % s or n < 1 for n, s in zip(grid, strides, strict=True)):
         raise ValueError(
@@ -78,7 +80,7 @@ def conv_norm(
 def padded_grid(
     size: Sequence[int], padding: Sequence[_Pair], strides: _Pair
 ) -> tuple[int, ...]:
-    """The smallest torus on which a zero-padded image fits.
+    """Return the smallest torus that holds a zero-padded image.
 
     Args:
       size: rows and columns of the image.
@@ -86,15 +88,15 @@ def padded_grid(
       strides: of the convolution.
 
     Returns:
-      Rows and columns, multiples of the strides; nothing that the convolution reads
-      wraps around there, so its norm on this torus bounds the one with zero padding.
+      Rows and columns, multiples of the strides. No window wraps around this torus, so
+      the norm on it bounds the norm with zero padding.
     """
     whole = [n + sum(pads) for n, pads in zip(size, padding, strict=True)]
     return tuple(-(-n // s) * s for n, s in zip(whole, strides, strict=True))
 
 
-def dilated(kernel: np.ndarray, dilation: _Pair) -> np.ndarray:
-    """A kernel with zeros between its taps, `[h, w, C, D]`."""
+def dilate(kernel: np.ndarray, dilation: _Pair) -> np.ndarray:
+    """Return a kernel `[h, w, C, D]` with zeros between its taps."""
     height, width = (
         (k - 1) * d + 1 for k, d in zip(kernel.shape, dilation, strict=False)
     )
@@ -104,14 +106,14 @@ def dilated(kernel: np.ndarray, dilation: _Pair) -> np.ndarray:
 
 
 def _waves(size: int, taps: int) -> np.ndarray:
-    """The rows of the Fourier matrix that a kernel's taps meet, `[size, taps]`."""
+    """Return the columns of the Fourier matrix for a kernel's taps, `[size, taps]`."""
     return np.exp(-2j * np.pi * np.outer(np.arange(size), np.arange(taps)) / size)
 
 
 def _norms(matrices: np.ndarray) -> np.ndarray:
-    """Largest singular values of a stack `[..., m, n]`."""
+    """Return the largest singular values of matrices `[..., m, n]`."""
     adjoint = matrices.conj().swapaxes(-1, -2)
     wide = matrices.shape[-2] <= matrices.shape[-1]
     gram = matrices @ adjoint if wide else adjoint @ matrices
-    # Squaring costs half the digits of small values, none of the largest.
+    # Squaring loses half the digits of small singular values, none of the largest.
     return np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[..., -1], 0))

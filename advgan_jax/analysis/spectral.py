@@ -1,4 +1,4 @@
-"""Spectral instability, the lower side: how far layers do stretch perturbations.
+"""Measured spectral instability: how far layers stretch given perturbations.
 
 References:
   Szegedy et al., 2013 (https://arxiv.org/abs/1312.6199), Sec. 4.3 and Table 5.
@@ -11,8 +11,9 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from advgan_jax.analysis.layers import layer_values
+from advgan_jax.analysis._layers import layer_values
 from advgan_jax.checks import check_at_least
+from advgan_jax.types import Array
 
 NETWORK = "network"
 
@@ -25,22 +26,22 @@ def measured_expansions(
     *,
     batch_size: int = 100,
 ) -> dict[str, np.ndarray]:
-    r"""How far each layer stretches perturbations: lower bounds of its norm.
+    r"""Measure how far each layer stretches perturbations: lower bounds of its norm.
 
     .. math:: \lVert \phi_k(h') - \phi_k(h) \rVert_2 / \lVert h' - h \rVert_2
 
-    with the inputs `h`, `h'` that layer `k` gets for an image and its perturbed copy.
+    with the inputs `h`, `h'` of layer `k` for an image and its perturbed copy.
 
     Args:
-      model: any Flax module that takes images alone at inference.
+      model: any Flax module that takes only images at inference.
       variables: its weights.
       images: clean, float32 `[N, H, W, C]`.
-      adversarial: the same perturbed.
-      batch_size: how many at a time.
+      adversarial: the perturbed images, the same shape.
+      batch_size: how many images to process at a time.
 
     Returns:
-      Ratios `[N]` by the layer's name in the order of the calls, last those of the
-      whole `network`, logits over pixels; NaN where a layer's input was not changed.
+      Ratios `[N]` by the layer's name in the order of the calls, and at the end those
+      of the whole `network`; NaN where the input of a layer did not change.
 
     Raises:
       ValueError: if the shapes differ, or `batch_size` is not positive.
@@ -58,7 +59,7 @@ def measured_expansions(
         for name, (x, y) in clean.items():
             before, after = _distance(moved[name][0], x), _distance(moved[name][1], y)
             ratios.setdefault(name, []).append(_ratio(after, before))
-        # Not what the last linear layer gives: more may follow it.
+        # The output of the last linear layer will not do: more may follow it.
         after = _distance(*(_logits(model, variables, x) for x in pair))
         ratios.setdefault(NETWORK, []).append(_ratio(after, _distance(*pair)))
     network = ratios.pop(NETWORK)
@@ -68,15 +69,17 @@ def measured_expansions(
 
 
 @partial(jax.jit, static_argnames="model")
-def _logits(model, variables, images):
+def _logits(model: nn.Module, variables: Any, images: Array) -> Array:
+    """Run the model."""
     return model.apply(variables, images)
 
 
 def _distance(a: Any, b: Any) -> np.ndarray:
-    """L2 of each difference, `[B]`, in double precision."""
+    """Return the L2 distance of each pair, `[B]`, in double precision."""
     difference = np.subtract(a, b, dtype=np.float64)
     return np.linalg.norm(difference.reshape(len(difference), -1), axis=1)
 
 
 def _ratio(after: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Divide; NaN where the divisor is 0."""
     return np.divide(after, before, out=np.full(after.shape, np.nan), where=before > 0)

@@ -1,9 +1,8 @@
-"""Do single units mean more than random directions? Images that excite either most.
+"""Compare single units with random directions by the images that activate them most.
 
-The paper shows both in pictures and finds no difference. Here the claim gets a number:
-the images that a direction likes best are the more of one kind, the lower the entropy
-of their classes; a permutation test tells whether units and random directions differ
-by more than chance.
+The paper compares them in pictures and finds no difference. Here the claim is tested:
+the entropy of the classes of those images is low if they are of one class, and a
+permutation test decides whether units and random directions differ in mean entropy.
 
 References:
   Szegedy et al., 2013 (https://arxiv.org/abs/1312.6199), Sec. 3.
@@ -14,21 +13,20 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import numpy as np
 
-from advgan_jax.analysis.layers import layer_values
+from advgan_jax.analysis._layers import layer_values
 from advgan_jax.checks import check_labels, unknown_name
 
 
 class DirectionsResult(NamedTuple):
-    """Single units against random directions of one layer.
+    """Single units and random directions of one layer.
 
     Attributes:
-      units: which units were looked at, int `[D]`.
-      unit_images: the k images that excite each most, best first, int `[D, k]`.
-      random_images: likewise of D random directions.
-      unit_entropy: of the classes of those images, in bits, `[D]`.
-      random_entropy: likewise.
-      p_value: share of the relabellings of units and directions whose mean entropies
-        are at least as far apart; two-sided, never 0.
+      units: indices of the chosen units, int `[D]`.
+      unit_images: the k images that activate each unit most, best first, int `[D, k]`.
+      random_images: the same for D random directions.
+      unit_entropy: entropy of the classes of `unit_images`, in bits, `[D]`.
+      random_entropy: the same for `random_images`.
+      p_value: of the permutation test of equal mean entropy; two-sided, never 0.
     """
 
     units: np.ndarray
@@ -47,14 +45,14 @@ def hidden_features(
     *,
     batch_size: int = 500,
 ) -> np.ndarray:
-    """What a layer is given: the units of the one before, after their activation.
+    """Return the input of a layer: the units of the previous one after activation.
 
     Args:
-      model: any Flax module that takes images alone at inference.
+      model: any Flax module that takes only images at inference.
       variables: its weights.
       images: float32 `[N, H, W, C]`.
-      layer: name of the linear layer that they go into, `Dense_1` say.
-      batch_size: how many images at a time.
+      layer: name of the linear layer whose input to return, for example `Dense_1`.
+      batch_size: how many images to process at a time.
 
     Returns:
       Float `[N, F]`.
@@ -82,28 +80,28 @@ def compare_directions(
     num_images: int = 8,
     num_permutations: int = 10_000,
 ) -> DirectionsResult:
-    r"""Single units against random directions of the same space.
+    r"""Compare single units with random directions of the same space.
 
     .. math:: x' = \arg\max_x \langle \phi(x), v \rangle, \qquad
         v = e_i \text{ or } v \sim N(0, I)
 
-    Units that are the same for all images order nothing and are left out.
+    Units with one value for all images cannot rank images and are excluded.
 
     Args:
       features: `phi` of N images, `[N, F]`.
       labels: their classes, int `[N]`.
       num_classes: K.
       seed: of the choice of units, the directions and the permutations.
-      num_directions: D, at most as many units as vary.
-      num_images: k, how many images stand for a direction.
+      num_directions: D; reduced to the number of units that vary.
+      num_images: k, images for each direction.
       num_permutations: of the test.
 
     Returns:
-      Images, entropies, and how likely chance alone sets them so far apart.
+      Images, entropies and the p-value.
 
     Raises:
-      TypeError: if the labels are no class ids.
-      ValueError: if shapes do not fit, or a number is out of range.
+      TypeError: if the labels are not class ids.
+      ValueError: if shapes disagree, or a number is out of range.
     """
     check_labels(labels, len(features), num_classes)
     if not 1 <= num_images <= len(features):
@@ -131,27 +129,27 @@ def compare_directions(
 
 
 def top_images(projections: np.ndarray, num_images: int) -> np.ndarray:
-    """The images with the largest projections on each direction.
+    """Return the images with the largest projections on each direction.
 
     Args:
       projections: `[N, D]`.
       num_images: k.
 
     Returns:
-      int `[D, k]`, best first, of equal ones the first.
+      int `[D, k]`, largest first; of equal projections the first image.
     """
     return np.argsort(-projections, axis=0, kind="stable")[:num_images].T
 
 
 def class_entropy(classes: np.ndarray, num_classes: int) -> np.ndarray:
-    r"""Entropy of the classes of each row, :math:`-\sum_c p_c \log_2 p_c`.
+    r"""Return the entropy of the classes of each row, :math:`-\sum_c p_c \log_2 p_c`.
 
     Args:
       classes: int `[D, k]`.
       num_classes: K.
 
     Returns:
-      In bits, `[D]`; 0 where all k are of one class.
+      Bits, `[D]`; 0 where all k classes are equal.
     """
     counts = (classes[..., None] == np.arange(num_classes)).sum(axis=1)
     shares = counts / classes.shape[1]
@@ -164,13 +162,13 @@ def permutation_test(
     num_permutations: int,
     generator: np.random.Generator,
 ) -> float:
-    """How often chance sets two means as far apart.
+    """Test whether two samples have equal means, by random permutations.
 
     Args:
       a: `[m]`.
       b: `[n]`.
-      num_permutations: random ones; the given order counts as one more.
-      generator: draws them.
+      num_permutations: number of permutations; the given order counts as one more.
+      generator: source of the permutations.
 
     Returns:
       The two-sided p-value, at least `1 / (num_permutations + 1)`.

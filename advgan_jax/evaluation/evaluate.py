@@ -74,27 +74,17 @@ def evaluate_many(
 ) -> dict[tuple[str, float | None], Evaluation]:
     """Evaluate several attacks, each at several sizes of the perturbation.
 
-    Args:
-      logits_fn: see `evaluate`.
-      attacks: bound attacks by name. One that has a parameter `epsilon` runs with each
-        of `epsilons` (as an array, so it compiles once).
-      images: see `evaluate`.
-      labels: see `evaluate`.
-      epsilons: in pixel units; None runs each attack as it is bound.
-      target_labels: see `evaluate`.
-      batch_size: see `evaluate`.
-      key: see `evaluate`; all attacks get the same.
-      bounds: see `evaluate`.
-      keep: see `evaluate`.
-      progress: see `evaluate`.
+    An attack that has a parameter `epsilon` runs with each of `epsilons`, in pixel
+    units (as an array, so it compiles once). If `epsilons` is None, each attack runs as
+    it is bound. All attacks get the same key. The other arguments and the errors are
+    those of `evaluate`.
 
     Returns:
       Evaluations by `(name, epsilon)`. The epsilon is None where `epsilons` is, and for
       attacks without that parameter; see `within` for their robustness curve.
 
     Raises:
-      TypeError: see `evaluate`.
-      ValueError: see `evaluate`; or for a negative epsilon.
+      ValueError: for a negative epsilon, and see `evaluate`.
     """
     for epsilon in () if epsilons is None else epsilons:
         check_at_least("epsilon", epsilon, 0)
@@ -143,21 +133,11 @@ def evaluate_clean(
 ) -> Evaluation:
     """Evaluate a model on clean images, without an attack.
 
-    Args:
-      logits_fn: the model, `[B, H, W, C] -> [B, K]` logits.
-      images: see `evaluate`.
-      labels: see `evaluate`.
-      batch_size: see `evaluate`.
-      bounds: see `evaluate`.
-      progress: see `evaluate`.
+    Arguments and errors are those of `evaluate`.
 
     Returns:
       An untargeted evaluation whose adversarial images are the clean ones: all
       distances are 0. `seconds` and `examples` are None.
-
-    Raises:
-      TypeError: for wrong dtypes.
-      ValueError: for wrong shapes, pixels or classes, or logits that are not finite.
     """
     task = make_task(logits_fn, images, labels, None, batch_size, bounds)
     clean = predict_clean(task, "evaluate" if progress else None)
@@ -177,21 +157,11 @@ def evaluate_adversarial(
 ) -> Evaluation:
     """Evaluate a model on adversarial images that exist already.
 
-    Args:
-      logits_fn: the model, `[B, H, W, C] -> [B, K]` logits.
-      images: see `evaluate`.
-      adversarial: float32 `[N, H, W, C]` within `bounds`.
-      labels: see `evaluate`.
-      target_labels: see `evaluate`.
-      batch_size: see `evaluate`.
-      bounds: see `evaluate`.
+    `adversarial` are float32 `[N, H, W, C]` within `bounds`, in the order of `images`.
+    The other arguments and the errors are those of `evaluate`.
 
     Returns:
       The evaluation; its `seconds` are None.
-
-    Raises:
-      TypeError: for wrong dtypes.
-      ValueError: for wrong shapes, pixels or classes, or logits that are not finite.
     """
     task = make_task(logits_fn, images, labels, target_labels, batch_size, bounds)
     adversarial = np.asarray(adversarial)
@@ -217,22 +187,10 @@ def craft(
 ) -> np.ndarray:
     """Return the adversarial images that `evaluate` measures.
 
-    Args:
-      logits_fn: see `evaluate`.
-      attack: see `evaluate`.
-      images: see `evaluate`.
-      labels: see `evaluate`.
-      target_labels: see `evaluate`.
-      batch_size: see `evaluate`.
-      key: see `evaluate`.
-      bounds: see `evaluate`.
+    Arguments and errors are those of `evaluate`.
 
     Returns:
       float32 `[N, H, W, C]`, the same for the same batch size and key.
-
-    Raises:
-      TypeError: see `evaluate`.
-      ValueError: see `evaluate`.
     """
     task = make_task(logits_fn, images, labels, target_labels, batch_size, bounds)
     make_images = attack_batches(task, TimedAttack(attack, task), key)

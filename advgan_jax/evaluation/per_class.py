@@ -28,25 +28,11 @@ def evaluate_per_class(
     """Attack a model on all images towards each of some classes.
 
     The attack is compiled once, and the clean images are classified once.
-
-    Args:
-      logits_fn: see `evaluate`.
-      attack: see `evaluate`; must accept any `target_labels`.
-      images: see `evaluate`.
-      labels: see `evaluate`.
-      target_classes: the wanted classes, each in `[0, K)`.
-      batch_size: see `evaluate`.
-      key: see `evaluate`; all classes get the same.
-      bounds: see `evaluate`.
-      keep: see `evaluate`; so many of each class.
-      progress: see `evaluate`.
+    `target_classes` are the wanted classes, each in `[0, K)`; all get the same key. The
+    other arguments and the errors are those of `evaluate`.
 
     Returns:
       The evaluation towards each class.
-
-    Raises:
-      TypeError: see `evaluate`.
-      ValueError: see `evaluate`.
     """
     evaluations, timed, clean = {}, None, None
     for wanted in target_classes:

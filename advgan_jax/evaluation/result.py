@@ -1,4 +1,4 @@
-"""What an evaluation measured, image by image, and the rates that follow from it."""
+"""The result of an evaluation, image by image, and the rates computed from it."""
 
 import dataclasses
 import math
@@ -15,11 +15,11 @@ _DISTANCES = ("linf", "l2")
 
 
 class Success(NamedTuple):
-    """An attack success rate with what it was counted over.
+    """An attack success rate and its counts.
 
     Attributes:
-      successes: how many images the attack succeeded on.
-      trials: of how many.
+      successes: number of counted images on which the attack succeeded.
+      trials: number of counted images.
       rate: their ratio; NaN without trials.
       low: lower end of Wilson's interval; NaN without trials.
       high: upper end; NaN without trials.
@@ -34,20 +34,19 @@ class Success(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
-    """One attack on one model: what was recomputed from each of the N images.
+    """One attack on one model, measured on each of N images.
 
     Attributes:
       labels: true classes, int `[N]`.
       target_labels: wanted classes, int `[N]`; None for an untargeted attack.
-      clean_predictions: of the model on the clean images, int `[N]`.
-      adversarial_predictions: of the model on the adversarial images, int `[N]`.
+      clean_predictions: the model's classes of the clean images, int `[N]`.
+      adversarial_predictions: its classes of the adversarial images, int `[N]`.
       linf: largest change of a pixel, float64 `[N]`, in pixel units.
       l2: Euclidean length of the perturbation, float64 `[N]`, in pixel units.
       rms: `l2 / sqrt(H W C)`, float64 `[N]`.
-      seconds: what the attack took for all of them, without compilation; None where
-        it was not timed.
-      examples: the first adversarial images, float32 `[M, H, W, C]`, `M` as it was
-        asked for; None where they are of no single attack.
+      seconds: time of the attack on all images, without compilation; None if unknown.
+      examples: the first M adversarial images, float32 `[M, H, W, C]`, where M is
+        `keep` of `evaluate`; None if they are not of one attack.
     """
 
     labels: np.ndarray
@@ -62,43 +61,43 @@ class Evaluation:
 
     @property
     def num_images(self) -> int:
-        """N."""
+        """The number of images, N."""
         return len(self.labels)
 
     @property
     def targeted(self) -> bool:
-        """Whether there are wanted classes."""
+        """Whether the attack was targeted."""
         return self.target_labels is not None
 
     @property
     def default_over(self) -> str:
-        """Which images count unless asked otherwise: those where success is earned."""
+        """The default denominator of success rates, see `counted`."""
         return "correct-not-target" if self.targeted else "correct"
 
     @property
     def clean_accuracy(self) -> float:
-        """Share of the clean images that are classified rightly."""
+        """Share of the clean images that are classified correctly."""
         return float(np.mean(self.clean_predictions == self.labels))
 
     @property
     def robust_accuracy(self) -> float:
-        """Share of the adversarial images that are classified rightly."""
+        """Share of the adversarial images that are classified correctly."""
         return float(np.mean(self.adversarial_predictions == self.labels))
 
     @property
     def succeeded(self) -> np.ndarray:
-        """Whether predicted as the wanted or (untargeted) as a wrong class, `[N]`."""
+        """Whether the prediction is the wanted or (untargeted) a wrong class, `[N]`."""
         if self.targeted:
             return self.adversarial_predictions == self.target_labels
         return self.adversarial_predictions != self.labels
 
     def counted(self, over: str | None = None) -> np.ndarray:
-        """The images that a success rate is over.
+        """Return which images a success rate counts.
 
         Args:
-          over: `all`; `correct`, classified rightly before the attack; or
-            `correct-not-target`, of these the ones that are not of the wanted class
-            anyway. Default `correct`, and `correct-not-target` for targeted attacks.
+          over: `all`; `correct`, classified correctly before the attack; or
+            `correct-not-target`, those of them that are not of the wanted class.
+            Default `correct`, and `correct-not-target` for targeted attacks.
 
         Returns:
           bool `[N]`.
@@ -123,7 +122,7 @@ class Evaluation:
         return correct & (self.labels != self.target_labels)
 
     def success(self, over: str | None = None, *, confidence: float = 0.95) -> Success:
-        """The attack success rate.
+        """Return the attack success rate.
 
         Args:
           over: see `counted`.
@@ -133,25 +132,20 @@ class Evaluation:
           Counts, rate and interval.
 
         Raises:
-          ValueError: as `counted` does.
+          ValueError: see `counted`.
         """
         counted = self.counted(over)
-        return _count(self.succeeded & counted, counted, confidence)
-
-
-def _count(hits: np.ndarray, counted: np.ndarray, confidence: float = 0.95) -> Success:
-    successes, trials = int(hits.sum()), int(counted.sum())
-    rate = successes / trials if trials else math.nan
-    return Success(
-        successes, trials, rate, *wilson_interval(successes, trials, confidence)
-    )
+        successes, trials = int((self.succeeded & counted).sum()), int(counted.sum())
+        rate = successes / trials if trials else math.nan
+        interval = wilson_interval(successes, trials, confidence)
+        return Success(successes, trials, rate, *interval)
 
 
 def within(evaluation: Evaluation, epsilon: float, norm: str = "linf") -> Evaluation:
-    """The same attack, if only perturbations up to a size were allowed.
+    """Return the evaluation of an attack whose larger perturbations are undone.
 
-    For attacks that look for the smallest perturbation: one run gives the whole
-    robustness curve.
+    For attacks that minimise the perturbation: one run gives the whole robustness
+    curve.
 
     Args:
       evaluation: of the attack without a bound.
@@ -159,7 +153,7 @@ def within(evaluation: Evaluation, epsilon: float, norm: str = "linf") -> Evalua
       norm: `linf` or `l2`.
 
     Returns:
-      An evaluation in which images that were moved further count as not moved at all.
+      An evaluation in which images with a larger perturbation count as clean images.
 
     Raises:
       ValueError: for an unknown norm or a negative epsilon.
@@ -181,17 +175,19 @@ def within(evaluation: Evaluation, epsilon: float, norm: str = "linf") -> Evalua
 
 
 def worst_case_evaluation(evaluations: Sequence[Evaluation]) -> Evaluation:
-    """Several attacks as one that is right if any of them is: the row 'ensemble'.
+    """Combine several attacks to the worst case on each image: the row 'ensemble'.
+
+    `attacks.worst_case` combines the attacks themselves.
 
     Args:
-      evaluations: of one model on the same images, in the order of preference.
+      evaluations: of one model on the same images, in order of preference.
 
     Returns:
-      For each image what was measured for the first attack that succeeds on it, else
-      for the first that makes the model err, else for the first; `seconds` is the sum.
+      For each image the measurements of the first attack that succeeds; if none does,
+      of the first that makes the model err, else of the first. `seconds` is the sum.
 
     Raises:
-      ValueError: if there are none, or they are not of the same images and model.
+      ValueError: if there are none, or their images or models differ.
     """
     if not evaluations:
         raise ValueError("`evaluations` must be at least one, got none.")
@@ -203,15 +199,12 @@ def worst_case_evaluation(evaluations: Sequence[Evaluation]) -> Evaluation:
                     "`evaluations` must be of the same images and the same model, got "
                     f"different `{name}`; use the same split for all attacks."
                 )
-    # argmax gives the first of the best; an image that missed the wanted class but
-    # left its own is worse for the model than one that did neither.
-    winner = np.argmax(
-        [
-            2 * e.succeeded + (e.adversarial_predictions != e.labels)
-            for e in evaluations
-        ],
-        axis=0,
-    )
+    # argmax gives the first of the best. A wrong class that is not the wanted one is
+    # worse for the model than the true class.
+    harm = [
+        2 * e.succeeded + (e.adversarial_predictions != e.labels) for e in evaluations
+    ]
+    winner = np.argmax(harm, axis=0)
     columns = np.arange(first.num_images)
     picked = {
         name: np.stack([getattr(e, name) for e in evaluations])[winner, columns]
@@ -227,8 +220,8 @@ class PairSuccess(NamedTuple):
 
     Attributes:
       rates: float64 `[K, K]`, true class by wanted class; NaN without trials.
-      successes: int `[K, K]`.
-      trials: int `[K, K]`.
+      successes: number of images on which the attack succeeded, int `[K, K]`.
+      trials: number of counted images, int `[K, K]`.
     """
 
     rates: np.ndarray
@@ -239,7 +232,7 @@ class PairSuccess(NamedTuple):
 def success_by_pair(
     evaluation: Evaluation, num_classes: int, *, over: str | None = None
 ) -> PairSuccess:
-    """Breaks a targeted success rate down by true and wanted class.
+    """Split a targeted success rate by true and wanted class.
 
     Args:
       evaluation: of a targeted attack.
@@ -250,7 +243,7 @@ def success_by_pair(
       Rates and counts, `[true class, wanted class]`.
 
     Raises:
-      ValueError: if the attack was untargeted, or has classes beyond K.
+      ValueError: if the attack was untargeted, or a class is not below K.
     """
     if not evaluation.targeted:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""One line of `results.json`: the same fields for every experiment."""
+"""The rows of `results.json`: every experiment writes the same fields."""
 
 import math
 from typing import Any
@@ -17,29 +17,11 @@ THREAT_MODELS = (
 )
 NORMS = ("linf", "l2", "l1")
 ROW_KEYS = (
-    "experiment",
-    "dataset",
-    "target_model",
-    "attack",
-    "threat_model",
-    "targeted",
-    "target_class",
-    "epsilon",
-    "norm",
-    "num_images",
-    "clean_accuracy",
-    "robust_accuracy",
-    "attack_success_rate",
-    "success_over",
-    "success_low",
-    "success_high",
-    "linf_max",
-    "l2_mean",
-    "rms_mean",
-    "seconds",
-    "images_per_second",
-    "queries",
-    "seed",
+    *("experiment", "dataset", "target_model", "attack", "threat_model", "targeted"),
+    *("target_class", "epsilon", "norm", "num_images", "clean_accuracy"),
+    *("robust_accuracy", "attack_success_rate", "success_over", "success_low"),
+    *("success_high", "linf_max", "l2_mean", "rms_mean", "seconds"),
+    *("images_per_second", "queries", "seed"),
 )
 
 
@@ -57,34 +39,34 @@ def make_row(
     queries: float | None = None,
     success_over: str | None = None,
 ) -> dict[str, Any]:
-    """Describes an evaluation in the fields of `results.json`.
+    """Return the row of `results.json` of an evaluation.
 
-    `linf_max` is over all images. `l2_mean` and `rms_mean` are over the successes that
-    the rate counts: an attack that gives up on an image returns it unchanged, and must
-    not look gentler for it. `target_class` is that of all images; None if they were to
-    reach several.
+    `linf_max` is over all images. `l2_mean` and `rms_mean` are over the counted images
+    on which the attack succeeded: an attack that fails may return the clean image, and
+    its zero distances must not lower the means. `target_class` is None unless all
+    images have the same wanted class.
 
     Args:
-      evaluation: what was measured.
+      evaluation: the evaluation.
       experiment: name of the experiment.
       dataset: name of the data set, as configured.
       target_model: name of the attacked model.
-      attack: what was measured, by the name that tells its rows apart: the registry's,
+      attack: a name that distinguishes the rows of an experiment: the registry's,
         `ensemble`, `aigan-stage-one`, or a section of the tables' attacks.
       threat_model: one of `THREAT_MODELS`.
       epsilon: bound of the perturbation, in pixel units; None if there is none.
       norm: of that bound: `linf`, `l2`, `l1`; None if there is none.
-      seed: of the run; None if nothing was drawn.
-      queries: to the net that answered the attacker, if they were counted.
+      seed: of the run; None if nothing was random.
+      queries: number of queries to the black box, if counted.
       success_over: see `Evaluation.counted`.
 
     Returns:
-      Plain Python values by the keys `ROW_KEYS`, in that order; None where a field does
-      not apply.
+      Python values by the keys `ROW_KEYS`, in that order; None where a field does not
+      apply.
 
     Raises:
-      ValueError: for an unknown threat model, norm or denominator; or if the images are
-        further away than `epsilon` says, in L-infinity or L2, by a thousandth.
+      ValueError: for an unknown threat model, norm or denominator; or if an L-infinity
+        or L2 distance exceeds `epsilon` by more than a thousandth.
     """
     if threat_model not in THREAT_MODELS:
         raise unknown_name("threat model", threat_model, THREAT_MODELS)
@@ -132,18 +114,18 @@ def make_clean_row(
     target_model: str,
     seed: int | None,
 ) -> dict[str, Any]:
-    """Describes a model that nothing has attacked.
+    """Return the row of `results.json` of a model without an attack.
 
     Args:
-      evaluation: of the clean images.
+      evaluation: from `evaluate_clean`.
       experiment: name of the experiment.
       dataset: name of the data set, as configured.
       target_model: name of the model.
-      seed: of the run; None if nothing was drawn.
+      seed: of the run; None if nothing was random.
 
     Returns:
-      Plain Python values by the keys `ROW_KEYS`, in that order; None in all fields of
-      an attack.
+      Python values by the keys `ROW_KEYS`, in that order; None in all fields of an
+      attack.
     """
     return dict.fromkeys(ROW_KEYS) | {
         "experiment": experiment,
@@ -156,7 +138,7 @@ def make_clean_row(
 
 
 def _target_class(evaluation: Evaluation) -> int | None:
-    """The class that all images were to reach, if it is one."""
+    """Return the wanted class, None if there are several or none."""
     if not evaluation.targeted:
         return None
     classes = np.unique(evaluation.target_labels)
@@ -164,6 +146,7 @@ def _target_class(evaluation: Evaluation) -> int | None:
 
 
 def _check_size(evaluation: Evaluation, epsilon: float, norm: str | None) -> None:
+    """Raise `ValueError` if a perturbation is larger than `epsilon`."""
     check_at_least("epsilon", epsilon, 0)
     if norm not in ("linf", "l2"):
         return
@@ -178,6 +161,6 @@ def _check_size(evaluation: Evaluation, epsilon: float, norm: str | None) -> Non
 
 
 def _plain(number: float | None) -> float | None:
-    """A Python number; None for None and NaN."""
+    """Return a Python number; None for None and NaN."""
     number = np.asarray(number).item()
     return None if isinstance(number, float) and math.isnan(number) else number

@@ -1,4 +1,4 @@
-"""Intervals for counted proportions."""
+"""Confidence intervals of proportions."""
 
 import math
 from statistics import NormalDist
@@ -7,21 +7,21 @@ from statistics import NormalDist
 def wilson_interval(
     successes: int, trials: int, confidence: float = 0.95
 ) -> tuple[float, float]:
-    r"""Wilson's score interval of a proportion.
+    r"""Return Wilson's score interval of a proportion.
 
     .. math:: \frac{\hat p + z^2 / 2n \pm z \sqrt{\hat p (1 - \hat p) / n + z^2 / 4n^2}}
         {1 + z^2 / n}
 
-    Unlike the normal interval it stays within [0, 1] and has a width at 0 and at n
-    successes, where attacks often end.
+    Unlike the normal interval, it stays within [0, 1] and has a positive width at 0 and
+    at n successes, which are common for attacks.
 
     Args:
-      successes: how many, from 0 to `trials`.
+      successes: from 0 to `trials`.
       trials: n.
       confidence: the interval's nominal coverage, in (0, 1).
 
     Returns:
-      `(low, high)`; both NaN without trials, of which nothing is known.
+      `(low, high)`; both NaN without trials.
 
     Raises:
       ValueError: if the counts or the confidence are out of range.

@@ -1,33 +1,25 @@
 """Reporting: results as files, tables and figures."""
 
-from advgan_jax.reporting.charts import (
-    heatmap,
-    query_curve,
-    robustness_curve,
-    training_curves,
-)
+from advgan_jax.reporting.charts import bar_chart, bound_chart, heatmap, time_chart
+from advgan_jax.reporting.curves import query_curve, robustness_curve, training_curves
 from advgan_jax.reporting.environment import device_name, versions
 from advgan_jax.reporting.figures import (
     attack_grid,
     comparison_grid,
-    save_figure,
+    direction_grid,
     target_grids,
 )
 from advgan_jax.reporting.files import replacing, write_json
 from advgan_jax.reporting.logs import MetricsLog, read_metrics, write_results
-from advgan_jax.reporting.records import (
+from advgan_jax.reporting.style import save_figure
+from advgan_jax.reporting.tables import (
     PAPER,
+    format_table,
     markdown_records,
+    markdown_table,
     matrices,
     write_csv,
 )
-from advgan_jax.reporting.studies import (
-    bar_chart,
-    bound_chart,
-    direction_grid,
-    time_chart,
-)
-from advgan_jax.reporting.tables import format_table, markdown_table
 
 __all__ = [
     "PAPER",

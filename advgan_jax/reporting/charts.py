@@ -1,73 +1,31 @@
-"""Charts of numbers: training curves, matrices, robustness against epsilon."""
+"""Charts of numbers: matrices, bars, bounds and times."""
 
-import math
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
+from advgan_jax.reporting.style import (
+    BLUE,
+    GREY,
+    RED,
+    legend_beside,
+    one_axis,
+    style_axis,
+)
 from advgan_jax.reporting.tables import percent
 
-# Metrics that are shares; all others are drawn as losses, each on its own scale.
-_SHARES = ("rate", "accuracy")
-_COUNTS = ("step", "queries")  # how far it was, which is nothing to draw
-_GRID = {"color": "#dddddd", "linewidth": 0.6}
-_MARKERS = "osD^vPX*<>"
-_MOST_ANNOTATED = 20  # Classes; beyond, figures in the cells cannot be read.
+_MOST_ANNOTATED = 20  # numbers in more rows or columns would be too small to read
 
 
-def training_curves(
-    metrics_rows: Sequence[Mapping[str, Any]], *, switches: Sequence[int] = ()
-) -> Figure:
-    """How a training went: each loss in a panel of its own, then all shares in one.
-
-    Args:
-      metrics_rows: from `read_metrics`, `{"step": ..., name: value}`; None is left out.
-      switches: steps after which it went on in another way; each is a dotted line.
-
-    Returns:
-      The figure.
-
-    Raises:
-      ValueError: if there is nothing to draw.
-    """
-    names = list(dict.fromkeys(name for row in metrics_rows for name in row))
-    names = [name for name in names if name not in _COUNTS]
-    if not names:
-        raise ValueError("`metrics_rows` must have at least one metric, got none.")
-    shares = [name for name in names if name.endswith(_SHARES)]
-    panels = [[name] for name in names if name not in shares]
-    panels += [shares] if shares else []
-    columns = min(3, len(panels))
-    lines = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(3.3 * columns, 2.5 * lines), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axis, panel in zip(axes, panels, strict=False):
-        for name in panel:
-            points = [(r["step"], r[name]) for r in metrics_rows if _has(r, name)]
-            marker = "." if len(points) < 40 else ""
-            steps, values = np.reshape(points, (-1, 2)).T
-            axis.plot(steps, values, marker=marker, lw=1.4, label=name)
-        for switch in switches:
-            axis.axvline(switch, color="#666666", lw=1, ls=":")
-        style_axis(axis, panel[0] if len(panel) == 1 else "share of images")
-        axis.set_xlabel("step", fontsize=8)
-        axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True))
-        if panel is shares:
-            axis.set_ylim(-0.03, 1.03)
-            axis.yaxis.set_major_formatter(PercentFormatter(1))
-        if len(panel) > 1:
-            axis.legend(fontsize=7, frameon=False)
-    for axis in axes[len(panels) :]:
-        axis.remove()
-    return figure
-
-
-def _has(row: Mapping[str, Any], name: str) -> bool:
-    return row.get(name) is not None
+def _check_any(name: str, values: Mapping[str, Any]) -> None:
+    """Raise `ValueError` if there is nothing to draw."""
+    if not values:
+        raise ValueError(f"`{name}` must have at least one entry, got none.")
 
 
 def heatmap(
@@ -80,22 +38,22 @@ def heatmap(
     row_label: str = "",
     column_label: str = "",
 ) -> Figure:
-    """A matrix of shares, for pairs of classes or of models.
+    """Draw a matrix of shares, for pairs of classes or of models.
 
     Args:
       matrix: float `[R, C]`, in [0, 1]; NaN cells stay empty.
       row_names: R names.
       column_names: C names.
       title: of the figure.
-      published: float `[R, C]`, others' shares, in brackets below; NaN for none.
+      published: float `[R, C]`, published shares, in brackets below; NaN for none.
       row_label: what the rows are.
       column_label: what the columns are.
 
     Returns:
-      The figure; percentages stand in the cells of up to 20 rows and columns.
+      The figure. Up to 20 rows and columns, each cell contains its percentage.
 
     Raises:
-      ValueError: if the names do not fit the matrix.
+      ValueError: if the number of names differs from the shape of the matrix.
     """
     matrix = np.asarray(matrix, float)
     if matrix.shape != (len(row_names), len(column_names)):
@@ -106,25 +64,15 @@ def heatmap(
     others = np.full(matrix.shape, np.nan) if published is None else published
     height = 0.42
     if np.isfinite(others).any():
-        height, title = 0.6, f"{title}\nin brackets what is published"
-    figure = Figure(
-        figsize=(2.2 + 0.5 * matrix.shape[1], 1.5 + height * matrix.shape[0]),
-        layout="constrained",
-    )
-    axis = figure.subplots()
+        height, title = 0.6, f"{title}\npublished in brackets"
+    rows, columns = matrix.shape
+    figure, axis = one_axis(2.2 + 0.5 * columns, 1.5 + height * rows)
     axis.set_facecolor("#eeeeee")
-    shown = axis.imshow(
-        np.ma.masked_invalid(matrix), cmap="viridis", vmin=0, vmax=1, aspect="auto"
-    )
+    masked = np.ma.masked_invalid(matrix)
+    shown = axis.imshow(masked, cmap="viridis", vmin=0, vmax=1, aspect="auto")
     slanted = max(map(len, column_names), default=0) > 4
-    axis.set_xticks(
-        range(matrix.shape[1]),
-        column_names,
-        rotation=40 if slanted else 0,
-        ha="right" if slanted else "center",
-        rotation_mode="anchor" if slanted else "default",
-    )
-    axis.set_yticks(range(matrix.shape[0]), row_names)
+    _name_columns(axis, range(columns), column_names, slanted=slanted)
+    axis.set_yticks(range(rows), row_names)
     axis.tick_params(length=0, labelsize=8)
     axis.set_xlabel(column_label, fontsize=9)
     axis.set_ylabel(row_label, fontsize=9)
@@ -137,94 +85,146 @@ def heatmap(
     return figure
 
 
-def _annotate(axis, matrix, others):
+def _name_columns(
+    axis: Axes, places: Sequence[int], names: Sequence[str], *, slanted: bool = True
+) -> None:
+    """Label the ticks of the horizontal axis."""
+    slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+    axis.set_xticks(places, names, **(slant if slanted else {}))
+
+
+def _annotate(axis: Axes, matrix: np.ndarray, others: np.ndarray) -> None:
+    """Write percentages into the cells, those of `others` in brackets below."""
+
+    def short(share: float) -> str:
+        """Return a percentage, 0 and 100 without a decimal."""
+        return f"{100 * share:.0f}" if share in (0, 1) else percent(share)
+
     for (row, column), value in np.ndenumerate(matrix):
         if np.isfinite(value):
-            text, other = _short(value), others[row, column]
+            text, other = short(value), others[row, column]
             if np.isfinite(other):
-                text += f"\n({_short(other)})"
-            colour = "white" if value < 0.6 else "black"
-            axis.text(
-                column, row, text, ha="center", va="center", fontsize=7, color=colour
-            )
+                text += f"\n({short(other)})"
+            look = {"fontsize": 7, "color": "white" if value < 0.6 else "black"}
+            axis.text(column, row, text, ha="center", va="center", **look)
 
 
-def _short(share):
-    return f"{100 * share:.0f}" if share in (0, 1) else percent(share)
-
-
-def robustness_curve(
-    curves: Mapping[str, Sequence[tuple[float, float]]],
+def bar_chart(
+    shares: Mapping[str, float],
     *,
-    norm: str = "linf",
+    label: str,
+    title: str = "",
+    references: Mapping[str, float] | None = None,
+) -> Figure:
+    """Draw shares as bars, with lines at reference values.
+
+    Args:
+      shares: by name, in [0, 1].
+      label: what they are shares of.
+      title: of the figure.
+      references: shares to compare with, by name.
+
+    Returns:
+      The figure.
+
+    Raises:
+      ValueError: if there is nothing to draw.
+    """
+    _check_any("shares", shares)
+    references = references or {}
+    figure, axis = one_axis(5.2, 0.9 + 0.32 * len(shares))
+    drawn = axis.barh(list(shares), list(shares.values()), color=BLUE, height=0.6)
+    texts = [f"{100 * share:.2f} %" for share in shares.values()]
+    axis.bar_label(drawn, texts, fontsize=8, padding=2)
+    styles = cycle(("-", ":", "--", "-."))
+    for (name, value), style in zip(references.items(), styles, strict=False):
+        axis.axvline(value, color=RED, linewidth=1, linestyle=style, label=name)
+    if references:
+        legend_beside(axis)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1.2 * max(*shares.values(), 1e-9, *references.values()))
+    axis.xaxis.set_major_formatter(PercentFormatter(1))
+    style_axis(axis, title, x=label)
+    return figure
+
+
+def bound_chart(
+    names: Sequence[str],
+    bounds: Sequence[float],
+    measured: Sequence[np.ndarray],
+    *,
     title: str = "",
 ) -> Figure:
-    """Accuracy under attack against the size of the perturbation.
+    """Draw upper bounds of layers above measured expansions, on a logarithmic scale.
 
     Args:
-      curves: for each attack its points `(epsilon, accuracy)`, in any order.
-      norm: in which epsilon is measured.
+      names: of the layers.
+      bounds: upper bound of each.
+      measured: expansions of each, one number for each image; NaN is skipped.
       title: of the figure.
 
     Returns:
-      The figure.
+      The figure: a line for each bound, a box for the measurements.
 
     Raises:
-      ValueError: if there is no point.
+      ValueError: if the three differ in length, or are empty.
     """
-    figure, axis = _share_axes(curves, title)
-    axis.set_xlim(left=0)
-    pretty = {"linf": "L-infinity", "l2": "L2", "l1": "L1"}.get(norm, norm)
-    axis.set_xlabel(f"epsilon ({pretty})", fontsize=9)
-    axis.set_ylabel("accuracy under attack", fontsize=9)
+    if not names or not len(names) == len(bounds) == len(measured):
+        raise ValueError(
+            "`names`, `bounds` and `measured` must be as many, at least one, got "
+            f"{len(names)}, {len(bounds)} and {len(measured)}."
+        )
+    figure, axis = one_axis(2 + 0.55 * len(names), 3.6)
+    places = np.arange(len(names))
+    axis.hlines(bounds, places - 0.35, places + 0.35, RED, label="upper bound")
+    boxes = {"widths": 0.5, "positions": places, "manage_ticks": False}
+    axis.boxplot([x[~np.isnan(x)] for x in measured], whis=(0, 100), **boxes)
+    axis.set_yscale("log")
+    _name_columns(axis, places, names)
+    legend_beside(axis)
+    style_axis(axis, title, y="expansion of adversarial changes")
     return figure
 
 
-def query_curve(
-    curves: Mapping[str, Sequence[tuple[float, float]]], *, title: str = ""
+def time_chart(
+    seconds: Mapping[str, float],
+    *,
+    label: str,
+    title: str = "",
+    published: Mapping[str, float | str] | None = None,
 ) -> Figure:
-    """Shares against the number of queries that a black box was asked.
+    """Draw times on a logarithmic scale.
 
     Args:
-      curves: by name the points `(queries, share)`, in any order.
+      seconds: by name, above 0.
+      label: what was timed.
       title: of the figure.
+      published: published times of some names; a text such as `< 0.01` is a bound, and
+        is written beside its mark.
 
     Returns:
       The figure.
 
     Raises:
-      ValueError: if there is no point.
+      ValueError: if there is nothing to draw.
     """
-    figure, axis = _share_axes(curves, title)
-    axis.set_xlabel("queries", fontsize=9)
-    axis.set_ylabel("share of images", fontsize=9)
+    _check_any("seconds", seconds)
+    figure, axis = one_axis(5.2, 0.9 + 0.32 * len(seconds))
+    # Points, not bars: on a logarithmic scale the length of a bar means nothing.
+    axis.plot(
+        list(seconds.values()), list(seconds), "o", color=BLUE, ms=7, label="ours"
+    )
+    for number, (name, value) in enumerate((published or {}).items()):
+        bound = float(str(value).strip("<> "))
+        mark = {"label": "published"} if number == 0 else {}
+        axis.plot([bound], [name], "o", color=GREY, mfc="none", ms=7, **mark)
+        if isinstance(value, str):
+            place = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center"}
+            axis.annotate(value, (bound, name), fontsize=7, color=GREY, **place)
+    if published:
+        figure.legend(fontsize=8, loc="outside lower center", ncols=2, frameon=False)
+    axis.set_xscale("log")
+    axis.margins(x=0.08, y=0.15)  # room for the texts and the marks
+    axis.invert_yaxis()
+    style_axis(axis, title, x=label)
     return figure
-
-
-def _share_axes(
-    curves: Mapping[str, Sequence[tuple[float, float]]], title: str
-) -> tuple[Figure, Any]:
-    """One axis with a line for each curve, shares upwards."""
-    if not curves or not all(curves.values()):
-        raise ValueError("`curves` must have at least one point each, got none.")
-    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
-    axis = figure.subplots()
-    for (name, points), marker in zip(
-        curves.items(), _MARKERS * len(curves), strict=False
-    ):
-        sizes, shares = zip(*sorted(points), strict=True)
-        axis.plot(sizes, shares, marker=marker, ms=4, lw=1.4, label=name, clip_on=False)
-    style_axis(axis, title)
-    axis.set_ylim(0, 1)
-    axis.yaxis.set_major_formatter(PercentFormatter(1))
-    axis.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    return figure, axis
-
-
-def style_axis(axis: Axes, title: str) -> None:
-    """Gives an axis the look that all charts share."""
-    axis.set_title(title, fontsize=9)
-    axis.grid(**_GRID)
-    axis.set_axisbelow(True)
-    axis.tick_params(labelsize=8)
-    axis.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""What a run ran on: versions and device, nothing that tells whose machine it was."""
+"""What a run ran on: versions and devices, without the name of a machine or a user."""
 
 import importlib.metadata
 import pathlib
@@ -15,14 +15,14 @@ _PACKAGE = pathlib.Path(advgan_jax.__file__).parent
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of all that numbers depend on.
+    """Return the versions of everything that results depend on.
 
     Returns:
       By name: Python, the numerical packages, `advgan_jax`, and `git`, the short hash
-      of the checkout that the package is imported from (with `-dirty` where files were
-      changed). None for what is not there.
+      of the checkout that contains the package (with `-dirty` if files were changed).
+      None for what is missing.
     """
-    found = {"python": platform.python_version()}
+    found: dict[str, str | None] = {"python": platform.python_version()}
     for name in _DISTRIBUTIONS:
         try:
             found[name] = importlib.metadata.version(name)
@@ -32,7 +32,7 @@ def versions() -> dict[str, str | None]:
 
 
 def device_name() -> str:
-    """The devices that JAX computes on and the CPU beside them.
+    """Return the devices that JAX computes on and the number of CPU cores.
 
     Returns:
       For example `cpu, 2 CPU cores` or `gpu (NVIDIA H200) x 1, 16 CPU cores`.
@@ -48,14 +48,15 @@ def device_name() -> str:
 
 
 def _git_hash(folder: pathlib.Path) -> str | None:
-    # An environment may lie in another project's checkout: ask whether that
-    # repository tracks our files before its hash is taken for ours.
+    """Return the hash of the checkout that tracks a folder, or None."""
+    # An environment may be inside another project's checkout; its hash is not ours.
     if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
         return None
     return _git(folder, "describe", "--always", "--dirty", "--exclude=*")
 
 
 def _git(folder: pathlib.Path, *arguments: str) -> str | None:
+    """Return the output of a git command, or None if it fails."""
     command = ("git", "-C", str(folder), *arguments)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10)

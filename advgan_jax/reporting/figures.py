@@ -1,29 +1,19 @@
-"""Pictures of attacks; figures are objects, nothing is kept in global state."""
+"""Grids of clean images, adversarial images and perturbations."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from advgan_jax.data import to_float
-from advgan_jax.reporting.files import Path, replacing
+from advgan_jax.reporting.style import RED
 from advgan_jax.types import Bounds
 
-WRONG, RIGHT = "#c0392b", "#222222"
-_CELL, _LEFT, _RIGHT = 0.95, 1.25, 0.65  # inches: a picture, row titles, colour bar
-_COMPARED = 0.6  # inches: a picture where many attacks are shown
-
-
-def save_figure(figure: Figure, path: Path, *, dpi: int = 150) -> None:
-    """Writes a PNG, whole or not at all.
-
-    Args:
-      figure: what to draw.
-      path: where to.
-      dpi: pixels per inch.
-    """
-    with replacing(path) as partial:
-        figure.savefig(partial, format="png", dpi=dpi)
+WRONG, RIGHT = RED, "#222222"
+_CELL, _LEFT, _RIGHT = 0.95, 1.25, 0.65  # inches: an image, row titles, colour bar
+_SMALL_CELL = 0.6  # inches: an image in `comparison_grid`
 
 
 def attack_grid(
@@ -36,12 +26,12 @@ def attack_grid(
     class_names: Sequence[str] | None = None,
     bounds: Bounds = (0.0, 1.0),
 ) -> Figure:
-    """Rows of clean images, perturbations and adversarial images, one column each.
+    """Draw clean images, perturbations and adversarial images, a column for each image.
 
-    Above each image stands the predicted class, coloured where it is wrong, and above
-    each perturbation its L2 norm. Perturbations are scaled to the largest change of a
-    pixel among them, and the scale is stated: for grey images as a colour bar, for RGB
-    beside the row, where mid-grey is no change.
+    The title of an image is the predicted class, in red if it is wrong; that of a
+    perturbation is its L2 norm. All perturbations share one scale, the largest change
+    of a pixel among them. A colour bar shows it for grey images; for RGB it is written
+    beside the row, and mid-grey means no change.
 
     Args:
       images: clean, `[N, H, W, C]`, uint8 or float32 within `bounds`; C is 1, 3 or 4.
@@ -56,42 +46,32 @@ def attack_grid(
       The figure.
 
     Raises:
-      ValueError: if shapes do not fit, or there is no image.
+      ValueError: if the shapes disagree, or there is no image.
       TypeError: if a dtype is wrong.
     """
     clean, moved = to_float(np.asarray(images)), to_float(np.asarray(adversarial))
-    rows = (labels, clean_predictions, adversarial_predictions)
-    _check_grid(clean, moved, [np.shape(row) for row in rows])
+    _check_images(clean, moved, labels, clean_predictions, adversarial_predictions)
     perturbation = moved - clean
     scale = float(np.abs(perturbation).max()) or 1.0
     columns, grey = len(clean), clean.shape[-1] == 1
     right = _RIGHT if grey else 0.1
-    width = _LEFT + _CELL * columns + right
-    figure = Figure(figsize=(width, 3 * (_CELL + 0.22) + 0.15))
-    axes = figure.subplots(
-        3,
-        columns,
-        squeeze=False,
-        gridspec_kw={
-            "left": _LEFT / width,
-            "right": 1 - right / width,
-            "top": 0.93,
-            "bottom": 0.02,
-            "wspace": 0.08,
-            "hspace": 0.24,
-        },
+    width, height = _LEFT + _CELL * columns + right, 3 * (_CELL + 0.22) + 0.15
+    figure, axes = _grid(
+        *(3, columns, width, height),
+        margins=(_LEFT / width, right / width, 0.07, 0.02),
+        gaps=(0.08, 0.24),
     )
     for column in range(columns):
-        _show(axes[0, column], clean[column], bounds)
-        shown = _show_perturbation(axes[1, column], perturbation[column], scale)
-        length = f"L2 {np.linalg.norm(perturbation[column]):.2f}"
-        axes[1, column].set_title(length, fontsize=7, pad=2.5, color="#777777")
-        _show(axes[2, column], moved[column], bounds)
-    for line, predictions in ((axes[0], clean_predictions), (axes[2], rows[2])):
-        _title(line, predictions, labels, class_names)
+        _draw_image(axes[0, column], clean[column], bounds)
+        shown = _draw_perturbation(axes[1, column], perturbation[column], scale)
+        norm = f"L2 {np.linalg.norm(perturbation[column]):.2f}"
+        axes[1, column].set_title(norm, fontsize=7, pad=2.5, color="#777777")
+        _draw_image(axes[2, column], moved[column], bounds)
+    _write_predictions(axes[0], clean_predictions, labels, class_names)
+    _write_predictions(axes[2], adversarial_predictions, labels, class_names)
+    stated = "perturbation"
     if grey:
         _colour_bar(figure, axes[1, -1], shown, scale)
-        stated = "perturbation"
     else:
         stated = f"perturbation\n(grey: 0,\nscale ±{scale:.2g})"
     for axis, name in zip(axes[:, 0], ("clean", stated, "adversarial"), strict=True):
@@ -108,12 +88,12 @@ def comparison_grid(
     class_names: Sequence[str] | None = None,
     bounds: Bounds = (0.0, 1.0),
 ) -> Figure:
-    """What several attacks make of the same images: a line each, below the clean ones.
+    """Draw the results of several attacks on the same images, a row for each attack.
 
-    Above each image stands the predicted class, coloured where it is wrong.
+    The title of an image is the predicted class, in red if it is wrong.
 
     Args:
-      images: clean, `[N, H, W, C]`, uint8 or float32 within `bounds`; C is 1, 3 or 4.
+      images: see `attack_grid`.
       labels: int `[N]`, true classes.
       clean_predictions: int `[N]`.
       lines: adversarial images and their predicted classes, by the attack's name.
@@ -121,35 +101,27 @@ def comparison_grid(
       bounds: the least and the greatest pixel value.
 
     Returns:
-      The figure.
+      The figure; its first row shows the clean images.
 
     Raises:
-      ValueError: if shapes do not fit, or there is no image.
+      ValueError: if the shapes disagree, or there is no image.
       TypeError: if a dtype is wrong.
     """
     lines = {"clean": (images, clean_predictions), **lines}
     clean = to_float(np.asarray(images))
-    width, height = _COMPARED * len(clean) + 1.6, (_COMPARED + 0.2) * len(lines) + 0.1
-    figure = Figure(figsize=(width, height))
-    axes = figure.subplots(
-        len(lines),
-        len(clean),
-        squeeze=False,
-        gridspec_kw={
-            "left": 1.5 / width,
-            "right": 1 - 0.1 / width,
-            "top": 1 - 0.25 / height,
-            "bottom": 0.05 / height,
-            "wspace": 0.08,
-            "hspace": 0.36,
-        },
+    width = _SMALL_CELL * len(clean) + 1.6
+    height = (_SMALL_CELL + 0.2) * len(lines) + 0.1
+    figure, axes = _grid(
+        *(len(lines), len(clean), width, height),
+        margins=(1.5 / width, 0.1 / width, 0.25 / height, 0.05 / height),
+        gaps=(0.08, 0.36),
     )
     for line, (name, (shown, predictions)) in zip(axes, lines.items(), strict=True):
         shown = to_float(np.asarray(shown))
-        _check_grid(clean, shown, [np.shape(labels), np.shape(predictions)])
+        _check_images(clean, shown, labels, predictions)
         for axis, image in zip(line, shown, strict=True):
-            _show(axis, image, bounds)
-        _title(line, predictions, labels, class_names)
+            _draw_image(axis, image, bounds)
+        _write_predictions(line, predictions, labels, class_names)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
     return figure
 
@@ -161,22 +133,22 @@ def target_grids(
     *,
     bounds: Bounds = (0.0, 1.0),
 ) -> Figure:
-    """What a generator adds to each image for each wanted class; panels side by side.
+    """Draw the perturbations of generators towards each class, in panels side by side.
 
-    Perturbations of all panels are scaled alike, to the largest change of a pixel.
+    The perturbations of all panels share one scale, the largest change of a pixel.
 
     Args:
-      images: clean, `[N, H, W, C]`, uint8 or float32 within `bounds`; C is 1, 3 or 4.
+      images: see `attack_grid`.
       panels: adversarial images `[N, T, H, W, C]` towards the first T classes, by the
         title of the panel.
       class_names: at least T.
       bounds: the least and the greatest pixel value.
 
     Returns:
-      The figure: a line for each image, which stands at its left.
+      The figure: a row for each image, with the clean image on the left.
 
     Raises:
-      ValueError: if shapes do not fit, or there is nothing to show.
+      ValueError: if the shapes disagree, or there is nothing to draw.
     """
     clean = to_float(np.asarray(images))
     shapes = {np.shape(panel) for panel in panels.values()}
@@ -192,26 +164,22 @@ def target_grids(
     # One narrow, empty column stands before each panel.
     ratios = [1, *([0.35] + [1] * num_targets) * len(moved)]
     height = 0.44 * lines + 0.5
-    figure = Figure(figsize=(0.42 * sum(ratios) + 0.2, height))
-    axes = figure.subplots(
-        lines,
-        len(ratios),
-        squeeze=False,
-        gridspec_kw={
-            "width_ratios": ratios,
-            "left": 0.01,
-            "right": 0.99,
-            "bottom": 0.01,
-            "top": 1 - 0.45 / height,
-            "wspace": 0.06,
-            "hspace": 0.06,
-        },
+    figure, axes = _grid(
+        *(lines, len(ratios), 0.42 * sum(ratios) + 0.2, height),
+        margins=(0.01, 0.01, 0.45 / height, 0.01),
+        gaps=(0.06, 0.06),
+        width_ratios=ratios,
     )
     for line, image in zip(axes, clean, strict=True):
-        _show(line[0], image, bounds)
+        _draw_image(line[0], image, bounds)
     panes = np.split(axes[:, 1:], len(moved), axis=1)
-    for (name, r), pane in zip(moved.items(), panes, strict=True):
-        _show_panel(pane, r, scale, class_names)
+    for (name, perturbations), pane in zip(moved.items(), panes, strict=True):
+        for line, row in zip(pane, perturbations, strict=True):
+            line[0].remove()
+            for axis, perturbation in zip(line[1:], row, strict=True):
+                _draw_perturbation(axis, perturbation, scale)
+        for axis, class_name in zip(pane[0, 1:], class_names, strict=False):
+            axis.set_title(class_name, fontsize=8, pad=2.5)
         left, right = (pane[0, i].get_position() for i in (1, -1))
         text = f"{name}: added for each class (scale ±{scale:.2g})"
         middle = (left.x0 + right.x1) / 2
@@ -219,21 +187,74 @@ def target_grids(
     return figure
 
 
-def _show_panel(axes, perturbations, scale, class_names):
-    for line, row in zip(axes, perturbations, strict=True):
-        line[0].remove()
-        for axis, perturbation in zip(line[1:], row, strict=True):
-            _show_perturbation(axis, perturbation, scale)
-    for axis, name in zip(axes[0, 1:], class_names, strict=False):
-        axis.set_title(name, fontsize=8, pad=2.5)
+def direction_grid(
+    images: np.ndarray,
+    blocks: Mapping[str, np.ndarray],
+    *,
+    title: str = "",
+    bounds: Bounds = (0.0, 1.0),
+) -> Figure:
+    """Draw the images with the largest projections on directions, a row for each.
+
+    Args:
+      images: `[N, H, W, C]`, see `attack_grid`.
+      blocks: indices of the images, int `[D, k]`, by the title of the block; all of one
+        shape.
+      title: of the figure.
+      bounds: the least and the greatest pixel value.
+
+    Returns:
+      The figure, its blocks side by side.
+
+    Raises:
+      ValueError: if there is no block, or their shapes differ.
+    """
+    shapes = {np.shape(rows) for rows in blocks.values()}
+    if len(shapes) != 1 or len(next(iter(shapes))) != 2:
+        raise ValueError(
+            "`blocks` must have at least one entry, all int [D, k] of one shape, got "
+            f"shapes {sorted(shapes)}."
+        )
+    lines, columns = shapes.pop()
+    size = (0.45 * columns * len(blocks) + 0.3, 0.45 * lines + 0.7)
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle(title, fontsize=9)
+    parts = np.atleast_1d(figure.subfigures(1, len(blocks), wspace=0.05))
+    for part, (name, rows) in zip(parts, blocks.items(), strict=True):
+        part.suptitle(name, fontsize=8)
+        axes = part.subplots(lines, columns, squeeze=False)
+        for axis, row in zip(axes.ravel(), rows.ravel(), strict=True):
+            _draw_image(axis, to_float(np.asarray(images[row])), bounds)
+    return figure
 
 
-def _check_grid(clean, moved, shapes):
+def _grid(
+    lines: int,
+    columns: int,
+    width: float,
+    height: float,
+    *,
+    margins: tuple[float, float, float, float],
+    gaps: tuple[float, float],
+    width_ratios: Sequence[float] | None = None,
+) -> tuple[Figure, np.ndarray]:
+    """Return a figure and its axes; margins are left, right, top, bottom."""
+    figure = Figure(figsize=(width, height))
+    left, right, top, bottom = margins
+    sides = {"left": left, "right": 1 - right, "top": 1 - top, "bottom": bottom}
+    spaces = {"wspace": gaps[0], "hspace": gaps[1], "width_ratios": width_ratios}
+    axes = figure.subplots(lines, columns, squeeze=False, gridspec_kw=sides | spaces)
+    return figure, axes
+
+
+def _check_images(clean: np.ndarray, moved: np.ndarray, *columns: np.ndarray) -> None:
+    """Raise `ValueError` unless images, labels and predictions agree in shape."""
     if clean.ndim != 4 or clean.shape[-1] not in (1, 3, 4) or not len(clean):
         raise ValueError(
             "`images` must have shape [N, H, W, C] with N >= 1 and C 1, 3 or 4, got "
             f"{list(clean.shape)}."
         )
+    shapes = [np.shape(column) for column in columns]
     if clean.shape != moved.shape or set(shapes) != {(len(clean),)}:
         raise ValueError(
             f"`adversarial` must have the shape {list(clean.shape)} of `images`, "
@@ -242,48 +263,50 @@ def _check_grid(clean, moved, shapes):
         )
 
 
-def _show(axis, image, bounds):
-    _bare(axis)
+def _draw_image(axis: Axes, image: np.ndarray, bounds: Bounds) -> AxesImage:
+    """Draw a grey or RGB image."""
     low, high = bounds
-    if image.shape[-1] == 1:
-        axis.imshow(image[..., 0], cmap="gray", vmin=low, vmax=high)
-    else:
-        axis.imshow(np.clip((image - low) / (high - low), 0, 1))
+    pixels = np.clip((image - low) / (high - low), 0, 1)
+    return _draw(axis, pixels, cmap="gray", vmin=0, vmax=1)
 
 
-def _show_perturbation(axis, perturbation, scale):
-    _bare(axis)
-    if perturbation.shape[-1] == 1:
-        return axis.imshow(perturbation[..., 0], cmap="RdBu_r", vmin=-scale, vmax=scale)
-    # Transparency, if any, is left out: a change of it is no colour.
-    return axis.imshow(0.5 + perturbation[..., :3] / (2 * scale))
+def _draw_perturbation(axis: Axes, perturbation: np.ndarray, scale: float) -> AxesImage:
+    """Draw a perturbation, red and blue if it is grey, else around mid-grey."""
+    if perturbation.shape[-1] > 1:
+        # Transparency, if any, is left out: its change is not a colour.
+        perturbation = 0.5 + perturbation[..., :3] / (2 * scale)
+    return _draw(axis, perturbation, cmap="RdBu_r", vmin=-scale, vmax=scale)
 
 
-def _bare(axis):
-    axis.set_xticks([])
-    axis.set_yticks([])
+def _draw(axis: Axes, pixels: np.ndarray, **grey: str | float) -> AxesImage:
+    """Draw pixels within a thin frame; `grey` maps single-channel pixels to colours."""
+    axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():
         spine.set(color="#bbbbbb", linewidth=0.5)
+    if pixels.shape[-1] == 1:
+        return axis.imshow(pixels[..., 0], **grey)
+    return axis.imshow(pixels)
 
 
-def _title(line, predictions, labels, class_names):
+def _write_predictions(
+    line: Sequence[Axes],
+    predictions: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str] | None,
+) -> None:
+    """Write the predicted class above each image, in bold red if it is wrong."""
     for axis, predicted, label in zip(line, predictions, labels, strict=True):
-        wrong = predicted != label
-        axis.set_title(
-            str(predicted) if class_names is None else class_names[predicted],
-            fontsize=9,
-            pad=2.5,
-            color=WRONG if wrong else RIGHT,
-            fontweight="bold" if wrong else "normal",
-        )
+        name = str(predicted) if class_names is None else class_names[predicted]
+        wrong = {"color": WRONG, "fontweight": "bold"}
+        look = wrong if predicted != label else {"color": RIGHT}
+        axis.set_title(name, fontsize=9, pad=2.5, **look)
 
 
-def _colour_bar(figure, axis, shown, scale):
-    box = axis.get_position()
-    width = figure.get_figwidth()
-    bar_axis = figure.add_axes(
-        (box.x1 + 0.1 / width, box.y0, 0.09 / width, box.height), label="scale"
-    )
+def _colour_bar(figure: Figure, axis: Axes, shown: AxesImage, scale: float) -> None:
+    """Draw a colour bar on the right of an axis."""
+    box, width = axis.get_position(), figure.get_figwidth()
+    place = (box.x1 + 0.1 / width, box.y0, 0.09 / width, box.height)
+    bar_axis = figure.add_axes(place, label="scale")
     bar = figure.colorbar(shown, cax=bar_axis, ticks=[-scale, 0, scale])
     bar.ax.set_yticklabels([f"-{scale:.2g}", "0", f"+{scale:.2g}"], fontsize=8)
     bar.ax.tick_params(length=2, pad=2)

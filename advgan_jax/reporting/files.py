@@ -1,4 +1,4 @@
-"""Files that are either whole or as they were before."""
+"""Files that are either complete or as they were before."""
 
 import contextlib
 import json
@@ -16,15 +16,14 @@ Path = str | os.PathLike[str]
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[pathlib.Path]:
-    """Writes a file beside its place and moves it there when it is complete.
+    """Replace a file once its new content is complete.
 
     Args:
-      path: where the file shall be; missing folders are made.
+      path: the file; missing folders are made.
 
     Yields:
-      The path to write to. If the block raises, it is deleted, and what was at `path`
-      before stays. Of several processes the first writes the file; what the others
-      write is deleted.
+      The path to write to. If the block raises, it is deleted and the old file stays.
+      Of several processes the first writes the file; what the others write is deleted.
     """
     path = pathlib.Path(path)
     if not parallel.is_first():
@@ -42,36 +41,36 @@ def replacing(path: Path) -> Iterator[pathlib.Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file, whole or not at all.
+    """Write a JSON file, completely or not at all.
 
     Args:
-      path: where to.
+      path: the file.
       value: mappings, sequences, numbers, strings, numpy and JAX arrays. NaN and
-        infinity, which JSON does not have, become null.
+        infinity, which JSON lacks, become null.
 
     Raises:
-      TypeError: if something in `value` has no form in JSON.
+      TypeError: if `value` contains anything else.
     """
-    text = json.dumps(plain(value), indent=2, allow_nan=False)
+    text = json.dumps(to_json(value), indent=2, allow_nan=False)
     with replacing(path) as partial:
         partial.write_text(text + "\n", encoding="utf8")
 
 
-def plain(value: Any) -> Any:
-    """A value in the types that JSON has.
+def to_json(value: Any) -> Any:
+    """Convert a value to the types of JSON.
 
     Args:
       value: see `write_json`.
 
     Returns:
-      The same with dicts, lists and Python numbers; NaN and infinity as None.
+      The same as dicts, lists and Python numbers; NaN and infinity as None.
     """
     if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [to_json(item) for item in value]
     if hasattr(value, "tolist"):
-        return plain(value.tolist())
+        return to_json(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

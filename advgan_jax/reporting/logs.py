@@ -1,6 +1,6 @@
-"""What a run leaves behind: `config.json`, `metrics.jsonl`, `results.json`, events.
+"""The logs of a run: `metrics.jsonl`, `results.json` and TensorBoard's events.
 
-`metrics.jsonl` has one line for each call of `MetricsLog.write`, `{"step": ...}` and
+`metrics.jsonl` has one line for each call of `MetricsLog.write`: `{"step": ...}` and
 the metrics by name. TensorBoard's events are in `tensorboard/`.
 """
 
@@ -15,7 +15,7 @@ import tensorboardX
 from advgan_jax import parallel
 from advgan_jax.evaluation import ROW_KEYS
 from advgan_jax.reporting.environment import device_name, versions
-from advgan_jax.reporting.files import Path, plain, replacing, write_json
+from advgan_jax.reporting.files import Path, replacing, to_json, write_json
 
 METRICS, RESULTS, TENSORBOARD = "metrics.jsonl", "results.json", "tensorboard"
 
@@ -23,7 +23,7 @@ METRICS, RESULTS, TENSORBOARD = "metrics.jsonl", "results.json", "tensorboard"
 def write_results(
     workdir: Path, rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any]
 ) -> pathlib.Path:
-    """Writes `results.json`.
+    """Write `results.json`.
 
     Args:
       workdir: folder of the run.
@@ -34,8 +34,8 @@ def write_results(
       The path of the file.
 
     Raises:
-      ValueError: if a row has other fields than `evaluation.ROW_KEYS`.
-      TypeError: if a value has no form in JSON.
+      ValueError: if the fields of a row are not `evaluation.ROW_KEYS`.
+      TypeError: if JSON cannot represent a value.
     """
     for number, row in enumerate(rows):
         if tuple(row) != ROW_KEYS:
@@ -45,38 +45,34 @@ def write_results(
                 f"differs in {odd}; build it with `evaluation.make_row`."
             )
     path = pathlib.Path(workdir, RESULTS)
-    results = {
-        "rows": rows,
-        "config": config,
-        "versions": versions(),
-        "device": device_name(),
-    }
-    write_json(path, results)
+    made_with = {"versions": versions(), "device": device_name()}
+    write_json(path, {"rows": rows, "config": config, **made_with})
     return path
 
 
 class MetricsLog:
-    """The metrics of a training run, on disk line by line; a context manager.
+    """The metrics of a training run, written line by line; a context manager.
 
-    Of several processes the first writes, the others only check what they are given.
+    Of several processes the first writes; the others only check their arguments.
     """
 
     def __init__(self, workdir: Path, *, restored_step: int | None = None):
-        """Opens the log of a run.
+        """Open the log of a run.
 
         Args:
           workdir: folder of the run, which need not exist.
-          restored_step: the step from which the run goes on: what was logged after it
-            is taken back. None begins a new log.
+          restored_step: the step from which the run resumes; later lines are deleted.
+            None begins a new log.
 
         Raises:
-          ValueError: if the old log is not one of ours.
+          ValueError: if the old log has a line of another form.
         """
         self.path = pathlib.Path(workdir, METRICS)
         self._file = self._events = None
         if not parallel.is_first():
             return
-        kept = [] if restored_step is None else _lines_up_to(self.path, restored_step)
+        known = [] if restored_step is None else _read(self.path)
+        kept = [line for line, row in known if row["step"] <= restored_step]
         with replacing(self.path) as partial:
             partial.write_text("".join(kept), encoding="utf8")
         self._file = self.path.open("a", encoding="utf8")
@@ -92,16 +88,16 @@ class MetricsLog:
         self.close()
 
     def close(self) -> None:
-        """Closes the files."""
+        """Close the files."""
         if self._file is not None:
             self._file.close()
             self._events.close()
 
     def write(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Appends one line; it is on disk when this returns.
+        """Append one line, which is on disk when this returns.
 
         Args:
-          step: how many steps have been made.
+          step: how many steps the training has made.
           metrics: scalars by name.
 
         Raises:
@@ -109,7 +105,7 @@ class MetricsLog:
         """
         if "step" in metrics:
             raise ValueError("A metric must not be called 'step', got one; rename it.")
-        values = {name: plain(value) for name, value in metrics.items()}
+        values = {name: to_json(value) for name, value in metrics.items()}
         line = json.dumps({"step": int(step), **values}, allow_nan=False)
         if self._file is None:
             return
@@ -122,25 +118,22 @@ class MetricsLog:
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """Reads a log.
+    """Read the metrics that a `MetricsLog` wrote.
 
     Args:
       workdir: folder of the run.
 
     Returns:
-      One dict for each line, None for what was not finite; empty without a log.
+      One dict for each line, with None for NaN and infinity; empty without a log.
 
     Raises:
-      ValueError: if a line is not one of ours; names it.
+      ValueError: if a line has another form; names it.
     """
     return [row for _, row in _read(pathlib.Path(workdir, METRICS))]
 
 
-def _lines_up_to(path: pathlib.Path, step: int) -> list[str]:
-    return [line for line, row in _read(path) if row["step"] <= step]
-
-
 def _read(path: pathlib.Path) -> list[tuple[str, dict[str, Any]]]:
+    """Return the complete lines of a log, as text and parsed."""
     if not path.exists():
         return []
     parsed = []

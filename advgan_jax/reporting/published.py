@@ -10,9 +10,8 @@ import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from advgan_jax.reporting.files import Path, plain, write_json
-from advgan_jax.reporting.records import PAPER
-from advgan_jax.reporting.tables import percent
+from advgan_jax.reporting.files import Path, to_json, write_json
+from advgan_jax.reporting.tables import PAPER, percent
 
 LOW, HIGH = " (low)", " (high)"  # end the names of columns with an interval's limits
 _NONE = "-"
@@ -76,7 +75,7 @@ def write_table(path: Path, table: PublishedTable) -> None:
     Raises:
       ValueError: if a field has the wrong type or a row an unknown column.
     """
-    written = PublishedTable(**plain(dataclasses.asdict(table)))
+    written = PublishedTable(**to_json(dataclasses.asdict(table)))
     _check(os.fspath(path), written)
     write_json(path, dataclasses.asdict(written))
 

@@ -1,26 +1,21 @@
-"""Rows of results as tables: for the terminal, for Markdown, for spreadsheets."""
+"""Tables: results for the terminal and Markdown, and any records as CSV or Markdown."""
 
-from collections.abc import Mapping, Sequence
+import csv
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from advgan_jax.checks import unknown_name
 from advgan_jax.evaluation import ROW_KEYS
+from advgan_jax.reporting.files import Path, replacing
 
-# "success" stands for the rate, its interval and its denominator together.
+PAPER = " (paper)"  # ends the name of a column with a paper's numbers
+# "success" combines the rate, its interval and its denominator.
 DEFAULT_COLUMNS = (
-    "dataset",
-    "target_model",
-    "attack",
-    "threat_model",
-    "target_class",
-    "epsilon",
-    "clean_accuracy",
-    "robust_accuracy",
-    "success",
-    "linf_max",
-    "l2_mean",
-    "queries",
-    "images_per_second",
+    *("dataset", "target_model", "attack", "threat_model", "target_class", "epsilon"),
+    *("clean_accuracy", "robust_accuracy", "success", "linf_max", "l2_mean"),
+    *("queries", "images_per_second"),
 )
 _HEADERS = {
     "target_model": "model",
@@ -40,28 +35,24 @@ _HEADERS = {
     "images_per_second": "images/s",
 }
 _PERCENT = {
-    "clean_accuracy",
-    "robust_accuracy",
-    "attack_success_rate",
-    "success_low",
-    "success_high",
+    *("clean_accuracy", "robust_accuracy"),
+    *("attack_success_rate", "success_low", "success_high"),
 }
-_TEXT = {"experiment", "dataset", "target_model", "attack", "threat_model", "norm"} | {
-    "success",
-    "success_over",
+_TEXT = {
+    *("experiment", "dataset", "target_model", "attack", "threat_model", "norm"),
+    *("success", "success_over"),
 }
 _NONE = "-"
+_Record = Mapping[str, Any]
 
 
-def format_table(
-    rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None
-) -> str:
-    """A table for the terminal, columns aligned.
+def format_table(rows: Sequence[_Record], columns: Sequence[str] | None = None) -> str:
+    """Return results as a table for the terminal, with aligned columns.
 
     Args:
       rows: from `evaluation.make_row`.
       columns: fields of the rows, or `success`; default `DEFAULT_COLUMNS` without those
-        that apply to no row.
+        that are None in every row.
 
     Returns:
       Lines without a newline at the end.
@@ -69,8 +60,8 @@ def format_table(
     Raises:
       ValueError: for an unknown column; lists the known ones.
     """
-    columns, cells = _cells(rows, columns)
-    lines = [[_header(c) for c in columns], *cells]
+    columns, cells = _result_cells(rows, columns)
+    lines = [[_HEADERS.get(column, column) for column in columns], *cells]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * width for width in widths])
     aligned = (
@@ -84,44 +75,100 @@ def format_table(
 
 
 def markdown_table(
-    rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None
+    rows: Sequence[_Record], columns: Sequence[str] | None = None
 ) -> str:
-    """A table in Markdown.
+    """Return results as a table in Markdown.
 
     Args:
-      rows: from `evaluation.make_row`.
-      columns: as in `format_table`.
+      rows: see `format_table`.
+      columns: see `format_table`.
 
     Returns:
       Lines without a newline at the end.
 
     Raises:
-      ValueError: for an unknown column; lists the known ones.
+      ValueError: see `format_table`.
     """
-    columns, cells = _cells(rows, columns)
+    columns, cells = _result_cells(rows, columns)
     rule = ["---" if column in _TEXT else "---:" for column in columns]
-    lines = ([_header(c) for c in columns], rule, *cells)
-    escaped = ([cell.replace("|", r"\|") for cell in line] for line in lines)
-    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+    header = [_HEADERS.get(column, column) for column in columns]
+    return _markdown(header, rule, *cells)
+
+
+def markdown_records(records: Sequence[_Record]) -> str:
+    """Return records of any fields as a table in Markdown.
+
+    Args:
+      records: see `write_csv`. The numbers of a column whose name ends with ` (paper)`
+        follow ours in parentheses, in one column.
+
+    Returns:
+      Lines without a newline at the end.
+    """
+    columns = [name for name in _fields(records) if not name.endswith(PAPER)]
+
+    def cell(record: _Record, column: str) -> str:
+        """Return our value, and the paper's in parentheses if there is one."""
+        ours, paper = record.get(column), record.get(column + PAPER)
+        return _text(ours) if paper is None else f"{_text(ours)} ({_text(paper)})"
+
+    cells = ([cell(record, column) for column in columns] for record in records)
+    return _markdown(columns, ["---"] * len(columns), *cells)
+
+
+def write_csv(path: Path, records: Sequence[_Record]) -> None:
+    """Write records of any fields as a CSV file, numbers with all digits.
+
+    Args:
+      path: the file; replaced when the new one is complete.
+      records: at least one. The columns are all their fields in order of appearance; a
+        field that a record lacks, or that is None, becomes an empty cell.
+    """
+    with (
+        replacing(path) as partial,
+        partial.open("w", encoding="utf8", newline="") as file,
+    ):
+        writer = csv.DictWriter(file, _fields(records))
+        writer.writeheader()
+        writer.writerows(records)
+
+
+def matrices(
+    records: Sequence[_Record], columns: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return some columns as matrices, for `heatmap`.
+
+    Args:
+      records: see `write_csv`.
+      columns: C names.
+
+    Returns:
+      Our numbers and the paper's, float `[R, C]`, NaN where there is none.
+    """
+    ours, paper = (
+        np.array([[r.get(c + end, np.nan) for c in columns] for r in records], float)
+        for end in ("", PAPER)
+    )
+    return ours, paper
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """A share in percent that says 0 or 100 only where it is so.
+    """Format a share in percent; only exactly 0 and 1 become 0 and 100.
 
     Args:
       share: from 0 to 1.
-      digits: after the point, more where needed to tell it from 0 and 1.
+      digits: decimals; more where needed to differ from 0 and 100.
 
     Returns:
-      For example `99.1`, or `99.98` where one digit would say 100.0.
+      For example `99.1`, or `99.98` where one decimal would give 100.0.
     """
     text = f"{100 * share:.{digits}f}"
     rounded_away = 0 < share < 1 and float(text) in (0, 100)
     return percent(share, digits + 1) if rounded_away and digits < 6 else text
 
 
-def format_success(row: Mapping[str, Any]) -> str:
-    """Success rate, interval and denominator of a row.
+def format_success(row: _Record) -> str:
+    """Format the success rate of a row with its interval and denominator.
 
     Args:
       row: from `evaluation.make_row`.
@@ -131,12 +178,10 @@ def format_success(row: Mapping[str, Any]) -> str:
     """
     if row["attack_success_rate"] is None:
         return _NONE
-    rate, low, high = (
-        percent(row[name])
-        for name in ("attack_success_rate", "success_low", "success_high")
-    )
+    names = ("attack_success_rate", "success_low", "success_high")
+    rate, low, high = (percent(row[name]) for name in names)
     num_images = row["num_images"]
-    # Rows do not say how many images were both right and of another class.
+    # A row lacks the number of images that were correct and of another class.
     over = {
         "all": f"all {num_images:,}",
         "correct": f"{round(num_images * row['clean_accuracy']):,} correct",
@@ -145,9 +190,10 @@ def format_success(row: Mapping[str, Any]) -> str:
     return f"{rate} % [{low}, {high}] of {over}"
 
 
-def _cells(
-    rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None
+def _result_cells(
+    rows: Sequence[_Record], columns: Sequence[str] | None
 ) -> tuple[Sequence[str], list[list[str]]]:
+    """Return the columns, checked or chosen, and the formatted cells of each row."""
     known = (*ROW_KEYS, "success")
     for column in columns or ():
         if column not in known:
@@ -158,25 +204,38 @@ def _cells(
             for c in DEFAULT_COLUMNS
             if c == "success" or not rows or any(row[c] is not None for row in rows)
         ]
-    return columns, [[_cell(row, column) for column in columns] for row in rows]
+    return columns, [[_result_cell(row, column) for column in columns] for row in rows]
 
 
-def _header(column: str) -> str:
-    return _HEADERS.get(column, column)
-
-
-def _cell(row: Mapping[str, Any], column: str) -> str:
+def _result_cell(row: _Record, column: str) -> str:
+    """Format one field of a row of results."""
     if column == "success":
         return format_success(row)
     value = row[column]
-    if value is None:
-        return _NONE
+    if value is None or isinstance(value, bool | str):
+        return _text(value)
     if column in _PERCENT:
         return f"{percent(value)} %"
-    if isinstance(value, bool | str):
-        return str(value)
     if isinstance(value, int) and column != "seed":
         return f"{value:,}"
     if column == "images_per_second":
         return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    """Format any value, floats with four digits."""
+    if value is None:
+        return _NONE
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _fields(records: Sequence[_Record]) -> list[str]:
+    """Return the fields of all records in order of appearance."""
+    return list(dict.fromkeys(name for record in records for name in record))
+
+
+def _markdown(*lines: Iterable[str]) -> str:
+    """Join cells to a table in Markdown."""
+    escaped = ([cell.replace("|", r"\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)

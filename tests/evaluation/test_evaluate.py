@@ -15,7 +15,13 @@ import pytest
 from jax.tree_util import Partial
 
 from advgan_jax import attacks
-from advgan_jax.evaluation import craft, evaluate, evaluate_adversarial, evaluate_many
+from advgan_jax.evaluation import (
+    craft,
+    evaluate,
+    evaluate_adversarial,
+    evaluate_clean,
+    evaluate_many,
+)
 
 LABELS = np.array([0, 1, 2, 0, 1])
 CLEAN = np.array([0, 1, 2, 1, 2])
@@ -45,6 +51,20 @@ def brighten(
 
 def unchanged(logits_fn, images, labels, **_):
     return images
+
+
+@pytest.mark.parametrize("batch_size", [2, 500])
+def test_clean_images_are_their_own_adversarial_images(batch_size):
+    clean = evaluate_clean(logits_fn, IMAGES, LABELS, batch_size=batch_size)
+    attacked = evaluate(logits_fn, unchanged, IMAGES, LABELS)
+    for field in dataclasses.fields(clean):
+        if field.name not in ("seconds", "examples"):
+            expected = getattr(attacked, field.name)
+            np.testing.assert_array_equal(getattr(clean, field.name), expected)
+    assert clean.clean_accuracy == clean.robust_accuracy == 0.6
+    assert clean.seconds is clean.examples is None
+    with pytest.raises(ValueError, match=r"bounds \(0.0, 1.0\), got .* to 1.5"):
+        evaluate_clean(logits_fn, 3 * IMAGES, LABELS)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 500])

@@ -1,7 +1,7 @@
-"""The linear layers of a Flax model, in the order in which images pass them.
+"""The linear layers of a Flax model, in the order of their calls.
 
-Nothing has to be declared: the calls of `nn.Dense`, `nn.Conv` and `nn.BatchNorm` are
-intercepted while the model runs, so any module made of these can be looked into.
+The calls of `nn.Dense`, `nn.Conv` and `nn.BatchNorm` are intercepted while the model
+runs. A model made of these needs no declaration of its layers.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,9 +29,9 @@ class Layer(NamedTuple):
       kind: `dense`, `conv` or `batch_norm`.
       size: `784x100`, `64x8x8x128` (maps in, window, maps out) or `64`.
       stride: of rows; 1 unless the layer is a convolution.
-      bound: upper bound of the operator's norm, strict with zero padding.
-      circular: the same on the torus of the unpadded image, as the paper has it; equal
-        to `bound` for all but convolutions.
+      bound: strict upper bound of the operator's norm, with zero padding.
+      circular: the paper's bound, on the torus of the unpadded image; differs from
+        `bound` for convolutions only.
     """
 
     name: str
@@ -42,24 +42,14 @@ class Layer(NamedTuple):
     circular: float
 
 
-def run_with(
-    model: nn.Module, variables: Any, images: Array, seen: Callable[..., Array]
+def intercept_layers(
+    model: nn.Module, variables: Any, images: Array, replace: Callable[..., Array]
 ) -> Array:
-    """Runs a model and shows each linear layer that it calls to a function.
-
-    Args:
-      model: any Flax module that takes images alone at inference.
-      variables: its weights.
-      images: `[B, H, W, C]`.
-      seen: called with the module, its name, its input and its output; what it returns
-        takes the output's place.
-
-    Returns:
-      What the model returns.
-    """
+    """Run a model; replace each layer's output by `replace(module, name, x, y)`."""
     calls: dict[str, int] = {}
 
     def intercept(next_fun, args, kwargs, context):
+        """Call a method; replace its output if it is a linear layer's."""
         y = next_fun(*args, **kwargs)
         module = context.module
         if context.method_name != "__call__" or not isinstance(module, LINEAR):
@@ -67,44 +57,31 @@ def run_with(
         name = "/".join(module.path)
         calls[name] = calls.get(name, 0) + 1
         label = name if calls[name] == 1 else f"{name}#{calls[name]}"
-        return seen(module, label, args[0], y)
+        return replace(module, label, args[0], y)
 
     with nn.intercept_methods(intercept):
         return model.apply(variables, images)
 
 
-def describe(module: nn.Module, name: str, shape: Sequence[int]) -> Layer:
-    """A linear layer and the bounds of its norm.
-
-    Args:
-      module: bound to its weights, an instance of one of `LINEAR`.
-      name: what to call it.
-      shape: of its input.
-
-    Returns:
-      The layer.
-
-    Raises:
-      ValueError: if it is a convolution that the Fourier formula does not cover, or
-        its weights are not known while the model is traced.
-    """
+def bound_layer(module: nn.Module, name: str, shape: Sequence[int]) -> Layer:
+    """Bound the norm of a layer that has its weights; `shape` is its input's."""
     if not all(map(is_concrete, jax.tree.leaves(module.variables))):
         raise ValueError(
             f"The weights of layer {name!r} must be known where it is called, got "
             "traced ones; take the model without `nn.remat`, `nn.jit` or `nn.scan`."
         )
     if isinstance(module, nn.BatchNorm):
-        return _batch_norm(module, name)
+        return _bound_batch_norm(module, name)
     kernel = np.asarray(module.variables["params"]["kernel"])
     if isinstance(module, nn.Dense):
         bound = norms.dense_norm(kernel)
         size = "x".join(map(str, kernel.shape))
         return Layer(name, "dense", size, 1, bound, bound)
-    return _conv(module, name, kernel, shape)
+    return _bound_conv(module, name, kernel, shape)
 
 
-def _batch_norm(module: nn.BatchNorm, name: str) -> Layer:
-    """At inference: each channel is multiplied by `scale / sqrt(var + eps)`."""
+def _bound_batch_norm(module: nn.BatchNorm, name: str) -> Layer:
+    """Bound a layer that multiplies each channel by `scale / sqrt(var + eps)`."""
     variables = module.variables
     factors = 1 / np.sqrt(np.asarray(variables["batch_stats"]["var"]) + module.epsilon)
     if module.use_scale:
@@ -113,12 +90,11 @@ def _batch_norm(module: nn.BatchNorm, name: str) -> Layer:
     return Layer(name, "batch_norm", str(factors.size), 1, bound, bound)
 
 
-def _conv(
+def _bound_conv(
     module: nn.Conv, name: str, kernel: np.ndarray, shape: Sequence[int]
 ) -> Layer:
-    strides, dilation = (
-        _pair(value) for value in (module.strides, module.kernel_dilation)
-    )
+    """Bound a convolution on the torus of its padded and of its plain input."""
+    strides, dilation = _pair(module.strides), _pair(module.kernel_dilation)
     groups, inputs = module.feature_group_count, _pair(module.input_dilation)
     if kernel.ndim != 4 or groups != 1 or inputs != (1, 1) or module.mask is not None:
         raise ValueError(
@@ -128,22 +104,32 @@ def _conv(
         )
     maps_in, maps_out = kernel.shape[2:]
     size = "x".join(map(str, (maps_in, *kernel.shape[:2], maps_out)))
-    kernel, grid = norms.dilated(kernel, dilation), shape[1:3]
+    kernel, grid = norms.dilate(kernel, dilation), shape[1:3]
     padding = _padding(module.padding, grid, kernel.shape[:2], strides, name)
-    padded = norms.padded_grid(grid, padding, strides)
-    plain = norms.padded_grid(grid, [(0, 0), (0, 0)], strides)
-    bound = norms.conv_norm(kernel, strides=strides, grid=padded)
-    circular = norms.conv_norm(kernel, strides=strides, grid=plain)
+    bound, circular = (
+        norms.conv_norm(
+            kernel, strides=strides, grid=norms.padded_grid(grid, pads, strides)
+        )
+        for pads in (padding, [(0, 0), (0, 0)])
+    )
     return Layer(name, "conv", size, strides[0], bound, circular)
 
 
 def _pair(value: int | Sequence[int] | None) -> tuple[int, int]:
+    """Return a setting of Flax as one number for rows and one for columns."""
     if value is None or isinstance(value, int):
         return (value or 1,) * 2
     return tuple(value) if len(value) == 2 else tuple(value) * 2
 
 
-def _padding(padding, grid, window, strides, name) -> list[tuple[int, int]]:
+def _padding(
+    padding: Any,
+    grid: Sequence[int],
+    window: Sequence[int],
+    strides: Sequence[int],
+    name: str,
+) -> Sequence[tuple[int, int]]:
+    """Return the zeros before and after the rows and the columns."""
     if padding in ("SAME", "VALID"):
         return lax.padtype_to_pads(grid, window, strides, padding)
     if isinstance(padding, str):
@@ -158,10 +144,10 @@ def _padding(padding, grid, window, strides, name) -> list[tuple[int, int]]:
 def layer_values(
     model: nn.Module, variables: Any, images: Array
 ) -> dict[str, tuple[Array, Array]]:
-    """What goes into each linear layer and what comes out of it.
+    """Return the input and the output of each linear layer.
 
     Args:
-      model: any Flax module that takes images alone at inference.
+      model: any Flax module that takes only images at inference.
       variables: its weights.
       images: `[B, H, W, C]`.
 
@@ -170,24 +156,28 @@ def layer_values(
     """
     names: list[str] = []
 
-    def keep(module, name, x, y):
+    def keep_name(module: nn.Module, name: str, x: Array, y: Array) -> Array:
+        """Record the name of a layer."""
         del module, x
         names.append(name)
         return y
 
-    jax.eval_shape(lambda x: run_with(model, variables, x, keep), images)
+    jax.eval_shape(lambda x: intercept_layers(model, variables, x, keep_name), images)
     return dict(zip(names, _values(model, variables, images), strict=True))
 
 
 @partial(jax.jit, static_argnames="model")
-def _values(model, variables, images):
-    # A list: a dict would leave `jit` in the order of its keys.
+def _values(
+    model: nn.Module, variables: Any, images: Array
+) -> list[tuple[Array, Array]]:
+    """Return inputs and outputs as a list; `jit` would sort the keys of a dict."""
     values = []
 
-    def keep(module, name, x, y):
+    def keep_values(module: nn.Module, name: str, x: Array, y: Array) -> Array:
+        """Record the input and the output of a layer."""
         del module, name
         values.append((x, y))
         return y
 
-    run_with(model, variables, images, keep)
+    intercept_layers(model, variables, images, keep_values)
     return values

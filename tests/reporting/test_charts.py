@@ -1,4 +1,4 @@
-"""Figures of single studies: what is on them."""
+"""Bars, bounds, times and chosen images: what is on them."""
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def test_times_and_what_others_printed():
     assert theirs == [([0.06], ["FGSM"]), ([10800.0], ["C&W"])]
     assert [text.get_text() for text in axis.texts] == ["> 10800"]
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.texts] == ["ours", "the paper's"]
+    assert [text.get_text() for text in legend.texts] == ["ours", "published"]
     figure.canvas.draw()
     assert not time_chart(seconds, label="seconds").legends
     with pytest.raises(ValueError, match="at least one entry"):
