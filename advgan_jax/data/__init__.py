@@ -1,11 +1,13 @@
-"""Data sets as checked numpy arrays: by name, from a file, or from the user's arrays.
+"""Data sets as checked numpy arrays: by name, from a file, or from your own arrays.
 
-TensorFlow Datasets is imported only for a set of its own, and TensorFlow only to
-prepare one that cannot be prepared without it.
+TensorFlow Datasets is imported only for its own sets, and TensorFlow only if nothing
+else can prepare one. To add a set, write a `load_NAME` that returns a `Dataset`, and
+call it in `load_dataset`.
 """
 
 import os
 
+from advgan_jax.data._prepare import prepare_dataset
 from advgan_jax.data.batches import epoch_order, evaluation_batches, shuffled
 from advgan_jax.data.dataset import (
     Dataset,
@@ -16,7 +18,6 @@ from advgan_jax.data.dataset import (
 )
 from advgan_jax.data.digits import load_digits
 from advgan_jax.data.npz import load_npz
-from advgan_jax.data.prepare import prepare_dataset
 from advgan_jax.data.tfds_source import load_tfds
 
 __all__ = [
@@ -39,23 +40,23 @@ __all__ = [
 def load_dataset(
     name: str, *, data_dir: str | os.PathLike[str] | None = None
 ) -> Dataset:
-    """Loads a data set by name.
+    """Load a data set by name.
 
     Args:
-      name: `digits` (scikit-learn's, 8x8, no download); `npz:PATH` (see `load_npz`);
-        or an image-classification set of TensorFlow Datasets (see `load_tfds`), of
-        which `mnist`, `fashion_mnist`, `cifar10` and `cifar100` need no TensorFlow.
-      data_dir: where TensorFlow Datasets keeps its sets; default `TFDS_DATA_DIR`, or
-        else `~/tensorflow_datasets`. Original files in `data_dir/downloads/manual` are
-        used instead of a download.
+      name: `digits` (scikit-learn's, 8x8, no download); `npz:PATH` (see `load_npz`); or
+        an image-classification set of TensorFlow Datasets (see `load_tfds`). Of these,
+        `mnist`, `fashion_mnist`, `cifar10` and `cifar100` need no TensorFlow.
+      data_dir: the folder of prepared sets; default `TFDS_DATA_DIR`, else
+        `~/tensorflow_datasets`. Original files in `data_dir/downloads/manual` replace a
+        download.
 
     Returns:
-      The data set, shapes, dtypes and values checked.
+      The data set with checked shapes, dtypes and values.
 
     Raises:
-      ConnectionError: if the set must be fetched and there is no network.
+      ConnectionError: if the set must be downloaded and there is no network.
       FileNotFoundError: if there is no file at PATH.
-      ModuleNotFoundError: if the set can only be prepared by TensorFlow.
+      ModuleNotFoundError: if only TensorFlow can prepare the set, and it is absent.
       TypeError: if an array has the wrong dtype.
       ValueError: if the name is unknown or the data cannot be used.
     """

@@ -1,4 +1,4 @@
-"""Order and batches: pure functions, so that a resumed run sees the same."""
+"""Order and batches: pure functions, so that a resumed run sees the same examples."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def epoch_order(key: jax.Array, epoch: int, num_examples: int) -> np.ndarray:
-    """The order in which an epoch visits the training examples.
+    """Return the order in which an epoch visits the training examples.
 
     Args:
       key: a typed key, the same for the whole run.
@@ -16,16 +16,17 @@ def epoch_order(key: jax.Array, epoch: int, num_examples: int) -> np.ndarray:
       num_examples: N.
 
     Returns:
-      int `[N]`, a permutation of `0..N-1` that depends on nothing but the arguments.
+      int `[N]`, a permutation of `0..N-1` that depends on the arguments alone.
 
     Raises:
       TypeError: if `key` is not a typed key.
       ValueError: if `epoch` is negative or `num_examples` less than 1.
     """
-    if not jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key):
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
         raise TypeError(
-            "`key` must be a typed PRNG key, got "
-            f"{getattr(key, 'dtype', type(key).__name__)}; use `jax.random.key(seed)`."
+            f"`key` must be a typed PRNG key, got {dtype or type(key).__name__}; "
+            "use `jax.random.key(seed)`."
         )
     if epoch < 0 or num_examples < 1:
         raise ValueError(
@@ -36,26 +37,17 @@ def epoch_order(key: jax.Array, epoch: int, num_examples: int) -> np.ndarray:
 
 
 def shuffled(key: jax.Array, epoch: jax.Array | int, num_examples: int) -> jax.Array:
-    """`epoch_order` on the device, unchecked; may be traced.
-
-    Args:
-      key: a typed key, the same for the whole run.
-      epoch: counted from 0.
-      num_examples: N.
-
-    Returns:
-      int32 `[N]`.
-    """
+    """Return `epoch_order` as int32 on the device, unchecked; it may be traced."""
     return jax.random.permutation(jax.random.fold_in(key, epoch), num_examples)
 
 
 def evaluation_batches(
     images: np.ndarray, labels: np.ndarray, batch_size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Cuts a split into batches of one size and drops nothing.
+    """Cut a split into batches of one size without dropping an image.
 
-    The last batch is filled up with copies of its last image: one shape means one
-    compilation, and a real image cannot turn into a NaN in a user's model.
+    Copies of the last image fill the last batch: one shape needs one compilation, and
+    a real image cannot produce NaN in a user's model.
 
     Args:
       images: `[N, H, W, C]`, uint8 or float32.
@@ -64,7 +56,7 @@ def evaluation_batches(
 
     Returns:
       An iterator over `(images [B, H, W, C], labels [B], mask [B])` in order, dtypes
-      kept; `mask` is False on what was filled in.
+      kept; `mask` is False on the copies.
 
     Raises:
       ValueError: if `batch_size` is less than 1 or the lengths differ.
@@ -76,12 +68,8 @@ def evaluation_batches(
             "`images` and `labels` must have equal lengths, got "
             f"{len(images)} and {len(labels)}."
         )
-    return _cut(images, labels, batch_size)
-
-
-def _cut(images, labels, batch_size):
-    for start in range(0, len(labels), batch_size):
-        rows = np.arange(start, start + batch_size)
-        mask = rows < len(labels)
-        rows = np.minimum(rows, len(labels) - 1)
-        yield images[rows], labels[rows], mask
+    starts = range(0, len(labels), batch_size)
+    every = (np.arange(start, start + batch_size) for start in starts)
+    last = len(labels) - 1
+    filled = ((np.minimum(rows, last), rows <= last) for rows in every)
+    return ((images[rows], labels[rows], mask) for rows, mask in filled)

@@ -1,4 +1,4 @@
-"""Splits and datasets: numpy arrays that were checked once, where they came in."""
+"""Splits and data sets: numpy arrays that were checked once, on entry."""
 
 import dataclasses
 import math
@@ -10,13 +10,12 @@ import numpy as np
 from advgan_jax import checks
 
 _CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
-
 ArrayT = TypeVar("ArrayT", np.ndarray, jax.Array)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
-    """Images with their classes; `check_split` makes one from untrusted arrays.
+    """Images with their classes; `check_split` makes a split of untrusted arrays.
 
     Attributes:
       images: `[N, H, W, C]`, uint8 (pixel k means k/255) or float32 in [0, 1].
@@ -27,50 +26,40 @@ class Split:
     labels: np.ndarray
 
     def __len__(self) -> int:
+        """Return N."""
         return len(self.labels)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of an image."""
-        return self.images.shape[1:]
+        height, width, channels = self.images.shape[1:]
+        return height, width, channels
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the images."""
+        """Dtype of the images."""
         return self.images.dtype
 
     @property
     def num_bytes(self) -> int:
-        """Of all images together."""
+        """Size of all images together."""
         return len(self) * math.prod(self.image_shape) * self.dtype.itemsize
 
     def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Some images with their classes.
-
-        Args:
-          indices: int `[n]`, from 0 to N - 1.
-
-        Returns:
-          Images `[n, H, W, C]` and labels `[n]`.
-        """
+        """Return images `[n, H, W, C]` and labels `[n]` at int or bool `indices`."""
         return self.images[indices], self.labels[indices]
 
     def take(self, num_images: int) -> "Split":
-        """Returns the first images.
-
-        Args:
-          num_images: how many, from 1 to the size of the split.
-
-        Returns:
-          A split that shares memory with this one.
+        """Return the first images, as a split that shares memory with this one.
 
         Raises:
-          ValueError: if the split does not have so many images.
+          ValueError: if `num_images` is not from 1 to the size of the split.
         """
         self._check_take(num_images)
         return Split(self.images[:num_images], self.labels[:num_images])
 
     def _check_take(self, num_images: int) -> None:
+        """Raise `ValueError` unless the split has so many images."""
         if not 1 <= num_images <= len(self):
             raise ValueError(
                 f"`num_images` must be from 1 to {len(self)}, the size of the split, "
@@ -83,7 +72,7 @@ class Dataset:
     """An image-classification data set.
 
     Attributes:
-      name: what `load_dataset` was asked for.
+      name: the argument of `load_dataset`.
       train: the training images.
       test: the images for evaluation, of the same shape and dtype.
       num_classes: K; labels are in `[0, K)`.
@@ -94,7 +83,8 @@ class Dataset:
     test: Split
     num_classes: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Raise `ValueError` unless both splits have one shape and dtype."""
         train, test = self.train, self.test
         if train.image_shape != test.image_shape or train.dtype != test.dtype:
             raise ValueError(
@@ -107,17 +97,17 @@ class Dataset:
 def check_split(
     images: Any, labels: Any, num_classes: int, *, where: str = "split"
 ) -> Split:
-    """Checks untrusted arrays once and brings them into the library's form.
+    """Check untrusted arrays once and convert them to the library's form.
 
     Grey images without a channel axis get one; other floats become float32 and other
-    integers int32. Nothing else is changed: what cannot be meant literally is refused.
+    integers int32. Nothing else is changed, and ambiguous arrays are rejected.
 
     Args:
       images: `[N, H, W, C]` with C 1, 3 or 4, or `[N, H, W]`; uint8 or floating in
         [0, 1].
       labels: integer `[N]`, in `[0, num_classes)`.
       num_classes: K, at least 2.
-      where: the name of the split, for messages.
+      where: the name of the split in error messages.
 
     Returns:
       The split, images uint8 or float32.
@@ -128,27 +118,26 @@ def check_split(
     """
     if num_classes < 2:
         raise ValueError(f"`num_classes` must be at least 2, got {num_classes}.")
-    images = _check_pixels(_check_shape(np.asarray(images), where), where)
-    labels = np.asarray(labels)
-    checks.check_labels(labels, len(images), num_classes, name=f"{where} labels")
-    return Split(images, labels.astype(np.int32, copy=False))
+    pixels = _check_pixels(_check_shape(np.asarray(images), where), where)
+    classes = np.asarray(labels)
+    checks.check_labels(classes, len(pixels), num_classes, name=f"{where} labels")
+    return Split(pixels, classes.astype(np.int32, copy=False))
 
 
 def to_float(images: ArrayT) -> ArrayT:
-    """Pixels as float32 in [0, 1].
+    """Convert pixels to float32 in [0, 1].
 
-    Multiplies by float32(1/255), because XLA does so too with a division by 255: the
-    same bits on the host, eagerly and under `jit`, at most one ulp from k/255, and 255
-    is 1.0 exactly.
+    XLA divides by 255 with a product with float32(1/255). Using the product gives the
+    same bits on the host, eagerly and under `jit`, and exactly 1.0 for 255.
 
     Args:
-      images: numpy or JAX array of any shape, uint8 or float32.
+      images: numpy or JAX array of any shape; uint8 k means k/255, float32 is kept.
 
     Returns:
-      uint8 k as k/255; float32 unchanged. Same kind of array as `images`.
+      An array of the same kind.
 
     Raises:
-      TypeError: if the dtype is another.
+      TypeError: if the dtype is neither.
     """
     if images.dtype == np.uint8:
         return images.astype(np.float32) * np.float32(1 / 255)
@@ -163,22 +152,21 @@ def to_float(images: ArrayT) -> ArrayT:
 def split_for_distillation(
     split: Split, fraction: float, *, seed: int
 ) -> tuple[Split, Split]:
-    """Cuts a split in two that share no image, each with all classes in proportion.
+    """Divide a split in two that share no image, with every class in proportion.
 
-    A distilled model must not see what its target model was trained on.
+    The surrogate of a distillation must not see the target model's training images.
 
     Args:
-      split: what to cut; N images.
-      fraction: the share of the second part, in (0, 1).
-      seed: chooses the images; the same seed gives the same parts.
+      split: N images.
+      fraction: the share of the second part, of each class plus or minus one image.
+      seed: selects the images; equal seeds give equal parts.
 
     Returns:
-      `(target_part, distillation_part)`, with `N - n` and `n = round(fraction N)`
-      images in their former order; of each class the second part has `fraction` of
-      its images, give or take one.
+      `(target_part, distillation_part)`, the second of `round(fraction N)` images, both
+      in their former order.
 
     Raises:
-      ValueError: if `fraction` is out of range or leaves a part empty.
+      ValueError: if `fraction` is not in (0, 1) or a part would be empty.
     """
     count = round(fraction * len(split)) if 0 < fraction < 1 else 0
     if not 0 < count < len(split):
@@ -186,27 +174,20 @@ def split_for_distillation(
             "`fraction` must be in (0, 1) and leave an image for both parts, got "
             f"{fraction} of {len(split)} images."
         )
-    picked = stratified_mask(split.labels, count, seed=seed)
-    return (
-        Split(split.images[~picked], split.labels[~picked]),
-        Split(split.images[picked], split.labels[picked]),
-    )
+    return divide(split, stratified_mask(split.labels, count, seed=seed))
+
+
+def divide(split: Split, mask: np.ndarray) -> tuple[Split, Split]:
+    """Return the images where bool `mask [N]` is False, and those where it is True."""
+    return Split(*split.rows(~mask)), Split(*split.rows(mask))
 
 
 def stratified_mask(labels: np.ndarray, count: int, *, seed: int) -> np.ndarray:
-    """Picks `count` examples at random, from every class in proportion.
+    """Return bool `[N]` that selects `count` examples, from every class in proportion.
 
-    Systematic sampling: with the examples sorted by class, and at random within a
-    class, every (N / count)-th is taken, so a class of m gives `m count / N`, plus or
-    minus one.
-
-    Args:
-      labels: int `[N]`.
-      count: how many to pick, at most N.
-      seed: of the order within the classes.
-
-    Returns:
-      bool `[N]`, True where picked.
+    Systematic sampling takes every (N / count)-th example after sorting by class, with
+    an order within each class that `seed` determines. A class of m examples gives
+    `m count / N`, plus or minus one.
     """
     by_class = np.lexsort((np.random.default_rng(seed).random(len(labels)), labels))
     quota = np.arange(len(labels) + 1) * count // len(labels)
@@ -216,6 +197,7 @@ def stratified_mask(labels: np.ndarray, count: int, *, seed: int) -> np.ndarray:
 
 
 def _check_shape(images: np.ndarray, where: str) -> np.ndarray:
+    """Return images `[N, H, W, C]`, or raise `ValueError` if the shape is wrong."""
     shape = images.shape
     if images.ndim == 3:
         images = images[..., None]
@@ -233,6 +215,7 @@ def _check_shape(images: np.ndarray, where: str) -> np.ndarray:
 
 
 def _check_pixels(images: np.ndarray, where: str) -> np.ndarray:
+    """Return uint8 or float32 images, or raise if the dtype or a value is wrong."""
     if images.dtype == np.uint8:
         return images
     if not np.issubdtype(images.dtype, np.floating):
@@ -249,6 +232,7 @@ def _check_pixels(images: np.ndarray, where: str) -> np.ndarray:
 
 
 def _describe_outside(images: np.ndarray, inside: np.ndarray, where: str) -> str:
+    """Describe the pixels outside [0, 1], and the likely cure."""
     first = int(np.flatnonzero(~inside.all(axis=(1, 2, 3)))[0])
     expected = f"{where} images of floating dtype must be in [0, 1]"
     if not np.isfinite(images).all():

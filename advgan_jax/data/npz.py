@@ -1,4 +1,4 @@
-"""A user's own arrays, from one `.npz` file."""
+"""Your own arrays, from one `.npz` file."""
 
 import os
 import pathlib
@@ -14,13 +14,13 @@ _KERAS_KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
 def load_npz(path: str | os.PathLike[str]) -> Dataset:
-    """Loads a data set from a file written by `np.savez`.
+    """Load a data set from a file that `np.savez` wrote.
 
     Args:
-      path: the file. Its arrays are `train_images`, `train_labels`, `test_images`,
-        `test_labels` as `check_split` wants them (or Keras' `x_train`, `y_train`,
-        `x_test`, `y_test`; labels `[N, 1]` are read as `[N]`), and optionally the
-        integer `num_classes`, which is else the greatest label plus one.
+      path: the file. It holds `train_images`, `train_labels`, `test_images` and
+        `test_labels`, in a form that `check_split` accepts, or Keras' `x_train`,
+        `y_train`, `x_test` and `y_test`. Labels `[N, 1]` are read as `[N]`. The integer
+        `num_classes` is optional; its default is the greatest label plus one.
 
     Returns:
       The data set, named `npz:PATH`.
@@ -28,7 +28,7 @@ def load_npz(path: str | os.PathLike[str]) -> Dataset:
     Raises:
       FileNotFoundError: if there is no such file.
       TypeError: if an array has the wrong dtype.
-      ValueError: if it is not an npz file, or an array is missing or wrong.
+      ValueError: if the file is no npz file, or an array is missing or wrong.
     """
     path = pathlib.Path(path).expanduser()
     if not path.is_file():
@@ -53,6 +53,7 @@ def load_npz(path: str | os.PathLike[str]) -> Dataset:
 
 
 def _read(file: Mapping[str, np.ndarray], path: pathlib.Path) -> list[np.ndarray]:
+    """Return the four arrays in the order of `_KEYS`."""
     keys = _KERAS_KEYS if _KERAS_KEYS[0] in file else _KEYS
     missing = [key for key in keys if key not in file]
     if missing:
@@ -62,7 +63,7 @@ def _read(file: Mapping[str, np.ndarray], path: pathlib.Path) -> list[np.ndarray
         )
     try:
         arrays = [file[key] for key in keys]
-    except ValueError as error:  # numpy's message tells to allow pickles: do not
+    except ValueError as error:  # numpy's message recommends pickles, which are unsafe
         raise ValueError(
             f"{path} must hold plain arrays, found Python objects; make one array "
             "of equal images and save it again."
@@ -76,14 +77,13 @@ def _read(file: Mapping[str, np.ndarray], path: pathlib.Path) -> list[np.ndarray
 def _count_classes(
     declared: np.ndarray | None, labels: np.ndarray, test_labels: np.ndarray
 ) -> int:
+    """Return the declared number of classes, or derive it from the labels."""
     if declared is not None:
         if declared.shape != () or not np.issubdtype(declared.dtype, np.integer):
-            raise ValueError(
-                "`num_classes` must be one integer, got "
-                f"{declared.dtype}{list(declared.shape)}."
-            )
+            got = f"{declared.dtype}{list(declared.shape)}"
+            raise ValueError(f"`num_classes` must be one integer, got {got}.")
         return int(declared)
     both = (labels, test_labels)
     if not all(a.size and np.issubdtype(a.dtype, np.integer) for a in both):
-        return 2  # `check_split` says better what is wrong with such labels
+        return 2  # `check_split` explains better what is wrong with such labels
     return max(2, int(max(a.max() for a in both)) + 1)

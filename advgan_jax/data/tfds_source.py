@@ -1,80 +1,65 @@
 """Image-classification sets of TensorFlow Datasets, read without TensorFlow.
 
-Rows come in the order in which TFDS stored them: shuffled once, by a hash of each
-example's key, and the same on every machine.
+Rows keep the order in which TFDS stored them: shuffled once by a hash of each example's
+key, and equal on every machine.
 """
 
 import difflib
 import os
 import pathlib
 import re
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from advgan_jax.data.dataset import Dataset, Split
-from advgan_jax.data.prepare import (
+from advgan_jax.data._prepare import (
     WITHOUT_TENSORFLOW,
     is_prepared,
     prepare_dataset,
     resolve_data_dir,
 )
-from advgan_jax.data.stored import PIXEL_MODES, StoredSplit
+from advgan_jax.data._stored import PIXEL_MODES, StoredSplit
+from advgan_jax.data.dataset import Dataset, Split
 
 
 def load_tfds(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """Reads a set of TensorFlow Datasets; prepares it first if need be.
+    """Read a set of TensorFlow Datasets, and prepare it first if necessary.
 
     Args:
-      name: `name`, `name/config`, `name:version` as TFDS has it.
-      data_dir: the folder of prepared sets; default `TFDS_DATA_DIR`, or else
+      name: `name`, `name/config` or `name:version`, as in TFDS.
+      data_dir: the folder of prepared sets; default `TFDS_DATA_DIR`, else
         `~/tensorflow_datasets`.
 
     Returns:
-      The splits `train` and `test`, or `validation` as the test images of a set that
-      has no `test`; uint8 `[N, H, W, C]`. The training split is read when it is used
-      (see `StoredSplit`).
+      The splits `train` and `test`; `validation` replaces a missing `test`. Images are
+      uint8 `[N, H, W, C]`. Training images stay in their files until they are used.
 
     Raises:
-      ConnectionError: if the set must be fetched and there is no network.
-      ModuleNotFoundError: if the set can only be prepared by TensorFlow.
-      ValueError: if there is no such set, or it is not an image-classification set of
-        uint8 images of one size with a train and a test split.
+      ConnectionError, ModuleNotFoundError: as in `load_dataset`.
+      ValueError: if there is no such set, or it has no train and test split of classes
+        and uint8 images of one size.
     """
-    data_dir = resolve_data_dir(data_dir)
-    builder = _open(name, data_dir)
+    folder = resolve_data_dir(data_dir)
+    builder = _open(name, folder)
     if not is_prepared(builder):
-        prepare_dataset(name, data_dir=data_dir)
-        builder = _open(name, data_dir)
-    _require_array_record(name, builder)
-    image_key, label_key = _find_keys(name, builder)
-    test = _find_test_split(name, builder)
-    num_classes = builder.info.features[label_key].num_classes
-    stored = partial(
-        StoredSplit,
-        builder,
-        image_key=image_key,
-        label_key=label_key,
-        num_classes=num_classes,
-    )
-    # Every process evaluates all test images, of training images it may need some.
-    evaluated = stored(test)
-    return Dataset(
-        name=name,
-        train=stored("train"),
-        test=Split(evaluated.images, evaluated.labels),
-        num_classes=num_classes,
-    )
+        prepare_dataset(name, data_dir=folder)
+        builder = _open(name, folder)
+    test_name = _find_test_split(name, builder)
+    keys = _find_keys(name, builder)
+    num_classes = builder.info.features[keys[1]].num_classes
+    test = StoredSplit(builder, test_name, keys, num_classes)
+    train = StoredSplit(builder, "train", keys, num_classes)
+    # Each process evaluates all test images, but may train on some images only.
+    return Dataset(name, train, Split(test.images, test.labels), num_classes)
 
 
 def _open(name: str, data_dir: str) -> Any:
-    """A TFDS builder for `name`, whether its files exist or not."""
+    """Return the TFDS builder of `name`, whether its files exist or not."""
     import tensorflow_datasets as tfds
 
     base = re.split("[/:]", name)[0]
     known = tfds.list_builders(with_community_datasets=False)
-    # A user's own set, prepared elsewhere, is known by its folder only.
+    # Only its folder reveals a user's own set that was prepared elsewhere.
     own = base.isidentifier() and pathlib.Path(data_dir, base).is_dir()
     if base not in known and not own:
         near = difflib.get_close_matches(base, known, n=3)
@@ -93,24 +78,14 @@ def _open(name: str, data_dir: str) -> Any:
         ) from error
 
 
-def _require_array_record(name: str, builder: Any) -> None:
-    formats = [kind.value for kind in builder.info.available_file_formats()]
-    if "array_record" not in formats:
-        raise ValueError(
-            f"{name!r} must be prepared as array_record, got {', '.join(formats)} in "
-            f"{builder.data_path}; give another `data_dir` (or TFDS_DATA_DIR), it is "
-            "then prepared there."
-        )
-
-
 def _find_keys(name: str, builder: Any) -> tuple[str, str]:
-    """The keys of the image and of the class: the supervised ones, or the only ones."""
+    """Return the keys of image and class: the supervised ones, or the only ones."""
     from tensorflow_datasets import features as kinds
 
     features = builder.info.features
-    fields = features.items() if isinstance(features, kinds.FeaturesDict) else ()
-    images = [k for k, kind in fields if isinstance(kind, kinds.Image)]
-    labels = [k for k, kind in fields if isinstance(kind, kinds.ClassLabel)]
+    fields = dict(features) if isinstance(features, kinds.FeaturesDict) else {}
+    images = [k for k, kind in fields.items() if isinstance(kind, kinds.Image)]
+    labels = [k for k, kind in fields.items() if isinstance(kind, kinds.ClassLabel)]
     pair = builder.info.supervised_keys
     if not pair or pair[0] not in images or pair[-1] not in labels:
         if len(images) != 1 or len(labels) != 1:
@@ -119,7 +94,7 @@ def _find_keys(name: str, builder: Any) -> tuple[str, str]:
                 f"one ClassLabel, got {features}; save its arrays and use npz:PATH."
             )
         pair = (images[0], labels[0])
-    image = features[pair[0]]
+    image: Any = fields[pair[0]]
     if image.shape[-1] not in PIXEL_MODES or image.np_dtype != np.uint8:
         raise ValueError(
             f"{name!r} must have uint8 images with 1, 3 or 4 channels, got {image}; "
@@ -129,6 +104,14 @@ def _find_keys(name: str, builder: Any) -> tuple[str, str]:
 
 
 def _find_test_split(name: str, builder: Any) -> str:
+    """Return the split to evaluate on, or raise `ValueError` for an unusable set."""
+    formats = [kind.value for kind in builder.info.available_file_formats()]
+    if "array_record" not in formats:
+        raise ValueError(
+            f"{name!r} must be prepared as array_record, got {', '.join(formats)} in "
+            f"{builder.data_path}; give another `data_dir` (or TFDS_DATA_DIR), it is "
+            "then prepared there."
+        )
     splits = list(builder.info.splits)
     for test in ("test", "validation"):
         if test in splits and "train" in splits:

@@ -20,7 +20,9 @@ import pytest
 import requests
 import tensorflow_datasets as tfds
 
-from advgan_jax.data import load_dataset, originals, prepare, prepare_dataset
+from advgan_jax.data import _originals as originals
+from advgan_jax.data import _prepare as prepare
+from advgan_jax.data import load_dataset, prepare_dataset
 
 NAMES = tuple(prepare.WITHOUT_TENSORFLOW)
 NUM_TRAIN, NUM_TEST = 25, 11
@@ -371,7 +373,7 @@ def test_tensorflow_is_never_imported(tmp_path, monkeypatch):
         "import sys; from advgan_jax.data import load_dataset; load_dataset('digits');"
         "assert 'tensorflow_datasets' not in sys.modules;"
         f"load_dataset('mnist', data_dir={str(tmp_path)!r});"
-        "from advgan_jax.data import originals;"
+        "from advgan_jax.data import _originals;"
         "assert 'tensorflow' not in sys.modules"
     )
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""A split of TensorFlow Datasets that stays in its files until rows are asked for."""
+"""A split of TensorFlow Datasets that stays in its files until rows are read."""
 
 import io
 from functools import cached_property
@@ -16,44 +16,40 @@ _CHUNK = 1024  # records read at once
 
 
 class StoredSplit(Split):
-    """A split whose rows are read by random access, when they are asked for.
+    """A split whose rows are read by random access, when they are used.
 
-    What is read is checked then: sizes, and labels. All of `images` or `labels` at once
-    reads the whole split, and keeps it.
+    Sizes and labels are checked on reading. `images` or `labels` reads the whole split
+    once and keeps it in memory.
     """
 
-    def __init__(
-        self,
-        builder: Any,
-        name: str,
-        *,
-        image_key: str,
-        label_key: str,
-        num_classes: int,
-    ):
-        """Opens the files, and reads the first record.
+    _source: Any
+    _keys: tuple[str, str]
+    _mode: str
+    _num_classes: int
+    _where: str
+    _length: int
+    _shape: tuple[int, int, int]
 
-        Args:
-          builder: of TFDS, prepared as array_record.
-          name: of the split.
-          image_key: the feature that has the images, encoded.
-          label_key: the feature that has the classes.
-          num_classes: K.
+    def __init__(
+        self, builder: Any, name: str, keys: tuple[str, str], num_classes: int
+    ) -> None:
+        """Open split `name` of a prepared TFDS builder and read the first record.
+
+        `keys` name the features of the encoded image and of the class.
         """
         from tensorflow_datasets import decode
 
-        # Raw records: TFDS' own decoding of every feature takes half as long again, and
-        # warns that OpenCV is missing.
+        # Raw records: if TFDS decodes every feature, reading takes half as long again
+        # and warns that OpenCV is missing.
         source = builder.as_data_source(
             name,
             file_format="array_record",
             deserialize_method=decode.DeserializeMethod.RAW_BYTES,
         )
-        channels = builder.info.features[image_key].shape[-1]
         self._set(
             _source=source,
-            _keys=(image_key, label_key),
-            _mode=PIXEL_MODES[channels],
+            _keys=keys,
+            _mode=PIXEL_MODES[builder.info.features[keys[0]].shape[-1]],
             _num_classes=num_classes,
             _where=f"{builder.info.name} {name}",
             _length=len(source),
@@ -61,14 +57,15 @@ class StoredSplit(Split):
         self._set(_shape=self._parse(source[0])[0].shape)
 
     def _set(self, **attributes: Any) -> None:
-        # As in every split, attributes are not assigned to.
+        """Set attributes, which a frozen dataclass does not let us assign."""
         self.__dict__.update(attributes)
 
     def __len__(self) -> int:
+        """Return N."""
         return self._length
 
     def __repr__(self) -> str:
-        # That of a split shows its arrays, which would read them all.
+        """Name the split; the dataclass's own `repr` would read all images."""
         return f"<StoredSplit {self._where}, {self._length} images>"
 
     @property
@@ -78,7 +75,7 @@ class StoredSplit(Split):
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the images: uint8."""
+        """Dtype of the images: uint8."""
         return np.dtype(np.uint8)
 
     @cached_property
@@ -96,24 +93,13 @@ class StoredSplit(Split):
         return self._whole[1]
 
     def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Some images with their classes, read now unless all have been read.
-
-        Args:
-          indices: int `[n]`, from 0 to N - 1.
-
-        Returns:
-          Images uint8 `[n, H, W, C]` and labels int32 `[n]`.
-
-        Raises:
-          ValueError: if an image is not as large as the first one, or a label is not
-            in `[0, K)`.
-        """
+        """Return images and labels; `ValueError` if a size or a label is wrong."""
         if "_whole" in self.__dict__:
             return super().rows(indices)
         return self._read(indices)
 
-    def take(self, num_images: int) -> "Split":
-        """Returns the first images, still in their files; see `Split.take`."""
+    def take(self, num_images: int) -> Split:
+        """Return the first images, which stay in their files; see `Split.take`."""
         self._check_take(num_images)
         first = object.__new__(StoredSplit)
         first._set(**self.__dict__)
@@ -123,18 +109,12 @@ class StoredSplit(Split):
         return first
 
     def _read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Read and check rows from the files."""
         images = np.empty((len(indices), *self._shape), np.uint8)
         labels = np.empty(len(indices), np.int32)
-        bar = tqdm.tqdm(
-            total=len(indices),
-            desc=f"read {self._where}",
-            unit="img",
-            # A part of a stream is read within seconds, and another after it.
-            delay=5,
-            leave=False,
-            disable=None,
-        )
-        with bar:
+        shown = {"desc": f"read {self._where}", "unit": "img", "leave": False}
+        # Delayed, because a stream reads part after part, each within seconds.
+        with tqdm.tqdm(total=len(indices), delay=5, disable=None, **shown) as bar:
             for start in range(0, len(indices), _CHUNK):
                 chunk = indices[start : start + _CHUNK]
                 records = self._source.__getitems__(chunk.tolist())
@@ -143,30 +123,28 @@ class StoredSplit(Split):
                     self._check_size(image, indices[i])
                     images[i] = image
                 bar.update(len(chunk))
-        checks.check_labels(
-            labels, len(labels), self._num_classes, name=f"{self._where} labels"
-        )
+        name = f"{self._where} labels"
+        checks.check_labels(labels, len(labels), self._num_classes, name=name)
         return images, labels
 
     def _parse(self, record: bytes) -> tuple[np.ndarray, int]:
+        """Return the image, uint8 `[H, W, C]`, and the class of an encoded example."""
         from tensorflow_datasets.proto import tf_example_pb2
 
-        image_key, label_key = self._keys
-        fields = tf_example_pb2.Example.FromString(record).features.feature
-        image = _decode(fields[image_key].bytes_list.value[0], self._mode)
-        return image, fields[label_key].int64_list.value[0]
+        message: Any = tf_example_pb2
+        feature = message.Example.FromString(record).features.feature
+        encoded, label = (feature[key] for key in self._keys)
+        with Image.open(io.BytesIO(encoded.bytes_list.value[0])) as image:
+            pixels = image if image.mode == self._mode else image.convert(self._mode)
+            array = np.frombuffer(pixels.tobytes(), np.uint8)
+            shape = (image.height, image.width, len(self._mode))
+        return array.reshape(shape), label.int64_list.value[0]
 
     def _check_size(self, image: np.ndarray, row: int) -> None:
+        """Raise `ValueError` unless the image is as large as the first one."""
         if image.shape != self._shape:
             raise ValueError(
                 f"{self._where} images must be of one size, got {list(self._shape)} "
                 f"for image 0 and {list(image.shape)} for image {row}; resize them and "
                 "use npz:PATH."
             )
-
-
-def _decode(data: bytes, mode: str) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as image:
-        pixels = image if image.mode == mode else image.convert(mode)
-        array = np.frombuffer(pixels.tobytes(), np.uint8)
-        return array.reshape(image.height, image.width, len(mode))

@@ -1,8 +1,8 @@
-"""The original files of MNIST, Fashion-MNIST and CIFAR, read without TensorFlow.
+"""Builders of MNIST, Fashion-MNIST and CIFAR that need no TensorFlow.
 
-The builders here are TensorFlow Datasets' own, with the same names, versions, features,
-checksums and order of examples; only the reading and the PNG encoding are exchanged.
-So a set prepared here and one prepared by TensorFlow Datasets can stand for each other.
+They are TensorFlow Datasets' own builders, with the same names, versions, features,
+checksums and order of examples; only reading and PNG encoding are replaced. A set
+prepared here and one prepared by TensorFlow Datasets are therefore interchangeable.
 
 Importing this module imports TensorFlow Datasets.
 """
@@ -12,65 +12,67 @@ import io
 import math
 import os
 import tarfile
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 from PIL import Image
+from tensorflow_datasets import image_classification as sets
 
+_IDX = ("{}-images-idx3-ubyte.gz", "{}-labels-idx1-ubyte.gz")
 _IDX_UINT8 = 0x08
+Examples = Iterator[tuple[int, dict[str, Any]]]
 _PIXELS = 32 * 32 * 3  # of a CIFAR image, stored as three planes
 
 
-class Mnist(tfds.image_classification.MNIST, skip_registration=True):
+class Mnist(sets.MNIST, skip_registration=True):
     """MNIST from its four IDX files."""
 
     name = "mnist"
-    # Of the parent: TFDS looks for checksums beside the file of the class.
-    url_infos = tfds.image_classification.MNIST.url_infos
+    # From the parent, because TFDS looks for checksums beside the file of the class.
+    url_infos: Any = sets.MNIST.url_infos
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(self, dl_manager: Any) -> dict[str, Examples]:
         urls = {info.filename: url for url, info in self.url_infos.items()}
         paths = dl_manager.download(urls)
         return {
-            split: self._generate_examples(
-                paths[f"{prefix}-images-idx3-ubyte.gz"],
-                paths[f"{prefix}-labels-idx1-ubyte.gz"],
-            )
+            split: self._generate_examples(*(paths[n.format(prefix)] for n in _IDX))
             for split, prefix in (("train", "train"), ("test", "t10k"))
         }
 
-    def _generate_examples(self, images_path, labels_path):
+    def _generate_examples(self, images_path: str, labels_path: str) -> Examples:
         images, labels = read_idx(images_path), read_idx(labels_path)
         for i, (image, label) in enumerate(zip(images, labels, strict=True)):
             yield i, {"image": encode_png(image), "label": int(label)}
 
 
-class FashionMnist(
-    Mnist, tfds.image_classification.FashionMNIST, skip_registration=True
-):
+class FashionMnist(Mnist, sets.FashionMNIST, skip_registration=True):
     """Fashion-MNIST, in MNIST's format."""
 
     name = "fashion_mnist"
-    url_infos = tfds.image_classification.FashionMNIST.url_infos
+    url_infos: Any = sets.FashionMNIST.url_infos
 
 
-class Cifar10(tfds.image_classification.Cifar10, skip_registration=True):
+class Cifar10(sets.Cifar10, skip_registration=True):
     """CIFAR-10 from its archive of binary files."""
 
     name = "cifar10"
-    url_infos = tfds.image_classification.Cifar10.url_infos
+    url_infos: Any = sets.Cifar10.url_infos
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(self, dl_manager: Any) -> dict[str, Examples]:
         (url,) = self.url_infos
         files, info = read_archive(dl_manager.download(url)), self._cifar_info
+        features: Any = self.info.features
         for key, file in zip(info.label_keys, info.label_files, strict=True):
-            self.info.features[key].names = files[file].decode().split()
+            features[key].names = files[file].decode().split()
         return {
             "train": self._generate_examples("train_", info.train_files, files),
             "test": self._generate_examples("test_", info.test_files, files),
         }
 
-    def _generate_examples(self, prefix, names, files):
+    def _generate_examples(
+        self, prefix: str, names: list[str], files: Mapping[str, bytes]
+    ) -> Examples:
         keys = self._cifar_info.label_keys
         records = b"".join(files[name] for name in names)
         images, labels = read_cifar(records, num_labels=len(keys))
@@ -79,28 +81,18 @@ class Cifar10(tfds.image_classification.Cifar10, skip_registration=True):
             yield i, example | dict(zip(keys, ids.tolist(), strict=True))
 
 
-class Cifar100(Cifar10, tfds.image_classification.Cifar100, skip_registration=True):
+class Cifar100(Cifar10, sets.Cifar100, skip_registration=True):
     """CIFAR-100, with the fine label as `label`."""
 
     name = "cifar100"
-    url_infos = tfds.image_classification.Cifar100.url_infos
+    url_infos: Any = sets.Cifar100.url_infos
 
 
 BUILDERS = {cls.name: cls for cls in (Mnist, FashionMnist, Cifar10, Cifar100)}
 
 
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
-    """Reads a gzipped IDX file of bytes.
-
-    Args:
-      path: the file.
-
-    Returns:
-      uint8 array of the shape that the file's header gives.
-
-    Raises:
-      ValueError: if the header is of something else or does not fit the length.
-    """
+    """Read a gzipped IDX file of bytes; raise `ValueError` if it is something else."""
     with gzip.open(path, "rb") as file:
         data = file.read()
     rank = data[3] if len(data) > 3 else 0
@@ -117,34 +109,21 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def read_archive(path: str | os.PathLike[str]) -> dict[str, bytes]:
-    """Reads all files of a tar.gz in one pass; writes nothing to disk.
-
-    Args:
-      path: the archive.
-
-    Returns:
-      Contents by name, without the folder.
-    """
+    """Read all files of a tar.gz in one pass: contents by name without the folder."""
+    contents = {}
     with tarfile.open(path, "r:gz") as tar:
-        return {
-            os.path.basename(member.name): tar.extractfile(member).read()
-            for member in tar
-            if member.isfile()
-        }
+        for member in tar:
+            file = tar.extractfile(member) if member.isfile() else None
+            if file is not None:
+                contents[os.path.basename(member.name)] = file.read()
+    return contents
 
 
 def read_cifar(records: bytes, *, num_labels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Decodes CIFAR's binary format.
+    """Decode CIFAR's binary format into uint8 `[N, 32, 32, 3]` and `[N, num_labels]`.
 
-    Args:
-      records: N times `num_labels` bytes of labels, then 3 planes of 32x32.
-      num_labels: 1 for CIFAR-10; 2 for CIFAR-100, the coarse label first.
-
-    Returns:
-      `(images, labels)`, uint8 `[N, 32, 32, 3]` and uint8 `[N, num_labels]`.
-
-    Raises:
-      ValueError: if the length is not a multiple of a record's.
+    A record has `num_labels` bytes (CIFAR-100: the coarse label, then the fine one) and
+    three planes of 32x32. Other lengths raise `ValueError`.
     """
     size = num_labels + _PIXELS
     if len(records) % size:
@@ -157,14 +136,7 @@ def read_cifar(records: bytes, *, num_labels: int) -> tuple[np.ndarray, np.ndarr
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """Encodes an image without loss.
-
-    Args:
-      image: uint8 `[H, W]` or `[H, W, 3]`.
-
-    Returns:
-      The PNG file.
-    """
+    """Encode an image, uint8 `[H, W]` or `[H, W, 3]`, as a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()

@@ -1,0 +1,141 @@
+"""Prepare sets of TensorFlow Datasets, four of them without TensorFlow.
+
+TFDS' own download manager does the work, with its checksums, its cache of downloads and
+its temporary folder, which it renames only after everything has been written.
+"""
+
+import importlib.util
+import json
+import os
+import pathlib
+import shlex
+import sys
+import threading
+import urllib.parse
+from typing import Any
+
+import requests
+
+WITHOUT_TENSORFLOW = ("mnist", "fashion_mnist", "cifar10", "cifar100")
+_PROBE_SECONDS = 5.0
+
+Path = str | os.PathLike[str]
+
+
+def resolve_data_dir(data_dir: Path | None = None) -> str:
+    """Return the folder of prepared sets, which need not exist.
+
+    TFDS reads the environment once, when it is imported; this reads it at every call.
+    """
+    default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return os.path.expanduser(data_dir or default)
+
+
+def prepare_dataset(
+    name: str, *, data_dir: Path | None = None, manual_dir: Path | None = None
+) -> None:
+    """Write a set into `data_dir` as array_record files, unless it is there already.
+
+    `mnist`, `fashion_mnist`, `cifar10` and `cifar100` need no TensorFlow.
+
+    Args:
+      name: of a set of TensorFlow Datasets: `name`, `name/config` or `name:version`.
+      data_dir: the folder of prepared sets; default `TFDS_DATA_DIR`, else
+        `~/tensorflow_datasets`.
+      manual_dir: a folder with original files, which replace a download; default
+        `data_dir/downloads/manual`.
+
+    Raises:
+      ConnectionError: if a file must be downloaded and its host does not answer.
+      ModuleNotFoundError: if only TensorFlow can prepare this set and it is absent.
+      NonMatchingChecksumError: (of TFDS) if a file differs from the original.
+    """
+    import tensorflow_datasets as tfds
+
+    data_dir = resolve_data_dir(data_dir)
+    downloads = pathlib.Path(data_dir, "downloads")
+    manual_dir = pathlib.Path(manual_dir or downloads / "manual").expanduser()
+    builder = _make_builder(name, data_dir)
+    if is_prepared(builder):
+        return
+    _require_network(name, builder, downloads, manual_dir)
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()  # TFDS cannot report whether it was on
+    config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
+    builder.download_and_prepare(download_dir=downloads, download_config=config)
+
+
+def is_prepared(builder: Any) -> bool:
+    """Whether a TFDS builder finds its complete set on disk."""
+    return (builder.data_path / "dataset_info.json").exists()
+
+
+def can_reach(url: str, seconds: float = _PROBE_SECONDS) -> bool:
+    """Whether a host answers one request within `seconds`, with any status.
+
+    The request takes TFDS' route, so proxies count, but not its retries, which take
+    minutes. It runs in a thread, because its time limit excludes name resolution.
+    """
+    answered = threading.Event()
+
+    def ask() -> None:
+        """Send the request and note an answer."""
+        try:
+            requests.head(url, timeout=seconds).close()
+        except requests.RequestException:
+            return
+        answered.set()
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return answered.is_set()
+
+
+def _make_builder(name: str, data_dir: str) -> Any:
+    """Return a builder that can prepare the set here; else `ModuleNotFoundError`."""
+    if name in WITHOUT_TENSORFLOW:
+        from advgan_jax.data import _originals
+
+        builder_class: Any = _originals.BUILDERS[name]
+        return builder_class(data_dir=data_dir, file_format="array_record")
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+    if is_prepared(builder) or importlib.util.find_spec("tensorflow"):
+        return builder
+    code = (
+        "import tensorflow_datasets as tfds; "
+        f"tfds.builder({json.dumps(name)}, data_dir={json.dumps(data_dir)}, "
+        'file_format="array_record").download_and_prepare()'
+    )
+    raise ModuleNotFoundError(
+        f"data set {name!r} is not prepared in {data_dir}, and only TensorFlow can "
+        f"prepare it ({', '.join(WITHOUT_TENSORFLOW)} do without). Run once, in any "
+        "environment: pip install importlib_resources tensorflow-cpu "
+        f"tensorflow-datasets && python -c {shlex.quote(code)}"
+    )
+
+
+def _require_network(
+    name: str, builder: Any, downloads: pathlib.Path, manual_dir: pathlib.Path
+) -> None:
+    """Raise `ConnectionError` if a file is missing and its host does not answer."""
+    from tensorflow_datasets.core.download import resource
+
+    missing = {}  # address by name of what TFDS would have to download
+    for url, info in (builder.url_infos or {}).items():
+        filename = info.filename or url.rpartition("/")[2]
+        cached = downloads.glob(f"**/{resource.get_dl_fname(url, info.checksum)}")
+        if not any(cached) and not (manual_dir / filename).exists():
+            missing[filename] = url
+    if not missing or can_reach(url := next(iter(missing.values()))):
+        return
+    raise ConnectionError(
+        f"data set {name!r} is not prepared in {builder.data_path}, and "
+        f"{urllib.parse.urlsplit(url).netloc} cannot be reached (one request of "
+        f"{_PROBE_SECONDS:g} s). Missing: {', '.join(missing)}. Either connect to the "
+        f"network; or put the original files into {manual_dir}; or set TFDS_DATA_DIR "
+        f"(or `data_dir`) to a folder that has {name!r} prepared as array_record; or "
+        "use `digits`, which needs no download."
+    )
