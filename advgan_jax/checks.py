@@ -49,7 +49,7 @@ def check_bounds(bounds: Bounds) -> None:
         raise ValueError(f"`bounds` must be (least, greatest), got {bounds!r}.")
 
 
-def check_images(images: Array, bounds: Bounds = (0.0, 1.0)) -> None:
+def check_images(images: Array | np.ndarray, bounds: Bounds = (0.0, 1.0)) -> None:
     """Checks a batch of images.
 
     Args:
@@ -86,7 +86,7 @@ def check_images(images: Array, bounds: Bounds = (0.0, 1.0)) -> None:
 
 
 def check_labels(
-    labels: Array, num_images: int, num_classes: int, *, name: str = "labels"
+    labels: Array | np.ndarray, num_images: int, num_classes: int, *, name: str = "labels"
 ) -> None:
     """Checks class ids.
 

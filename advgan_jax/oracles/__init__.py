@@ -1,6 +1,6 @@
-"""Models that may only be asked: black boxes that count, check and remember.
+"""Oracles: black boxes that count, check and record the answers of a model.
 
-Host side: an oracle calls back into Python, and is never part of a compiled function.
+An oracle runs on the host, calls back into Python, and is never compiled.
 """
 
 from advgan_jax.oracles.answers import ANSWERS

@@ -1,5 +1,6 @@
-"""The three kinds of answer, looked at and brought into one form: probabilities."""
+"""The three kinds of answer, checked and converted to probabilities."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,25 +11,20 @@ ANSWERS = ("probabilities", "logits", "labels")
 
 
 class UnusableAnswer(ValueError):
-    """An answer that cannot be meant; the message says expected, got and cure.
+    """An invalid answer; the message states what was expected, what came and the cure.
 
     Attributes:
-      usable: float32 `[M, K]`, the answers to the images before the first such one.
+      usable: float32 `[M, K]`, the answers to the images before the first invalid one.
     """
 
-    def __init__(self, message: str, usable: np.ndarray | None = None):
-        """Keeps what can be used.
-
-        Args:
-          message: expected, got, cure.
-          usable: see above; None for nothing.
-        """
+    def __init__(self, message: str, usable: np.ndarray | None = None) -> None:
+        """Store the usable answers; None means that there are none."""
         super().__init__(message)
         self.usable = np.zeros((0, 0), np.float32) if usable is None else usable
 
 
 def check_kind(kind: str) -> None:
-    """Raises `ValueError` unless `kind` is one of `ANSWERS`."""
+    """Raise `ValueError` unless `kind` is one of `ANSWERS`."""
     if kind not in ANSWERS:
         raise unknown_name("kind of answers", kind, ANSWERS)
 
@@ -36,60 +32,56 @@ def check_kind(kind: str) -> None:
 def to_probabilities(
     raw: Any, kind: str, num_images: int, num_classes: int
 ) -> np.ndarray:
-    """Checks a batch of answers and makes probabilities of them.
+    """Check a batch of answers and convert them to probabilities.
 
     Args:
-      raw: what the model returned.
+      raw: what the model returned; anything that numpy can convert to an array.
       kind: one of `ANSWERS`.
       num_images: B.
       num_classes: K.
 
     Returns:
-      float32 `[B, K]`: probabilities as they are, the softmax of logits, or one-hot
-      rows for labels.
+      float32 `[B, K]`: probabilities, the softmax of logits, or one-hot labels.
 
     Raises:
       UnusableAnswer: if type, shape or a value is wrong; names the first such image.
     """
-    # A batch of device arrays, tensors or lists: whatever numpy can read.
     array = np.asarray(raw)
     if kind == "labels":
         return _from_labels(array, num_images, num_classes)
-    _check_table(array, kind, num_images, num_classes)
+    shape = (num_images, num_classes)
+    if not np.issubdtype(array.dtype, np.floating) or array.shape != shape:
+        raise UnusableAnswer(
+            f"expected {kind}, floats of shape {list(shape)}, got {array.dtype}"
+            f"{list(array.shape)}; say with `answers` which of {', '.join(ANSWERS)} "
+            "the model returns, and with `num_classes` how many columns."
+        )
     table = array.astype(np.float64)
-    checks = [(np.isfinite(table).all(axis=1), f"finite {kind}")]
+    checks: dict[str, Any] = {f"finite {kind}": np.isfinite(table).all(axis=1)}
     if kind == "logits":
-        return _checked(table, checks, _softmax)
+        return _convert(table, checks, _softmax)
+    checks["probabilities of at least 0"] = (table >= 0).all(axis=1)
     with np.errstate(invalid="ignore"):
         sums_to_one = np.abs(table.sum(axis=1) - 1) <= SUM_TOLERANCE
-    wanted = "rows that sum to one; for logits say answers='logits'"
-    checks += [((table >= 0).all(axis=1), "probabilities of at least 0")]
-    return _checked(table, [*checks, (sums_to_one, wanted)], np.float32)
+    checks["rows that sum to one; for logits say answers='logits'"] = sums_to_one
+    return _convert(table, checks, lambda rows: rows.astype(np.float32))
 
 
 def _softmax(table: np.ndarray) -> np.ndarray:
+    """Return the softmax of each row as float32."""
     powers = np.exp(table - table.max(axis=1, keepdims=True))
     return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _check_table(array, kind, num_images, num_classes):
-    if not np.issubdtype(array.dtype, np.floating) or array.shape != (
-        num_images,
-        num_classes,
-    ):
-        raise UnusableAnswer(
-            f"expected {kind}, floats of shape [{num_images}, {num_classes}], got "
-            f"{array.dtype}{list(array.shape)}; say with `answers` which of "
-            f"{', '.join(ANSWERS)} the model returns, and with `num_classes` how many "
-            "columns."
-        )
-
-
-def _checked(table, checks, convert):
-    """Converts all rows, if each is good in all checks, or those before the first."""
-    bad = np.flatnonzero(~np.logical_and.reduce([good for good, _ in checks]))
+def _convert(
+    table: np.ndarray,
+    checks: Mapping[str, np.ndarray],
+    convert: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """Convert all rows if each meets all checks; else raise with the rows before."""
+    bad = np.flatnonzero(~np.logical_and.reduce(list(checks.values())))
     if bad.size:
-        wanted = next(wanted for good, wanted in checks if not good[bad[0]])
+        wanted = next(wanted for wanted, good in checks.items() if not good[bad[0]])
         raise UnusableAnswer(
             f"expected {wanted}, got {np.array2string(table[bad[0]], precision=4)} "
             f"for its image {bad[0]}.",
@@ -98,7 +90,8 @@ def _checked(table, checks, convert):
     return convert(table)
 
 
-def _from_labels(array, num_images, num_classes):
+def _from_labels(array: np.ndarray, num_images: int, num_classes: int) -> np.ndarray:
+    """Check class ids and return one-hot rows."""
     if not np.issubdtype(array.dtype, np.integer) or array.shape != (num_images,):
         raise UnusableAnswer(
             f"expected labels, integers of shape [{num_images}], got "

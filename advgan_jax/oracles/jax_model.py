@@ -1,4 +1,4 @@
-"""A JAX model as a black box: what it says, and nothing else, gets out."""
+"""A JAX model as a black box that returns answers and nothing else."""
 
 from typing import Any
 
@@ -11,6 +11,12 @@ from advgan_jax.oracles.answers import check_kind
 from advgan_jax.oracles.oracle import Oracle
 from advgan_jax.types import LogitsFn
 
+_ANSWER_FNS = {
+    "probabilities": lambda logits: jax.nn.softmax(logits, axis=-1),
+    "logits": lambda logits: logits,
+    "labels": lambda logits: jnp.argmax(logits, axis=-1),
+}
+
 
 def from_logits_fn(
     logits_fn: LogitsFn,
@@ -20,13 +26,13 @@ def from_logits_fn(
     batch_size: int = 256,
     **options: Any,
 ) -> Oracle:
-    """A JAX model as an oracle: one compiled call for each batch, counted all the same.
+    """Make an oracle of a JAX model: one compiled call for each batch.
 
     Args:
       logits_fn: `[B, H, W, C] -> [B, K]` logits.
-      answers: what the oracle gets to know of them; see `Oracle`.
+      answers: what the oracle reveals of the logits; see `Oracle`.
       num_classes: K.
-      batch_size: B; the last batch of a call is filled up.
+      batch_size: B; the last batch of a call is padded, and padding is not counted.
       **options: `budget`, `cache`, `ledger` and `timeout`, see `Oracle`.
 
     Returns:
@@ -36,19 +42,15 @@ def from_logits_fn(
       ValueError: as `Oracle` does.
     """
     check_kind(answers)
-    said = {
-        "probabilities": lambda logits: jax.nn.softmax(logits, axis=-1),
-        "logits": lambda logits: logits,
-        "labels": lambda logits: jnp.argmax(logits, axis=-1),
-    }[answers]
-    if not isinstance(logits_fn, Partial):
-        logits_fn = Partial(logits_fn)
-    # The model as an argument: its weights would be constants of the program else.
-    compiled = jax.jit(lambda model, images: said(model(images).astype(jnp.float32)))
+    answer = _ANSWER_FNS[answers]
+    model = logits_fn if isinstance(logits_fn, Partial) else Partial(logits_fn)
+    # As an argument, because weights would otherwise be constants of the program.
+    compiled = jax.jit(lambda model, images: answer(model(images).astype(jnp.float32)))
 
     def fn(images: np.ndarray) -> np.ndarray:
+        """Return the model's answers to at most B images."""
         rows = np.minimum(np.arange(batch_size), len(images) - 1)
-        return np.asarray(compiled(logits_fn, images[rows]))[: len(images)]
+        return np.asarray(compiled(model, images[rows]))[: len(images)]
 
     return Oracle(
         fn, answers=answers, num_classes=num_classes, batch_size=batch_size, **options

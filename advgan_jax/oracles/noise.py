@@ -1,4 +1,4 @@
-"""Whether a black box repeats its answers."""
+"""Noise of a black box: whether it repeats its answers."""
 
 from typing import NamedTuple
 
@@ -6,17 +6,17 @@ import numpy as np
 
 from advgan_jax.checks import SUM_TOLERANCE
 
-# What a probability may change with the batch it is computed in.
+# A probability may change by this much with the batch it is computed in.
 _ROUNDING = SUM_TOLERANCE
 
 
 class Noise(NamedTuple):
-    """What changes when images are asked about a second time.
+    """Differences between two answers to the same images.
 
     Attributes:
-      images: how many were.
-      changed: how many got another answer, by more than rounding.
-      other_class: how many got another class.
+      images: number of images.
+      changed: number of images whose answer changed by more than rounding.
+      other_class: number of images whose class changed.
       largest: the largest difference of two probabilities.
     """
 
@@ -27,15 +27,7 @@ class Noise(NamedTuple):
 
 
 def compare(before: np.ndarray, after: np.ndarray) -> Noise:
-    """Compares two answers about each of some images.
-
-    Args:
-      before: float32 `[B, K]`, probabilities.
-      after: likewise.
-
-    Returns:
-      What has changed.
-    """
+    """Compare two answers to each image, both float32 `[B, K]` probabilities."""
     largest = np.abs(after - before).max(axis=1)
     return Noise(
         len(after),

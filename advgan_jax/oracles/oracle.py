@@ -1,6 +1,7 @@
-"""A black box: any function from images to answers, asked in batches and counted."""
+"""A black box: any function from images to answers, queried in batches and counted."""
 
 import hashlib
+import itertools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -16,24 +17,20 @@ from advgan_jax.oracles.noise import Noise, compare
 
 
 class Oracle:
-    """A model of which nothing is known but its answers.
+    """A model of which only the answers are known.
 
-    A query is an image that was answered, usably; those that a resumed run takes from
-    the ledger are counted as they were when they were asked. Of a batch that failed,
-    the images from the first without a usable answer on are no queries but `wasted`,
-    and asked about again when the caller goes on. No other image is, unless the caller
-    does so.
+    A query is an image with a usable answer. A resumed run takes recorded queries from
+    the ledger, and they count as when they were made. If a batch fails, its images from
+    the first without a usable answer on are `wasted` and no queries; a caller that
+    continues sends them again.
 
     Attributes:
-      num_classes: K.
-      batch_size: the most images that the model is asked about at once.
-      budget: the most queries, or None.
-      ledger: what was asked and answered.
-      repeated: how often an image was asked about that had been asked about before.
-      changed: how often of these the answer was another one, by more than rounding:
+      num_classes, batch_size, budget, ledger: the arguments of these names.
+      repeated: number of queries of an image that had been queried before.
+      changed: number of repeated queries with another answer, by more than rounding;
         the model is noisy.
-      wasted: how many images were asked about and not answered usably, by this object.
-      measured: how many were asked about by `measure_noise`, by this object.
+      wasted: number of images sent without a usable answer, by this object.
+      measured: number of images that this object's `measure_noise` sent.
     """
 
     def __init__(
@@ -47,24 +44,24 @@ class Oracle:
         cache: bool = False,
         ledger: Ledger | None = None,
         timeout: float | None = None,
-    ):
-        """Wraps a function.
+    ) -> None:
+        """Wrap a function.
 
         Args:
           fn: from numpy images, float32 `[B, H, W, C]` in [0, 1], to answers.
-          answers: what these are: `probabilities` or `logits`, `[B, K]`, or `labels`,
-            int `[B]`.
+          answers: their kind: `probabilities` or `logits`, `[B, K]`, or `labels`, int
+            `[B]`.
           num_classes: K.
-          batch_size: the most images to ask about at once.
-          budget: how many images may be asked about; None for no limit.
-          cache: whether an image that was answered before is not asked about again.
+          batch_size: the most images to send at once.
+          budget: the most queries; None for no limit.
+          cache: whether to answer an image that was answered before without a query.
           ledger: where to record; default in memory.
-          timeout: seconds that a batch may take; None for no limit. What takes longer
-            cannot be stopped and is left to end by itself.
+          timeout: the most seconds for a batch; None for no limit. A slower call cannot
+            be stopped and runs to its end in the background.
 
         Raises:
-          ValueError: for an unknown kind of answers, a number out of range, or a ledger
-            of other answers.
+          ValueError: if the kind of answers is unknown, a number is out of range, or
+            the ledger holds other answers.
           TypeError: if `fn` cannot be called.
         """
         check_kind(answers)
@@ -92,19 +89,14 @@ class Oracle:
         self.rewind(self.ledger.position)
 
     def measure_noise(self, num_images: int = 10) -> Noise:
-        """Asks again about the first images that were asked about.
+        """Query the first recorded images again and compare the answers.
 
-        That is counted in `measured` alone: `queries` and the ledger stay as they are.
-
-        Args:
-          num_images: how many; fewer if fewer were asked about, or no more may be.
-
-        Returns:
-          What has changed.
+        Only `measured` counts these images; `queries` and the ledger do not change. If
+        the ledger or the budget has fewer than `num_images`, fewer are queried.
 
         Raises:
           OracleError: if the model fails.
-          ValueError: if nothing was asked yet.
+          ValueError: if no query has been made.
         """
         check_at_least("num_images", num_images, 0)
         images, before = (made[:num_images] for made in self.ledger.made())
@@ -119,24 +111,21 @@ class Oracle:
 
     @property
     def queries(self) -> int:
-        """How many images were answered."""
+        """Number of queries made."""
         return self.ledger.position
 
     @property
     def remaining(self) -> int | None:
-        """How many more may be asked about; None without a budget."""
+        """Number of queries that the budget still allows; None without a budget."""
         if self.budget is None:
             return None
         return max(0, self.budget - self.queries - self.measured)
 
     def rewind(self, queries: int) -> None:
-        """Goes back to an earlier query, from where a resumed run repeats itself.
-
-        Args:
-          queries: how many were made there.
+        """Return to an earlier number of queries; a resumed run repeats the later ones.
 
         Raises:
-          ValueError: if so many were never made.
+          ValueError: if fewer queries have been made.
         """
         self.ledger.rewind(queries)
         self.repeated = self.changed = 0
@@ -150,22 +139,22 @@ class Oracle:
         *,
         after_batch: Callable[[int], None] = lambda count: None,
     ) -> np.ndarray:
-        """Asks about images.
+        """Query images.
 
         Args:
           images: `[N, H, W, C]`, uint8 or float32 in [0, 1].
-          after_batch: called after each batch with its number of images. What it
-            raises ends the call; the ledger keeps what was answered.
+          after_batch: called after each batch with its number of images. If it raises,
+            the call ends and the ledger keeps the answers.
 
         Returns:
-          Probabilities, float32 `[N, K]`: of logits the softmax, of labels one-hot.
+          Probabilities, float32 `[N, K]`: the softmax of logits, one-hot for labels.
 
         Raises:
-          OracleError: if the model raises or takes too long, or answers in a wrong
-            shape or with impossible values; names the batch.
-          BudgetExhausted: if not all images may be asked about; has what was answered.
-          TypeError: if the images are of a wrong dtype.
-          ValueError: if they are of a wrong shape, or out of range.
+          OracleError: if the model raises, is too slow, or answers in a wrong shape or
+            with impossible values; names the batch.
+          BudgetExhausted: if the budget ends before the images; has the answers.
+          TypeError: if the images have a wrong dtype.
+          ValueError: if the images have a wrong shape or are out of range.
         """
         images = to_float(np.asarray(images))
         check_images(images)
@@ -173,35 +162,30 @@ class Oracle:
         waiting = self._unanswered(names) if self._cache else np.arange(len(images))
         parts = [np.zeros((0, self.num_classes), np.float32)]
         for start in range(0, len(waiting), self.batch_size):
-            left = self.batch_size if self.remaining is None else self.remaining
-            rows = waiting[start : start + self.batch_size][:left]
+            rows = waiting[start : start + self.batch_size][: self.remaining]
             if len(rows):
                 parts.append(self._answer(images[rows], start // self.batch_size))
                 after_batch(len(rows))
-            if len(rows) < min(self.batch_size, len(waiting) - start):
+            incomplete = len(rows) < min(self.batch_size, len(waiting) - start)
+            if incomplete and self.budget is not None:
                 answered = self._look_up(names) if names else np.concatenate(parts)
                 raise BudgetExhausted(answered, len(images), self.budget)
         return self._look_up(names) if names else np.concatenate(parts)
 
     def _unanswered(self, names: list[bytes]) -> np.ndarray:
-        """Rows of the images that the cache does not have, each image once."""
-        first = {}
-        for row, name in enumerate(names):
-            if name not in self._seen:
-                first.setdefault(name, row)
-        return np.asarray(list(first.values()), int)
+        """Return the rows of images that the cache lacks, each image once."""
+        last_first = reversed(list(enumerate(names)))
+        rows = {name: row for row, name in last_first if name not in self._seen}
+        return np.asarray(sorted(rows.values()), int)
 
     def _look_up(self, names: list[bytes]) -> np.ndarray:
-        """Answers of the first images, up to one that has none."""
-        found = []
-        for name in names:
-            if name not in self._seen:
-                break
-            found.append(self._seen[name])
+        """Return the answers to the first images, up to one without an answer."""
+        known = itertools.takewhile(self._seen.__contains__, names)
+        found = [self._seen[name] for name in known]
         return np.reshape(found, (-1, self.num_classes)).astype(np.float32)
 
     def _answer(self, images: np.ndarray, batch: int) -> np.ndarray:
-        """Answers from the ledger, as far as it goes, then from the model."""
+        """Answer from the ledger as far as it goes, then from the model."""
         replayed = self.ledger.replay(images)
         if replayed is None:
             return self._ask(images, batch)
@@ -214,20 +198,23 @@ class Oracle:
     def _ask(
         self, images: np.ndarray, batch: int, *, record: bool = True
     ) -> np.ndarray:
+        """Return the model's answers, or record the usable ones and raise."""
         try:
-            answers = self._usable(images)
+            # A copy, so that a model that changes its input does not alter the ledger.
+            raw = self._call(images.copy())
+            answers = to_probabilities(raw, self._kind, len(images), self.num_classes)
         except Exception as error:
-            known = isinstance(error, UnusableAnswer)
-            reason = str(error) if known else f"it raised {error!r}"
-            if record and known and len(error.usable):
-                self._record(images, error.usable)
-            wasted = len(images) - (len(error.usable) if known else 0)
+            known = error if isinstance(error, UnusableAnswer) else UnusableAnswer("")
+            reason, usable = str(known) or f"it raised {error!r}", known.usable
+            if record and len(usable):
+                self._record(images, usable)
+            wasted = len(images) - len(usable)
             self.wasted += wasted
             raise OracleError(
                 f"The model failed on batch {batch} ({len(images)} images): {reason} "
                 f"The {self.queries} queries answered before are recorded, {wasted} "
-                "images were asked about in vain; mend the model, then go on from "
-                "there.",
+                "images were sent without a usable answer; repair the model, then "
+                "continue from there.",
                 batch=batch,
                 queries=self.queries,
                 wasted=wasted,
@@ -236,23 +223,20 @@ class Oracle:
             self._record(images, answers)
         return answers
 
-    def _usable(self, images: np.ndarray) -> np.ndarray:
-        # A copy: what the model does to its input must not reach the ledger.
-        raw = self._call(images.copy())
-        return to_probabilities(raw, self._kind, len(images), self.num_classes)
-
     def _record(self, images: np.ndarray, answers: np.ndarray) -> None:
-        """Records the answers to the first of some images."""
+        """Record the answers to the first of some images."""
         images = images[: len(answers)]
         self.ledger.append(images, answers)
         self._remember(images, answers)
 
     def _call(self, images: np.ndarray) -> Any:
+        """Call the model, within the time limit if there is one."""
         if self._timeout is None:
             return self._fn(images)
-        outcome = {}
+        outcome: dict[str, Any] = {}
 
-        def work():
+        def work() -> None:
+            """Call the model and note its answers or its error."""
             try:
                 outcome["answers"] = self._fn(images)
             except BaseException as error:
@@ -268,6 +252,7 @@ class Oracle:
         return outcome["answers"]
 
     def _remember(self, images: np.ndarray, answers: np.ndarray) -> None:
+        """Keep answers by image, and count repeated images and changed answers."""
         for image, answer in zip(images, answers, strict=True):
             before = self._seen.setdefault(_name(image), answer)
             if before is not answer:
@@ -276,4 +261,5 @@ class Oracle:
 
 
 def _name(image: np.ndarray) -> bytes:
+    """Return a digest of an image's pixels."""
     return hashlib.blake2b(image.tobytes(), digest_size=16).digest()

@@ -139,5 +139,5 @@ def test_knows_whose_answers_it_holds(tmp_path):
     wide = np.zeros((1, 2, 3, 1), np.float32)
     with pytest.raises(ValueError, match=r"images of shape \[2, 2, 1\].*got \[2, 3, 1"):
         again.replay(wide)
-    with pytest.raises(ValueError, match="and 2; it is of another oracle"):
+    with pytest.raises(ValueError, match="and 2; it belongs to another oracle"):
         ledger.append(IMAGES, ANSWERS[:, :2])

@@ -1,8 +1,8 @@
-"""Queries in a file: whole records, each with its checksum, one after the other.
+"""The file of a ledger: whole records, each with its checksum.
 
-A file that grows can end early: a machine died while a record was being written, or
-another process looks at it just then. What ends early, or is zero from there to the
-end, is dropped; anything else that is not a record is damage, and an error.
+A growing file can end early if a machine stops while it writes a record, or if another
+process reads it at that moment. An incomplete last record, or zeros up to the end, are
+dropped. Anything else that is no record is damage, and an error.
 """
 
 import pathlib
@@ -20,32 +20,23 @@ _START_MAGIC, _RECORD_MAGIC = b"asks", b"ask2"
 
 
 class Contents(NamedTuple):
-    """Whose answers a ledger holds, to what images.
-
-    Attributes:
-      answers: their kind, see `ANSWERS`; empty if nobody said.
-      num_classes: K.
-      image_shape: (H, W, C).
-    """
+    """Kind (one of `ANSWERS`, or empty), K and (H, W, C) of all records of a ledger."""
 
     answers: str
     num_classes: int
     image_shape: tuple[int, ...]
 
     def encode(self) -> bytes:
-        """The beginning of a file."""
+        """Return the first bytes of a file."""
         sizes = (self.num_classes, *self.image_shape)
         return _sealed(_START.pack(_START_MAGIC, self.answers.encode(), *sizes))
 
 
 class Found(NamedTuple):
-    """What a file holds.
+    """Contents of a file; None if even its start is incomplete.
 
-    Attributes:
-      contents: whose answers; None if the file has no whole beginning.
-      records: images `[B, H, W, C]` and answers `[B, K]` of each, float32.
-      end: where the last whole record ends, in bytes.
-      size: of the whole file; what lies beyond `end` was cut off.
+    A record has images `[B, H, W, C]` and answers `[B, K]`, float32. The last complete
+    one ends at byte `end`; from there to `size` there is an incomplete one.
     """
 
     contents: Contents | None
@@ -55,23 +46,16 @@ class Found(NamedTuple):
 
 
 def encode_record(images: np.ndarray, answers: np.ndarray) -> bytes:
-    """A batch of queries as the bytes of a record."""
+    """Return a batch of queries as the bytes of a record."""
     payload = images.astype("<f4").tobytes() + answers.astype("<f4").tobytes()
     header = _RECORD.pack(_RECORD_MAGIC, len(images), zlib.crc32(payload))
     return _sealed(header) + payload
 
 
 def read(path: pathlib.Path) -> Found:
-    """Reads a file, and leaves it as it is.
+    """Read a ledger file, which need not exist, without changing it.
 
-    Args:
-      path: of the file; if there is none, nothing is found.
-
-    Returns:
-      What it holds.
-
-    Raises:
-      ValueError: if it is no ledger, or damaged before its last record.
+    Raises `ValueError` if it is no ledger, or damaged before its last record.
     """
     if not path.exists():
         return Found(None, [], 0, 0)
@@ -89,13 +73,14 @@ def read(path: pathlib.Path) -> Found:
 
 
 def _sealed(header: bytes) -> bytes:
+    """Return a header with its checksum."""
     return header + _CHECKSUM.pack(zlib.crc32(header))
 
 
 def _header(
     file: BinaryIO, form: struct.Struct, magic: bytes, path: pathlib.Path
 ) -> tuple | None:
-    """The fields after the magic; None where the file ends, or was cut."""
+    """Return the fields after the magic; None if the file ends before or in them."""
     place = file.tell()
     header = file.read(form.size + _CHECKSUM.size)
     if header[:4] == magic and header == _sealed(header[: form.size]):
@@ -109,6 +94,7 @@ def _header(
 def _record(
     file: BinaryIO, contents: Contents, path: pathlib.Path
 ) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the next record; None if the file ends before or in it."""
     place = file.tell()
     header = _header(file, _RECORD, _RECORD_MAGIC, path)
     if header is None:
@@ -127,8 +113,9 @@ def _record(
 
 
 def _damaged(path: pathlib.Path, start: int) -> ValueError:
+    """Return the error for a file without a record at byte `start`."""
     return ValueError(
         f"{path} must be a ledger of queries, at byte {start} there is no whole record "
-        "of one; start again in another workdir, or move the file away to ask all "
-        "queries again."
+        "of one; start again in another workdir, or move the file away to repeat "
+        "all queries."
     )
