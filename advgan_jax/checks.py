@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -86,7 +87,11 @@ def check_images(images: Array | np.ndarray, bounds: Bounds = (0.0, 1.0)) -> Non
 
 
 def check_labels(
-    labels: Array | np.ndarray, num_images: int, num_classes: int, *, name: str = "labels"
+    labels: Array | np.ndarray,
+    num_images: int,
+    num_classes: int,
+    *,
+    name: str = "labels",
 ) -> None:
     """Checks class ids.
 
