@@ -8,7 +8,7 @@ bounds of layers and what units respond to, and `evaluation` what measures an at
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "analysis",
     "attacks",
