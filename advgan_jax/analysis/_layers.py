@@ -43,8 +43,8 @@ class Layer(NamedTuple):
 
 
 def intercept_layers(
-    model: nn.Module, variables: Any, images: Array, replace: Callable[..., Array]
-) -> Array:
+    model: nn.Module, variables: Any, images: Any, replace: Callable[..., Array]
+) -> Any:
     """Run a model; replace each layer's output by `replace(module, name, x, y)`."""
     calls: dict[str, int] = {}
 
@@ -91,9 +91,9 @@ def _bound_batch_norm(module: nn.BatchNorm, name: str) -> Layer:
 
 
 def _bound_conv(
-    module: nn.Conv, name: str, kernel: np.ndarray, shape: Sequence[int]
+    module: Any, name: str, kernel: np.ndarray, shape: Sequence[int]
 ) -> Layer:
-    """Bound a convolution on the torus of its padded and of its plain input."""
+    """Bound an `nn.Conv` on the torus of its padded and of its plain input."""
     strides, dilation = _pair(module.strides), _pair(module.kernel_dilation)
     groups, inputs = module.feature_group_count, _pair(module.input_dilation)
     if kernel.ndim != 4 or groups != 1 or inputs != (1, 1) or module.mask is not None:
@@ -118,8 +118,8 @@ def _bound_conv(
 def _pair(value: int | Sequence[int] | None) -> tuple[int, int]:
     """Return a setting of Flax as one number for rows and one for columns."""
     if value is None or isinstance(value, int):
-        return (value or 1,) * 2
-    return tuple(value) if len(value) == 2 else tuple(value) * 2
+        return value or 1, value or 1
+    return value[0], value[-1]
 
 
 def _padding(
@@ -142,7 +142,7 @@ def _padding(
 
 
 def layer_values(
-    model: nn.Module, variables: Any, images: Array
+    model: nn.Module, variables: Any, images: Array | np.ndarray
 ) -> dict[str, tuple[Array, Array]]:
     """Return the input and the output of each linear layer.
 

@@ -170,6 +170,12 @@ def _needed(jaxpr: Jaxpr) -> list[JaxprEqn]:
     return kept[::-1]
 
 
+def _shape(equation: JaxprEqn) -> tuple[int, ...]:
+    """Return the shape of the result of an operation."""
+    result: Any = equation.outvars[0].aval
+    return result.shape
+
+
 def _linear_layer(walk: _Walk, equation: JaxprEqn, x: _Dependent) -> _Dependent:
     """Multiply by the norm of the layer."""
     layer, shape = walk.layers[equation.params["index"]], equation.params["shape"]
@@ -212,7 +218,7 @@ def _spread(x: Any, equation: JaxprEqn) -> Any:
     """Repeat a scalar operand for each entry of the result."""
     if not isinstance(x, _Dependent):
         return x
-    shape = equation.outvars[0].aval.shape
+    shape = _shape(equation)
     return x._replace(parts=tuple(np.broadcast_to(part, shape) for part in x.parts))
 
 
@@ -220,7 +226,7 @@ def _sum(walk: _Walk, equation: JaxprEqn, x: Any, y: Any) -> _Dependent:
     """Add the bounds of two branches; a constant changes nothing."""
     x, y = _spread(x, equation), _spread(y, equation)
     if isinstance(x, _Dependent) and isinstance(y, _Dependent):
-        return walk.new_root(x.total() + y.total(), equation.outvars[0].aval.shape)
+        return walk.new_root(x.total() + y.total(), _shape(equation))
     return x if isinstance(x, _Dependent) else y
 
 
@@ -247,19 +253,19 @@ def _maximum(walk: _Walk, equation: JaxprEqn, x: Any, y: Any) -> _Dependent:
     if x.root == y.root:
         return x._replace(scale=max(x.scale, y.scale), parts=x.parts + y.parts)
     bound = math.hypot(x.total(), y.total())
-    return walk.new_root(bound, equation.outvars[0].aval.shape)
+    return walk.new_root(bound, _shape(equation))
 
 
 def _reduced_sum(walk: _Walk, equation: JaxprEqn, x: _Dependent) -> _Dependent:
     """Multiply by the root of the number of added entries."""
-    shape = equation.outvars[0].aval.shape
+    shape = _shape(equation)
     count = x.parts[0].size / max(math.prod(shape), 1)
     return walk.new_root(x.total() * math.sqrt(count), shape)
 
 
 def _reduced_max(walk: _Walk, equation: JaxprEqn, x: _Dependent) -> _Dependent:
     """Keep the bound: entries are used once."""
-    return walk.new_root(x.total(), equation.outvars[0].aval.shape)
+    return walk.new_root(x.total(), _shape(equation))
 
 
 def _window_max(walk: _Walk, equation: JaxprEqn, x: _Dependent) -> _Dependent:
@@ -271,14 +277,14 @@ def _window_max(walk: _Walk, equation: JaxprEqn, x: _Dependent) -> _Dependent:
         raise _unbounded("A pool with dilation")
     cover = math.prod(-(-w // s) for w, s in zip(window, strides, strict=True))
     bound = x.total() * math.sqrt(cover)
-    return walk.new_root(bound, equation.outvars[0].aval.shape)
+    return walk.new_root(bound, _shape(equation))
 
 
 def _padded(walk: _Walk, equation: JaxprEqn, x: Any, value: Any) -> _Dependent:
     """Keep the bound: the padding is constant."""
     if isinstance(value, _Dependent):
         raise _unbounded("Padding with what depends on the image")
-    return walk.new_root(x.total(), equation.outvars[0].aval.shape)
+    return walk.new_root(x.total(), _shape(equation))
 
 
 _RULES: dict[str, Callable] = {

@@ -13,7 +13,6 @@ import numpy as np
 
 from advgan_jax.analysis._layers import layer_values
 from advgan_jax.checks import check_at_least
-from advgan_jax.types import Array
 
 NETWORK = "network"
 
@@ -69,7 +68,7 @@ def measured_expansions(
 
 
 @partial(jax.jit, static_argnames="model")
-def _logits(model: nn.Module, variables: Any, images: Array) -> Array:
+def _logits(model: nn.Module, variables: Any, images: Any) -> Any:
     """Run the model."""
     return model.apply(variables, images)
 

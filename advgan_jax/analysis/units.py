@@ -119,13 +119,13 @@ def compare_directions(
     count = min(num_directions, varying.size)
     units = np.sort(generator.choice(varying, count, replace=False))
     random = generator.standard_normal((count, features.shape[1]))
-    tops = (
-        top_images(features[:, units], num_images),
-        top_images(features @ random.T.astype(features.dtype), num_images),
+    best = top_images(features[:, units], num_images)
+    best_random = top_images(features @ random.T.astype(features.dtype), num_images)
+    entropy, random_entropy = (
+        class_entropy(labels[images], num_classes) for images in (best, best_random)
     )
-    entropies = [class_entropy(labels[top], num_classes) for top in tops]
-    p_value = permutation_test(*entropies, num_permutations, generator)
-    return DirectionsResult(units, *tops, *entropies, p_value)
+    p = permutation_test(entropy, random_entropy, num_permutations, generator)
+    return DirectionsResult(units, best, best_random, entropy, random_entropy, p)
 
 
 def top_images(projections: np.ndarray, num_images: int) -> np.ndarray:

@@ -77,11 +77,10 @@ def measure(
         measured = (predictions, *_distances(adversarial, batch.images))
         columns.append([column[batch.mask] for column in measured])
         kept.append(adversarial[batch.mask & (batch.index < keep)])
+    predictions, linf, l2, rms = map(np.concatenate, zip(*columns, strict=True))
     return Evaluation(
-        task.labels,
-        task.target_labels,
-        clean_predictions,
-        *map(np.concatenate, zip(*columns, strict=True)),
+        *(task.labels, task.target_labels, clean_predictions, predictions),
+        *(linf, l2, rms),
         examples=np.concatenate(kept),
     )
 

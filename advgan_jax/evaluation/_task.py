@@ -95,7 +95,7 @@ def make_task(
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
     batch_size = min(batch_size, len(images))
-    batch = jax.ShapeDtypeStruct((batch_size, *images.shape[1:]), jnp.float32)
+    batch: Any = jax.ShapeDtypeStruct((batch_size, *images.shape[1:]), jnp.float32)
     num_classes = check_logits_fn(as_pytree(logits_fn), batch)
 
     def class_ids(ids: Any, name: str) -> np.ndarray:
@@ -123,7 +123,7 @@ def check_adversarial(
             f"clean ones, got {got}; an attack returns images and nothing else."
         )
     adversarial = np.asarray(adversarial)
-    low, high = np.float32(bounds)
+    low, high = (np.float32(bound) for bound in bounds)
     # A comparison with NaN is False, so this finds NaN too.
     inside = ((adversarial >= low) & (adversarial <= high)).all(axis=(1, 2, 3))
     if not inside.all():

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.tree_util import Partial
 
 from advgan_jax import parallel
@@ -48,8 +49,8 @@ class TimedAttack:
 
     def __call__(
         self,
-        images: Array,
-        labels: Array,
+        images: np.ndarray,
+        labels: np.ndarray,
         key: Array | None,
         epsilon: float | None = None,
     ) -> Any:

@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from advgan_jax.evaluation._measure import run_and_measure
 from advgan_jax.evaluation._task import make_task, predict_clean
 from advgan_jax.evaluation._timed_attack import TimedAttack
-from advgan_jax.evaluation.result import Evaluation
+from advgan_jax.evaluation.result import Evaluation, total_seconds
 from advgan_jax.types import Array, Attack, Bounds, LogitsFn
 
 
@@ -34,11 +35,12 @@ def evaluate_per_class(
     Returns:
       The evaluation towards each class.
     """
-    evaluations, timed, clean = {}, None, None
+    evaluations: dict[int, Evaluation] = {}
+    timed = clean = None
     for wanted in target_classes:
         target_labels = np.full(len(labels), wanted, np.int32)
         task = make_task(logits_fn, images, labels, target_labels, batch_size, bounds)
-        if timed is None:
+        if timed is None or clean is None:
             timed, clean = TimedAttack(attack, task), predict_clean(task)
         title = f"attack towards {wanted}" if progress else None
         evaluations[int(wanted)] = run_and_measure(
@@ -62,12 +64,11 @@ def pool(evaluations: Sequence[Evaluation]) -> Evaluation:
     """
     if not evaluations:
         raise ValueError("`evaluations` must be at least one, got none.")
-    columns = {
+    columns: dict[str, Any] = {
         field.name: None
         if getattr(evaluations[0], field.name) is None
         else np.concatenate([getattr(e, field.name) for e in evaluations])
         for field in dataclasses.fields(Evaluation)
         if field.name not in ("seconds", "examples")
     }
-    times = [e.seconds for e in evaluations]
-    return Evaluation(**columns, seconds=None if None in times else sum(times))
+    return Evaluation(**columns, seconds=total_seconds(evaluations))

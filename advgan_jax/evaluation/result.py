@@ -210,9 +210,14 @@ def worst_case_evaluation(evaluations: Sequence[Evaluation]) -> Evaluation:
         name: np.stack([getattr(e, name) for e in evaluations])[winner, columns]
         for name in ("adversarial_predictions", "linf", "l2", "rms")
     }
-    times = [e.seconds for e in evaluations]
-    seconds = None if None in times else sum(times)
+    seconds = total_seconds(evaluations)
     return dataclasses.replace(first, **picked, seconds=seconds, examples=None)
+
+
+def total_seconds(evaluations: Sequence[Evaluation]) -> float | None:
+    """Return the time of several attacks; None if one is unknown."""
+    known = [e.seconds for e in evaluations if e.seconds is not None]
+    return sum(known) if len(known) == len(evaluations) else None
 
 
 class PairSuccess(NamedTuple):
@@ -245,7 +250,7 @@ def success_by_pair(
     Raises:
       ValueError: if the attack was untargeted, or a class is not below K.
     """
-    if not evaluation.targeted:
+    if evaluation.target_labels is None:
         raise ValueError(
             "`success_by_pair` needs an evaluation with `target_labels`, got one of an "
             "untargeted attack."

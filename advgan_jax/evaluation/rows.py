@@ -139,7 +139,7 @@ def make_clean_row(
 
 def _target_class(evaluation: Evaluation) -> int | None:
     """Return the wanted class, None if there are several or none."""
-    if not evaluation.targeted:
+    if evaluation.target_labels is None:
         return None
     classes = np.unique(evaluation.target_labels)
     return int(classes[0]) if len(classes) == 1 else None

@@ -86,7 +86,11 @@ def heatmap(
 
 
 def _name_columns(
-    axis: Axes, places: Sequence[int], names: Sequence[str], *, slanted: bool = True
+    axis: Axes,
+    places: Sequence[int] | np.ndarray,
+    names: Sequence[str],
+    *,
+    slanted: bool = True,
 ) -> None:
     """Label the ticks of the horizontal axis."""
     slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
@@ -102,9 +106,9 @@ def _annotate(axis: Axes, matrix: np.ndarray, others: np.ndarray) -> None:
 
     for (row, column), value in np.ndenumerate(matrix):
         if np.isfinite(value):
-            text, other = short(value), others[row, column]
+            text, other = short(float(value)), others[row, column]
             if np.isfinite(other):
-                text += f"\n({short(other)})"
+                text += f"\n({short(float(other))})"
             look = {"fontsize": 7, "color": "white" if value < 0.6 else "black"}
             axis.text(column, row, text, ha="center", va="center", **look)
 
@@ -216,8 +220,8 @@ def time_chart(
     )
     for number, (name, value) in enumerate((published or {}).items()):
         bound = float(str(value).strip("<> "))
-        mark = {"label": "published"} if number == 0 else {}
-        axis.plot([bound], [name], "o", color=GREY, mfc="none", ms=7, **mark)
+        mark = "published" if number == 0 else None  # once in the legend
+        axis.plot([bound], [name], "o", color=GREY, mfc="none", ms=7, label=mark)
         if isinstance(value, str):
             place = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center"}
             axis.annotate(value, (bound, name), fontsize=7, color=GREY, **place)

@@ -1,6 +1,7 @@
 """Grids of clean images, adversarial images and perturbations."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -219,8 +220,8 @@ def direction_grid(
     size = (0.45 * columns * len(blocks) + 0.3, 0.45 * lines + 0.7)
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(title, fontsize=9)
-    parts = np.atleast_1d(figure.subfigures(1, len(blocks), wspace=0.05))
-    for part, (name, rows) in zip(parts, blocks.items(), strict=True):
+    parts: Any = figure.subfigures(1, len(blocks), squeeze=False, wspace=0.05)
+    for part, (name, rows) in zip(parts[0], blocks.items(), strict=True):
         part.suptitle(name, fontsize=8)
         axes = part.subplots(lines, columns, squeeze=False)
         for axis, row in zip(axes.ravel(), rows.ravel(), strict=True):
@@ -267,7 +268,7 @@ def _draw_image(axis: Axes, image: np.ndarray, bounds: Bounds) -> AxesImage:
     """Draw a grey or RGB image."""
     low, high = bounds
     pixels = np.clip((image - low) / (high - low), 0, 1)
-    return _draw(axis, pixels, cmap="gray", vmin=0, vmax=1)
+    return _draw(axis, pixels, "gray", (0, 1))
 
 
 def _draw_perturbation(axis: Axes, perturbation: np.ndarray, scale: float) -> AxesImage:
@@ -275,16 +276,17 @@ def _draw_perturbation(axis: Axes, perturbation: np.ndarray, scale: float) -> Ax
     if perturbation.shape[-1] > 1:
         # Transparency, if any, is left out: its change is not a colour.
         perturbation = 0.5 + perturbation[..., :3] / (2 * scale)
-    return _draw(axis, perturbation, cmap="RdBu_r", vmin=-scale, vmax=scale)
+    return _draw(axis, perturbation, "RdBu_r", (-scale, scale))
 
 
-def _draw(axis: Axes, pixels: np.ndarray, **grey: str | float) -> AxesImage:
-    """Draw pixels within a thin frame; `grey` maps single-channel pixels to colours."""
+def _draw(axis: Axes, pixels: np.ndarray, colours: str, limits: Bounds) -> AxesImage:
+    """Draw pixels within a thin frame; `colours` is the map of grey ones."""
     axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():
         spine.set(color="#bbbbbb", linewidth=0.5)
     if pixels.shape[-1] == 1:
-        return axis.imshow(pixels[..., 0], **grey)
+        low, high = limits
+        return axis.imshow(pixels[..., 0], cmap=colours, vmin=low, vmax=high)
     return axis.imshow(pixels)
 
 
@@ -296,10 +298,9 @@ def _write_predictions(
 ) -> None:
     """Write the predicted class above each image, in bold red if it is wrong."""
     for axis, predicted, label in zip(line, predictions, labels, strict=True):
-        name = str(predicted) if class_names is None else class_names[predicted]
-        wrong = {"color": WRONG, "fontweight": "bold"}
-        look = wrong if predicted != label else {"color": RIGHT}
-        axis.set_title(name, fontsize=9, pad=2.5, **look)
+        name = str(predicted) if class_names is None else class_names[int(predicted)]
+        colour, weight = (RIGHT, "normal") if predicted == label else (WRONG, "bold")
+        axis.set_title(name, fontsize=9, pad=2.5, color=colour, fontweight=weight)
 
 
 def _colour_bar(figure: Figure, axis: Axes, shown: AxesImage, scale: float) -> None:

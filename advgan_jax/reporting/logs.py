@@ -82,16 +82,18 @@ class MetricsLog:
         )
 
     def __enter__(self) -> Self:
+        """Return the log itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Close the files."""
         self.close()
 
     def close(self) -> None:
         """Close the files."""
-        if self._file is not None:
-            self._file.close()
-            self._events.close()
+        for file in (self._file, self._events):
+            if file is not None:
+                file.close()
 
     def write(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Append one line, which is on disk when this returns.
@@ -107,7 +109,7 @@ class MetricsLog:
             raise ValueError("A metric must not be called 'step', got one; rename it.")
         values = {name: to_json(value) for name, value in metrics.items()}
         line = json.dumps({"step": int(step), **values}, allow_nan=False)
-        if self._file is None:
+        if self._file is None or self._events is None:
             return
         self._file.write(line + "\n")
         self._file.flush()
