@@ -27,7 +27,6 @@ import numpy as np
 from jax.extend.core import Jaxpr, JaxprEqn, Literal, Primitive
 
 from advgan_jax.analysis import _layers
-from advgan_jax.analysis._layers import Layer
 from advgan_jax.types import Array
 
 
@@ -39,16 +38,15 @@ class LipschitzBounds(NamedTuple):
       network: of the whole model, L2 change of the logits over that of the image.
     """
 
-    layers: tuple[Layer, ...]
+    layers: tuple[_layers.Layer, ...]
     network: float
 
 
 class _Dependent(NamedTuple):
-    r"""An array that depends on the image.
+    """An array that depends on the image.
 
     Entry j changes by at most `scale` times the largest change among the entries
-    `part[j]` of its root, over all `parts`. `bound` is that of the root, relative to
-    the image.
+    `part[j]` of its root, over all `parts`. `bound` relates the root to the image.
     """
 
     root: int
@@ -62,7 +60,7 @@ class _Dependent(NamedTuple):
         return self.bound * self.scale * math.sqrt(used.max(initial=0))
 
 
-# These run their inner program once; others, such as `scan`, run it several times.
+# These run their inner program once; `scan` and others run it several times.
 _CALLS = (
     *("jit", "pjit", "closed_call", "core_call", "custom_jvp_call"),
     *("custom_vjp_call", "custom_vjp_call_jaxpr", "checkpoint", "remat", "remat2"),
@@ -89,7 +87,7 @@ def upper_bounds(
     Raises:
       ValueError: if an operation has no known bound; names it.
     """
-    found: list[Layer] = []
+    found: list[_layers.Layer] = []
 
     def mark(module: nn.Module, name: str, x: Array, y: Array) -> Array:
         """Bound a layer and mark its place in the program."""
@@ -98,9 +96,8 @@ def upper_bounds(
 
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     run = partial(_layers.intercept_layers, model, variables, replace=mark)
-    closed = jax.make_jaxpr(run)(image)
-    walk = _Walk(found)
-    start = walk.new_root(1.0, (1, *image_shape))
+    closed, walk = jax.make_jaxpr(run)(image), _Walk(found)
+    start = walk.new_root(1.0, image.shape)
     (logits,) = walk.run(closed.jaxpr, closed.consts, [start])
     network = logits.total() if isinstance(logits, _Dependent) else 0.0  # a constant
     return LipschitzBounds(tuple(found), network)
@@ -109,7 +106,7 @@ def upper_bounds(
 class _Walk:
     """Follows a program whose values are arrays (constants) or `_Dependent`."""
 
-    def __init__(self, found: Sequence[Layer]):
+    def __init__(self, found: Sequence[_layers.Layer]):
         """Start with the layers that the program contains."""
         self.layers = found
         self.num_roots = 0
@@ -201,9 +198,9 @@ def _entrywise(factor: float) -> Callable:
 def _converted(walk: _Walk, equation: JaxprEqn, x: _Dependent) -> _Dependent:
     """Accept other precisions; rounding to integers has no bound."""
     dtype = equation.params["new_dtype"]
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise _unbounded(f"Rounding what depends on the image to {dtype}")
-    return _entrywise(1.0)(walk, equation, x)
+    if jnp.issubdtype(dtype, jnp.floating):
+        return _entrywise(1.0)(walk, equation, x)
+    raise _unbounded(f"Rounding what depends on the image to {dtype}")
 
 
 def _rearranged(walk: _Walk, equation: JaxprEqn, x: _Dependent) -> _Dependent:
@@ -252,8 +249,7 @@ def _maximum(walk: _Walk, equation: JaxprEqn, x: Any, y: Any) -> _Dependent:
     x, y = _spread(x, equation), _spread(y, equation)
     if x.root == y.root:
         return x._replace(scale=max(x.scale, y.scale), parts=x.parts + y.parts)
-    bound = math.hypot(x.total(), y.total())
-    return walk.new_root(bound, _shape(equation))
+    return walk.new_root(math.hypot(x.total(), y.total()), _shape(equation))
 
 
 def _reduced_sum(walk: _Walk, equation: JaxprEqn, x: _Dependent) -> _Dependent:
@@ -272,12 +268,10 @@ def _window_max(walk: _Walk, equation: JaxprEqn, x: _Dependent) -> _Dependent:
     """Multiply by the root of the number of windows that cover an entry."""
     params = equation.params
     window, strides = params["window_dimensions"], params["window_strides"]
-    dilated = (*params["base_dilation"], *params["window_dilation"])
-    if set(dilated) != {1}:
+    if {*params["base_dilation"], *params["window_dilation"]} != {1}:
         raise _unbounded("A pool with dilation")
     cover = math.prod(-(-w // s) for w, s in zip(window, strides, strict=True))
-    bound = x.total() * math.sqrt(cover)
-    return walk.new_root(bound, _shape(equation))
+    return walk.new_root(x.total() * math.sqrt(cover), _shape(equation))
 
 
 def _padded(walk: _Walk, equation: JaxprEqn, x: Any, value: Any) -> _Dependent:

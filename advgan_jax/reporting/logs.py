@@ -67,7 +67,7 @@ class MetricsLog:
         Raises:
           ValueError: if the old log has a line of another form.
         """
-        self.path = pathlib.Path(workdir, METRICS)
+        self.path: pathlib.Path = pathlib.Path(workdir, METRICS)
         self._file = self._events = None
         if not parallel.is_first():
             return
