@@ -48,7 +48,7 @@ def intercept_layers(
     """Run a model; replace each layer's output by `replace(module, name, x, y)`."""
     calls: dict[str, int] = {}
 
-    def intercept(next_fun, args, kwargs, context):
+    def intercept(next_fun: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
         """Call a method; replace its output if it is a linear layer's."""
         y = next_fun(*args, **kwargs)
         module = context.module

@@ -25,15 +25,7 @@ class TimedAttack:
     """
 
     def __init__(self, attack: Attack, task: Task):
-        """Bind an attack to the model of a task.
-
-        Args:
-          attack: a bound attack, see `evaluate`.
-          task: the model and the images.
-
-        Raises:
-          TypeError: if the attack is not callable.
-        """
+        """Bind an attack to the model of a task; raise `TypeError` if not callable."""
         if not callable(attack):
             raise TypeError(
                 "`attack` must be a function (logits_fn, images, labels, *, key, "
@@ -54,16 +46,10 @@ class TimedAttack:
         key: Array | None,
         epsilon: float | None = None,
     ) -> Any:
-        """Run the attack and add its time to `seconds`.
+        """Run the attack on one batch and add its time to `seconds`.
 
-        Args:
-          images: float32 `[B, H, W, C]`.
-          labels: int32 `[B]`.
-          key: typed key or None.
-          epsilon: replaces the attack's own; another value compiles nothing.
-
-        Returns:
-          Whatever the attack returns; images in the memory of this host.
+        `epsilon` replaces the attack's own; another value compiles nothing. Images are
+        returned in the memory of this host, anything else as the attack returned it.
         """
         size = {} if epsilon is None else {"epsilon": epsilon}
         settings = parallel.replicate(jax.device_put((key, size)))
@@ -81,11 +67,10 @@ class TimedAttack:
         """Return the compiled attack, its weights bound."""
         if self._compiled is None:
 
-            def call(attack, logits_fn, images, labels, key, size):
-                """Run the attack; `size` holds the epsilon or nothing."""
-                return attack(
-                    logits_fn, images, labels, key=key, **self._settings, **size
-                )
+            def call(attack: Any, *inputs: Any) -> Any:
+                """Run the attack; `size` contains its epsilon or nothing."""
+                *data, key, size = inputs
+                return attack(*data, key=key, **self._settings, **size)
 
             model = as_pytree(self._logits_fn)
             weights = parallel.replicate((_as_argument(self._attack), model))
