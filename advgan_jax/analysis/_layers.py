@@ -156,9 +156,8 @@ def layer_values(
     """
     names: list[str] = []
 
-    def keep_name(module: nn.Module, name: str, x: Array, y: Array) -> Array:
+    def keep_name(_: nn.Module, name: str, __: Array, y: Array) -> Array:
         """Record the name of a layer."""
-        del module, x
         names.append(name)
         return y
 
@@ -173,9 +172,8 @@ def _values(
     """Return inputs and outputs as a list; `jit` would sort the keys of a dict."""
     values = []
 
-    def keep_values(module: nn.Module, name: str, x: Array, y: Array) -> Array:
+    def keep_values(_: nn.Module, __: str, x: Array, y: Array) -> Array:
         """Record the input and the output of a layer."""
-        del module, name
         values.append((x, y))
         return y
 

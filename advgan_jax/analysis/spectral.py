@@ -4,6 +4,7 @@ References:
   Szegedy et al., 2013 (https://arxiv.org/abs/1312.6199), Sec. 4.3 and Table 5.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -56,15 +57,13 @@ def measured_expansions(
         pair = [x[start : start + batch_size] for x in (images, adversarial)]
         clean, moved = (layer_values(model, variables, x) for x in pair)
         for name, (x, y) in clean.items():
-            before, after = _distance(moved[name][0], x), _distance(moved[name][1], y)
-            ratios.setdefault(name, []).append(_ratio(after, before))
+            ratio = _ratio((moved[name][1], y), (moved[name][0], x))
+            ratios.setdefault(name, []).append(ratio)
         # The output of the last linear layer will not do: more may follow it.
-        after = _distance(*(_logits(model, variables, x) for x in pair))
-        ratios.setdefault(NETWORK, []).append(_ratio(after, _distance(*pair)))
-    network = ratios.pop(NETWORK)
-    return {
-        name: np.concatenate(r) for name, r in (*ratios.items(), (NETWORK, network))
-    }
+        logits = [_logits(model, variables, x) for x in pair]
+        ratios.setdefault(NETWORK, []).append(_ratio(logits, pair))
+    ratios[NETWORK] = ratios.pop(NETWORK)  # last, after all layers
+    return {name: np.concatenate(r) for name, r in ratios.items()}
 
 
 @partial(jax.jit, static_argnames="model")
@@ -73,12 +72,13 @@ def _logits(model: nn.Module, variables: Any, images: Any) -> Any:
     return model.apply(variables, images)
 
 
-def _distance(a: Any, b: Any) -> np.ndarray:
-    """Return the L2 distance of each pair, `[B]`, in double precision."""
-    difference = np.subtract(a, b, dtype=np.float64)
-    return np.linalg.norm(difference.reshape(len(difference), -1), axis=1)
+def _ratio(outputs: Sequence[Any], inputs: Sequence[Any]) -> np.ndarray:
+    """Divide the L2 distances of two pairs, `[B]`; NaN where the divisor is 0."""
 
+    def distance(a: Any, b: Any) -> np.ndarray:
+        """Return the L2 distance of each pair, in double precision."""
+        difference = np.subtract(a, b, dtype=np.float64)
+        return np.linalg.norm(difference.reshape(len(difference), -1), axis=1)
 
-def _ratio(after: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """Divide; NaN where the divisor is 0."""
+    after, before = distance(*outputs), distance(*inputs)
     return np.divide(after, before, out=np.full(after.shape, np.nan), where=before > 0)

@@ -1,4 +1,8 @@
-"""Charts of numbers: matrices, bars, bounds and times."""
+"""Charts of numbers: matrices, bars, bounds and times.
+
+Each function returns a new figure, and raises `ValueError` if there is nothing to draw
+or its arguments disagree in size.
+"""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -51,9 +55,6 @@ def heatmap(
 
     Returns:
       The figure. Up to 20 rows and columns, each cell contains its percentage.
-
-    Raises:
-      ValueError: if the number of names differs from the shape of the matrix.
     """
     matrix = np.asarray(matrix, float)
     if matrix.shape != (len(row_names), len(column_names)):
@@ -127,12 +128,6 @@ def bar_chart(
       label: what they are shares of.
       title: of the figure.
       references: shares to compare with, by name.
-
-    Returns:
-      The figure.
-
-    Raises:
-      ValueError: if there is nothing to draw.
     """
     _check_any("shares", shares)
     references = references or {}
@@ -169,9 +164,6 @@ def bound_chart(
 
     Returns:
       The figure: a line for each bound, a box for the measurements.
-
-    Raises:
-      ValueError: if the three differ in length, or are empty.
     """
     if not names or not len(names) == len(bounds) == len(measured):
         raise ValueError(
@@ -205,12 +197,6 @@ def time_chart(
       title: of the figure.
       published: published times of some names; a text such as `< 0.01` is a bound, and
         is written beside its mark.
-
-    Returns:
-      The figure.
-
-    Raises:
-      ValueError: if there is nothing to draw.
     """
     _check_any("seconds", seconds)
     figure, axis = one_axis(5.2, 0.9 + 0.32 * len(seconds))

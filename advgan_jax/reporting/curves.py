@@ -1,4 +1,7 @@
-"""Curves: metrics of a training, and accuracy against the effort of an attack."""
+"""Curves: metrics of a training, and accuracy against the effort of an attack.
+
+Each function returns a new figure, and raises `ValueError` if there is nothing to draw.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -26,12 +29,6 @@ def training_curves(
       metrics_rows: from `read_metrics`, `{"step": ..., name: value}`; None is skipped.
       switches: steps after which another phase of the training began; each is a dotted
         line.
-
-    Returns:
-      The figure.
-
-    Raises:
-      ValueError: if there is nothing to draw.
     """
     names = list(dict.fromkeys(name for row in metrics_rows for name in row))
     names = [name for name in names if name not in _COUNTS]
@@ -72,12 +69,6 @@ def robustness_curve(curves: _Curves, *, norm: str = "linf", title: str = "") ->
       curves: the points `(epsilon, accuracy)` of each attack, in any order.
       norm: of epsilon.
       title: of the figure.
-
-    Returns:
-      The figure.
-
-    Raises:
-      ValueError: if a curve has no point, or there is no curve.
     """
     norm = {"linf": "L-infinity", "l2": "L2", "l1": "L1"}.get(norm, norm)
     figure = _share_curves(curves, title, f"epsilon ({norm})", "accuracy under attack")
@@ -91,12 +82,6 @@ def query_curve(curves: _Curves, *, title: str = "") -> Figure:
     Args:
       curves: the points `(queries, share)` of each name, in any order.
       title: of the figure.
-
-    Returns:
-      The figure.
-
-    Raises:
-      ValueError: if a curve has no point, or there is no curve.
     """
     return _share_curves(curves, title, "queries", "share of images")
 

@@ -1,4 +1,8 @@
-"""Grids of clean images, adversarial images and perturbations."""
+"""Grids of clean images, adversarial images and perturbations.
+
+Each function returns a new figure. It raises `ValueError` if shapes disagree or there
+is nothing to draw, and `TypeError` for a wrong dtype.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -47,13 +51,6 @@ def attack_grid(
       adversarial_predictions: int `[N]`.
       class_names: by class id; default the ids.
       bounds: the least and the greatest pixel value.
-
-    Returns:
-      The figure.
-
-    Raises:
-      ValueError: if the shapes disagree, or there is no image.
-      TypeError: if a dtype is wrong.
     """
     clean, moved = to_float(np.asarray(images)), to_float(np.asarray(adversarial))
     check_images(clean, moved, labels, clean_predictions, adversarial_predictions)
@@ -139,9 +136,6 @@ def target_grids(
 
     Returns:
       The figure: a row for each image, with the clean image on the left.
-
-    Raises:
-      ValueError: if the shapes disagree, or there is nothing to draw.
     """
     clean = to_float(np.asarray(images))
     shapes = {np.shape(panel) for panel in panels.values()}
@@ -197,9 +191,6 @@ def direction_grid(
 
     Returns:
       The figure, its blocks side by side.
-
-    Raises:
-      ValueError: if there is no block, or their shapes differ.
     """
     shapes = {np.shape(rows) for rows in blocks.values()}
     if len(shapes) != 1 or len(next(iter(shapes))) != 2:

@@ -77,18 +77,7 @@ def format_table(rows: Sequence[_Record], columns: Sequence[str] | None = None) 
 def markdown_table(
     rows: Sequence[_Record], columns: Sequence[str] | None = None
 ) -> str:
-    """Return results as a table in Markdown.
-
-    Args:
-      rows: see `format_table`.
-      columns: see `format_table`.
-
-    Returns:
-      Lines without a newline at the end.
-
-    Raises:
-      ValueError: see `format_table`.
-    """
+    """Return results as a table in Markdown; all else is as in `format_table`."""
     columns, cells = _result_cells(rows, columns)
     rule = ["---" if column in _TEXT else "---:" for column in columns]
     header = [_HEADERS.get(column, column) for column in columns]
