@@ -1,4 +1,4 @@
-"""A rival, or one of ours, in a process of its own that takes turns with others."""
+"""A rival, or a variant of ours, in its own process that takes turns with others."""
 
 import contextlib
 import json
@@ -8,15 +8,15 @@ import subprocess
 import sys
 
 _HERE = pathlib.Path(__file__).parent
-# What `process.keep_memory` sets, for a process that is not ours.
+# The settings of `process.keep_memory`, for a process of another library.
 KEPT = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=18446744073709551615"
 
 
 class Contender:
-    """A process that makes a turn when it is told to; see `_success.in_turns`.
+    """A process that makes a turn on command; see `_success.in_turns`.
 
     Attributes:
-      told: the lines that the process wrote before it was ready.
+      startup_lines: the lines that the process printed before it was ready.
     """
 
     def __init__(self, script, settings, **environment):
@@ -29,14 +29,14 @@ class Contender:
             text=True,
             env={**os.environ, **environment},
         )
-        self.told = None
+        self.startup_lines = None
 
     def get_ready(self):
-        self.told = self._wait_for("ready")
+        self.startup_lines = self._wait_for("ready")
 
     def __call__(self):
-        """Makes a turn; it is over when the process says so."""
-        with contextlib.suppress(BrokenPipeError):  # how it ended is told below
+        """Make a turn and wait until the process has finished it."""
+        with contextlib.suppress(BrokenPipeError):  # `_wait_for` reports how it ended
             self._process.stdin.write("go\n")
             self._process.stdin.flush()
         self._wait_for("done")
@@ -48,7 +48,7 @@ class Contender:
         self._process.wait()
 
     def _wait_for(self, word):
-        """The lines before the one that says it."""
+        """Return the lines before the one that is `word`."""
         before = []
         for line in self._process.stdout:
             if line.strip() == word:
@@ -59,10 +59,13 @@ class Contender:
 
 @contextlib.contextmanager
 def started(plans):
-    """Contenders by name, all of them ended afterwards, whatever happens.
+    """Start contenders, and end all of them afterwards even if one fails.
 
     Args:
-      plans: by name, the script, its settings, and its environment, a dictionary.
+      plans: by name, the script, its settings, and its environment variables.
+
+    Yields:
+      The contenders by name.
     """
     with contextlib.ExitStack() as stack:
         found = {}

@@ -1,12 +1,12 @@
-"""The child of `generation` that makes our images."""
+"""The child process of `generation` that makes our images."""
 
 import json
 import sys
 import time
 
-import _measure  # noqa: F401 (makes the modules of experiments known)
+import _measure  # noqa: F401 (sets up memory on a GPU)
 import _success
-import _targets
+import _task
 import jax
 import jax.numpy as jnp
 
@@ -17,20 +17,19 @@ from advgan_jax.training import advgan
 
 
 def generate_fn(settings):
-    """Our attack, not yet compiled, as `images -> adversarial images`.
+    """Return our attack, not yet compiled, as `images -> adversarial images`.
 
-    Under `jit`, as one calls it who makes many: no pixel is checked on the host, and
-    the rivals check none.
+    Under `jit` no pixel is checked on the host. The rivals check none either.
     """
     widths = tuple(settings["widths"])
-    generator = models.Generator(_targets.EPSILON, widths, settings["num_residual"])
+    generator = models.Generator(_task.EPSILON, widths, settings["num_residual"])
     fresh = jnp.zeros((1, 28, 28, 1))
     params = generator.init(jax.random.key(0), fresh)["params"]
     generator_fn = advgan.make_generator_fn(
         from_config.mixed_module(settings["dtype"], generator)
     )
-    attack = attacks.generator_attack(generator_fn, params, epsilon=_targets.EPSILON)
-    return jax.jit(lambda images: attack(_targets.unseen, images))
+    attack = attacks.generator_attack(generator_fn, params, epsilon=_task.EPSILON)
+    return jax.jit(lambda images: attack(_task.unseen, images))
 
 
 def main():

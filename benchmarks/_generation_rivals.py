@@ -1,4 +1,4 @@
-"""The child of `generation` that makes the images of PyTorch or ONNX Runtime."""
+"""The child process of `generation` that makes images with PyTorch or ONNX Runtime."""
 
 import json
 import sys
@@ -10,17 +10,17 @@ EPSILON = 0.3
 
 
 def pytorch():
-    """How to make a generator, and how it takes images; no clock counts the imports."""
+    """Return functions that make a generator and convert images, without imports."""
     import torch
     from _torch_advgan import generator, perturb
-    from _torch_nets import to_torch
+    from _torch_models import to_torch
 
     def make():
-        net = generator()
+        network = generator()
 
         @torch.no_grad()
         def generate(images):
-            return perturb(net, images, EPSILON)[0]
+            return perturb(network, images, EPSILON)[0]
 
         return generate
 

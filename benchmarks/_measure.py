@@ -1,7 +1,7 @@
-"""Timing of rivals side by side, and the rows and figures that come of it.
+"""Time rivals in turns, and collect rows and figures.
 
-A script writes rows, with all it measured, and figures: one number each that
-`run.py` holds against its goal.
+A script writes rows, with everything that it measured, and figures: one number each,
+which `run.py` compares with its goal.
 """
 
 import datetime
@@ -21,10 +21,8 @@ from absl import flags
 from advgan_jax import reporting
 from advgan_jax.cpu.cores import num_cores
 
-# On a GPU each process takes what it needs, and leaves its children theirs.
+# On a GPU, each process takes only the memory that it needs, so children have some.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-
-# Benchmarks of ours set up their processes as experiments do.
 
 PACKAGES = (
     "scipy",
@@ -37,18 +35,18 @@ PACKAGES = (
 OURS = "advgan_jax"
 
 ONLY = flags.DEFINE_list("only", None, "Names of the parts to run.")
-OUT = flags.DEFINE_string("out", None, "Where the figures go, as JSON.")
-SMOKE = flags.DEFINE_bool("smoke", False, "Tiny sizes, to see that all parts run.")
-REPEATS = flags.DEFINE_integer("repeats", 5, "Timed rounds, after one to warm up.")
+OUT = flags.DEFINE_string("out", None, "File for the figures, JSON.")
+SMOKE = flags.DEFINE_bool("smoke", False, "Tiny sizes, to test that all parts run.")
+REPEATS = flags.DEFINE_integer("repeats", 5, "Timed rounds, after one for warm-up.")
 RIVALS = flags.DEFINE_list(
     "rivals",
     ["pytorch", "foolbox", "torchattacks", "art", "scipy"],
-    "Who to compare with.",
+    "Libraries to compare with.",
 )
 
 
 def traced_as(backend, step):
-    """A step in the form that it has on another platform."""
+    """Return a step that traces as on another platform."""
 
     def traced(*arguments, **options):
         with mock.patch("jax.default_backend", return_value=backend):
@@ -58,13 +56,13 @@ def traced_as(backend, step):
 
 
 def num_devices():
-    """Devices that a process can have: on a CPU one for each core."""
+    """Return the number of devices of a process; on a CPU, one for each core."""
     on_cpu = jax.default_backend() == "cpu"
     return num_cores() if on_cpu else len(jax.devices())
 
 
 def smaller(size, tiny):
-    """The size asked for, or a tiny one to try things out."""
+    """Return the given size, or the tiny one with `--smoke`."""
     return tiny if SMOKE.value else size
 
 
@@ -73,12 +71,12 @@ def repeats():
 
 
 def in_turns(thunks, repeats):
-    """Calls each function once to warm up, then all in turns.
+    """Call each function once for warm-up, then all of them in turns.
 
-    Turns, because these machines drift: what slows one round slows all in it.
+    The speed of these machines drifts. With turns, a slow round is slow for all.
 
     Returns:
-      Median seconds and the last result of each, by name.
+      Median seconds and the last result of each function, by name.
     """
     results = {name: thunk() for name, thunk in thunks.items()}
     seconds = {name: [] for name in thunks}
@@ -95,7 +93,7 @@ def timed(thunk, results, name):
 
 
 def compare(name, thunks, images):
-    """A row for each rival with its images per second; the first is ours."""
+    """Return a row for each rival with its images per second; the first is ours."""
     seconds, _ = in_turns(thunks, repeats())
     ours = next(iter(seconds.values()))
     return [
@@ -111,7 +109,7 @@ def compare(name, thunks, images):
 
 
 def figure(name, ours, unit, *, rival=None, theirs=None, ratio=None):
-    """One line of the table; a ratio above 1 says that ours is better."""
+    """Return one line of the table; a ratio above 1 means that ours is better."""
     return {
         "figure": name,
         "ours": ours,
@@ -123,11 +121,11 @@ def figure(name, ours, unit, *, rival=None, theirs=None, ratio=None):
 
 
 def versus(rows, key="seconds"):
-    """A figure for each rival, and for each benchmark that has none.
+    """Return a figure for each rival, and one for each benchmark without a rival.
 
     Args:
-      rows: those of one benchmark together, ours first; times in `seconds`.
-      key: what is shown, `seconds` or `images/s`.
+      rows: grouped by benchmark, ours first; times in `seconds`.
+      key: the number that the figure shows, `seconds` or `images/s`.
     """
     found, first = [], None
     for row, following in zip(rows, [*rows[1:], None], strict=True):
@@ -151,10 +149,10 @@ def versus(rows, key="seconds"):
 
 
 def chosen(parts):
-    """The parts that `--only` names, all without it.
+    """Return the parts that `--only` names, or all without it.
 
     Raises:
-      ValueError: for an unknown one; lists the known ones.
+      ValueError: for an unknown part; lists the known ones.
     """
     names = ONLY.value or list(parts)
     unknown = sorted(set(names) - set(parts))
@@ -164,7 +162,7 @@ def chosen(parts):
 
 
 def environment(packages=PACKAGES):
-    """Machine and versions, for the file of results."""
+    """Return machine and versions, for the file of results."""
     versions = reporting.versions()
     for name in packages:
         try:
@@ -185,18 +183,18 @@ def environment(packages=PACKAGES):
 
 
 def _processor():
-    """The CPU's name and widest vectors, where Linux tells them."""
+    """Return the CPU's name and widest vectors, if Linux reports them."""
     try:
         text = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf8")
     except OSError:
         return platform.processor() or None
-    told = dict(re.findall(r"^(.+?)\s*: (.*)$", text, flags=re.MULTILINE))
-    wide = [n for n in ("avx512f", "avx2") if n in told.get("flags", "").split()]
-    return " ".join([told.get("model name", platform.machine()), *wide[:1]])
+    found = dict(re.findall(r"^(.+?)\s*: (.*)$", text, flags=re.MULTILINE))
+    wide = [n for n in ("avx512f", "avx2") if n in found.get("flags", "").split()]
+    return " ".join([found.get("model name", platform.machine()), *wide[:1]])
 
 
 def report(environment, rows, figures):
-    """Prints the rows, and writes all where `--out` says."""
+    """Print the rows, and write rows and figures to `--out`."""
     print(table(rows))
     if OUT.value:
         content = {"environment": environment, "rows": rows, "figures": figures}
@@ -210,7 +208,7 @@ def write(path, content):
 
 
 def table(rows):
-    """Rows as aligned text; what a row lacks stays empty."""
+    """Return rows as aligned text; missing cells are empty."""
     header = list(dict.fromkeys(key for row in rows for key in row))
     lines = [header, *([_cell(row.get(key)) for key in header] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

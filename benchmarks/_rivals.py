@@ -1,4 +1,4 @@
-"""Model C's weights in stock Flax, and the rivals' attacks on them."""
+"""Model C's weights in stock Flax, and attacks of other libraries on them."""
 
 import contextlib
 
@@ -12,7 +12,7 @@ from advgan_jax.types import LogitsFn
 
 
 class StockC(nn.Module):
-    """Model C as a user of Flax would write it; its weights have the same names."""
+    """Model C as a user of Flax would write it, with the same names of weights."""
 
     @nn.compact
     def __call__(self, images):
@@ -32,7 +32,7 @@ def stock_logits_fn(variables) -> LogitsFn:
 
 
 def foolbox_attack(logits_fn, make, images, labels, epsilon):
-    """A thunk that runs one of Foolbox's attacks on JAX, as its documentation does."""
+    """Return a thunk that runs an attack of Foolbox on JAX, as its manual does."""
     import foolbox
 
     # Foolbox still calls functions that newer releases of JAX and NumPy renamed.
@@ -48,15 +48,15 @@ def foolbox_attack(logits_fn, make, images, labels, epsilon):
 
 
 def art_attack(model, name, images, labels, **hyper):
-    """A thunk that runs one of ART's attacks, on all images at once."""
+    """Return a thunk that runs an attack of ART on all images at once."""
     import torch
-    from _torch_nets import from_torch, to_torch
+    from _torch_models import from_torch, to_torch
     from art.attacks import evasion
     from art.estimators.classification import PyTorchClassifier
 
     images, labels = to_torch(images).numpy(), np.array(labels)
     classifier = PyTorchClassifier(
-        # ART would compute the gradients of the weights too.
+        # Otherwise ART also computes the gradients of the weights.
         model.requires_grad_(False),
         loss=torch.nn.CrossEntropyLoss(),
         input_shape=images.shape[1:],
@@ -70,10 +70,10 @@ def art_attack(model, name, images, labels, **hyper):
 
 
 def torch_attack(model, make, images, labels):
-    """A thunk that runs one of torchattacks' attacks."""
+    """Return a thunk that runs an attack of torchattacks."""
     import torch
     import torchattacks
-    from _torch_nets import from_torch, to_torch
+    from _torch_models import from_torch, to_torch
 
     attack = make(torchattacks, model)
     images, labels = to_torch(images), torch.tensor(np.array(labels, np.int64))

@@ -1,6 +1,6 @@
-"""Szegedy's attack by SciPy's L-BFGS-B, image by image: the reference for ours.
+"""Run Szegedy's attack with SciPy's L-BFGS-B, image by image: the reference for ours.
 
-The tests compare the solvers of `attacks.lbfgs` with it, and `attacks.py` times it.
+Tests compare the solvers of `attacks.lbfgs` with it, and `attacks.py` times it.
 """
 
 from functools import partial
@@ -34,7 +34,7 @@ def search(
     initial_distance_weight=1.0,
     bounds=(0.0, 1.0),
 ) -> LBFGSResult:
-    """The same search over c as `attacks.lbfgs_search`; `logits_fn` is a pytree."""
+    """Search over c as `attacks.lbfgs_search` does; `logits_fn` is a pytree."""
     settings = Settings(num_steps, memory, targeted, bounds)
     images, labels = jnp.asarray(images), jnp.asarray(labels)
     first = jnp.asarray(initial_distance_weight, images.dtype)
@@ -50,7 +50,7 @@ def search(
 
 
 def solve(logits_fn, problem: Problem, start, c, settings: Settings):
-    """Minimises at a given c; what was found, and the evaluations of each image."""
+    """Minimise at a given c; return the images and the evaluations of each."""
     problem = jax.tree.map(np.asarray, problem)
     found, c = np.array(start), np.asarray(c)
     shape, dtype = found.shape[1:], found.dtype

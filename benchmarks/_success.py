@@ -1,4 +1,4 @@
-"""What the children of `time_to_success`, `training` and `generation` do alike.
+"""What the child processes of `time_to_success`, `training` and `generation` share.
 
 Imports neither JAX nor PyTorch.
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def settings_and_task():
-    """The settings, the arrays by name, and model C's weights as Flax has them."""
+    """Return the settings, the arrays by name, and model C's weights as in Flax."""
     settings = json.loads(sys.argv[1])
     with np.load(settings["path"]) as file:
         arrays = dict(file)
@@ -24,14 +24,14 @@ def settings_and_task():
 
 
 def random_batches(settings):
-    """`count` images of MNIST's size, `size` at a time: float32 `[size, 28, 28, 1]`."""
+    """Return `count` random images in batches, float32 `[size, 28, 28, 1]`."""
     size, count = settings["size"], settings["count"]
     images = np.random.default_rng(0).random((count, 28, 28, 1), np.float32)
     return np.split(images, count // size)
 
 
 def shuffled(count, size, seed):
-    """Rows of a batch, for ever; the images in a new order each epoch."""
+    """Yield the rows of batches without end, in a new order each epoch."""
     draw = np.random.default_rng(seed)
     while True:
         order = draw.permutation(count)[: count // size * size]
@@ -39,10 +39,10 @@ def shuffled(count, size, seed):
 
 
 def in_turns(turn):
-    """Makes a turn to warm up, and then one for each line that comes.
+    """Make a turn for warm-up, and then one for each line of standard input.
 
     Args:
-      turn: makes all the steps of a turn, and waits for them.
+      turn: makes all steps of a turn, and waits for them.
     """
     turn()
     print("ready", flush=True)
@@ -52,14 +52,14 @@ def in_turns(turn):
 
 
 def until_success(settings, train, rows, success, steps_per_call=1):
-    """Trains and measures in turns, and prints what it took.
+    """Train and measure in turns, then print seconds, steps and success.
 
     Args:
       settings: from `settings_and_task`.
-      train: makes a step with each of the batches' rows `[steps_per_call, B]`.
+      train: makes a step for each batch of rows `[steps_per_call, B]`.
       rows: from `shuffled`.
-      success: measures the generator.
-      steps_per_call: must divide the steps between two checks.
+      success: returns the success rate of the generator.
+      steps_per_call: must divide `--check_every`.
     """
     steps, found = 0, 0.0
     calls, rest = divmod(settings["check_every"], steps_per_call)

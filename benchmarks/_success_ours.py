@@ -1,9 +1,9 @@
-"""The child of `time_to_success` that trains our AdvGAN."""
+"""The child process of `time_to_success` that trains our AdvGAN."""
 
 import pathlib
 import runpy
 
-import _measure  # noqa: F401 (makes the modules of experiments known)
+import _measure  # noqa: F401 (sets up memory on a GPU)
 import _success
 import jax
 import jax.numpy as jnp
@@ -39,14 +39,14 @@ def main():
         return jnp.argmax(target(images), axis=-1)
 
     images, labels = data.to_float(arrays["test_images"]), arrays["test_labels"]
-    right = predict(images) == labels
+    correct = predict(images) == labels
 
     def success():
         attack = advgan.bind_generator(
             networks, state, epsilon=config.epsilon, target_class=None
         )
         wrong = predict(attack(target, images, labels)) != labels
-        return float(wrong[right].mean())
+        return float(wrong[correct].mean())
 
     size = config.training.batch_size
     rows = _success.shuffled(len(train.labels), size, settings["seed"])

@@ -1,10 +1,10 @@
-"""The child of `time_to_success` that trains AdvGAN in PyTorch."""
+"""The child process of `time_to_success` that trains AdvGAN in PyTorch."""
 
 import _success
 import numpy as np
 import torch
 from _torch_advgan import Trainer, perturb
-from _torch_nets import to_torch, torch_model
+from _torch_models import to_torch, torch_model
 
 EPSILON, BATCH = 0.3, 128
 
@@ -30,10 +30,10 @@ def main():
 
     @torch.no_grad()
     def success():
-        right = target(test).argmax(1) == truth
+        correct = target(test).argmax(1) == truth
         adversarial, _ = perturb(trainer.generator, test, EPSILON)
         wrong = target(adversarial).argmax(1) != truth
-        return float(wrong[right].float().mean())
+        return float(wrong[correct].float().mean())
 
     rows = _success.shuffled(len(train), BATCH, settings["seed"])
     _success.until_success(settings, step, rows, success)

@@ -1,12 +1,14 @@
-"""AdvGAN in PyTorch: our networks, and the step that most public code makes.
+"""AdvGAN in PyTorch: our networks, and the step of most public implementations.
 
-The step follows what the widely copied PyTorch implementations do: perturbations
-clamped to the budget, one discriminator update on squared errors, one generator update
-on the margin of softmax probabilities summed over the batch (weight 10), the squared
-error of the discriminator and the mean norm of the perturbation. The generator runs
-forward once for both updates, as in ours. The networks are ours, which those
-implementations' are not quite: they normalise batches, pad by reflection or not at all,
-end the discriminator in a sigmoid and draw weights from N(0, 0.02).
+Like the widely copied PyTorch code, a step clamps perturbations to the budget, updates
+the discriminator once on squared errors and the generator once. The generator's loss is
+the margin of softmax probabilities summed over the batch (weight 10), the squared error
+of the discriminator, and the mean norm of the perturbation. The generator runs forward
+once for both updates, as in ours.
+
+The networks are ours. Those of the public code differ: they normalise batches, pad by
+reflection or not at all, end the discriminator with a sigmoid and draw weights from
+N(0, 0.02).
 """
 
 import torch
@@ -33,11 +35,11 @@ def _normed(conv, width):
 
 
 def generator(widths=(8, 16, 32), num_residual=4):
-    """Images `[B, 1, H, W]` to perturbations before the clamp, in (-1, 1)."""
+    """Return a network from images `[B, 1, H, W]` to perturbations in (-1, 1)."""
     full, half, quarter = widths
 
     def down(inputs, outputs):
-        # Flax pads a strided convolution below and to the right first.
+        # Flax pads a strided convolution at the bottom and on the right first.
         conv = nn.Conv2d(inputs, outputs, 3, stride=2, bias=False)
         return [nn.ZeroPad2d((0, 1, 0, 1)), *_normed(conv, outputs)]
 
@@ -60,7 +62,7 @@ def generator(widths=(8, 16, 32), num_residual=4):
 
 
 def discriminator(widths=(8, 16, 32)):
-    """Images `[B, 1, 28, 28]` to scores `[B]`."""
+    """Return a network from images `[B, 1, 28, 28]` to scores `[B]`."""
     first, second, third = widths
     return nn.Sequential(
         nn.Conv2d(1, first, 4, stride=2, padding=1),
@@ -79,16 +81,16 @@ def discriminator(widths=(8, 16, 32)):
 
 
 def perturb(generator, images, epsilon):
-    """Adversarial images, and what was added to the clean ones."""
+    """Return adversarial images and their perturbations."""
     r = generator(images).clamp(-epsilon, epsilon)
     return (images + r).clamp(0, 1), r
 
 
 class Trainer:
-    """Both networks, their optimisers and the alternating step.
+    """Train both networks with their optimisers by alternating steps.
 
     Args:
-      target: the frozen classifier, images to logits.
+      target: the frozen target model, from images to logits.
       epsilon: bound of the perturbation.
     """
 
@@ -97,8 +99,8 @@ class Trainer:
         self._epsilon = epsilon
         self.generator, self._discriminator = generator(), discriminator()
         self._adam_g, self._adam_d = (
-            torch.optim.Adam(net.parameters(), lr=1e-3)
-            for net in (self.generator, self._discriminator)
+            torch.optim.Adam(network.parameters(), lr=1e-3)
+            for network in (self.generator, self._discriminator)
         )
 
     def step(self, images, labels):

@@ -1,4 +1,4 @@
-"""The child of `training` that makes our steps."""
+"""The child process of `training` that makes our steps."""
 
 import itertools
 
@@ -19,7 +19,7 @@ EPSILON = 0.3
 
 
 def networks():
-    """AdvGAN's, with the optimisers of the rival."""
+    """Return AdvGAN's networks, with the optimisers of the rival."""
     return Networks(
         models.Generator(EPSILON),
         models.Discriminator(),
@@ -29,19 +29,19 @@ def networks():
 
 
 def advgan_of(target, shape, dtype):
-    """State, step and frozen arguments."""
-    nets = from_config.mixed_networks(dtype, networks())
+    """Return state, step and frozen arguments of AdvGAN."""
+    mixed = from_config.mixed_networks(dtype, networks())
     target = from_config.mixed_logits_fn(dtype, target)
-    state = advgan.init_state(nets, jax.random.key(0), shape)
+    state = advgan.init_state(mixed, jax.random.key(0), shape)
     return (
         state,
-        advgan.make_train_step(nets, advgan.AdvGANObjective(EPSILON)),
+        advgan.make_train_step(mixed, advgan.AdvGANObjective(EPSILON)),
         (target,),
     )
 
 
 def classifier_of(target, shape, dtype):
-    """Likewise of model C, with its dropout."""
+    """Return state, step and frozen arguments of model C, with its dropout."""
     del target
     optimizer = optax.adam(1e-3)
     model = from_config.mixed_module(dtype, models.make_classifier("C", 10))
@@ -50,7 +50,7 @@ def classifier_of(target, shape, dtype):
 
 
 def steps_of(run, state, train, frozen, settings):
-    """A turn that makes steps from wherever the last one ended."""
+    """Return a turn that makes steps, starting where the last turn ended."""
     size, count = settings["size"], settings["steps"]
     per_call = min(parallel.default_steps_per_call(), count)
     if count % per_call:
@@ -70,7 +70,7 @@ def steps_of(run, state, train, frozen, settings):
 
 
 def epochs_of(run, state, train, frozen, settings):
-    """A turn that is an epoch of as many images as its steps take."""
+    """Return a turn that is one epoch, with the images of so many steps."""
     count, size = settings["steps"] * settings["size"], settings["size"]
     # A real set may have too few images for a large batch.
     some = Split(*train.rows(np.resize(np.arange(len(train)), count)))

@@ -1,4 +1,4 @@
-"""The child of `training` that makes PyTorch's steps."""
+"""The child process of `training` that makes PyTorch's steps."""
 
 import itertools
 
@@ -6,7 +6,7 @@ import _success
 import numpy as np
 import torch
 from _torch_advgan import Trainer, classifier_step
-from _torch_nets import to_torch, torch_model
+from _torch_models import to_torch, torch_model
 
 EPSILON = 0.3
 
@@ -17,11 +17,11 @@ def main():
     images = to_torch(arrays["train_images"].astype(np.float32) / 255)
     labels = torch.tensor(arrays["train_labels"].astype(np.int64))
     if settings["part"] == "classifier_step":
-        net = torch_model(variables, dropout=0.5).train()
-        adam = torch.optim.Adam(net.parameters(), lr=1e-3)
+        model = torch_model(variables, dropout=0.5).train()
+        adam = torch.optim.Adam(model.parameters(), lr=1e-3)
 
         def step(images, labels):
-            classifier_step(net, adam, images, labels)
+            classifier_step(model, adam, images, labels)
 
     else:
         step = Trainer(torch_model(variables), EPSILON).step

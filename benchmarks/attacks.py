@@ -1,25 +1,29 @@
-"""Our attacks beside Foolbox's, torchattacks', ART's and SciPy's: speed and quality.
+"""Compare our attacks with Foolbox, torchattacks, ART and SciPy: speed and quality.
 
     python benchmarks/attacks.py --target_model_dir=runs/target_models
 
-Same machine, same run, same weights (model C on MNIST, trained first if the folder does
-not hold it), same images, same numbers of steps. The rivals take turns; times are
-medians of `--repeats` rounds for PGD at epsilon 0.3, of one round after a warm-up for
-the rest, which take minutes. Needs what the library does not:
+Every library attacks the same weights (model C on MNIST, trained first if the folder
+does not hold it) and the same images, with the same number of steps, in one run on one
+machine. The rivals take turns. Times are medians of `--repeats` rounds for PGD at
+epsilon 0.3, and of one round after warm-up for the others, which take minutes. The
+rivals are not dependencies of the library:
 
     python -m pip install torch==2.13.0 foolbox==3.3.4 torchattacks==3.5.1
     python -m pip install adversarial-robustness-toolbox==1.20.1
 
-`--rivals=foolbox,scipy`, say, leaves out the others.
+`--rivals=foolbox,scipy`, for example, omits the others.
 
-Fairness: Foolbox gets the jitted stock-Flax twin of the net (its own code cannot be
-jitted), torchattacks and ART the PyTorch twin with all cores, SciPy's L-BFGS-B the
-jitted value and gradient of one image and the same search over c. All are on the
-images' own labels, as ours are. ART (the Adversarial Robustness Toolbox) gets all
-images as one batch and weights that ask for no gradient; its classifier for JAX is
-experimental and cannot run Carlini & Wagner's attack. Of that attack's steps ART makes
-10, its default, for the others' 100: one is some 20 backward passes, two for each
-class, and a line search.
+How the comparison is fair:
+  * Foolbox attacks the jitted stock-Flax version of the model; its own code cannot be
+    jitted.
+  * torchattacks and ART attack the PyTorch version, with all cores.
+  * SciPy's L-BFGS-B calls the jitted value and gradient of one image, in the same
+    search over c.
+  * All use the images' true labels, as ours do.
+  * ART (the Adversarial Robustness Toolbox) gets all images as one batch, and weights
+    without gradients. Its classifier for JAX is experimental and cannot run Carlini &
+    Wagner's attack. In that attack ART makes 10 steps, its default, instead of 100,
+    because each needs about 20 backward passes, two for each class, and a line search.
 """
 
 from functools import partial
@@ -27,7 +31,7 @@ from functools import partial
 import _measure
 import _rivals
 import _scipy_lbfgs
-import _targets
+import _task
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,7 +43,7 @@ _LBFGS_IMAGES = flags.DEFINE_integer("lbfgs_images", 256, "Problems for L-BFGS."
 
 
 def first_correct(logits_fn, split, count):
-    """The first test images that the model classifies rightly."""
+    """Return the first test images that the model classifies correctly."""
     count = _measure.smaller(count, 4)
     images = data.to_float(split.images[: 2 * count])
     labels = split.labels[: 2 * count]
@@ -59,7 +63,7 @@ def quality(logits_fn, images, labels, found, *, targeted=False):
 
 
 def compare(name, thunks, judge, repeats):
-    """A row for each rival; the first is ours, the ratios are to its time."""
+    """Return a row for each rival; the first is ours, ratios are to its time."""
     seconds, results = _measure.in_turns(thunks, repeats)
     ours = next(iter(seconds.values()))
     rows = []
@@ -78,8 +82,8 @@ def compare(name, thunks, judge, repeats):
     return rows
 
 
-def asked_for(rivals):
-    """Ours, and those of `{name: (library, make its thunk)}` that `--rivals` names."""
+def chosen_rivals(rivals):
+    """Return ours and those of `{name: (library, make its thunk)}` in `--rivals`."""
     return {
         name: make()
         for name, (library, make) in rivals.items()
@@ -88,7 +92,7 @@ def asked_for(rivals):
 
 
 def ours(attack, logits_fn, images, labels, **hyper):
-    """A thunk that runs one of our attacks."""
+    """Return a thunk that runs one of our attacks."""
     return lambda: jax.block_until_ready(attack(logits_fn, images, labels, **hyper))
 
 
@@ -105,7 +109,7 @@ def pgd_rivals(target, stock, images, labels, epsilon):
     )
     theirs = {"eps": epsilon, "alpha": epsilon / 12, "steps": 40}
     torchattacks = partial(
-        torch_attack, target, lambda ta, net: ta.PGD(net, **theirs), images, labels
+        torch_attack, target, lambda ta, model: ta.PGD(model, **theirs), images, labels
     )
     art = partial(
         art_attack,
@@ -119,7 +123,7 @@ def pgd_rivals(target, stock, images, labels, epsilon):
         num_random_init=1,
     )
     stock_flax = partial(ours, attacks.pgd, stock, images, labels, **hyper)
-    return asked_for(
+    return chosen_rivals(
         {
             _measure.OURS: (
                 None,
@@ -134,20 +138,20 @@ def pgd_rivals(target, stock, images, labels, epsilon):
 
 
 def torch_attack(target, make, images, labels):
-    from _torch_nets import torch_model
+    from _torch_models import torch_model
 
     return _rivals.torch_attack(torch_model(target.args[0]), make, images, labels)
 
 
 def art_attack(target, name, images, labels, **hyper):
-    from _torch_nets import torch_model
+    from _torch_models import torch_model
 
     model = torch_model(target.args[0])
     return _rivals.art_attack(model, name, images, labels, **hyper)
 
 
 def pgd(target, stock, split):
-    """PGD-40 at the papers' epsilon, where all succeed: speed."""
+    """Compare the speed of PGD-40 at the papers' epsilon, where all succeed."""
     images, labels = first_correct(target, split, 100)
     judge = lambda found: quality(target, images, labels, found)  # noqa: E731
     rivals = pgd_rivals(target, stock, images, labels, 0.3)
@@ -155,7 +159,7 @@ def pgd(target, stock, split):
 
 
 def pgd_robust(target, stock, split):
-    """PGD-40 and APGD-100 where some images hold out: strength, on 500 images."""
+    """Compare the strength of PGD-40 and APGD-100 at an epsilon where some fail."""
     images, labels = first_correct(target, split, 500)
     judge = lambda found: quality(target, images, labels, found)  # noqa: E731
     epsilon = 0.15
@@ -174,7 +178,7 @@ def apgd(target, images, labels, epsilon, judge):
     rows = []
     for loss, short in (("cross_entropy", "ce"), ("dlr", "dlr")):
         theirs = {"eps": epsilon, "steps": num_steps, "loss": short, "n_restarts": 1}
-        make = lambda ta, net, theirs=theirs: ta.APGD(net, **theirs)  # noqa: E731
+        make = lambda ta, model, theirs=theirs: ta.APGD(model, **theirs)  # noqa: E731
         rivals = {
             _measure.OURS: (
                 None,
@@ -186,12 +190,12 @@ def apgd(target, images, labels, epsilon, judge):
             ),
         }
         name = f"APGD-100 on {loss}, epsilon {epsilon}, 500 images"
-        rows += compare(name, asked_for(rivals), judge, 1)
+        rows += compare(name, chosen_rivals(rivals), judge, 1)
     return rows
 
 
 def carlini_wagner_l2(target, stock, split):
-    """C&W L2, untargeted, 5 searches of 100 steps, 64 images."""
+    """Compare C&W L2, untargeted, 5 searches of 100 steps, 64 images."""
     images, labels = first_correct(target, split, 64)
     judge = lambda found: quality(target, images, labels, found)  # noqa: E731
     num_steps = _measure.smaller(100, 5)
@@ -230,11 +234,11 @@ def carlini_wagner_l2(target, stock, split):
         "Foolbox": ("foolbox", foolbox),
         "ART, 10 steps": ("art", art),
     }
-    return compare("C&W L2, 5 searches of 100 steps", asked_for(rivals), judge, 1)
+    return compare("C&W L2, 5 searches of 100 steps", chosen_rivals(rivals), judge, 1)
 
 
 def lbfgs(target, stock, split):
-    """Szegedy's attack, targeted at random classes."""
+    """Compare Szegedy's attack, targeted at random classes."""
     del stock
     images, labels = first_correct(target, split, _LBFGS_IMAGES.value)
     away = np.random.default_rng(0).integers(1, 10, len(labels)).astype(labels.dtype)
@@ -246,7 +250,7 @@ def lbfgs(target, stock, split):
         _measure.OURS: (None, partial(solve, solver="projected")),
         "SciPy": ("scipy", lambda: lambda: np.asarray(scipys().images)),
     }
-    return compare(f"L-BFGS, {len(images)} images", asked_for(rivals), judge, 1)
+    return compare(f"L-BFGS, {len(images)} images", chosen_rivals(rivals), judge, 1)
 
 
 PARTS = {
@@ -261,7 +265,7 @@ def main(argv):
     del argv
     logging.set_verbosity(logging.WARNING)
     environment = _measure.environment()
-    dataset, target = _targets.mnist_model_c()
+    dataset, target = _task.mnist_model_c()
     stock = _rivals.stock_logits_fn(target.args[0])
     twins = target(data.to_float(dataset.test.images[:8]))
     np.testing.assert_allclose(

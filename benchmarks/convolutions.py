@@ -1,18 +1,18 @@
-"""Where a step of a target model goes: its convolutions, forwards and backwards.
+"""Measure where a step of a target model spends its time: its convolutions, one by one.
 
     python benchmarks/convolutions.py
     python benchmarks/convolutions.py --model=A --batch=64
 
-Each convolution of model C (or A), without padding, in batches of 128: forward, the
-gradient of its images and that of its kernel, ours beside XLA's, and how much of a
-matrix product's speed ours reach. Products that only meet the padding of a gradient of
-images are not counted, so it cannot reach all of it. In the last row stands a whole
-step of training, which needs no gradient of the first one's images. On a CPU alone: on
-other platforms ours are XLA's.
+Measures each convolution of model C (or A), without padding, in batches of 128: the
+forward pass, the gradient of its images and that of its kernel. Rows compare ours with
+XLA's and state the share of a matrix product's speed. That share cannot reach 1 for the
+gradient of images, because products that only meet padding are not counted. The last
+row is a whole training step, which needs no gradient of the first convolution's images.
+Ours differ from XLA's on a CPU only.
 """
 
 import _measure
-import _targets
+import _task
 import jax
 import optax
 from absl import app, flags
@@ -36,7 +36,7 @@ def xlas(x, kernel):
 
 
 def parts(convolve, x, kernel, slopes):
-    """What a step computes of a convolution, and what from."""
+    """Return the three computations of a convolution in a step, with arguments."""
 
     def images(kernel, slopes):
         return jax.vjp(lambda x: convolve(x, kernel), x)[1](slopes)
@@ -80,10 +80,10 @@ def rows_of(side, channels, filters, width, size, peak):
 
 
 def step_seconds(size):
-    """A whole step of the model's training."""
+    """Return the seconds of a training step of the model."""
     model, optimizer = models.make_classifier(_MODEL.value, 10), optax.adam(1e-3)
-    batch = noise_batch(_targets.MNIST, size)
-    state = classifier.init_state(model, optimizer, jax.random.key(0), _targets.MNIST)
+    batch = noise_batch(_task.MNIST, size)
+    state = classifier.init_state(model, optimizer, jax.random.key(0), _task.MNIST)
     return median_seconds(classifier.make_train_step(model, optimizer), (state, batch))
 
 

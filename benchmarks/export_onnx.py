@@ -1,12 +1,12 @@
-"""A generator as an ONNX file, for `generation.py --onnx=FILE`.
+"""Export a generator as an ONNX file, for `generation.py --onnx=FILE`.
 
     python -m venv onnx
     onnx/bin/python -m pip install jax2onnx==0.17.1 onnxruntime==1.32.0
     PYTHONPATH=. onnx/bin/python benchmarks/export_onnx.py generator.onnx
 
-An environment of its own, for jax2onnx wants another Orbax than this package. The
-weights are random: time does not depend on them. A file is written only if ONNX Runtime
-agrees with JAX on random images. It takes batches of any size.
+It needs its own environment, because jax2onnx requires another version of Orbax. The
+weights are random, because run time does not depend on them. The file takes batches of
+any size. It is written only if ONNX Runtime agrees with JAX on random images.
 """
 
 import pathlib
@@ -28,23 +28,26 @@ EPSILON = 0.3
 
 
 def traced(fn, images):
-    """The same function of one array, with nothing of Flax left in it.
+    """Return the same function of one array, traced to `lax` operations.
 
-    While jax2onnx traces, it swaps Flax's layers and `jnp.shape` for its own, and with
-    that one Flax's convolution of a dilated input fails. It knows all of `lax`, so it
-    gets what was traced before. That is faster in ONNX Runtime too.
+    While jax2onnx traces, it replaces Flax's layers and `jnp.shape` by its own, and
+    with its `jnp.shape` Flax's convolution of a dilated input fails. It supports all of
+    `lax`, so it gets a traced function. That is faster in ONNX Runtime too.
     """
-    # Only on a CPU `layers` take convolutions apart, into what suits XLA there.
+    # On a CPU, `cpu.layers` split convolutions into operations that suit XLA there.
     with mock.patch("jax.default_backend", return_value="gpu"):
         closed = jax.make_jaxpr(fn)(images)
     return lambda x: jaxpr_as_fun(closed)(x)[0]
 
 
 def check(model, adversarial):
-    """Raises `AssertionError` if ONNX Runtime and JAX disagree on random images.
+    """Check that ONNX Runtime and JAX agree on random images.
 
     Returns:
-      The greatest difference of a pixel.
+      The largest difference of a pixel.
+
+    Raises:
+      AssertionError: if they disagree.
     """
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
@@ -53,7 +56,7 @@ def check(model, adversarial):
     for size in (1, 5, 300):
         images = np.random.default_rng(size).random((size, 28, 28, 1), np.float32)
         found, expected = session.run(None, {name: images})[0], adversarial(images)
-        # Sums in another order, through 13 normalised layers; 3e-7 was found.
+        # Sums in another order, through 13 normalised layers; 3e-7 was measured.
         np.testing.assert_allclose(found, expected, rtol=0, atol=3e-6)
         worst = max(worst, np.abs(found - expected).max())
     return worst
@@ -67,8 +70,8 @@ def main(path):
         return perturb(images, generator.apply(params, images), EPSILON, (0.0, 1.0))
 
     def clipped(images):
-        # Enough, as the generator keeps to epsilon, and what PyTorch does. `perturb`
-        # keeps to it to the last bit, with what takes half the time in ONNX Runtime.
+        # Enough, because the generator bounds its output by epsilon; PyTorch does the
+        # same. `perturb` is exact to the last bit, at half of ONNX Runtime's time.
         return jnp.clip(images + generator.apply(params, images), 0.0, 1.0)
 
     (batch,) = export.symbolic_shape("B")

@@ -1,11 +1,11 @@
-"""Three L-BFGS on Szegedy's training objective: which one reaches the minimum?
+"""Compare three L-BFGS on Szegedy's training objective: which one reaches the minimum?
 
     python benchmarks/full_batch.py
 
-FC100-100-10 and FC10(1e-4) on all 1437 training digits at once, from one start, twenty
-curvature pairs each. Printed are the loss reached, the largest entry of its gradient,
-and what it took: `optax.lbfgs` (zoom line search), the projected L-BFGS of
-`advgan_jax.optimizers` without a box (backtracking), and that of `jax.scipy.optimize`.
+Trains FC100-100-10 and FC10(1e-4) on all 1,437 training digits at once, from one start,
+with twenty curvature pairs. Prints the loss, the largest entry of its gradient,
+iterations and seconds of `optax.lbfgs` (zoom line search), of the projected L-BFGS of
+`advgan_jax.optimizers` without a box (backtracking) and of `jax.scipy.optimize`.
 """
 
 import argparse
@@ -20,12 +20,12 @@ from advgan_jax import data, models, optimizers
 from advgan_jax.training import full_batch
 from advgan_jax.types import Batch
 
-NETS = {"fc10": (1e-4,), "fc100_100_10": (1e-5, 1e-5, 1e-6)}
+MODELS = {"fc10": (1e-4,), "fc100_100_10": (1e-5, 1e-5, 1e-6)}
 MEMORY = 20
 
 
 def by_optax(objective, params, batch, num_steps):
-    """Ten iterations a call, as the runs make them, until nothing is gained."""
+    """Run ten iterations per call, as the runs do, until convergence."""
     run = full_batch.until_converged(
         full_batch.make_train_step(objective),
         10,
@@ -92,8 +92,8 @@ def main():
     num_steps = parser.parse_args().num_steps
     digits = data.load_dataset("digits")
     batch = Batch(jnp.asarray(digits.train.images), jnp.asarray(digits.train.labels))
-    print("net            solver      iterations  loss      gradient  seconds")
-    for name, decays in NETS.items():
+    print("model          solver      iterations  loss      gradient  seconds")
+    for name, decays in MODELS.items():
         model = models.make_classifier(name, digits.num_classes)
         objective = full_batch.classification(model, decays)
         params = model.init(jax.random.key(0), batch.images[:1])["params"]

@@ -1,20 +1,21 @@
-"""Adversarial images from a generator: images per second, beside PyTorch.
+"""Measure adversarial images per second from a generator, and compare with PyTorch.
 
     python benchmarks/generation.py
     python benchmarks/generation.py --onnx=generator.onnx
 
-1,000 and 10,000 MNIST-sized images: warm, 10,000 in each turn, and the first call of so
-many, with all that has to be compiled and nothing from a cache on disk. Then batches of
-1 to 8192 (or `--batches`). Time does not depend on weights or pixels, so both are
-random; images lie on the devices before, and stay there.
+Makes 1,000 and 10,000 images of MNIST's size: warm, 10,000 in each turn, and in the
+first call, with everything that has to be compiled and nothing cached on disk. Then
+batches of 1 to 8192 (or `--batches`). Weights and pixels are random, because run time
+does not depend on them. The images are on the devices before and stay there.
 
-Each contender is a process of its own, with all cores, as in `training.py`: ours with
-the images spread over a device for each core (`--cpu_devices` of experiments), the
-same with the network in bfloat16, and on one device, the default, which is faster for
-the smallest batches and ours there; PyTorch as it is installed; and PyTorch told by the
-environment to keep freed memory, as our experiments tell themselves.
-`benchmarks/export_onnx.py` makes the file for ONNX Runtime: the graph that jax2onnx
-writes, whose normalisations are spelled out and whose convolutions are transposed.
+Each contender is its own process with all cores, as in `training.py`:
+  * ours, with the images divided among one device per core (`--cpu_devices` of the
+    commands), or on one device for the smallest batches, where that is faster;
+  * the same in bfloat16, and on one device, the default;
+  * PyTorch as installed, and PyTorch with an environment that keeps freed memory,
+    as our commands do;
+  * ONNX Runtime, with a file of `benchmarks/export_onnx.py`. jax2onnx spells out the
+    normalisations and transposes the convolutions.
 """
 
 import json
@@ -26,15 +27,15 @@ from absl import app, flags, logging
 _BATCHES = flags.DEFINE_list(
     "batches", ["1", "8", "32", "128", "512", "2048", "8192"], "Batch sizes."
 )
-_ONNX = flags.DEFINE_string("onnx", None, "A generator, exported.")
+_ONNX = flags.DEFINE_string("onnx", None, "An exported generator.")
 
 _MOST_CALLS = 500  # of batch 1, in a turn
-# Images of a device: with fewer, bringing two devices together takes longer than both.
+# Images per device; with fewer, joining two devices costs more than it saves.
 _WORTH_SPREADING = 16
 
 
 def contenders(size, count):
-    """What `_contender.started` starts, by name; ours first."""
+    """Return the plans for `_contender.started`, by name; ours first."""
     settings = {
         "size": size,
         "count": count,
@@ -62,13 +63,16 @@ def contenders(size, count):
 
 
 def compare(name, size, count, *, first=False):
-    """Rows for so many images in each turn; with `first`, for the first call as well.
+    """Return rows for `count` images per turn; with `first`, also for the first call.
 
-    A single call of 1,000 would be over before a process that waited is up to speed.
+    A turn of one call of 1,000 would end before a waiting process is up to speed.
     """
     with started(contenders(size, count)) as thunks:
         rows = _measure.compare(name, thunks, count)
-    cold = {who: json.loads(contender.told[-1]) for who, contender in thunks.items()}
+    cold = {
+        who: json.loads(contender.startup_lines[-1])
+        for who, contender in thunks.items()
+    }
     return rows + [
         {
             "benchmark": f"{name}, first call",

@@ -1,16 +1,16 @@
-r"""How time grows with the size of a problem: does each fit its expected power?
+r"""Measure how run time grows with problem size, and compare with the expected power.
 
     python benchmarks/growth.py --plot=benchmarks/results/growth.png
 
 .. math:: t \propto n^p
 
-The power p is the slope of a straight line through the logarithms; beside it stands how
-far the times lie from that line at most. Small sizes pay for each call, which flattens
-the line; the JSON has every time. Random pixels and weights, the small target model,
-AdvGAN's step where nothing else is said.
+The power p is the slope of a straight line through the logarithms. A second figure is
+the largest factor between a time and that line. Each call has a fixed cost, which
+flattens the line at small sizes; the JSON file has every time. Pixels and weights are
+random, the target model is the small one, and the step is AdvGAN's unless stated.
 
-Devices are virtual ones that share the same cores, each number of them in a process of
-its own: the same batch on more devices should take as long as on one.
+Devices are virtual and share the same cores; each number of them runs in its own
+process. The same batch on more devices should take as long as on one.
 """
 
 import json
@@ -21,7 +21,7 @@ import sys
 from functools import partial
 
 import _measure
-import _targets
+import _task
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,14 +35,14 @@ from advgan_jax.reporting import save_figure
 from advgan_jax.reporting.style import style_axis
 from advgan_jax.training import advgan, aigan, fit
 
-_PLOT = flags.DEFINE_string("plot", None, "A picture of all lines, as PNG.")
+_PLOT = flags.DEFINE_string("plot", None, "Write a plot of all lines to this PNG file.")
 _CHILD = flags.DEFINE_integer("devices_child", 0, "Used by the script itself.")
 _SIDE, _BATCH = 28, 128
 
 
 def _stepper(step, state, dataset, batch, num_classes, mode="jit"):
-    """A thunk that makes one training step after another."""
-    target = _targets.untrained("small", dataset.train.image_shape, num_classes)
+    """Return a thunk that makes one training step after another."""
+    target = _task.untrained("small", dataset.train.image_shape, num_classes)
     run, held = parallel.compile_steps(step, mode=mode), [state]
     pixels, rows = fit.on_device(dataset.train), np.arange(batch)[None]
 
@@ -56,35 +56,35 @@ def _stepper(step, state, dataset, batch, num_classes, mode="jit"):
 def advgan_step(*, batch=_BATCH, side=_SIDE, width=8, mode="jit"):
     batch, side = (_measure.smaller(n, min(n, 16)) for n in (batch, side))
     shape = (side, side, 1)
-    networks = _targets.networks((width, 2 * width, 4 * width))
+    networks = _task.networks((width, 2 * width, 4 * width))
     state = advgan.init_state(networks, jax.random.key(0), shape)
-    step = advgan.make_train_step(networks, advgan.AdvGANObjective(_targets.EPSILON))
-    return _stepper(step, state, _targets.noise(shape, batch), batch, 10, mode)
+    step = advgan.make_train_step(networks, advgan.AdvGANObjective(_task.EPSILON))
+    return _stepper(step, state, _task.noise(shape, batch), batch, 10, mode)
 
 
 def aigan_step(num_classes):
     side, batch = _measure.smaller((_SIDE, _BATCH), (8, 4))
-    dataset = _targets.noise((side, side, 1), batch, num_classes)
+    dataset = _task.noise((side, side, 1), batch, num_classes)
     networks = aigan_networks(num_classes)
-    objective = aigan.AIGANObjective(_targets.EPSILON, num_classes)
+    objective = aigan.AIGANObjective(_task.EPSILON, num_classes)
     state = aigan.init_state(networks, jax.random.key(0), (side, side, 1))
     step = aigan.make_second_step(networks, objective)
     return _stepper(step, state, dataset, batch, num_classes)
 
 
 def generation(count):
-    """So many images, a batch of fixed size at a time."""
+    """Return a thunk that makes `count` images in batches of a fixed size."""
     size = _measure.smaller(500, 4)
-    generator = _targets.generator()
-    shape = _measure.smaller(_targets.MNIST, (8, 8, 1))
+    generator = _task.generator()
+    shape = _measure.smaller(_task.MNIST, (8, 8, 1))
     params = generator.init(jax.random.key(0), jnp.zeros((1, *shape)))["params"]
     attack = attacks.generator_attack(
-        advgan.make_generator_fn(generator), params, epsilon=_targets.EPSILON
+        advgan.make_generator_fn(generator), params, epsilon=_task.EPSILON
     )
-    images = jnp.asarray(data.to_float(_targets.noise(shape, size).test.images))
+    images = jnp.asarray(data.to_float(_task.noise(shape, size).test.images))
     calls = count // size
     return lambda: jax.block_until_ready(
-        [attack(_targets.unseen, images) for _ in range(calls)]
+        [attack(_task.unseen, images) for _ in range(calls)]
     )
 
 
@@ -94,7 +94,7 @@ def _seconds(make, size):
 
 
 def _seconds_on_devices(count):
-    """A process of its own, for the number of devices is fixed when JAX starts."""
+    """Measure in its own process, because JAX fixes the number of devices at start."""
     flag = f"--xla_force_host_platform_device_count={count}"
     environment = {
         **os.environ,
@@ -109,7 +109,7 @@ def _seconds_on_devices(count):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-# What grows, the expected power, sizes (and tiny ones), and how to time one of them.
+# By what grows: the expected power, sizes, tiny sizes, and a timer of one size.
 PARTS = {
     "images": (1, (1000, 2000, 4000, 8000), (4, 8), partial(_seconds, generation)),
     "batch": (
@@ -136,23 +136,23 @@ PARTS = {
 
 
 def _line(sizes, seconds):
-    """Of the line that fits best: its slope and where it begins."""
+    """Return slope and intercept of the line that fits the logarithms best."""
     return np.polyfit(np.log(sizes), np.log(seconds), 1)
 
 
 def slope(sizes, seconds):
-    """The power of that line."""
+    """Return the power, the slope of that line."""
     return float(_line(sizes, seconds)[0])
 
 
 def farthest(sizes, seconds):
-    """The largest factor between a time and that line."""
+    """Return the largest factor between a time and that line."""
     expected = np.polyval(_line(sizes, seconds), np.log(sizes))
     return float(np.exp(np.abs(expected - np.log(seconds)).max()))
 
 
 def figures_of(name, power, sizes, seconds):
-    """Its power beside the expected one, and how well a power describes it."""
+    """Return figures of the power, and of how well a power describes the times."""
     found = slope(sizes, seconds)
     named = f"growth with {name}"
     return [
@@ -162,7 +162,7 @@ def figures_of(name, power, sizes, seconds):
 
 
 def draw(lines):
-    """A panel for each line, with the expected power dashed through its middle."""
+    """Plot a panel for each line, with the expected power dashed."""
     figure = Figure(figsize=(9.6, 2.9 * -(-len(lines) // 3)), layout="constrained")
     axes = figure.subplots(-(-len(lines) // 3), 3, squeeze=False).ravel()
     for axis, (name, (power, sizes, seconds)) in zip(axes, lines.items(), strict=False):
@@ -173,7 +173,7 @@ def draw(lines):
         found = slope(sizes, seconds)
         style_axis(axis, f"{name}\npower {found:.2f}, expected {power}")
         axis.set_ylabel("seconds", fontsize=8)
-        # Of its own ticks a logarithmic axis writes too many or none, by its range.
+        # Depending on its range, a logarithmic axis labels too many ticks or none.
         axis.minorticks_off()
         axis.set_xticks(sizes, [str(n) for n in sizes], fontsize=8)
         ends = [min(seconds), max(seconds)]

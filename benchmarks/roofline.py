@@ -1,21 +1,21 @@
-r"""How near each training step comes to what the machine can do.
+r"""Measure how close each training step comes to the limits of the machine.
 
     python benchmarks/roofline.py
 
 .. math:: \text{share} = \max(F / P,\; M / W) / t
 
-A step of t seconds makes F operations and moves M bytes; the same run measures P, the
-speed of a large product of matrices in float32, and W, that of a copy. F and M are
-XLA's own estimate for the program in its plain form, with XLA's convolutions: on CPU
-ours stand in loops, of which XLA counts one turn. M is what all operations read and
-write, from caches too, so the share of W is no more than a hint, and may exceed 1; the
-share of P stands beside it.
+A step of t seconds makes F operations and moves M bytes. The same run measures P, the
+speed of a large float32 matrix product, and W, that of a copy. F and M are XLA's own
+estimates for the program with XLA's convolutions, because XLA counts one iteration of a
+loop and ours are loops on a CPU. M counts all that operations read and write, from
+caches too. The share of W is therefore only a hint and may exceed 1; the share of P is
+printed next to it.
 """
 
 from typing import NamedTuple
 
 import _measure
-import _targets
+import _task
 import jax
 import jax.numpy as jnp
 import optax
@@ -27,7 +27,7 @@ from advgan_jax.training import advgan, aigan, classifier, distillation
 from advgan_jax.training.gan import Networks
 from advgan_jax.types import Batch
 
-BATCH = flags.DEFINE_integer("batch", 128, "Images in a step.")
+BATCH = flags.DEFINE_integer("batch", 128, "Images per step.")
 
 _ATTACKER_STEPS = 5
 _PGD_STEPS = 40
@@ -44,12 +44,12 @@ class Work(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A step to be timed, and what it is made of.
+    """A step to time, and how to count its operations.
 
     Attributes:
       step: `args -> anything`.
       args: its arguments.
-      counted: the same with loops of one turn, for XLA counts but one.
+      counted: the same with loops of one iteration, because XLA counts only one.
       turns: how many more attack steps `step` makes than `counted`.
     """
 
@@ -60,11 +60,11 @@ class Case(NamedTuple):
 
 
 def work(step, args):
-    """What XLA makes of a step in the form that other platforms than CPU get."""
-    # A new function: what was traced for this platform is kept by function.
+    """Return XLA's count for a step as other platforms than a CPU trace it."""
+    # A new function, because JAX caches traces by function.
     lowered = jax.jit(_measure.traced_as("plain", step)).lower(*args)
-    # Before a GPU's compiler makes calls of a library of products, which have no count;
-    # of bytes there is none then, and those that fusion saves are not accessed.
+    # FLOPs before compilation: a GPU's compiler makes library calls, which have no
+    # count. Bytes after it: before, there is no count, and fusion saves accesses.
     done = lowered.cost_analysis()["flops"]
     return Work(done, lowered.compile().cost_analysis()["bytes accessed"])
 
@@ -76,7 +76,7 @@ def median_seconds(step, args):
 
 
 def peak_flops():
-    """Operations a second of the fastest product of matrices tried."""
+    """Return operations per second of the fastest of some matrix products."""
     speeds = []
     for side in _measure.smaller((1024, 2048, 4096), (128,)):
         x = jnp.ones((side, side))
@@ -85,13 +85,13 @@ def peak_flops():
 
 
 def copy_speed():
-    """Bytes a second, read and written, of an array beyond all caches."""
+    """Return bytes per second, read and written, for an array larger than caches."""
     x = jnp.ones(_measure.smaller(2**27, 2**16))
     return 2 * x.nbytes / median_seconds(lambda x: x + 1, (x,))
 
 
 def _shape():
-    return _measure.smaller(_targets.MNIST, (8, 8, 1))
+    return _measure.smaller(_task.MNIST, (8, 8, 1))
 
 
 def _model_c():
@@ -99,9 +99,9 @@ def _model_c():
 
 
 def _advgan(batch, target):
-    networks = _targets.networks()
+    networks = _task.networks()
     state = advgan.init_state(networks, jax.random.key(0), _shape())
-    step = advgan.make_train_step(networks, advgan.AdvGANObjective(_targets.EPSILON))
+    step = advgan.make_train_step(networks, advgan.AdvGANObjective(_task.EPSILON))
     return Case(step, (state, batch, target), step)
 
 
@@ -122,10 +122,10 @@ def _distillation(batch, target):
 
 
 def aigan_networks(num_classes=10):
-    """AI-GAN's of the configurations, with a constant learning rate."""
+    """Return AI-GAN's networks of the configurations, with a constant learning rate."""
     return Networks(
         models.ConditionalGenerator(
-            _targets.EPSILON,
+            _task.EPSILON,
             num_classes,
             widths=_measure.smaller((16, 32, 64), (2, 2, 2)),
             num_residual=_measure.smaller(2, 0),
@@ -139,7 +139,7 @@ def aigan_networks(num_classes=10):
 def _aigan(stage):
     def case(batch, target):
         networks = aigan_networks()
-        objective = aigan.AIGANObjective(_targets.EPSILON, 10)
+        objective = aigan.AIGANObjective(_task.EPSILON, 10)
         state = aigan.init_state(networks, jax.random.key(0), _shape())
         args = (state, batch, target)
         if stage == 2:
@@ -149,7 +149,7 @@ def _aigan(stage):
             aigan.make_first_step(
                 networks,
                 objective,
-                attacks.make_attack("pgd", epsilon=_targets.EPSILON, num_steps=turns),
+                attacks.make_attack("pgd", epsilon=_task.EPSILON, num_steps=turns),
             )
             for turns in (_ATTACKER_STEPS, 1)
         )
@@ -160,7 +160,7 @@ def _aigan(stage):
 
 def _pgd(num_steps):
     def attack(batch, target):
-        options = {"epsilon": _targets.EPSILON, "key": jax.random.key(0)}
+        options = {"epsilon": _task.EPSILON, "key": jax.random.key(0)}
         return attacks.pgd(
             target, batch.images, batch.labels, num_steps=num_steps, **options
         )
@@ -200,7 +200,7 @@ def row(name, case, attack_step, peak, bandwidth):
 
 
 def start():
-    """Sets up a process as experiments do; its machine and versions."""
+    """Set up a process as the commands do; return its machine and versions."""
     logging.set_verbosity(logging.WARNING)
     process.compute_in_caller()
     process.keep_memory()
@@ -208,7 +208,7 @@ def start():
 
 
 def noise_batch(shape, size):
-    split = _targets.noise(shape, size).train
+    split = _task.noise(shape, size).train
     return Batch(jnp.asarray(data.to_float(split.images)), jnp.asarray(split.labels))
 
 
@@ -217,7 +217,7 @@ def main(argv):
     environment = start()
     size = _measure.smaller(BATCH.value, 4)
     batch = noise_batch(_shape(), size)
-    target = _targets.untrained(_measure.smaller("C", "small"), _shape())
+    target = _task.untrained(_measure.smaller("C", "small"), _shape())
     peaks = peak_flops(), copy_speed()
     environment |= dict(zip(("peak FLOP/s", "peak copy B/s"), peaks, strict=True))
     print(f"product {peaks[0] / 1e9:.1f} GFLOP/s, copy {peaks[1] / 1e9:.1f} GB/s")

@@ -1,13 +1,14 @@
-"""All benchmarks of a suite, one after another, and one table of what came of them.
+"""Run all benchmarks of a suite and print one table of their figures.
 
     python benchmarks/run.py --suite=cpu --out=benchmarks/results/cpu.json
     python benchmarks/run.py --suite=gpu --out=benchmarks/results/gpu.json
     python benchmarks/run.py --suite=cpu --only=roofline,startup --smoke
 
-A ratio above 1 says that ours is the better. Its goal stands beside it: what must be,
-and what is aimed at; goals without a rival are on the figure itself. A part that fails
-is told at once and at the end, the others go on, and the exit status is 1. The GPU
-suite leaves out the rivals that run on CPU alone, and adds larger batches. The rivals:
+A ratio above 1 means that ours is better. The table shows the goal of each ratio: what
+it must reach, and what we aim at. A figure without a rival has a goal of its own. If a
+part fails, its failure is printed immediately and at the end, the other parts run, and
+the exit status is 1. The GPU suite omits rivals that run on a CPU only, and adds larger
+batches. The rivals:
 
     python -m pip install torch==2.13.0 foolbox==3.3.4 torchattacks==3.5.1
     python -m pip install adversarial-robustness-toolbox==1.20.1
@@ -24,10 +25,10 @@ from typing import NamedTuple
 _HERE = pathlib.Path(__file__).parent
 
 _LARGE = "--batches=1,32,512,2048,8192,32768,131072"
-# Of each part its own flags; `rivals` says who else it can measure.
+# The flags of each part.
 SUITES = {
     "cpu": {
-        # Runs differ by a tenth, more than their turns do; more turns help a little.
+        # Runs differ by a tenth, more than turns do; more turns help a little.
         "training": ["--repeats=9"],
         "generation": [],
         "attacks": ["--repeats=3"],
@@ -55,14 +56,14 @@ RIVALS = {"cpu": "pytorch,foolbox,torchattacks,art,scipy", "gpu": "foolbox"}
 
 
 class Goal(NamedTuple):
-    """What a figure's `key` must reach, and what it is to reach.
+    """The value that a figure must reach, and the value that we aim at.
 
     Attributes:
-      part: of the suite, which measures the figure.
-      must: the least, or the most.
-      aim: likewise.
-      key: `ratio`, or `ours` where there is no rival.
-      at_most: whether less is better.
+      part: the part of the suite that measures the figure.
+      must: the smallest acceptable value, or the largest with `at_most`.
+      aim: the value that we aim at.
+      key: `ratio`, or `ours` if there is no rival.
+      at_most: whether smaller values are better.
     """
 
     part: str
@@ -84,7 +85,7 @@ class Goal(NamedTuple):
         return f"{sign} {self.must:g} (aim {self.aim:g})"
 
 
-# The rate of float32; bfloat16 stands in the place of a rival.
+# The rate in float32; bfloat16 takes the place of a rival.
 _IN_BATCHES = ("generate, batch 8192", "advgan_jax, bfloat16")
 _TO_SUCCESS = "cold start to 98% success, model C"
 GOALS = {
@@ -110,10 +111,10 @@ def parse(arguments):
     parser.add_argument("--only", help="parts, separated by commas")
     parser.add_argument("--out", type=pathlib.Path, help="all rows and figures, JSON")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes")
-    parser.add_argument("--rivals", help="with whom to compare; none: --rivals=")
-    parser.add_argument("--target_model_dir", help="where trained targets are, or go")
+    parser.add_argument("--rivals", help="libraries to compare with; none: --rivals=")
+    parser.add_argument("--target_model_dir", help="folder of trained target models")
     parser.add_argument("--onnx", help="a generator from export_onnx.py")
-    parser.add_argument("--plot", help="a picture of growth.py's lines, PNG")
+    parser.add_argument("--plot", help="write the plot of growth.py to this PNG file")
     given = parser.parse_args(arguments)
     known = SUITES[given.suite]
     given.only = given.only.split(",") if given.only else list(known)
@@ -124,7 +125,7 @@ def parse(arguments):
 
 
 def flags_of(part, given):
-    """A part's own flags, and those that were given for all or for it."""
+    """Return the flags of a part: its own, and those of the command line."""
     rivals = RIVALS[given.suite] if given.rivals is None else given.rivals
     found = [*SUITES[given.suite][part], f"--rivals={rivals}"]
     found += ["--smoke"] if given.smoke else []
@@ -139,7 +140,7 @@ def flags_of(part, given):
 
 
 def run(part, given):
-    """A part's environment, rows and figures; None if it failed."""
+    """Run a part; return its environment, rows and figures, or None if it failed."""
     print(f"== {part}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "part.json"
@@ -152,7 +153,7 @@ def run(part, given):
 
 
 def line(part, figure, goals):
-    """A figure as a row of the table."""
+    """Return a figure as a row of the table."""
     goal = goals.get((figure["figure"], figure["rival"]))
     return {
         "part": part,
@@ -163,10 +164,10 @@ def line(part, figure, goals):
 
 
 def unmeasured(suite, parts, lines):
-    """Goals of the parts that ran which no figure was held against."""
+    """Return the goals of the parts that ran for which there is no figure."""
     found = {(one["figure"], one["rival"]) for one in lines}
     return [
-        f"{name} beside {rival}" if rival else name
+        f"{name} against {rival}" if rival else name
         for (name, rival), goal in GOALS[suite].items()
         if goal.part in parts and (name, rival) not in found
     ]
@@ -182,7 +183,7 @@ def main(arguments):
         for figure in found["figures"]
     ]
     failed = [part for part, found in done.items() if found is None]
-    # Flags are absl's there, and read only by the parts.
+    # Imported here, because it defines absl flags that only the parts parse.
     from _measure import table, write
 
     if lines:

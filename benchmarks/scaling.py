@@ -1,15 +1,14 @@
-"""What an AdvGAN step costs, and what that says of many chips.
+"""Predict what an AdvGAN step costs on many chips.
 
     python benchmarks/scaling.py
     python benchmarks/scaling.py --measure     # times one device
 
-FLOPs are XLA's own count of the step before optimisation, bytes those of the gradients
-that all devices average. The model of time is in docs/scaling.md: one chip computes at
-a share of its peak, a ring sends `2 (n - 1) / n` times the gradients, and each of the
-three all-reduces that wait for each other waits for every hop of the torus.
-`--measure` checks the computing part, F / (u P), on the device that is there: P is the
-rate of a large matrix product, u is fitted on one step, and the others are predicted by
-it.
+FLOPs are XLA's count of the step before optimisation, bytes those of the gradients that
+all devices average. docs/scaling.md explains the model of time: a chip computes at a
+share of its peak, a ring sends `2 (n - 1) / n` times the gradients, and each of four
+successive all-reduces waits for every hop of the torus. `--measure` checks the
+computation, F / (u P), on the present device: P is the rate of a large matrix product,
+u is fitted on one step and predicts the others.
 """
 
 import math
@@ -32,11 +31,11 @@ _MEASURE = flags.DEFINE_bool("measure", False, "Time one device instead.")
 
 CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "advgan.py"
 CHIPS = (1, 8, 64, 256)
-FIRST = 2  # all-reduces beside the gradients' that the next step must wait for
+FIRST = 2  # all-reduces besides those of the gradients
 
 
 class Chip(NamedTuple):
-    """An accelerator as data sheets have it; the share of the peak is a guess."""
+    """An accelerator with the numbers of data sheets; the share is a guess."""
 
     peak: float = 197e12  # FLOP/s in bfloat16, TPU v5e
     share: float = 0.1  # narrow convolutions fill few of its units
@@ -63,7 +62,7 @@ WORKLOADS = {
 
 
 def step_of(work):
-    """The step, its state and its target's weights, as shapes."""
+    """Return the step, and a function for its state and the target model's weights."""
     config = runpy.run_path(str(CONFIG))["get_config"](work.variant)
     networks = from_config.advgan_networks(config, 1)
     objective = from_config.advgan_objective(config, 10)
@@ -90,7 +89,7 @@ def flops(work, size):
     run, init = step_of(work)
     state, variables = jax.eval_shape(init)
     batch = jax.eval_shape(lambda: batch_of(work, size))
-    # Our convolutions for CPU stand in loops, of which XLA counts one turn.
+    # Our convolutions for a CPU are loops, of which XLA counts one iteration.
     with mock.patch("jax.default_backend", return_value="plain"):
         lowered = jax.jit(run).lower(state, batch, variables)
     return lowered.cost_analysis()["flops"]
@@ -104,7 +103,7 @@ def gradient_bytes(work):
 
 
 def seconds(chips, chip, work_flops, num_bytes):
-    """Predicted seconds of a step: computing, and waiting for the network."""
+    """Predict the seconds of a step: computation, and communication."""
     compute = work_flops / (chip.peak * chip.share)
     sent = 2 * (chips - 1) / chips * num_bytes / chip.link
     # There and back along both sides of a square torus.
@@ -125,7 +124,7 @@ def predict(name, work, chip):
             "chips": chips,
             "GFLOP/image": per_image / 1e9,
             "all-reduced MB": num_bytes / 1e6,
-            "computing ms": 1e3 * compute,
+            "computation ms": 1e3 * compute,
             "network ms": 1e3 * network,
             "images/s": chips * work.batch / (compute + network),
             "efficiency": compute / (compute + network),
@@ -133,7 +132,7 @@ def predict(name, work, chip):
 
 
 def peak(size=2048):
-    """FLOP/s of a product of square matrices, float32, the best of some."""
+    """Return FLOP/s of a float32 product of square matrices, the best of some."""
     size = _measure.smaller(size, 64)
     matrix = jnp.ones((size, size))
     product = jax.jit(jnp.matmul)
@@ -148,7 +147,7 @@ def peak(size=2048):
 
 
 def measure(name, work):
-    """Median seconds of a step on one device, and FLOP/s that this makes."""
+    """Measure a step on one device: median seconds and FLOP/s."""
     run, init = step_of(work)
     state, variables = jax.jit(init)()
     compiled = jax.jit(run)
@@ -169,10 +168,10 @@ def measure(name, work):
 
 
 def against_model(rows, matmul):
-    """Adds to measured rows the share u of the peak, and what the first one's predicts.
+    """Add the share u of the peak to measured rows, and what the first u predicts.
 
     Args:
-      rows: of `measure`.
+      rows: from `measure`.
       matmul: P, FLOP/s.
     """
     fitted = rows[0]["GFLOP/s"] * 1e9 / matmul

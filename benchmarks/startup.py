@@ -1,11 +1,11 @@
-"""From command to first training step, and the whole default command.
+"""Measure the time to the first training step, and that of the default command.
 
     python benchmarks/startup.py
 
-Seconds by the clock on the wall, each time in a process of its own: with an empty
-compilation cache, and with the one that the same command has just filled; medians of
-`--repeats`, after one that reads all files for the first time. The command is the
-README's, AdvGAN on the digits; its first step is the first of its target model.
+Prints wall-clock seconds, each in its own process: with an empty compilation cache, and
+with the cache that the same command has just filled. They are medians of `--repeats`,
+after one run that reads all files for the first time. The command is the README's,
+AdvGAN on digits; its first step is the first one of its target model.
 """
 
 import os
@@ -35,7 +35,7 @@ PARTS = {"first step": _FIRST_STEP, "default command": _TRAIN}
 
 
 def seconds(command, cache):
-    """How long a command takes with this folder as its compilation cache."""
+    """Return the seconds of a command with this folder as its compilation cache."""
     paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
     environment = {
         **os.environ,
@@ -58,7 +58,7 @@ def seconds(command, cache):
 
 
 def cold_and_warm(name, command):
-    """Rows of a command with an empty cache, and with what that run left in it."""
+    """Yield rows of a command with an empty cache and with the one it filled."""
     found = {"empty": [], "filled": []}
     for _ in range(_measure.repeats()):
         with tempfile.TemporaryDirectory() as cache:

@@ -1,15 +1,17 @@
-"""From a cold start to a generator that fools 98 % of model C: ours and PyTorch's.
+"""Measure a cold start until a generator fools 98 % of the images: ours and PyTorch's.
 
     python benchmarks/time_to_success.py --target_model_dir=runs/target_models
 
-Each trains in a process of its own; the clock runs from the command on, so imports and
-compilation (nothing is cached) count. Both read one file with MNIST and model C's
-weights, which are trained before. They train for `--check_every` steps and measure, in
-turns, until the generator fools `--goal` of those among the first 1,000 test images
-that the model classifies rightly. Ours is configs/advgan.py:mnist, batches of 64, its
-learning rate falling over all `--max_steps`; PyTorch's is the public recipe (see
-`_torch_advgan.py`), batches of 128. So it is recipes that are compared, not steps.
-Processes take turns; medians of `--repeats`, each with a seed of its own.
+Each training is its own process. The clock starts with the command, so imports and
+compilation count, and nothing is cached. Both read one file with MNIST and the weights
+of model C, which is trained before. They train for `--check_every` steps and measure,
+until the generator fools `--goal` of those among the first 1,000 test images that the
+model classifies correctly.
+
+Ours is configs/advgan.py:mnist with batches of 64, and its learning rate falls over
+`--max_steps`. PyTorch's is the public recipe (see `_torch_advgan.py`) with batches of
+128. So this compares recipes, not steps. Processes take turns; times are medians of
+`--repeats`, each with its own seed.
 """
 
 import json
@@ -22,10 +24,10 @@ import tempfile
 import time
 
 import _measure
-import _targets
+import _task
 from absl import app, flags, logging
 
-_GOAL = flags.DEFINE_float("goal", 0.98, "Share to be fooled.")
+_GOAL = flags.DEFINE_float("goal", 0.98, "Share of images to fool.")
 _CHECK_EVERY = flags.DEFINE_integer("check_every", 50, "Steps between two checks.")
 _MAX_STEPS = flags.DEFINE_integer("max_steps", 3748, "Steps after which to give up.")
 
@@ -33,7 +35,7 @@ _CHILDREN = {_measure.OURS: "_success_ours.py", "PyTorch": "_success_torch.py"}
 
 
 def run(who, path, seed):
-    """One training of a rival.
+    """Train a rival once.
 
     Returns:
       Seconds, steps and the success reached.
@@ -56,7 +58,7 @@ def run(who, path, seed):
 
 
 def row(who, found):
-    """Medians; no time to success unless each training got there."""
+    """Return medians; the time is None unless each training reached the goal."""
     middle = {
         name: statistics.median(one[name] for one in found)
         for name in ("seconds", "steps", "success")
@@ -82,7 +84,7 @@ def main(argv):
     found = {who: [] for who in names}
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "task.npz"
-        _targets.save_task(path)
+        _task.save_task(path)
         for seed in range(_measure.repeats()):
             for who in names:
                 found[who].append(run(who, path, seed))

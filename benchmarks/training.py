@@ -1,40 +1,42 @@
-"""Training beside PyTorch: images per second of the same networks.
+"""Measure training images per second of the same networks, and compare with PyTorch.
 
     python benchmarks/training.py --target_model_dir=runs/target_models
 
-MNIST, batches of 128 (or `--batches`), two kinds of step: AdvGAN's (one update of the
-discriminator and one of the generator against model C), and model C's own; and an
-epoch of AdvGAN's steps, with its shuffle, through the loop that runs have.
+Trains on MNIST in batches of 128 (or `--batches`). There are two kinds of step,
+AdvGAN's (one update of the discriminator and one of the generator against model C) and
+model C's own, and an epoch of AdvGAN's steps with its shuffle, through the loop of the
+runs.
 
-Each contender is a process of its own, with all cores: ours with a device for each
-core (`--cpu_devices`), where AdvGAN is faster, and on one device, the default, where
-model C is; PyTorch as it is installed; and PyTorch told by the environment to keep
-freed memory, as our experiments tell themselves. Ours is first where it is faster. They
-take turns, while the others wait; each turn makes `--steps` steps; medians of
-`--repeats` turns after one to warm up.
+Each contender is its own process with all cores:
+  * ours with one device per core (`--cpu_devices`), where AdvGAN is faster;
+  * ours on one device, the default, where model C is faster;
+  * PyTorch as installed, and PyTorch with an environment that keeps freed memory, as
+    our commands do.
+They take turns, while the others wait. A turn makes `--steps` steps; times are medians
+of `--repeats` turns after one for warm-up.
 
-`--also=bfloat16` adds ours with all networks multiplying in it, `--also=convolutions`
-ours with the convolutions and pools of the other kind of platform: those of XLA on a
-CPU, and those that we have for a CPU elsewhere. PyTorch needs
+`--also=bfloat16` adds ours in bfloat16. `--also=convolutions` adds ours with the
+convolutions and pools of the other kind of platform: XLA's on a CPU, our CPU ones
+elsewhere. PyTorch needs
 
     python -m pip install torch==2.13.0
 
-unless `--rivals=` leaves it out.
+unless `--rivals=` omits it.
 """
 
 import pathlib
 import tempfile
 
 import _measure
-import _targets
+import _task
 import jax
 from _contender import KEPT, started
 from absl import app, flags, logging
 
-_STEPS = flags.DEFINE_integer("steps", 20, "Steps in a turn.")
+_STEPS = flags.DEFINE_integer("steps", 20, "Steps per turn.")
 _BATCHES = flags.DEFINE_list("batches", ["128"], "Batch sizes.")
 _ALSO = flags.DEFINE_multi_enum(
-    "also", [], ["bfloat16", "convolutions"], "More of ours; may be repeated."
+    "also", [], ["bfloat16", "convolutions"], "More variants of ours; may be repeated."
 )
 
 PARTS = {
@@ -45,7 +47,7 @@ PARTS = {
 
 
 def contenders(path, part, size):
-    """What `_contender.started` starts, by name; ours first."""
+    """Return the plans for `_contender.started`, by name; ours first."""
     settings = {
         "path": str(path),
         "part": part,
@@ -91,7 +93,7 @@ def main(argv):
     environment = _measure.environment()
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "task.npz"
-        _targets.save_task(path)
+        _task.save_task(path)
         rows = [
             row
             for part in _measure.chosen(PARTS)

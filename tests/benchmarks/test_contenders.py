@@ -52,7 +52,7 @@ def test_one_that_fails_is_named_and_the_others_end(
 
     def turns():
         with contender.started(plans) as found:
-            assert found["first"].told == ["0.5\n"]
+            assert found["first"].startup_lines == ["0.5\n"]
             for one in found.values():
                 one()
 

@@ -1,11 +1,11 @@
-"""Model C in PyTorch, and images to and fro. Imports no JAX: see `time_to_success`."""
+"""Model C and its images in PyTorch. Imports no JAX, see `time_to_success`."""
 
 import numpy as np
 import torch
 
 
 def torch_model(variables, dropout=0.0):
-    """The same net in PyTorch; `[B, 1, 28, 28]` to logits."""
+    """Return the same model in PyTorch, from `[B, 1, 28, 28]` to logits."""
     params = variables["params"]
     layers = []
     for index in range(4):
@@ -16,7 +16,7 @@ def torch_model(variables, dropout=0.0):
     for index in range(3):
         kernel = np.array(params[f"Dense_{index}"]["kernel"])
         if index == 0:
-            # Flax flattens rows, columns, channels; PyTorch has the channels first.
+            # Flax flattens rows, columns, channels; in PyTorch channels come first.
             kernel = kernel.reshape(4, 4, 64, 200).transpose(2, 0, 1, 3)
             kernel = kernel.reshape(-1, 200)
         layers += [_torch_dense(kernel, params[f"Dense_{index}"]["bias"])]

@@ -1,4 +1,4 @@
-"""The classifier that all benchmarks attack, and what is trained against it."""
+"""The classifier that all benchmarks attack, data sets of noise, and our networks."""
 
 import pathlib
 import runpy
@@ -19,7 +19,7 @@ from advgan_jax.training import advgan
 _TARGET_DIR = flags.DEFINE_string(
     "target_model_dir",
     "runs/target_models",
-    "Trained targets; C is trained if it is not there.",
+    "Folder of trained target models; C is trained if it is missing.",
 )
 _CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 
@@ -32,7 +32,7 @@ def config(name, variant):
 
 
 def mnist_model_c():
-    """MNIST and model C as the configuration describes it; with `--smoke` neither."""
+    """Return MNIST and a trained model C; with `--smoke`, noise and an untrained C."""
     if _measure.SMOKE.value:
         return noise(MNIST, 256), untrained("C", MNIST)
     described = config("target_model", "mnist")
@@ -44,7 +44,7 @@ def mnist_model_c():
 
 
 def save_task(path):
-    """MNIST and model C in one file, so that no child imports a rival's library."""
+    """Save MNIST and model C to one file, so that children import one library only."""
     dataset, target = mnist_model_c()
     params = jax.device_get(target.args[0]["params"])
     arrays = {
@@ -60,12 +60,12 @@ def save_task(path):
 
 @Partial
 def unseen(images):
-    """In the place of a model, for attacks that look but at the shape of logits."""
+    """Stand in for a model in attacks that use only the shape of its logits."""
     return images.reshape(len(images), -1)
 
 
 def noise(shape, count, num_classes=10):
-    """A data set of random pixels: how long steps take does not depend on them."""
+    """Return a data set of random pixels; run time does not depend on pixels."""
     draw = np.random.default_rng(0)
     images = draw.integers(0, 256, (count, *shape)).astype(np.uint8)
     labels = draw.integers(0, num_classes, count).astype(np.int32)
@@ -80,7 +80,7 @@ def untrained(name, shape, num_classes=10):
 
 
 def networks(widths=(8, 16, 32)):
-    """AdvGAN's, with the optimisers of the rivals."""
+    """Return AdvGAN's networks, with the optimisers of the rivals."""
     return advgan.Networks(
         generator(widths),
         models.Discriminator(widths=_measure.smaller((8, 16, 32), (2, 2))),
