@@ -1,8 +1,8 @@
-"""A convolution without strides, and its gradients as such convolutions too.
+"""A convolution without strides, whose gradients are such convolutions too.
 
-XLA on CPU has several ways to compute one, of very different speed; which it takes
-hangs on details of the padding and the channels. All that is here exists to get the
-fast ones.
+XLA on CPU has several algorithms of very different speed. Details of the padding and
+the channels decide which one it chooses. This module chooses inputs that get the fast
+ones, or writes the convolution as matrix products.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ NHWC = lax.conv_dimension_numbers((1, 1, 1, 1), (1, 1, 1, 1), ("NHWC", "HWIO", "
 Pair = tuple[int, int]
 UNPADDED = ((0, 0), (0, 0))
 _FEW = 8
-# By channels, up to where XLA's own is slower than `_few_channels`.
+# By channels: the number of filters up to which `_few_channels` beats XLA.
 _MOST_FILTERS = {1: 16, 2: 32, 3: 32}
 _MANY_PIXELS = 64
 _BLOCK = 2**18  # floats, a megabyte
@@ -28,6 +28,7 @@ _BLOCK = 2**18  # floats, a megabyte
 def _convolve(
     x: Array, kernel: Array, padding: Sequence[Pair], precision: lax.PrecisionLike
 ) -> Array:
+    """Convolve by the fastest algorithm for these shapes."""
     channels, filters = kernel.shape[2:]
     if filters <= _FEW and 2 * filters <= channels:
         return _few_filters(x, kernel, padding, precision)
@@ -47,20 +48,19 @@ def _convolve(
 
 
 def _extra_columns(x: Array, kernel: Array, padding: Sequence[Pair]) -> int:
-    """Columns to compute and cut off, because of how XLA treats what is little padded.
+    """Return the number of columns to compute and drop, so that XLA is fast.
 
-    Without padding it takes a path up to three times as long as the one that any
-    padding leads to. And only a padding as wide as the kernel, of rows or of columns,
-    leads to one that uses several cores, which is worth it from about 10^8 products,
-    if a device has several.
+    Without padding, XLA's algorithm takes up to three times as long as with any
+    padding. Only a padding as wide as the kernel, of rows or of columns, makes it use
+    several cores. From about 10^8 products on, that is worth the extra columns.
     """
     height, width, channels, filters = kernel.shape
     if channels == 1:
-        return 0  # its paths are equally fast
+        return 0  # equally fast with and without padding
     rows, columns = map(sum, padding)
     least = int(tuple(padding) == UNPADDED)
     if not isinstance(x.shape[0], int):
-        return least  # of an exported program nobody knows how large its batches are
+        return least  # exported for batches of any size
     products = x.size * height * width * filters
     cores = num_cores() // jax.local_device_count()
     if products > 1e8 and cores > 1 and rows < height:
@@ -68,18 +68,20 @@ def _extra_columns(x: Array, kernel: Array, padding: Sequence[Pair]) -> int:
     return least
 
 
-def _few_channels(x, kernel, padding, precision):
-    """The same as a product that makes several columns at once: 2 to 6 times faster.
+def _few_channels(
+    x: Array, kernel: Array, padding: Sequence[Pair], precision: lax.PrecisionLike
+) -> Array:
+    """Convolve few channels by a product of several columns: 2 to 6 times faster.
 
-    Columns side by side look at nearly the same pixels, and what a kernel of so few
-    channels sees is otherwise too short for a product.
+    Neighbouring columns see nearly the same pixels. The window of a single column has
+    too few channels for a fast product.
     """
     height, width, channels, filters = kernel.shape
     at_once = 4 if filters <= _FEW else 2
     (top, bottom), (left, right) = padding
     rows = x.shape[1] + top + bottom - height + 1
     columns = x.shape[2] + left + right - width + 1
-    # Cells of so many columns; a cell of the result sees itself and some to its right.
+    # Cells of so many columns; each result needs its own cell and some to the right.
     cells, further = -(-columns // at_once), -(-(width - 1) // at_once)
     right += (cells + further) * at_once - (columns + width - 1)
     x = _pad(x, ((top, bottom), (left, right)))
@@ -101,8 +103,10 @@ def _few_channels(x, kernel, padding, precision):
     return y[:, :, :columns].astype(x.dtype)
 
 
-def _few_filters(x, kernel, padding, precision):
-    """The same as one product, and a sum of its shifted parts: 3 to 6 times faster."""
+def _few_filters(
+    x: Array, kernel: Array, padding: Sequence[Pair], precision: lax.PrecisionLike
+) -> Array:
+    """Convolve to few filters by one product and shifted sums: 3 to 6 times faster."""
     height, width, channels, filters = kernel.shape
     taps = kernel.transpose(2, 0, 1, 3).reshape(channels, -1)
     wide = jnp.promote_types(x.dtype, jnp.float32)
@@ -127,7 +131,7 @@ def conv2d(
     padding: Sequence[Pair] = UNPADDED,
     precision: lax.PrecisionLike = None,
 ) -> Array:
-    """A convolution without strides whose gradients are such convolutions too.
+    """Convolve without strides; the gradients are such convolutions too.
 
     Args:
       x: `[B, H, W, C]`.
@@ -136,16 +140,25 @@ def conv2d(
       precision: as `lax.conv_general_dilated` takes it.
 
     Returns:
-      `[B, H - h + 1, W - w + 1, D]`, and as much more as is padded.
+      `[B, H - h + 1, W - w + 1, D]`, plus the padding.
     """
     return _convolve(x, kernel, padding, precision)
 
 
-def _conv2d_fwd(x, kernel, padding, precision):
+def _conv2d_fwd(
+    x: Array, kernel: Array, padding: Sequence[Pair], precision: lax.PrecisionLike
+) -> tuple[Array, tuple[Array, Array]]:
+    """Convolve, and keep the operands."""
     return _convolve(x, kernel, padding, precision), (x, kernel)
 
 
-def _conv2d_bwd(padding, precision, residuals, gradient):
+def _conv2d_bwd(
+    padding: Sequence[Pair],
+    precision: lax.PrecisionLike,
+    residuals: tuple[Array, Array],
+    gradient: Array,
+) -> tuple[Array, Array]:
+    """Compute both gradients."""
     x, kernel = residuals
     around = [
         (size - 1 - before, size - 1 - after)
@@ -156,14 +169,21 @@ def _conv2d_bwd(padding, precision, residuals, gradient):
     return dx, _kernel_gradient(x, kernel, gradient, padding, precision)
 
 
-def _kernel_gradient(x, kernel, gradient, padding, precision):
+def _kernel_gradient(
+    x: Array,
+    kernel: Array,
+    gradient: Array,
+    padding: Sequence[Pair],
+    precision: lax.PrecisionLike,
+) -> Array:
+    """Compute the gradient of the kernel by the fastest algorithm."""
     channels, filters = kernel.shape[2:]
     rows, columns = gradient.shape[1:3]
     if filters == 1:
         return _one_filter(x, kernel, gradient, padding, precision)
     known = isinstance(x.shape[0], int)
     if known and channels > 1 and rows * columns < _MANY_PIXELS:
-        # The batch plays the part of the input channels, and C that of the batch.
+        # As a convolution with the batch as channels and the channels as batch.
         x, gradient = x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3)
         return _convolve(x, gradient, padding, precision).transpose(1, 2, 0, 3)
     x = _pad(x, padding)
@@ -175,12 +195,19 @@ def _kernel_gradient(x, kernel, gradient, padding, precision):
 
 
 def _pad(x: Array, padding: Sequence[Pair]) -> Array:
+    """Pad rows and columns; negative numbers crop."""
     around = [(0, 0, 0), *((a, b, 0) for a, b in padding), (0, 0, 0)]
     return lax.pad(x, jnp.zeros((), x.dtype), around)
 
 
-def _one_filter(x, kernel, gradient, padding, precision):
-    """The taps are the gradient's, last one first, for that has the one channel."""
+def _one_filter(
+    x: Array,
+    kernel: Array,
+    gradient: Array,
+    padding: Sequence[Pair],
+    precision: lax.PrecisionLike,
+) -> Array:
+    """Compute the gradient of a single filter from the windows of `gradient`."""
     size = kernel.shape[:2]
     around = [
         (side - 1 - before, side - 1 - after)
@@ -192,30 +219,33 @@ def _one_filter(x, kernel, gradient, padding, precision):
 
 
 def _taps(x: Array, window: Pair, size: Pair) -> list[Array]:
-    """What each tap of a window sees of `[B, H, W, ...]`, row by row."""
+    """Return the pixels under each tap of a window on `[B, H, W, ...]`, row by row."""
     (height, width), (rows, columns) = window, size
     return [
         x[:, i : i + rows, j : j + columns] for i in range(height) for j in range(width)
     ]
 
 
-def _row_products(x, gradient, window, precision):
-    """The kernel's gradient as a product for each of its rows, some images at a time.
+def _row_products(
+    x: Array, gradient: Array, window: Pair, precision: lax.PrecisionLike
+) -> Array:
+    """Compute the kernel's gradient by a product for each kernel row, in blocks.
 
-    The images of a block fit into the cache. Only products of two matrices that both
-    lie row by row are fast, so it is the gradient that is transposed; and only wide
-    ones use several cores, so the taps of a row share one.
+    The images of a block fit into the cache. Products are fast if both matrices are
+    stored by rows, so the gradient is transposed. Only wide products use several cores,
+    so the taps of a row share one.
     """
     batch, rows, columns, filters = gradient.shape
     height, width = window
     channels = x.shape[-1]
     wide = jnp.promote_types(x.dtype, jnp.float32)
     pixels = x.shape[1] * x.shape[2] * max(channels, filters)
-    # A step of some images each time, as many as divide the batch if that is known.
+    # Images per block: the most that divide the batch, if its size is known.
     most = min(batch, _BLOCK // pixels) if isinstance(batch, int) else 1
     size = max((n for n in range(1, most + 1) if batch % n == 0), default=1)
 
-    def add(total, block):
+    def add(total: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
+        """Add the products of a block."""
         images, slopes = block
         slopes = slopes.transpose(3, 0, 1, 2).reshape(filters, -1)
         taps = [images[:, :, j : j + columns] for j in range(width)]

@@ -1,6 +1,7 @@
-"""Convolutions with strides or dilated inputs, as ones without either."""
+"""Convolutions with strides or dilated inputs, rewritten without either."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ def _strided(
     strides: Pair,
     precision: lax.PrecisionLike,
 ) -> Array:
-    """A convolution with strides: pixels that share a phase become channels."""
+    """Convolve with strides: the pixels of a stride become channels."""
     if strides == (1, 1):
         return conv2d(x, kernel, tuple(padding), precision)
     padding_x, padding_k, sizes, cells = [(0, 0, 0)], [], [], []
@@ -27,7 +28,7 @@ def _strided(
         taps = -(-window // stride)
         length = (size - window) // stride + taps
         after += length * stride - size
-        # Cells of nothing but zeros, at the end, are left to the convolution.
+        # The convolution itself pads the cells at the end that are all zeros.
         empty = max(0, after // stride)
         padding_x.append((before, after - empty * stride, 0))
         padding_k.append((0, taps * stride - window, 0))
@@ -38,7 +39,7 @@ def _strided(
     kernel = lax.pad(kernel, zero, [*padding_k, (0, 0, 0), (0, 0, 0)])
     (rows, s, h), (columns, t, w) = sizes
     c, d = kernel.shape[2:]
-    # Pixels of a row lie side by side already; a transposition is twice as slow.
+    # Pixels of a row are adjacent already; a transposition is twice as slow.
     x = x.reshape(-1, rows, s, columns, t * c)
     x = jnp.concatenate([x[:, :, i] for i in range(s)], axis=-1)
     kernel = kernel.reshape(h, s, w, t, c, d).transpose(0, 2, 1, 3, 4, 5)
@@ -52,10 +53,10 @@ def _dilated(
     dilation: Pair,
     precision: lax.PrecisionLike,
 ) -> Array:
-    """A convolution of an input with zeros between its pixels (a transposed one).
+    """Convolve an input with zeros between its pixels (a transposed convolution).
 
-    Output pixel `d q + p` sees input pixel `q + m` through tap `d m + before - p`:
-    each phase p has a small kernel of its own and becomes a channel, then a pixel.
+    Output pixel `d q + p` sees input pixel `q + m` through tap `d m + before - p`. So
+    each phase p has its own small kernel; it becomes a channel, then a pixel.
     """
     padding_x, padding_k, sizes = [], [], []
     for axis, d in enumerate(dilation):
@@ -83,37 +84,21 @@ def _dilated(
 def conv_general_dilated(
     lhs: Array,
     rhs: Array,
-    window_strides,
-    padding,
-    lhs_dilation=None,
-    rhs_dilation=None,
-    dimension_numbers=None,
+    window_strides: Sequence[int],
+    padding: str | Sequence[Pair],
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: Any = None,
     feature_group_count: int = 1,
     batch_group_count: int = 1,
     precision: lax.PrecisionLike = None,
-    preferred_element_type=None,
+    preferred_element_type: Any = None,
 ) -> Array:
-    """Takes the place of `lax.conv_general_dilated`; on CPU, through `conv2d`.
+    """Replace `lax.conv_general_dilated`, with the same arguments; on CPU by `conv2d`.
 
-    Plugs into Flax as `nn.Conv(..., conv_general_dilated=conv_general_dilated)`.
-    Grouped and dilated-kernel convolutions, those with both strides and input
-    dilation, other layouts and other numbers of axes stay JAX' own.
-
-    Args:
-      lhs: input.
-      rhs: kernel.
-      window_strides: as in `lax.conv_general_dilated`, like all that follow.
-      padding: a string, or pixels before and after each spatial axis.
-      lhs_dilation: of the input.
-      rhs_dilation: of the kernel.
-      dimension_numbers: the layout.
-      feature_group_count: groups of channels.
-      batch_group_count: groups of the batch.
-      precision: of the products.
-      preferred_element_type: of the sums.
-
-    Returns:
-      The convolution.
+    Plugs into Flax as `nn.Conv(..., conv_general_dilated=conv_general_dilated)`. JAX's
+    own function computes grouped convolutions, dilated kernels, strides together with
+    input dilation, and all layouts but `NHWC`.
     """
     lhs_dilation = tuple(lhs_dilation or (1,) * (lhs.ndim - 2))
     rhs_dilation = tuple(rhs_dilation or (1,) * (lhs.ndim - 2))

@@ -1,10 +1,10 @@
-"""How many cores this process may use."""
+"""The number of cores that this process may use."""
 
 import os
 
 
 def num_cores() -> int:
-    """Cores of the CPU: in a container, or pinned, fewer than the machine has."""
+    """Return it: in a container, or pinned, fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):  # there is none on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,53 +1,39 @@
-"""Convolution and pooling that are fast on every platform, with equal gradients.
+"""Convolution, dense layer and pooling that are fast on every platform.
 
-XLA on CPU runs the backward pass of a convolution 8 to 25 times slower inside `scan`,
-`while` and `cond` than in straight code (jax-ml/jax#12868): it brings convolutions
-into their fast layout only outside of control flow. And strides and dilations, which
-the backward passes of strided convolutions are full of, take a slow path anywhere.
-Here every convolution becomes one without stride or dilation: strides move pixels into
-channels, and input dilation moves channels into pixels. Its gradients are then written
-as two convolutions of the same kind, which need no help.
+| slow in XLA on CPU | replaced by |
+|---|---|
+| backward pass of a convolution inside `scan`, `while`, `cond` (jax-ml/jax#12868) | a custom gradient of two convolutions without strides (`conv2d`) |
+| strides and dilations, in any code | pixels moved into channels or back (`conv_general`) |
+| backward pass of `nn.max_pool` | maxima of slices |
 
-The backward pass of a max-pool is several times faster through maxima of slices than
-through `reduce_window`.
+On other platforms everything is JAX's own. Two differences are visible, on CPU only.
+Forward-mode derivatives (`jvp`, `jacfwd`, `hessian`) of the convolution are rejected.
+Where several pixels of a pooled window are equally large, they share the gradient,
+which elsewhere goes to the first.
 
-On other platforms everything is JAX' own. Two differences are visible on CPU only: the
-convolution has a gradient of its own, so forward-mode derivatives (`jvp`, `jacfwd`,
-`hessian`) of it are refused; and where several pixels of a pooled window are equal, the
-gradient is shared among them instead of going to the first.
-
-On all platforms a layer whose kernel is bfloat16 computes its products so; see
+On all platforms a layer with a bfloat16 kernel computes its products in bfloat16; see
 `models.MixedPrecision`.
 """
 
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
 from advgan_jax.cpu.conv2d import conv2d
 from advgan_jax.cpu.conv_general import conv_general_dilated
-from advgan_jax.cpu.pooling import max_pool
 from advgan_jax.types import Array
 
 
 def promote(
     inputs: Array, kernel: Array, bias: Array | None, **options: Any
 ) -> tuple[Array, Array, Array | None]:
-    """To a common dtype, as Flax does it, but to a kernel of bfloat16 the inputs alone.
+    """Promote to a common dtype as Flax does, but cast inputs to a bfloat16 kernel.
 
-    A bias in bfloat16 would get its gradient as a sum of rounded numbers.
-
-    Args:
-      inputs: of a layer.
-      kernel: its weights.
-      bias: likewise, or None.
-      **options: of Flax' `promote_dtype`.
-
-    Returns:
-      The three.
+    The bias stays float32: in bfloat16 its gradient would be a sum of rounded numbers.
     """
     if kernel.dtype == jnp.bfloat16:
         return inputs.astype(kernel.dtype), kernel, bias
@@ -58,6 +44,28 @@ Conv = partial(
     nn.Conv, conv_general_dilated=conv_general_dilated, promote_dtype=promote
 )
 Dense = partial(nn.Dense, promote_dtype=promote)
+
+
+def max_pool(x: Array, window: int) -> Array:
+    """Return the largest value of each `window` by `window` square, without overlap.
+
+    Remaining rows and columns at the end are dropped, as by `nn.max_pool`.
+
+    Args:
+      x: `[B, H, W, C]`.
+      window: the side of the squares, and their stride.
+
+    Returns:
+      `[B, H // window, W // window, C]`. On CPU, equally large entries of a square
+      share the gradient; elsewhere the first gets it all.
+    """
+    if jax.default_backend() != "cpu":
+        return nn.max_pool(x, (window, window), (window, window))
+    rows, columns = x.shape[1] // window, x.shape[2] // window
+    x = x[:, : rows * window, : columns * window]
+    x = reduce(jnp.maximum, (x[:, i::window] for i in range(window)))
+    return reduce(jnp.maximum, (x[:, :, j::window] for j in range(window)))
+
 
 __all__ = [
     "Conv",

@@ -1,14 +1,13 @@
-"""How loops run: the one place that knows which loop is fast on which platform.
+"""Loops that are fast on every platform.
 
-A large batch of a network with few channels does not fit a CPU's caches: there it goes
-through the network `in_blocks`.
+`loop_ready` prepares a model for calls inside a loop. On CPU it replaces convolutions
+and max-pools by those of `layers`, whose gradients do not slow down inside `scan` and
+`while` (jax-ml/jax#12868). So any Flax model is as fast inside a compiled loop as
+outside. It does not replace, and they stay slow: grouped convolutions, dilated kernels,
+pools that overlap or are padded, and the contents of the model's own loops, `remat` and
+custom gradients.
 
-A model that is called in a loop is first made `loop_ready`: on CPU its convolutions
-and max-pools are swapped for those of `layers`, whose gradients do not slow down
-inside `scan` and `while` (jax-ml/jax#12868). So a user's stock Flax model runs as fast
-inside a compiled loop as outside of one. Left as they are, and slow there: grouped
-convolutions and such with a dilated kernel, pools that overlap or are padded, and
-whatever stands within loops, `remat` or custom gradients of the model's own.
+`in_blocks` splits a large batch that does not fit into a CPU's caches.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,17 +24,17 @@ from advgan_jax.types import Array, LogitsFn
 Carry = TypeVar("Carry")
 
 _NUM_LANES_CPU = 16
-# 256 images of MNIST: what a block computes in one layer is still near in the next.
+# 256 images of MNIST: the output of a layer is still in the cache for the next.
 _BLOCK_PIXELS_CPU = 256 * 28 * 28
 
 
 def repeat(step: Callable[[Carry], Carry], carry: Carry, num_steps: int) -> Carry:
-    """Applies `step` to `carry` again and again.
+    """Apply `step` to `carry` repeatedly.
 
     Args:
       step: a pure function of the carry.
       carry: a pytree of arrays.
-      num_steps: how often, a Python integer >= 0.
+      num_steps: number of steps, a Python integer >= 0.
 
     Returns:
       The last carry.
@@ -44,25 +43,21 @@ def repeat(step: Callable[[Carry], Carry], carry: Carry, num_steps: int) -> Carr
 
 
 def num_lanes(num_problems: int) -> int:
-    """How many of many problems a loop works on side by side.
+    """Return how many problems of different length a loop solves side by side.
 
-    Args:
-      num_problems: of different length, such as the images of an attack.
-
-    Returns:
-      At most 16 on CPU, where a larger batch takes longer in proportion: more lanes
-      idle longer at the end, when no problem waits, and fewer use the cores worse.
-      Elsewhere a lane for each problem.
+    At most 16 on a CPU, where the time grows with the batch: at the end, when no problem
+    waits, more lanes would idle longer, and fewer would use the cores worse. Elsewhere
+    one lane for each of the `num_problems`.
     """
     on_cpu = jax.default_backend() == "cpu"
     return min(num_problems, _NUM_LANES_CPU) if on_cpu else num_problems
 
 
 def in_blocks(fn: Callable[..., Array], images: Array, *others: Array) -> Array:
-    """Applies a function of a batch, on CPU to a large batch block by block.
+    """Apply a function of a batch; on CPU, block by block to a large batch.
 
     Args:
-      fn: `(images, *others) -> results`, which treats each image alone.
+      fn: `(images, *others) -> results`, which treats each image independently.
       images: `[B, H, W, C]`.
       *others: arrays `[B, ...]`, such as labels.
 
@@ -70,36 +65,35 @@ def in_blocks(fn: Callable[..., Array], images: Array, *others: Array) -> Array:
       `fn(images, *others)`, `[B, ...]`.
     """
     batch, height, width = images.shape[:3]
-    # Where a program is exported for batches of any size, they stay whole.
+    # A program exported for batches of any size does not split them.
     if jax.default_backend() != "cpu" or not isinstance(batch, int):
         return fn(images, *others)
     most = max(1, _BLOCK_PIXELS_CPU // (height * width))
     least = -(-batch // most)
     if least <= 1:
         return fn(images, *others)
-    # Some more blocks, if then every device has as many rows of each.
+    # A few more blocks, if they divide evenly over the devices.
     several = range(least, 4 * least)
     fitting = (n for n in several if batch % (n * jax.device_count()) == 0)
     num_blocks = next(fitting, least)
     size = -(-batch // num_blocks)
 
-    def cut(array):
-        # Even blocks: one for what is left over would be compiled as another program.
+    def split(array: Array) -> Array:
+        """Split rows into blocks of one size; another size would be compiled again."""
         padding = [(0, num_blocks * size - batch)] + [(0, 0)] * (array.ndim - 1)
         rows = jnp.pad(array, padding).reshape(size, num_blocks, *array.shape[1:])
-        # Were neighbours in a block, it would have to be gathered where the batch lies
-        # on several devices.
+        # Strided rows: blocks of neighbours would be gathered if the batch is sharded.
         return rows.swapaxes(0, 1)
 
-    results = lax.map(lambda block: fn(*block), tuple(map(cut, (images, *others))))
+    results = lax.map(lambda block: fn(*block), tuple(map(split, (images, *others))))
     return results.swapaxes(0, 1).reshape(-1, *results.shape[2:])[:batch]
 
 
 def loop_ready(logits_fn: LogitsFn) -> LogitsFn:
-    """The same function, with gradients that are fast inside compiled loops.
+    """Return the same function, with gradients that are fast inside compiled loops.
 
-    On CPU the function is traced and its convolutions and max-pools are replaced,
-    where `layers` has an equal; all else, and all on other platforms, stays as it is.
+    On CPU, traces the function and replaces the convolutions and max-pools that have an
+    equivalent in `layers`. On other platforms, returns the function unchanged.
 
     Args:
       logits_fn: any JAX function of one array.
@@ -111,6 +105,7 @@ def loop_ready(logits_fn: LogitsFn) -> LogitsFn:
         return logits_fn
 
     def ready(images: Array) -> Array:
+        """Evaluate the function with the replacements."""
         closed, out = jax.make_jaxpr(logits_fn, return_shape=True)(images)
         values = _evaluate(closed.jaxpr, closed.consts, [images])
         return jax.tree.unflatten(jax.tree.structure(out), values)
@@ -119,11 +114,12 @@ def loop_ready(logits_fn: LogitsFn) -> LogitsFn:
 
 
 def _evaluate(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
-    """Runs a jaxpr, equation by equation, with the replacements."""
+    """Evaluate a jaxpr, equation by equation, with the replacements."""
     values = dict(zip(jaxpr.constvars, consts, strict=True))
     values.update(zip(jaxpr.invars, args, strict=True))
 
-    def read(atom):
+    def read(atom: Any) -> Any:
+        """Return the value of an operand."""
         return atom.val if isinstance(atom, Literal) else values[atom]
 
     for equation in jaxpr.eqns:
@@ -133,9 +129,9 @@ def _evaluate(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[
 
 
 def _apply(equation: JaxprEqn, operands: list[Any]) -> list[Any]:
+    """Evaluate one equation, or its replacement."""
     name, params = equation.primitive.name, equation.params
-    # Nested functions are looked into only where nothing but a call is lost: a
-    # custom gradient stays its author's, a model's own loop stays a loop.
+    # Inlines plain calls only: custom gradients and the model's own loops stay.
     if name in ("jit", "pjit", "closed_call"):
         inner = params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"]
         return _evaluate(inner.jaxpr, inner.consts, operands)
@@ -150,7 +146,7 @@ def _apply(equation: JaxprEqn, operands: list[Any]) -> list[Any]:
 
 
 def _is_square_pool(x: Array, params: dict[str, Any]) -> bool:
-    """Whether `layers.max_pool` computes the same: squares without overlap, `NHWC`."""
+    """Whether `layers.max_pool` is equivalent: squares without overlap, `NHWC`."""
     window = tuple(params["window_dimensions"])
     return (
         len(window) == 4

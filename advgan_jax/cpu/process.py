@@ -1,4 +1,4 @@
-"""What a process of an experiment sets up before it computes anything."""
+"""Settings of a process, made before it computes anything: memory, threads, cache."""
 
 import ctypes
 import os
@@ -15,32 +15,32 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def keep_memory() -> None:
-    """Has freed memory kept for the next step, on a CPU where the C library is glibc.
+    """Disable memory trimming, so that a step reuses freed memory (CPU with glibc).
 
-    A step allocates a hundred megabytes of intermediate results. glibc gives blocks so
-    large back to the system as soon as they are free, which then hands them out page
-    by page, zeroed: a quarter of the time of a step on a CPU. Kept, the process stays
-    as large as it ever was, and blocks of many sizes may leave holes between them. To
-    be called when processes are connected: it asks JAX what it computes on.
+    A step allocates a hundred megabytes of intermediate results. glibc returns such
+    large blocks to the system as soon as they are free; the system then supplies them
+    anew, page by page and zeroed. That takes a quarter of a step on a CPU. Without
+    trimming, resident memory stays at its peak. Call it after processes have connected
+    (`parallel.start`), because it asks JAX for its backend. Elsewhere it does nothing.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(libc, "gnu_get_libc_version") or jax.default_backend() != "cpu":
         return
-    # No block is the system's to take back, and no end of the heap is cut off.
+    # No block comes from `mmap`, and the end of the heap is never returned.
     if libc.mallopt(_MMAP_MAX, 0) != 1 or libc.mallopt(_TRIM_THRESHOLD, -1) != 1:
         print(
-            "warning: freed memory is not kept, for the C library refuses it; a step "
-            "takes a third longer.",
+            "warning: freed memory is not kept, because the C library refuses it; a "
+            "step takes a third longer.",
             file=sys.stderr,
         )
 
 
 def compute_in_caller() -> None:
-    """Has a CPU that is one device compute in the thread that calls.
+    """Compute in the calling thread, if the CPU is a single device.
 
-    glibc keeps no more than 64 MiB for any other thread, so `keep_memory` would be in
-    vain. Several devices need threads of their own. To be called before the first
-    computation, after `split_cpu`.
+    glibc keeps at most 64 MiB for any other thread, which would defeat `keep_memory`.
+    Several devices need their own threads, and then this does nothing. Call it before
+    the first computation, and after `split_cpu`.
     """
     several = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if not several and jax.config.jax_num_cpu_devices <= 1:
@@ -48,14 +48,14 @@ def compute_in_caller() -> None:
 
 
 def split_cpu(num_devices: int) -> None:
-    """Makes several devices of the CPU, each with one thread, or leaves it one device.
+    """Split the CPU into several devices of one thread each.
 
-    Steps that cut their batches over devices use cores better than one device does with
-    its threads: most convolutions of these networks are too small to be shared. To be
-    called before the first computation.
+    Steps that shard their batches use cores better than one device with several threads
+    does: most convolutions of these models are too small for several threads. Call it
+    before the first computation.
 
     Args:
-      num_devices: how many; 1 leaves all threads to one device.
+      num_devices: number of devices; 1 keeps a single device with all threads.
 
     Raises:
       ValueError: if it is not from 1 to the number of cores.
@@ -73,7 +73,7 @@ def split_cpu(num_devices: int) -> None:
 
 
 def default_cache() -> pathlib.Path:
-    """Where compiled programs are kept unless the user says otherwise."""
+    """Return the default folder for compiled programs."""
     given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     if given:
         return pathlib.Path(given)
@@ -82,18 +82,17 @@ def default_cache() -> pathlib.Path:
 
 
 def set_compilation_cache(directory: str | None) -> None:
-    """Keeps compiled programs on disk, for the next process that needs them.
+    """Cache compiled programs on disk for later processes.
 
-    JAX finds a program by all it was compiled from: its code, its shapes, the device,
-    the flags and the versions. To be called before the first computation: JAX looks at
-    the setting then, and not again.
+    JAX's key of a program has its code, shapes, device, flags and versions. Call it
+    before the first computation: JAX reads the setting then, and never again.
 
     Args:
-      directory: a folder, made if missing; `none` to keep nothing; None for the
-        default, without which a run goes on if it cannot be made.
+      directory: a folder, created if missing; `none` to cache nothing; None for the
+        default folder, with a warning if it cannot be created.
 
     Raises:
-      OSError: if the folder was asked for and cannot be made.
+      OSError: if a folder was given and cannot be created.
     """
     if directory == NOWHERE:
         # Also where the environment names a folder.

@@ -1,4 +1,4 @@
-"""Which way steps run, and what a step needs to know of it."""
+"""Modes in which steps run, and the collectives inside a step."""
 
 from typing import Any
 
@@ -13,19 +13,19 @@ MODES = ("auto", "jit", "pmap", "shard_map")
 
 
 def mean_over(tree: Any, axis_name: str | None) -> Any:
-    """Averages a pytree over the devices; the identity without an axis."""
+    """Average a pytree over the devices; the identity without an axis."""
     return tree if axis_name is None else lax.pmean(tree, axis_name)
 
 
 def fold_in_shard(key: Array, axis_name: str | None) -> Array:
-    """A key of its own for each shard; the same key without an axis."""
+    """Derive a key for each shard; the same key without an axis."""
     if axis_name is None:
         return key
     return jax.random.fold_in(key, lax.axis_index(axis_name))
 
 
 def choose_mode(mode: str) -> str:
-    """Resolves a mode.
+    """Resolve a mode.
 
     Args:
       mode: `jit` (one device), `pmap` or `shard_map` (all devices of all processes), or
@@ -51,19 +51,19 @@ def choose_mode(mode: str) -> str:
 
 
 def num_shards(mode: str) -> int:
-    """Into how many shards `mode` cuts each batch."""
+    """Return the number of shards of each batch in `mode`."""
     return 1 if choose_mode(mode) == "jit" else jax.device_count()
 
 
 def axis_name(mode: str) -> str | None:
-    """The axis that steps get in `mode`: `AXIS`, or None on one device."""
+    """Return the axis that steps get in `mode`: `AXIS`, or None on one device."""
     return None if choose_mode(mode) == "jit" else AXIS
 
 
 def default_steps_per_call() -> int:
-    """How many steps one compiled call makes.
+    """Return the number of steps in one compiled call.
 
-    On CPU a call costs nothing beside a step, and a loop inside it would slow down
-    target models that are not `loops.loop_ready`; elsewhere each call costs a launch.
+    On a CPU a call is cheap beside a step, and a loop inside it would slow down target
+    models that are not `loops.loop_ready`. Elsewhere each call costs a launch.
     """
     return 1 if jax.default_backend() == "cpu" else 50

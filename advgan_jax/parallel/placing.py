@@ -14,19 +14,27 @@ from advgan_jax.types import Array
 
 
 def all_devices() -> Mesh:
-    """All devices of all processes in a row."""
-    # Explicit axes, the default of `jax.make_mesh`, refuse what mixes kinds of arrays.
+    """Return a one-dimensional mesh of all devices of all processes."""
+    # Explicit axes, the default of `jax.make_mesh`, reject mixtures of shardings.
     return Mesh(np.array(jax.devices()), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def replicated_sharding() -> jax.sharding.Sharding:
-    """How an array lies that all processes have: on all devices, or on the only one."""
+    """Return the sharding of an array that every process holds as a whole."""
     if jax.process_count() == 1:
         return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return NamedSharding(all_devices(), P())
 
 
+def is_key(leaf: Any) -> bool:
+    """Whether a leaf is an array of typed PRNG keys."""
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(
+        leaf.dtype, jax.dtypes.prng_key
+    )
+
+
 def _place(leaf: Any, sharding: NamedSharding) -> Array:
+    """Put a leaf on the devices of a sharding, without a copy where it is there."""
     if getattr(leaf, "sharding", None) == sharding:
         return leaf
     if jax.process_count() == 1:
@@ -37,19 +45,17 @@ def _place(leaf: Any, sharding: NamedSharding) -> Array:
     leaf = local(leaf)
     if sharding.is_fully_addressable:
         return jax.device_put(leaf, sharding)
-    if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
+    if is_key(leaf):
         data = _place(jax.random.key_data(leaf), sharding)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-    # Through the host: a process cannot send to the others' devices, nor needs to.
+    # Through the host: a process cannot write to the devices of others.
     array = np.asarray(jnp.asarray(leaf))
     return jax.make_array_from_callback(array.shape, sharding, lambda i: array[i])
 
 
 def _is_on(leaf: Any, sharding: NamedSharding) -> bool:
-    """Whether each device of this process has all of an array that it shall have."""
-    if not isinstance(leaf, jax.Array) or jnp.issubdtype(
-        leaf.dtype, jax.dtypes.prng_key
-    ):
+    """Whether an array is replicated on this process's devices already."""
+    if not isinstance(leaf, jax.Array) or is_key(leaf):
         return False
     both = leaf.sharding.is_fully_replicated and sharding.is_fully_replicated
     devices = leaf.sharding.addressable_devices
@@ -57,14 +63,14 @@ def _is_on(leaf: Any, sharding: NamedSharding) -> bool:
 
 
 def replicate(tree: Any, mesh: Mesh | None = None) -> Any:
-    """The same arrays on all devices; every process gives the same values.
+    """Copy arrays to all devices; every process passes the same values.
 
     Args:
       tree: a pytree of arrays and numbers.
       mesh: which devices; default all. With one device the tree is returned as it is.
 
     Returns:
-      The pytree with the values on each device. May share memory with what was given.
+      The pytree with the values on each device. May share memory with `tree`.
     """
     mesh = all_devices() if mesh is None else mesh
     if mesh.size == 1 and jax.process_count() == 1:
@@ -74,16 +80,17 @@ def replicate(tree: Any, mesh: Mesh | None = None) -> Any:
 
 
 def local(tree: Any) -> Any:
-    """Replicated arrays as this process has them, each on one device.
+    """Return this process's copy of replicated arrays, each on one device.
 
     Args:
-      tree: a pytree; what lies on one device already is left there.
+      tree: a pytree; arrays on a single device stay there.
 
     Returns:
-      The pytree, sharing memory with what was given.
+      The pytree; shares memory with `tree`.
     """
 
-    def one(leaf):
+    def one(leaf: Any) -> Any:
+        """Convert one leaf."""
         if not isinstance(leaf, jax.Array) or len(leaf.sharding.device_set) == 1:
             return leaf
         return leaf.addressable_data(0)
@@ -92,7 +99,7 @@ def local(tree: Any) -> Any:
 
 
 def spread(tree: Any) -> Any:
-    """Rows of a batch over all devices, the last one repeated until they divide.
+    """Shard the rows of a batch over all devices, repeating the last to fill up.
 
     Args:
       tree: a pytree of host arrays `[B, ...]`, the same in all processes.
@@ -105,7 +112,8 @@ def spread(tree: Any) -> Any:
         return jax.device_put(tree)
     sharding = NamedSharding(all_devices(), P(AXIS))
 
-    def one(array):
+    def one(array: np.ndarray) -> Array:
+        """Fill up and shard one array."""
         array = np.asarray(array)
         rows = np.arange(-(-len(array) // count) * count)
         return _place(array[np.minimum(rows, len(array) - 1)], sharding)
@@ -114,11 +122,11 @@ def spread(tree: Any) -> Any:
 
 
 def fetch(array: Array, count: int) -> np.ndarray:
-    """The first rows of what was computed from `spread` rows, in every process.
+    """Return results of `spread` rows to every process, without the filling.
 
     Args:
-      array: `[B', ...]`, wherever it lies.
-      count: B, rows without those that were filled in.
+      array: `[B', ...]`, on any devices.
+      count: B, rows without the filling.
 
     Returns:
       A host array `[B, ...]`.

@@ -1,7 +1,7 @@
 """Several processes: one program, run in step by all of them.
 
-JAX's own runtime connects them. A process that dies ends the others: what they compute
-together fails, or else the runtime misses its heartbeat (`HEARTBEAT`) and ends them.
+JAX's own runtime connects them. A process that dies ends the others: their common
+computation fails, or the runtime misses its heartbeat (`HEARTBEAT`) and ends them.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import itertools
 import os
 import signal
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +19,8 @@ from jax.experimental import multihost_utils
 from advgan_jax.parallel.placing import spread
 
 HEARTBEAT = 100  # seconds without a sign of life after which a process is lost
-_MESSAGE = 2000  # bytes of an error that the other processes are told
+_MESSAGE = 2000  # bytes of an error that the other processes receive
 _calls = itertools.count(1)
-Value = TypeVar("Value")
 
 
 def start(
@@ -31,19 +30,19 @@ def start(
     *,
     heartbeat: int = HEARTBEAT,
 ) -> None:
-    """Connects this process to the others; before anything else is done with JAX.
+    """Connect this process to the others, before any other use of JAX.
 
     Args:
-      coordinator: `host:port` of the first process; None where JAX finds it out
-        itself, as on Cloud TPU, Slurm and GKE.
-      num_processes: how many there are; None likewise.
-      process_id: which one this is, from 0; None likewise.
+      coordinator: `host:port` of the first process; None where JAX detects it, as on
+        Cloud TPU, Slurm and GKE.
+      num_processes: their number; None likewise.
+      process_id: this one's number, from 0; None likewise.
       heartbeat: seconds without a sign of life after which a process is lost; the same
         in all of them.
 
     Raises:
-      ValueError: if some of the three are given and others are missing, and JAX cannot
-        find them out; if `heartbeat` is less than a second.
+      ValueError: if only some of the three are given and JAX cannot detect the others;
+        if `heartbeat` is less than a second.
     """
     given = {
         "coordinator": coordinator,
@@ -70,25 +69,25 @@ def start(
         heartbeat_timeout_seconds=heartbeat,
         shutdown_timeout_seconds=heartbeat,
     )
-    # Some networks are set up by the first computation in common, for which no process
-    # may be half a minute late; here they have just met.
+    # Some networks are set up by the first common computation, for which no process
+    # may be half a minute late; here all have just connected.
     agreed(True)
     total = jax.jit(jnp.sum)(spread(np.ones(jax.device_count(), np.float32)))
     jax.block_until_ready(total)
 
 
 def num_processes() -> int:
-    """How many processes run this program in step."""
+    """Return how many processes run this program in step."""
     return jax.process_count()
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes logs, figures and results."""
+    """Whether this process writes the logs, figures and results."""
     return jax.process_index() == 0
 
 
 def agreed(value: bool) -> bool:
-    """What the first process says, for decisions that depend on files.
+    """Return the first process's value, for decisions that depend on files.
 
     All processes must call it in the same order.
     """
@@ -98,7 +97,7 @@ def agreed(value: bool) -> bool:
 
 
 def first_alone(action: Callable[[], None]) -> None:
-    """Lets the first process act while the others wait.
+    """Run an action in the first process while the others wait.
 
     Args:
       action: what to do.
@@ -117,20 +116,19 @@ def first_alone(action: Callable[[], None]) -> None:
         except Exception as raised:
             error = raised
     text = "" if error is None else (str(error) or repr(error))
-    message = np.zeros(_MESSAGE, np.uint8)
-    encoded = np.frombuffer(text.encode()[:_MESSAGE], np.uint8)
-    message[: len(encoded)] = encoded
-    told = multihost_utils.broadcast_one_to_all(message)
+    encoded = text.encode()[:_MESSAGE].ljust(_MESSAGE, b"\0")
+    sent = np.frombuffer(encoded, np.uint8)
+    received = multihost_utils.broadcast_one_to_all(sent)
     if error is not None:
         raise error
-    told = bytes(told).rstrip(b"\0").decode(errors="replace")
-    if told:
-        raise ValueError(told)
+    message = bytes(received).rstrip(b"\0").decode(errors="replace")
+    if message:
+        raise ValueError(message)
 
 
 @contextlib.contextmanager
 def first_before_others() -> Iterator[None]:
-    """The first process runs the block before the others, which find what it left."""
+    """Run the block in the first process before the others, which find its results."""
     several = jax.process_count() > 1
     if several and not is_first():
         multihost_utils.sync_global_devices("first")
@@ -143,27 +141,28 @@ def first_before_others() -> Iterator[None]:
 
 @contextlib.contextmanager
 def agreed_stop() -> Iterator[Callable[[], bool]]:
-    """Turns a SIGTERM or Ctrl-C of any process into a question that all ask in step.
+    """Turn a SIGTERM or Ctrl-C of any process into a question that all ask in step.
 
-    The runtime tells all processes and they agree on a question to come: all hear yes
-    at the same one, and from then on. Until then a question costs no communication, so
-    the devices need not wait for it.
+    The runtime informs all processes, and they agree on a future question: all get the
+    answer yes at that one, and from then on. A question before it costs no
+    communication, so the devices need not wait for it.
 
     Yields:
-      A function that says whether to stop.
+      A function that returns whether to stop.
     """
     stopped = False
 
     def stop() -> bool:
+        """Whether all processes have agreed to stop."""
         nonlocal stopped
         if not stopped:
             stopped = multihost_utils.reached_preemption_sync_point(next(_calls))
         return stopped
 
-    def handle(number, frame):
+    def handle(number: int, frame: Any) -> None:
+        """Send the signal that the runtime listens to."""
         del number, frame
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        # The runtime listens to this one only.
         os.kill(os.getpid(), signal.SIGTERM)
 
     before = signal.signal(signal.SIGINT, handle)

@@ -8,26 +8,26 @@ import jax
 import numpy as np
 from flax import struct
 from jax import lax
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from advgan_jax.parallel.modes import AXIS, choose_mode, num_shards
 from advgan_jax.parallel.placing import all_devices
 from advgan_jax.types import Array, Batch
 
-# BatchRows `[n]` to their images `[n, H, W, C]` and labels `[n, ...]`, on the host.
-Read = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+# Reads rows `[n]`: their images `[n, H, W, C]` and labels `[n, ...]`, on the host.
+ReadFn = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class BatchRows(struct.PyTreeNode):
-    """The batches of one call, cut out of an epoch's order on the devices.
+    """Rows of the batches of one call, sliced out of an epoch's order on the devices.
 
     Attributes:
-      order: int32 `[S, B]`, for each of S batches the rows of the data it has.
-      first: the call's first batch, a number from 0 to S - `count`.
-      count: how many batches the call takes.
-      per_device: whether each device has rows of its own alone. Then `order` is
-        `[S, B / devices]`, the same on each of them, and counts a device's own rows.
+      order: int32 `[S, B]`, the rows of the data in each of S batches.
+      first: the call's first batch, from 0 to S - `count`.
+      count: number of batches in the call.
+      per_device: whether each device holds only its own rows. Then `order` is
+        `[S, B / devices]`, the same on each device, and counts the device's own rows.
     """
 
     order: Array
@@ -36,7 +36,7 @@ class BatchRows(struct.PyTreeNode):
     per_device: bool = struct.field(pytree_node=False, default=False)
 
     def of_shard(self, axis_name: str | None, shards: int) -> Array:
-        """The call's rows for this device, int32 `[count, B / shards]`."""
+        """Return this device's rows of the call, int32 `[count, B / shards]`."""
         batches = lax.dynamic_slice_in_dim(self.order, self.first, self.count)
         if self.per_device or axis_name is None:
             return batches
@@ -46,16 +46,14 @@ class BatchRows(struct.PyTreeNode):
 
 
 def as_batch_rows(rows: Any) -> BatchRows:
-    """BatchRows as they are, or all batches of an int array `[k, B]`."""
-    return (
-        rows
-        if isinstance(rows, BatchRows)
-        else BatchRows(rows, np.int32(0), rows.shape[0])
-    )
+    """Take an int array `[k, B]` as k batches; return `BatchRows` unchanged."""
+    if isinstance(rows, BatchRows):
+        return rows
+    return BatchRows(rows, np.int32(0), rows.shape[0])
 
 
 def check_divides(batch_size: int, shards: int) -> None:
-    """Refuses batches that cannot be cut over the devices."""
+    """Reject batches that cannot be sharded evenly over the devices."""
     if batch_size % shards:
         raise ValueError(
             f"The batch size must be a multiple of the {shards} devices, got "
@@ -63,14 +61,13 @@ def check_divides(batch_size: int, shards: int) -> None:
         )
 
 
-def read_replicated(read: Read, num_rows: int) -> Batch:
-    """All rows on all devices of all processes, each of which reads its share.
+def read_replicated(read: ReadFn, num_rows: int) -> Batch:
+    """Read all rows onto all devices; each process reads its share.
 
-    What was read on one host gets to the others by an all-gather, pixels as they are
-    stored.
+    An all-gather copies what one host has read to the others, pixels as stored.
 
     Args:
-      read: gives rows; what is asked for here are 1 / P of them.
+      read: reads rows; called with 1 / P of them on each of P processes.
       num_rows: N.
 
     Returns:
@@ -80,35 +77,36 @@ def read_replicated(read: Read, num_rows: int) -> Batch:
     part = -(-num_rows // mesh.size)
     starts = [part * place for place in _own_places(mesh)]
     rows = np.concatenate([np.arange(start, start + part) for start in starts])
-    # The last device's part is filled up, and cut off again where all is gathered.
+    # The last device's part is filled up; the gather drops the filling.
     columns = read(np.minimum(rows, num_rows - 1))
-    cut, whole = NamedSharding(mesh, P(AXIS)), NamedSharding(mesh, P())
+    sharded, replicated = NamedSharding(mesh, P(AXIS)), NamedSharding(mesh, P())
 
-    def place(column):
+    def place(column: np.ndarray) -> Array:
+        """Put a process's rows on its devices."""
         parts = dict(zip(starts, np.split(column, len(starts)), strict=True))
         shape = (part * mesh.size, *column.shape[1:])
         return jax.make_array_from_callback(
-            shape, cut, lambda index: parts[index[0].start or 0]
+            shape, sharded, lambda index: parts[index[0].start or 0]
         )
 
-    placed = Batch(*map(place, columns))
     gather = jax.jit(
-        lambda batch: jax.tree.map(lambda a: a[:num_rows], batch), out_shardings=whole
+        lambda batch: jax.tree.map(lambda a: a[:num_rows], batch),
+        out_shardings=replicated,
     )
-    return gather(placed)
+    return gather(Batch(*map(place, columns)))
 
 
-def shard(read: Read, indices: np.ndarray, mode: str) -> tuple[Batch, BatchRows]:
-    """Gives each device its own rows of some batches, read by its own process.
+def shard(read: ReadFn, indices: np.ndarray, mode: str) -> tuple[Batch, BatchRows]:
+    """Give each device its own rows of some batches, read by its own process.
 
     Args:
-      read: gives rows; asked in one go for those of this process's devices.
+      read: reads rows; called once, for the rows of this process's devices.
       indices: int `[k, B]`, the rows of k batches, the same in all processes.
       mode: see `choose_mode`.
 
     Returns:
-      Data and rows for compiled steps. Where batches are cut, the data has one axis
-      more, of the devices.
+      Data and rows for compiled steps. With several shards the data has one more
+      axis, for the devices.
 
     Raises:
       ValueError: if the number of devices does not divide B.
@@ -124,11 +122,11 @@ def shard(read: Read, indices: np.ndarray, mode: str) -> tuple[Batch, BatchRows]
     places = _own_places(mesh)
     of_devices = indices.reshape(count, shards, own).swapaxes(0, 1)[places]
     columns = read(of_devices.ravel())
-    # What a process gives to `pmap` lies on its own devices alone.
-    mesh = mesh.local_mesh if mode == "pmap" else mesh
-    sharding = NamedSharding(mesh, P(AXIS))
+    # `pmap` takes from each process what lies on the process's own devices.
+    sharding = NamedSharding(mesh.local_mesh if mode == "pmap" else mesh, P(AXIS))
 
-    def place(column):
+    def place(column: np.ndarray) -> Array:
+        """Put a process's rows on its devices."""
         column = column.reshape(len(places), count * own, *column.shape[1:])
         return jax.make_array_from_process_local_data(sharding, column)
 
@@ -137,12 +135,12 @@ def shard(read: Read, indices: np.ndarray, mode: str) -> tuple[Batch, BatchRows]
 
 @functools.lru_cache
 def _per_device_rows(count: int, own: int) -> BatchRows:
-    """Rows of a device's own data in their order; one object, to be copied once."""
+    """Count a device's own rows in order; one object, so that it is copied once."""
     order = np.arange(count * own, dtype=np.int32).reshape(count, own)
     return BatchRows(order, np.int32(0), count, per_device=True)
 
 
-def _own_places(mesh: jax.sharding.Mesh) -> list[int]:
-    """Where this process's devices stand among all."""
+def _own_places(mesh: Mesh) -> list[int]:
+    """Return the positions of this process's devices among all devices."""
     this = jax.process_index()
     return [i for i, d in enumerate(mesh.devices.flat) if d.process_index == this]

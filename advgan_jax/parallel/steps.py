@@ -1,6 +1,6 @@
 """Training steps, compiled for one device or for all of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -9,28 +9,31 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import lax
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from advgan_jax.data import to_float
 from advgan_jax.parallel.modes import AXIS, choose_mode
-from advgan_jax.parallel.placing import all_devices, replicate
+from advgan_jax.parallel.placing import all_devices, is_key, replicate
 from advgan_jax.parallel.rows import BatchRows, as_batch_rows, check_divides
 from advgan_jax.types import Array, Batch
 
+# `(state, data, rows, *frozen) -> (state, metrics)`
+Run = Callable[..., tuple[Any, Mapping[str, Array]]]
 
-def compile_steps(step: Callable, *, mode: str = "auto") -> Callable:
-    """Compiles a training step to run on batches gathered from data on the devices.
+
+def compile_steps(step: Callable[..., Any], *, mode: str = "auto") -> Run:
+    """Compile a training step to run on batches gathered from data on the devices.
 
     Args:
       step: `(state, batch, *frozen, axis_name=None) -> (state, metrics)`, pure.
       mode: see `choose_mode`.
 
     Returns:
-      `run(state, data, rows, *frozen) -> (state, metrics)` with `data` a `Batch` of all
-      N training images and `rows` k batches of an epoch's order (`BatchRows`), or int
-      `[k, B]`, the same in all processes; or both from `shard`. Each metric has shape
-      `[k]`. The old state is donated: do not use it again.
+      `run(state, data, rows, *frozen) -> (state, metrics)`. `data` is a `Batch` of all
+      N training images. `rows` are k batches of an epoch's order (`BatchRows`, or int
+      `[k, B]`), the same in all processes. Or both come from `shard`. Each metric has
+      shape `[k]`. The old state is donated: do not use it again.
 
     Raises:
       ValueError: for an unknown mode, or (when run) a batch size that the number of
@@ -44,14 +47,16 @@ def compile_steps(step: Callable, *, mode: str = "auto") -> Callable:
 
 
 class _Sharded:
-    """Compiled steps that cut each batch over all devices."""
+    """Compiled steps that shard each batch over all devices."""
 
-    def __init__(self, step: Callable, mode: str):
+    def __init__(self, step: Callable[..., Any], mode: str) -> None:
+        """Compile for replicated and for per-device data."""
         mesh = all_devices()
         own = partial(step, axis_name=AXIS)
 
-        def run(state, data, rows, frozen):
-            # `shard_map` leaves the axis of the devices where it has cut it.
+        def run(state: Any, data: Batch, rows: BatchRows, frozen: tuple) -> Any:
+            """Make the steps of one shard."""
+            # `shard_map` keeps the axis of the devices where it has cut it.
             if rows.per_device and mode == "shard_map":
                 data = jax.tree.map(lambda a: a[0], data)
             return _run_steps(
@@ -59,17 +64,19 @@ class _Sharded:
             )
 
         self._shards = mesh.size
-        # What a process gives to `pmap`, and gets, lies on its own devices alone.
+        # What a process passes to `pmap`, and gets, lies on its own devices alone.
         self._mesh = mesh.local_mesh if mode == "pmap" else mesh
-        compiled = _mapped if mode == "pmap" else _sharded
+        compile_for = _mapped if mode == "pmap" else _sharded
         self._run = {
-            per_device: compiled(run, mesh=self._mesh, per_device=per_device)
+            per_device: compile_for(run, mesh=self._mesh, per_device=per_device)
             for per_device in (False, True)
         }
         self._data, self._order, self._frozen = (_Copies(self._mesh) for _ in range(3))
 
-    def __call__(self, state: Any, data: Batch, rows: BatchRows | Array, *frozen: Any):
-        """Makes the steps."""
+    def __call__(
+        self, state: Any, data: Batch, rows: BatchRows | Array, *frozen: Any
+    ) -> tuple[Any, Mapping[str, Array]]:
+        """Make the steps."""
         if not isinstance(rows, BatchRows):
             # A copy: the caller may fill the same array anew for the next call.
             rows = as_batch_rows(np.array(rows))
@@ -83,41 +90,44 @@ class _Sharded:
 
 
 class _Copies:
-    """Arguments on all devices, copied once for as long as the same ones come.
+    """Replicated arguments, copied again only when other objects are passed."""
 
-    And not in each call: the data may be all the memory there is.
-    """
-
-    def __init__(self, mesh: jax.sharding.Mesh):
+    def __init__(self, mesh: Mesh) -> None:
+        """Start without copies."""
         self._mesh, self._given, self._placed = mesh, (), ()
 
     def __call__(self, *given: Any) -> tuple:
-        """The copies."""
+        """Return the copies."""
         if list(map(id, given)) != list(map(id, self._given)):
-            # The old ones go first, there may be no room for both.
+            # The old ones go first: the data may be all the memory there is.
             self._given = self._placed = ()
             self._placed = replicate(given, self._mesh)
             self._given = given
         return self._placed
 
 
-def _mapped(run: Callable, *, mesh: jax.sharding.Mesh, per_device: bool) -> Callable:
+def _mapped(run: Run, *, mesh: Mesh, per_device: bool) -> Run:
+    """Compile by `pmap`."""
     several = jax.process_count() > 1
 
-    def each(place, state, data, rows, frozen):
+    def each(
+        place: Array, state: Any, data: Batch, rows: BatchRows, frozen: Any
+    ) -> Any:
+        """Make the steps of one device."""
         del place
         state, metrics = run(_keyed(state), data, rows, _keyed(frozen))
         return _bare(state) if several else state, metrics
 
     axes = (0, None, 0 if per_device else None, None, None)
     mapped = jax.pmap(each, AXIS, in_axes=axes, out_axes=None, donate_argnums=1)
-    # `pmap` knows its devices by an argument that differs on each.
+    # `pmap` finds its devices by an argument that differs on each.
     places = jax.device_put(np.arange(mesh.size), NamedSharding(mesh, P(AXIS)))
 
     if not several:
         return partial(mapped, places)
 
-    def call(state, data, rows, frozen):
+    def call(state: Any, data: Batch, rows: BatchRows, frozen: Any) -> Any:
+        """Pass keys as numbers."""
         state, metrics = mapped(places, _bare(state), data, rows, _bare(frozen))
         return _keyed(state), metrics
 
@@ -132,16 +142,15 @@ class _Key(struct.PyTreeNode):
 
 
 def _bare(tree: Any) -> Any:
-    """With plain numbers for keys: `pmap` would wait for a key on the host.
+    """Turn typed keys into numbers.
 
-    So it does in each call, for what the call before computes, where there are several
-    processes (JAX 0.10).
+    With several processes, each call of `pmap` would otherwise wait on the host for the
+    key that the call before computes (JAX 0.10).
     """
 
-    def one(leaf):
-        if not isinstance(leaf, jax.Array) or not jnp.issubdtype(
-            leaf.dtype, jax.dtypes.prng_key
-        ):
+    def one(leaf: Any) -> Any:
+        """Convert one leaf."""
+        if not is_key(leaf):
             return leaf
         return _Key(jax.random.key_data(leaf), jax.random.key_impl(leaf))
 
@@ -149,9 +158,10 @@ def _bare(tree: Any) -> Any:
 
 
 def _keyed(tree: Any) -> Any:
-    """With typed keys again."""
+    """Undo `_bare`."""
 
-    def one(leaf):
+    def one(leaf: Any) -> Any:
+        """Convert one leaf."""
         if not isinstance(leaf, _Key):
             return leaf
         return jax.random.wrap_key_data(leaf.data, impl=leaf.impl)
@@ -159,10 +169,11 @@ def _keyed(tree: Any) -> Any:
     return jax.tree.map(one, tree, is_leaf=lambda leaf: isinstance(leaf, _Key))
 
 
-def _sharded(run: Callable, *, mesh: jax.sharding.Mesh, per_device: bool) -> Callable:
-    # Unchecked, as in `pmap`: the check would ask of each loop in an attack that what
-    # it starts from varies over the devices. Steps average losses and gradients both,
-    # which is right with and without.
+def _sharded(run: Run, *, mesh: Mesh, per_device: bool) -> Run:
+    """Compile by `shard_map`."""
+    # Unchecked, as in `pmap`: the check would require that the carry of every loop in
+    # an attack varies over the devices. Steps average both losses and gradients, which
+    # is right with and without.
     specs = (P(), P(AXIS) if per_device else P(), P(), P())
     sharded = jax.shard_map(
         run, mesh=mesh, in_specs=specs, out_specs=P(), check_vma=False
@@ -170,15 +181,24 @@ def _sharded(run: Callable, *, mesh: jax.sharding.Mesh, per_device: bool) -> Cal
     return jax.jit(sharded, donate_argnums=0)
 
 
-def _run_steps(step, state, data: Batch, rows, *frozen, axis_name, shards):
-    """Gathers each batch on the device and makes its step."""
+def _run_steps(
+    step: Callable[..., Any],
+    state: Any,
+    data: Batch,
+    rows: BatchRows | Array,
+    *frozen: Any,
+    axis_name: str | None,
+    shards: int,
+) -> Any:
+    """Gather each batch on the device and make its step."""
     indices = as_batch_rows(rows).of_shard(axis_name, shards)
 
-    def one(state, rows):
+    def one(state: Any, rows: Array) -> Any:
+        """Make one step."""
         batch = Batch(to_float(data.images[rows]), data.labels[rows])
         return step(state, batch, *frozen)
 
-    # A scan of one step is still a loop to XLA, and slow on CPU (see `layers`).
+    # To XLA a scan of one step is still a loop, and slow on CPU (see docs/cpu.md).
     if indices.shape[0] == 1:
         state, metrics = one(state, indices[0])
         return state, jax.tree.map(lambda m: jnp.asarray(m)[None], metrics)

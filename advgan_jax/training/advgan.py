@@ -1,51 +1,55 @@
-r"""AdvGAN: a generator learns to fool a frozen classifier and a discriminator.
+r"""AdvGAN: a generator trained to fool a frozen classifier and a discriminator.
 
 .. math:: L = L_{adv} + \alpha L_{GAN} + \beta L_{hinge}
 
-One step updates the discriminator on clean against perturbed images and then the
-generator against the new discriminator. Both use the same generated images: the
-generator runs forward once, which is exact, for its weights do not change between.
+One step updates the discriminator on clean against perturbed images, and then the
+generator against the new discriminator (`training.gan`).
 
 Deviations from the paper:
-  * `L_adv` is by default the margin on logits, averaged over the batch (sums, as in
-    most public code, make the weights depend on the batch size), with a kappa of the
-    right sign (see `losses.margin`).
-  * The perturbation is bounded by a tanh in the generator, and the sum is clipped to
-    the pixel range with a gradient that still points inwards (`projections.perturb`).
+  * `L_adv` is by default the margin on logits, with a kappa of the right sign (see
+    `losses.margin`). It is averaged over the batch; sums, as in most public code, make
+    the weights depend on the batch size.
+  * A tanh in the generator bounds the perturbation. The sum is clipped to the pixel
+    range with a gradient that still points inwards (`projections.perturb`).
 
 References:
   Xiao et al., 2018 (https://arxiv.org/abs/1801.02610), Sec. 3.
 """
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from advgan_jax import losses
 from advgan_jax.attacks import generator_attack
-from advgan_jax.cpu.loops import in_blocks
 from advgan_jax.projections import perturb
-from advgan_jax.training.gan import Networks, alternate
-from advgan_jax.training.states import AdvGANState, first_step, init_net
+from advgan_jax.training.gan import (
+    Networks,
+    alternate,
+    init_networks,
+    make_generator_fn,
+)
+from advgan_jax.training.states import AdvGANState
 from advgan_jax.types import Array, Attack, Batch, LogitsFn, Metrics, Params
+
+LossFn = Callable[[Array, Array], Array]
 
 
 class AdvGANObjective(NamedTuple):
-    """What AdvGAN minimises.
+    """The loss that AdvGAN minimises, and its bound.
 
     Attributes:
       epsilon: L-infinity bound of the perturbation, in pixel units.
-      target_class: the class to be reached; None for untargeted.
+      target_class: the class to reach; None for untargeted.
       adversarial_loss: name, see `losses.ADVERSARIAL_LOSSES`.
       confidence: kappa of the margin loss, in logits.
       gan_loss: name, see `losses.GAN_LOSSES`.
       gan_weight: alpha.
       hinge_weight: beta.
-      hinge_bound: c, the L2 norm from which a perturbation costs.
+      hinge_bound: c, the L2 norm above which a perturbation is penalised.
     """
 
     epsilon: float
@@ -61,32 +65,15 @@ class AdvGANObjective(NamedTuple):
 def init_state(
     networks: Networks, key: Array, image_shape: tuple[int, int, int]
 ) -> AdvGANState:
-    """A fresh AdvGAN.
-
-    Args:
-      networks: modules and optimisers.
-      key: typed PRNG key of the run.
-      image_shape: (H, W, C).
-
-    Returns:
-      The state at step 0.
-    """
-    key_g, key_d, key_run = jax.random.split(key, 3)
-    images = jnp.zeros((1, *image_shape), jnp.float32)
-    generator, _ = init_net(
-        networks.generator, networks.generator_optimizer, key_g, images
-    )
-    discriminator, _ = init_net(
-        networks.discriminator, networks.discriminator_optimizer, key_d, images
-    )
-    return AdvGANState(first_step(), key_run, generator, discriminator)
+    """Initialise an AdvGAN at step 0; see `gan.init_networks`."""
+    return AdvGANState(*init_networks(networks, key, image_shape))
 
 
 def named_loss(objective: Any) -> Callable[..., Array]:
-    """The objective's `adversarial_loss`, with its confidence if it takes one.
+    """Look up an objective's `adversarial_loss`, and bind its confidence if it has one.
 
     Args:
-      objective: AdvGAN's, or another of these fields.
+      objective: AdvGAN's or AI-GAN's.
 
     Returns:
       `(logits, labels, *, targeted) -> loss [B]`.
@@ -105,13 +92,11 @@ def named_loss(objective: Any) -> Callable[..., Array]:
     return loss
 
 
-def make_adversarial_loss(
-    objective: AdvGANObjective,
-) -> Callable[[Array, Array], Array]:
-    """Binds `L_adv`: which loss, whether targeted, and at which class.
+def make_adversarial_loss(objective: AdvGANObjective) -> LossFn:
+    """Bind `L_adv`: the loss, and the target class if there is one.
 
     Args:
-      objective: what to minimise.
+      objective: the losses and the target class.
 
     Returns:
       `(logits [B, K], labels [B]) -> loss [B]`; targeted, the labels are not used.
@@ -123,29 +108,30 @@ def make_adversarial_loss(
     if objective.target_class is None:
         return partial(loss, targeted=False)
 
-    def towards(logits: Array, labels: Array) -> Array:
-        wanted = jnp.full_like(labels, objective.target_class)
-        return loss(logits, wanted, targeted=True)
+    def targeted_loss(logits: Array, labels: Array) -> Array:
+        """Return the loss of the target class."""
+        target_labels = jnp.full_like(labels, objective.target_class)
+        return loss(logits, target_labels, targeted=True)
 
-    return towards
+    return targeted_loss
 
 
 def generator_loss(
-    adversarial_loss: Callable[[Array, Array], Array],
+    adversarial_loss: LossFn,
     objective: Any,
     logits: Array,
     labels: Array,
     scores: Array,
     perturbation: Array,
 ) -> tuple[Array, Metrics]:
-    r"""The generator's objective and its parts.
+    r"""Compute the generator's loss and its parts.
 
     .. math:: L = \overline{\ell_{adv}} + \alpha L_{GAN} + \beta
         \overline{\ell_{hinge}}
 
     Args:
       adversarial_loss: from `make_adversarial_loss`.
-      objective: the weights and the bound c; AdvGAN's, or another of these fields.
+      objective: the weights and the bound c; AdvGAN's or AI-GAN's.
       logits: the target model's, on the adversarial images, `[B, K]`.
       labels: true classes, `[B]`.
       scores: the discriminator's, on the adversarial images, `[B]`.
@@ -171,7 +157,7 @@ def generator_loss(
 def make_train_step(
     networks: Networks, objective: AdvGANObjective
 ) -> Callable[..., tuple[AdvGANState, Metrics]]:
-    """The alternating step: the discriminator, then the generator.
+    """Make the alternating step: the discriminator, then the generator.
 
     Args:
       networks: modules and optimisers.
@@ -181,12 +167,13 @@ def make_train_step(
       A pure `train_step(state, batch, target_logits_fn, *, axis_name=None) ->
       (state, metrics)`; the frozen target model is an argument. Metrics are means over
       the batch: `discriminator_loss`, `generator_loss` and its parts, and
-      `success_rate`, the share of the batch that fools the target model.
+      `success_rate`, the share of the batch on which the attack succeeds.
     """
     discriminator_loss, _ = losses.gan_loss(objective.gan_loss)
     adversarial_loss = make_adversarial_loss(objective)
 
-    def score(params, images):
+    def score(params: Params, images: Array) -> Array:
+        """Return the discriminator's scores."""
         return networks.discriminator.apply({"params": params}, images)
 
     def train_step(
@@ -196,15 +183,19 @@ def make_train_step(
         *,
         axis_name: str | None = None,
     ) -> tuple[AdvGANState, Metrics]:
+        """Make one step."""
         clean, labels = batch
 
-        def generate(params):
+        def generate(params: Params) -> Array:
+            """Return adversarial images."""
             return perturb_images(networks.generator, params, clean, objective.epsilon)
 
-        def d_loss(params, adversarial):
+        def d_loss(params: Params, adversarial: Array) -> Array:
+            """Return the discriminator's loss."""
             return discriminator_loss(score(params, clean), score(params, adversarial))
 
-        def g_loss(adversarial, params):
+        def g_loss(adversarial: Array, params: Params) -> tuple[Array, Metrics]:
+            """Return the generator's loss and metrics."""
             logits, scores = target_logits_fn(adversarial), score(params, adversarial)
             total, parts = generator_loss(
                 adversarial_loss, objective, logits, labels, scores, adversarial - clean
@@ -219,6 +210,7 @@ def make_train_step(
 
 
 def _success_rate(logits: Array, labels: Array, objective: AdvGANObjective) -> Array:
+    """Return the share of images on which the attack succeeds."""
     predictions = jnp.argmax(logits, axis=-1)
     if objective.target_class is None:
         return jnp.mean(predictions != labels)
@@ -228,7 +220,7 @@ def _success_rate(logits: Array, labels: Array, objective: AdvGANObjective) -> A
 def perturb_images(
     generator: nn.Module, params: Params, images: Array, epsilon: float
 ) -> Array:
-    """What a generator makes of images, within the ball and the pixel range.
+    """Perturb images with a generator, within the ball and the pixel range.
 
     Args:
       generator: the module.
@@ -237,29 +229,10 @@ def perturb_images(
       epsilon: L-infinity bound of the perturbation, in pixel units.
 
     Returns:
-      Adversarial images, of the same form.
+      Adversarial images, of the same shape.
     """
     r = generator.apply({"params": params}, images)
     return perturb(images, r, epsilon, (0.0, 1.0))
-
-
-@cache
-def make_generator_fn(generator: nn.Module) -> Callable[..., Array]:
-    """The generator as a pure function, for `attacks.generator`.
-
-    Equal modules get the same function, so that `jit` does not trace it again.
-
-    Args:
-      generator: the module.
-
-    Returns:
-      `(params, images) -> perturbations`; large batches pass in blocks on a CPU.
-    """
-
-    def generator_fn(params, images: Array) -> Array:
-        return in_blocks(partial(generator.apply, {"params": params}), images)
-
-    return generator_fn
 
 
 def bind_generator(
@@ -269,12 +242,12 @@ def bind_generator(
     epsilon: float,
     target_class: int | None,
 ) -> Attack:
-    """The generator of a state as an attack like all others.
+    """Bind the generator of a state as an attack.
 
     Args:
       networks: the modules.
       state: trained or in training.
-      epsilon: what it was trained for, as `AdvGANObjective` has it.
+      epsilon: of its training, as in `AdvGANObjective`.
       target_class: likewise.
 
     Returns:

@@ -1,27 +1,27 @@
-r"""AI-GAN: one generator for every target class, first taught by an attacker.
+r"""AI-GAN: one generator for every target class, trained first with an attacker.
 
 .. math:: L = L_{adv} + \lambda L_{GAN} + \gamma L_{hinge}, \qquad
     L_{adv} = \ell(f(x + G(x, t)), t)
 
-Each step draws a class `t` other than the true one for each image and then is AdvGAN's
-(`training.alternating`), with two notions of what the discriminator is to call
-real. In stage one an attacker makes it, `A(x, t)`: the generator learns to look like
-an attack that works. In stage two the attacker leaves and it is the clean `x`: the
-perturbation shrinks. Both stages train one state.
+Each step draws a class `t` other than the true one for each image. The rest of the step
+is AdvGAN's (`training.gan`), but for the images that the discriminator learns to call
+real. In stage one an attacker makes them, `A(x, t)`: the generator learns to imitate a
+successful attack. In stage two they are the clean `x`: the perturbation shrinks. Both
+stages train one state.
 
-With `models.TwoHeadDiscriminator` the discriminator also learns the true class `y` of
-what is real, and the generator is asked to leave `y` to be seen in its images. With
-stage one alone that is the method's later version, as far as it is known to us.
+With `models.TwoHeadDiscriminator`, the discriminator also learns the true class `y` of
+real images, and the generator is trained to keep `y` recognisable. With stage one alone
+this is the method's later version, as far as it is known to us.
 
 Deviations from the papers:
   * As in `training.advgan`: the margin on logits, averaged; tanh; a clip whose gradient
     points inwards.
-  * The paper draws `t` at random; here it is never the true class, which is reached
-    without a perturbation.
+  * The paper draws `t` at random; here it is never the true class, which needs no
+    perturbation.
   * The later version's losses of the class are added to those of the first version;
-    a `hinge_weight` of 0 leaves out what it does not have.
-  * Weights and the epoch of the switch are not given; those of `configs/aigan.py` were
-    measured.
+    set `hinge_weight` to 0 for the later version alone.
+  * The papers give neither weights nor the epoch of the switch; those of
+    `configs/aigan.py` were measured.
 
 References:
   Bai et al., 2020 (https://arxiv.org/abs/2002.02196v1) and, for the two heads, its
@@ -29,7 +29,7 @@ References:
 """
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -37,16 +37,17 @@ import jax
 import jax.numpy as jnp
 
 from advgan_jax import losses, parallel
-from advgan_jax.cpu.loops import in_blocks
 from advgan_jax.projections import perturb
 from advgan_jax.training.advgan import generator_loss, named_loss
-from advgan_jax.training.gan import Networks, alternate
-from advgan_jax.training.states import AIGANState, first_step, init_net
-from advgan_jax.types import Array, Attack, Batch, LogitsFn, Metrics
+from advgan_jax.training.gan import Networks, alternate, init_networks
+from advgan_jax.training.states import AIGANState
+from advgan_jax.types import Array, Attack, Batch, LogitsFn, Metrics, Params
+
+Step = Callable[..., tuple[AIGANState, Metrics]]
 
 
 class AIGANObjective(NamedTuple):
-    """What AI-GAN minimises.
+    """The loss that AI-GAN minimises, and its bound.
 
     Attributes:
       epsilon: L-infinity bound of the perturbation, in pixel units.
@@ -56,8 +57,8 @@ class AIGANObjective(NamedTuple):
       gan_loss: name, see `losses.GAN_LOSSES`.
       gan_weight: lambda.
       hinge_weight: gamma.
-      hinge_bound: c, the L2 norm from which a perturbation costs.
-      class_weight: of the discriminator's second head in the generator's loss.
+      hinge_bound: c, the L2 norm above which a perturbation is penalised.
+      class_weight: weight of the second head's loss in the generator's.
     """
 
     epsilon: float
@@ -74,30 +75,13 @@ class AIGANObjective(NamedTuple):
 def init_state(
     networks: Networks, key: Array, image_shape: tuple[int, int, int]
 ) -> AIGANState:
-    """A fresh AI-GAN.
-
-    Args:
-      networks: modules and optimisers; the generator takes `(images, target_labels)`.
-      key: typed PRNG key of the run.
-      image_shape: (H, W, C).
-
-    Returns:
-      The state at step 0.
-    """
-    key_g, key_d, key_run = jax.random.split(key, 3)
-    images = jnp.zeros((1, *image_shape), jnp.float32)
+    """Initialise an AI-GAN at step 0; see `gan.init_networks`."""
     classes = jnp.zeros((1,), jnp.int32)
-    generator, _ = init_net(
-        networks.generator, networks.generator_optimizer, key_g, images, classes
-    )
-    discriminator, _ = init_net(
-        networks.discriminator, networks.discriminator_optimizer, key_d, images
-    )
-    return AIGANState(first_step(), key_run, generator, discriminator)
+    return AIGANState(*init_networks(networks, key, image_shape, classes))
 
 
 def draw_targets(key: Array, labels: Array, num_classes: int) -> Array:
-    """A class for each image, uniform over those that are not its own.
+    """Draw a target class for each image, uniformly among the other classes.
 
     Args:
       key: typed PRNG key.
@@ -113,41 +97,42 @@ def draw_targets(key: Array, labels: Array, num_classes: int) -> Array:
 
 def make_first_step(
     networks: Networks, objective: AIGANObjective, attacker: Attack
-) -> Callable[..., tuple[AIGANState, Metrics]]:
-    """Stage one: the discriminator takes the attacker's images for real.
+) -> Step:
+    """Make the step of stage one, where the attacker's images are real.
 
     Args:
       networks: modules and optimisers.
       objective: losses, weights and bounds.
-      attacker: a bound attack; runs on the target model, towards the classes that the
-        generator is given.
+      attacker: a bound attack; attacks the target model with the same target classes
+        as the generator.
 
     Returns:
       A pure `train_step(state, batch, target_logits_fn, *, axis_name=None) ->
-      (state, metrics)`, with the metrics of AdvGAN's and, of two heads, `class_loss`;
-      `success_rate` is the share of the batch that reaches its class.
+      (state, metrics)`. The metrics are AdvGAN's and, with two heads, `class_loss`;
+      `success_rate` is the share of the batch classified as its target class.
 
     Raises:
       ValueError: for an unknown loss, or a confidence with a loss that has none.
     """
 
-    def real(images, target_labels, target_logits_fn, key):
+    def real_fn(
+        images: Array, target_labels: Array, target_logits_fn: LogitsFn, key: Array
+    ) -> Array:
+        """Attack the target model."""
         return attacker(target_logits_fn, images, target_labels, key=key, targeted=True)
 
-    return _make_step(networks, objective, real)
+    return _make_step(networks, objective, real_fn)
 
 
-def make_second_step(
-    networks: Networks, objective: AIGANObjective
-) -> Callable[..., tuple[AIGANState, Metrics]]:
-    """Stage two: the discriminator takes clean images for real.
+def make_second_step(networks: Networks, objective: AIGANObjective) -> Step:
+    """Make the step of stage two, where clean images are real.
 
     Args:
       networks: modules and optimisers.
       objective: losses, weights and bounds.
 
     Returns:
-      A pure step, of the same form as that of `make_first_step`.
+      A pure step, as that of `make_first_step`.
 
     Raises:
       ValueError: as `make_first_step`.
@@ -156,10 +141,11 @@ def make_second_step(
 
 
 def _make_step(
-    networks: Networks, objective: AIGANObjective, real_fn: Callable
-) -> Callable:
+    networks: Networks, objective: AIGANObjective, real_fn: Callable[..., Array]
+) -> Step:
+    """Make the step of either stage."""
     gan_loss, _ = losses.gan_loss(objective.gan_loss)
-    towards = partial(named_loss(objective), targeted=True)
+    adversarial_loss = partial(named_loss(objective), targeted=True)
     judge = _make_judge(networks.discriminator)
 
     def train_step(
@@ -169,31 +155,40 @@ def _make_step(
         *,
         axis_name: str | None = None,
     ) -> tuple[AIGANState, Metrics]:
+        """Make one step."""
         clean, labels = batch
         key = jax.random.fold_in(state.key, state.step)
         key_targets, key_attacker = jax.random.split(
             parallel.fold_in_shard(key, axis_name)
         )
-        wanted = draw_targets(key_targets, labels, objective.num_classes)
-        real = real_fn(clean, wanted, target_logits_fn, key_attacker)
+        target_labels = draw_targets(key_targets, labels, objective.num_classes)
+        real = real_fn(clean, target_labels, target_logits_fn, key_attacker)
 
-        def generate(params):
-            r = networks.generator.apply({"params": params}, clean, wanted)
+        def generate(params: Params) -> Array:
+            """Return adversarial images."""
+            r = networks.generator.apply({"params": params}, clean, target_labels)
             return perturb(clean, r, objective.epsilon, (0.0, 1.0))
 
-        def d_loss(params, adversarial):
+        def d_loss(params: Params, adversarial: Array) -> Array:
+            """Return the discriminator's loss."""
             scores, class_loss = judge(params, real, labels)
             fake, _ = judge(params, adversarial, labels)
             return gan_loss(scores, fake) + sum(class_loss.values())
 
-        def g_loss(adversarial, params):
+        def g_loss(adversarial: Array, params: Params) -> tuple[Array, Metrics]:
+            """Return the generator's loss and metrics."""
             logits = target_logits_fn(adversarial)
             scores, class_loss = judge(params, adversarial, labels)
             total, parts = generator_loss(
-                towards, objective, logits, wanted, scores, adversarial - clean
+                adversarial_loss,
+                objective,
+                logits,
+                target_labels,
+                scores,
+                adversarial - clean,
             )
             total += objective.class_weight * sum(class_loss.values())
-            reached = jnp.mean(jnp.argmax(logits, axis=-1) == wanted)
+            reached = jnp.mean(jnp.argmax(logits, axis=-1) == target_labels)
             return total, parts | class_loss | {"success_rate": reached}
 
         return alternate(state, networks, generate, d_loss, g_loss, axis_name)
@@ -201,10 +196,11 @@ def _make_step(
     return train_step
 
 
-def _make_judge(discriminator: nn.Module) -> Callable:
-    """One head or two as `(params, images, labels) -> (scores, loss by name)`."""
+def _make_judge(discriminator: nn.Module) -> Callable[..., tuple[Array, Metrics]]:
+    """Make `(params, images, labels) -> (scores, loss by name)` of one head or two."""
 
-    def judge(params, images, labels):
+    def judge(params: Params, images: Array, labels: Array) -> tuple[Array, Metrics]:
+        """Return the scores and, with two heads, the loss of the class."""
         found = discriminator.apply({"params": params}, images)
         if not isinstance(found, tuple):
             return found, {}
@@ -214,24 +210,3 @@ def _make_judge(discriminator: nn.Module) -> Callable:
         }
 
     return judge
-
-
-@cache
-def make_generator_fn(generator: nn.Module) -> Callable[..., Array]:
-    """The generator as a pure function, for `attacks.conditional_generator_attack`.
-
-    Equal modules get the same function, so that `jit` does not trace it again.
-
-    Args:
-      generator: the module.
-
-    Returns:
-      `(params, images, target_labels) -> perturbations`; large batches pass in blocks
-      on a CPU.
-    """
-
-    def generator_fn(params, images: Array, target_labels: Array) -> Array:
-        apply = partial(generator.apply, {"params": params})
-        return in_blocks(apply, images, target_labels)
-
-    return generator_fn

@@ -1,7 +1,7 @@
-"""What steps are fed with: data that is on the devices, or is read while they train.
+"""Batches of compiled steps: from data on the devices, or read during training.
 
-Both follow one order, so both make the same parameters. The order of an epoch is drawn
-on the device and stays there; calls cut their batches out of it.
+Both follow the same order, so both give the same parameters. The order of an epoch is
+drawn on the device and stays there; calls slice their batches out of it.
 """
 
 import collections
@@ -27,23 +27,24 @@ RowsFn = Callable[[Array], Any]  # places `[S, B]` in an epoch -> rows of the da
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-    """A split that is too large for the devices: read batch by batch, ahead of time.
+    """A split that is too large for the devices, read ahead batch by batch.
 
-    Each process reads the rows of its own devices, in a thread of its own.
+    In each process, a thread reads the rows of the process's own devices.
 
     Attributes:
       split: what to read.
       mode: that of the compiled steps, see `parallel.choose_mode`.
-      depth: how many calls' batches are kept ready, at least 1, and how many calls may
-        be under way. Each call's images lie on the devices, so where they are too many
-        for them, make fewer steps a call.
+      depth: number of calls, at least 1, whose batches are ready, and number of calls
+        in flight. Each call's images are on the devices; if they do not fit, lower the
+        steps per call.
     """
 
     split: Split
     mode: str = "auto"
     depth: int = 2
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Reject a depth below 1."""
         checks.check_at_least("depth", self.depth, 1)
 
 
@@ -54,49 +55,51 @@ def iterate_calls(
     step: int,
     rows_fn: RowsFn = lambda places: places,
 ) -> Iterator[tuple[Batch, parallel.BatchRows]]:
-    """The data and rows of each call, from `step` to the end of the plan.
+    """Iterate over the data and rows of each call, from `step` to the plan's end.
 
     Args:
-      data: all training images, or where to read them.
+      data: all training images, or a stream of them.
       plan: a `fit.Plan`.
       order_key: typed key of the shuffles.
-      step: how many steps have been made.
-      rows_fn: makes rows of the shuffled places of an epoch.
+      step: number of steps already made.
+      rows_fn: maps the shuffled places of an epoch to rows.
 
     Returns:
       A generator of arguments for compiled steps; close it when done.
     """
-    cuts = _cuts(plan, order_key, step, rows_fn)
+    rows = _batch_rows(plan, order_key, step, rows_fn)
     if not isinstance(data, Stream):
-        return ((data, rows) for rows in cuts)
-    return prefetch(_read(data, cuts), data.depth)
+        return ((data, each) for each in rows)
+    return prefetch(_read(data, rows), data.depth)
 
 
 def limit_in_flight(run: Callable[..., tuple], ahead: int) -> Callable[..., tuple]:
-    """Lets no more than some calls of compiled steps be under way.
-
-    What was sent off keeps its images on the devices until it has run.
+    """Limit the calls of compiled steps in flight, which keep their images on the devices.
 
     Args:
       run: compiled steps.
-      ahead: how many calls may be under way when another is sent off.
+      ahead: maximum number of calls in flight when another is dispatched.
 
     Returns:
-      The same, waiting where it must.
+      `run`, which waits when the limit is reached.
     """
-    under_way = collections.deque(maxlen=ahead)
+    in_flight = collections.deque(maxlen=ahead)
 
-    def call(*arguments):
-        if len(under_way) == ahead:
-            jax.block_until_ready(under_way[0])
+    def call(*arguments: Any) -> tuple:
+        """Wait for an earlier call if necessary, then dispatch."""
+        if len(in_flight) == ahead:
+            jax.block_until_ready(in_flight[0])
         state, metrics = run(*arguments)
-        under_way.append(metrics)
+        in_flight.append(metrics)
         return state, metrics
 
     return call
 
 
-def _cuts(plan, order_key, step, rows_fn) -> Iterator[parallel.BatchRows]:
+def _batch_rows(
+    plan: Any, order_key: Array, step: int, rows_fn: RowsFn
+) -> Iterator[parallel.BatchRows]:
+    """Iterate over the rows of each call."""
     size = plan.steps_per_call
     while step < plan.num_steps:
         epoch, done = divmod(step, plan.steps_per_epoch)
@@ -114,50 +117,55 @@ def _cuts(plan, order_key, step, rows_fn) -> Iterator[parallel.BatchRows]:
 
 
 @partial(jax.jit, static_argnums=(2, 3))
-def _places(key, epoch, shape, num_examples):
-    """An epoch's batches `[S, B]`; what is left over waits for the next shuffle."""
+def _places(key: Array, epoch: int, shape: tuple[int, int], num_examples: int) -> Array:
+    """Shuffle an epoch into batches `[S, B]`, without an incomplete one."""
     return shuffled(key, epoch, num_examples)[: shape[0] * shape[1]].reshape(shape)
 
 
-def _read(stream: Stream, cuts: Iterator[parallel.BatchRows]):
+def _read(
+    stream: Stream, calls: Iterator[parallel.BatchRows]
+) -> Iterator[tuple[Batch, parallel.BatchRows]]:
+    """Read the rows of each call."""
     order = rows = None
-    for cut in cuts:
-        if cut.order is not order:
-            order, rows = cut.order, np.asarray(cut.order)
-        wanted = rows[cut.first : cut.first + cut.count]
+    for call in calls:
+        if call.order is not order:
+            order, rows = call.order, np.asarray(call.order)
+        wanted = rows[call.first : call.first + call.count]
         yield parallel.shard(stream.split.rows, wanted, stream.mode)
 
 
 def prefetch(items: Iterator[Item], depth: int) -> Iterator[Item]:
-    """Lets a thread make the next items while the last one is used.
+    """Make the next items in a thread while the last one is used.
 
     Args:
       items: what the thread iterates over; none is None.
-      depth: how many items may be ready and not yet taken.
+      depth: maximum number of items that are ready.
 
     Yields:
       The items, in order.
 
     Raises:
-      BaseException: what the thread raised, where its item would have come.
+      BaseException: what the thread raised, in the place of its item.
     """
     ready, closed = queue.Queue(depth), threading.Event()
 
-    def hand_over(*result):
+    def put(*result: Any) -> None:
+        """Put a result into the queue, unless the consumer has left."""
         while not closed.is_set():
             with contextlib.suppress(queue.Full):
                 ready.put(result, timeout=0.1)
                 return
 
-    def work():
+    def work() -> None:
+        """Put all items, then None or the error."""
         try:
             for item in items:
-                hand_over(item, None)
+                put(item, None)
                 if closed.is_set():
                     return
-            hand_over(None, None)
+            put(None, None)
         except BaseException as error:
-            hand_over(None, error)
+            put(None, error)
 
     thread = threading.Thread(target=work, name="prefetch", daemon=True)
     try:
@@ -171,5 +179,5 @@ def prefetch(items: Iterator[Item], depth: int) -> Iterator[Item]:
             yield item
     finally:
         closed.set()
-        # It ends after the read it is in, which on a network may never come back.
+        # It ends after its current read, which on a network may never return.
         thread.join(_PATIENCE)

@@ -1,9 +1,9 @@
-r"""Distillation: a model of one's own learns the answers of one that can only be asked.
+r"""Distillation: the attacker's own model learns the answers of a black box.
 
 .. math:: f = \arg\min_f \; \mathbb{E}_x H(b(x), f(x))
 
-The images and the answers are data like any other; who asks, and about what, is the
-business of `training.blackbox`.
+The images and the answers are data like any other. `training.blackbox` makes the
+queries.
 
 References:
   Xiao et al., 2018 (https://arxiv.org/abs/1801.02610), Sec. 3.3.
@@ -25,10 +25,10 @@ def init_state(
     key: Array,
     image_shape: tuple[int, int, int],
 ) -> DistilledState:
-    """A fresh model f.
+    """Initialise a model f.
 
     Args:
-      model: `images, train -> logits`; need not be the architecture that is copied.
+      model: `images, train -> logits`; of any architecture.
       optimizer: any optax optimiser.
       key: typed PRNG key of the run.
       image_shape: (H, W, C).
@@ -43,7 +43,7 @@ def init_state(
 def make_train_step(
     model: nn.Module, optimizer: optax.GradientTransformation
 ) -> Callable[..., tuple[DistilledState, Metrics]]:
-    r"""The step that minimises the mean cross-entropy to the answers.
+    r"""Make the step that minimises the mean cross-entropy to the answers.
 
     .. math:: L = \frac1B \sum_b H(b(x_b), \mathrm{softmax}(f(x_b)))
 
@@ -52,14 +52,17 @@ def make_train_step(
       optimizer: that of the state.
 
     Returns:
-      A pure `train_step(state, batch, *, axis_name=None) -> (state, metrics)`; the
+      A pure `train_step(state, batch, *, axis_name=None) -> (state, metrics)`. The
       batch has the answers, probabilities `[B, K]` (one-hot if they are hard), in the
       place of labels. Metrics: `distillation_loss`, and `agreement_rate`, the share of
-      the batch that both models give the same class.
+      the batch to which both models assign the same class.
     """
     learn = classifier.make_train_step(model, optimizer)
 
-    def train_step(state, batch: Batch, *, axis_name: str | None = None):
+    def train_step(
+        state: DistilledState, batch: Batch, *, axis_name: str | None = None
+    ) -> tuple[DistilledState, Metrics]:
+        """Make one step."""
         state, metrics = learn(state, batch, axis_name=axis_name)
         return state, {
             "distillation_loss": metrics["loss"],

@@ -1,7 +1,7 @@
-"""The host's loop: epochs, progress, logs, checkpoints, interruption.
+"""The host loop: epochs, progress, logs, checkpoints, interruption.
 
-The loop decides only when steps run, never what they compute. Within an epoch it
-hands batches to the device and waits for nothing; metrics come back once an epoch.
+The loop decides when steps run, never what they compute. Within an epoch it dispatches
+calls without waiting; it fetches the metrics once an epoch.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from advgan_jax.training import batches
 from advgan_jax.types import Array, Batch
 
 State = TypeVar("State")
+Run = Callable[..., tuple[Any, Mapping[str, Array]]]
 
 
 class DivergenceError(FloatingPointError):
@@ -40,10 +41,9 @@ class Plan:
 
     Attributes:
       num_examples: N, images in the training split.
-      batch_size: B, images in a step; what is left of an epoch waits for the next
-        shuffle.
-      num_epochs: how often the split is visited.
-      steps_per_call: steps that one call of the compiled function makes.
+      batch_size: B, images in a step; an epoch drops its incomplete last batch.
+      num_epochs: passes over the split.
+      steps_per_call: steps in one call of the compiled function.
     """
 
     num_examples: int
@@ -51,7 +51,8 @@ class Plan:
     num_epochs: int
     steps_per_call: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Reject an impossible plan."""
         if not 1 <= self.batch_size <= self.num_examples:
             raise ValueError(
                 f"`batch_size` must be from 1 to the {self.num_examples} training "
@@ -65,7 +66,7 @@ class Plan:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches in the split."""
+        """Complete batches in the split."""
         return self.num_examples // self.batch_size
 
     @property
@@ -75,15 +76,15 @@ class Plan:
 
 
 class Hooks(NamedTuple):
-    """What the loop reports to; each may be left out.
+    """Callbacks of the loop; all are optional.
 
     Attributes:
       log: called with (step, means of the metrics since the last call), at the end of
         each epoch for all of it.
-      steps_per_log: over how many steps the means are taken, at most.
-      save: called with (step, state) when a state is worth keeping.
-      epochs_per_save: how many epochs lie between two saves.
-      stop: asked between calls whether to save and leave.
+      steps_per_log: maximum number of steps in a mean.
+      save: called with (step, state) when a checkpoint is due.
+      epochs_per_save: number of epochs between two checkpoints.
+      stop: called between calls; True saves the state and ends the loop.
       description: of the progress bar.
     """
 
@@ -96,10 +97,7 @@ class Hooks(NamedTuple):
 
 
 def on_device(split: Split) -> Batch:
-    """A split as a `Batch` of device arrays, pixels as they are stored.
-
-    Of several processes each reads its share, and all get all of it.
-    """
+    """Copy a split to the devices, pixels as stored; each process reads its share."""
     if parallel.num_processes() > 1:
         return parallel.read_replicated(split.rows, len(split))
     return Batch(jnp.asarray(split.images), jnp.asarray(split.labels))
@@ -107,7 +105,7 @@ def on_device(split: Split) -> Batch:
 
 def fit(
     state: State,
-    run: Callable[..., tuple[State, Mapping[str, Array]]],
+    run: Run,
     data: Batch | batches.Stream,
     plan: Plan,
     *,
@@ -116,20 +114,19 @@ def fit(
     rows_fn: batches.RowsFn = lambda places: places,
     hooks: Hooks = Hooks(),  # noqa: B008 (immutable)
 ) -> tuple[State, bool]:
-    """Trains from the state's own step to the end of the plan.
+    """Train from the state's own step to the end of the plan.
 
-    The order of the examples depends on `order_key` and the step alone, so a run that
-    was stopped anywhere goes on as if it had not been.
+    The order of the examples depends on `order_key` and the step alone. So a stopped
+    run resumes as if it had not been stopped.
 
     Args:
       state: what to train; donated, if `run` donates.
       run: compiled steps, from `parallel.compile_steps`.
-      data: all training images, from `on_device`; or where to read them meanwhile.
+      data: all training images, from `on_device`; or a stream that reads them.
       plan: how long.
       order_key: typed key of the shuffles.
-      frozen: further arguments of the step, the target model say.
-      rows_fn: makes rows of the data of an epoch's shuffled places `[S, B]`, where they
-        are not the same.
+      frozen: further arguments of the step, such as the target model.
+      rows_fn: maps an epoch's shuffled places `[S, B]` to rows of the data.
       hooks: logs, checkpoints, progress, interruption.
 
     Returns:
@@ -162,6 +159,7 @@ def fit(
 
 @contextlib.contextmanager
 def _progress(plan: Plan, step: int, hooks: Hooks) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar; yields a function that adds steps to it."""
     with tqdm(
         total=plan.num_steps * plan.batch_size,
         initial=step * plan.batch_size,
@@ -173,8 +171,16 @@ def _progress(plan: Plan, step: int, hooks: Hooks) -> Iterator[Callable[[int], N
         yield lambda steps: bar.update(steps * plan.batch_size)
 
 
-def _run_epoch(state, run, calls, left, frozen, hooks, update):
-    """Makes what is `left` of an epoch's steps, unless a signal comes."""
+def _run_epoch(
+    state: State,
+    run: Run,
+    calls: Iterator[tuple[Batch, parallel.BatchRows]],
+    left: int,
+    frozen: tuple[Any, ...],
+    hooks: Hooks,
+    update: Callable[[int], None],
+) -> tuple[State, dict[str, np.ndarray]]:
+    """Make the `left` remaining steps of an epoch, until a signal comes."""
     collected = []
     while left and not hooks.stop():
         data, rows = next(calls)
@@ -188,7 +194,7 @@ def _run_epoch(state, run, calls, left, frozen, hooks, update):
 
 
 def _log(metrics: Mapping[str, np.ndarray], step: int, hooks: Hooks) -> int:
-    """Logs the steps made since `step`, and counts them."""
+    """Log the steps made since `step`, and return the new step."""
     made = len(next(iter(metrics.values()))) if metrics else 0
     for start in range(0, made, hooks.steps_per_log):
         end = min(start + hooks.steps_per_log, made)
@@ -198,6 +204,7 @@ def _log(metrics: Mapping[str, np.ndarray], step: int, hooks: Hooks) -> int:
 
 
 def _check_finite(metrics: Mapping[str, np.ndarray], first_step: int) -> None:
+    """Raise if a metric is not finite."""
     for name, values in metrics.items():
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
@@ -208,7 +215,7 @@ def _check_finite(metrics: Mapping[str, np.ndarray], first_step: int) -> None:
 
 
 def _save(step: int, state: Any, hooks: Hooks) -> None:
-    """Saves a state whose weights the metrics, taken before them, say nothing of."""
+    """Save a state, after a check of its weights: the metrics are older than these."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         is_real = isinstance(leaf, jax.Array) and jnp.issubdtype(
             leaf.dtype, jnp.floating
@@ -223,14 +230,14 @@ def _save(step: int, state: Any, hooks: Hooks) -> None:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turns Ctrl-C and SIGTERM into a question the loop can ask.
+    """Turn Ctrl-C and SIGTERM into a request to stop.
 
-    Of several processes all hear the same answer (`parallel.agreed_stop`). The first
-    signal lets the current call end and the state be saved; a second Ctrl-C
-    interrupts at once. Outside the main thread signals are left alone.
+    All processes get the same answer (`parallel.agreed_stop`). After the first signal
+    the current call ends and the state is saved. A second Ctrl-C interrupts at once.
+    Outside the main thread, signals are not handled.
 
     Yields:
-      A function that says whether a signal has come.
+      A function that returns whether a signal has come.
     """
     requested = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -241,7 +248,8 @@ def interruptible() -> Iterator[Callable[[], bool]]:
             yield stop
         return
 
-    def handle(number, frame):
+    def handle(number: int, frame: Any) -> None:
+        """Note the signal; raise on a second Ctrl-C."""
         del frame
         if requested.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt

@@ -1,24 +1,27 @@
-r"""Full-batch training to convergence by L-BFGS, as Szegedy et al. train their nets.
+r"""Full-batch training to convergence by L-BFGS, as Szegedy et al. train.
 
-The loss_fn is the mean cross-entropy of all training images plus weight decay, of
-each layer's weights (not its biases) divided by its number of units k:
+The loss is the mean cross-entropy of all training images plus weight decay of each
+layer's weights (not its biases), divided by its number of units k:
 
 .. math:: L = \frac1N \sum_i H(y_i, f(x_i)) + K \sum_l \frac{\lambda_l}{k_l}
     \sum w_l^2
 
-The paper prints the second sum without the number of classes K, which here makes its
-loss one per output unit too. That is what its numbers mean: on MNIST its FC10(1e-4) has
-6.7 % training error, 7.4 % test error and a distortion of 0.062; after 120 iterations
-ours has 6.9 %, 7.4 % and 0.060 with the factor, and 6.3 %, 7.4 % and 0.043 without.
+The paper prints the second sum without the number of classes K. Only with K do its
+numbers agree (FC10(1e-4) on MNIST, ours after 120 iterations):
 
-For the sparse autoencoder, whose first layer the paper then freezes, it is the squared
-error of the images and a penalty on units that are active too often.
+| | training error | test error | distortion |
+|---|---|---|---|
+| paper | 6.7 % | 7.4 % | 0.062 |
+| with K | 6.9 % | 7.4 % | 0.060 |
+| without K | 6.3 % | 7.4 % | 0.043 |
 
-`optax.lbfgs` takes the steps. Its zoom line search keeps the curvature positive, which
-backtracking does not, and its state is a pytree, so that a run can be interrupted. The
-solver of `jax.scipy.optimize`, "experimental: do not rely on this", has neither state
-nor patience: its line search gives up long before the minimum.
-`benchmarks/full_batch.py` measures the three on the 8x8 digits.
+The sparse autoencoder, whose first layer the paper freezes, minimises the squared error
+of the images and a penalty on units that are active too often.
+
+The solver is `optax.lbfgs`. Its zoom line search keeps the curvature positive, which
+backtracking does not. Its state is a pytree, so a run can be interrupted. The line
+search of `jax.scipy.optimize` ends long before the minimum, and its solver has no
+state. `benchmarks/full_batch.py` compares the three on the 8x8 digits.
 
 References:
   Szegedy et al., 2013 (https://arxiv.org/abs/1312.6199), Sec. 4.2;
@@ -41,11 +44,12 @@ from advgan_jax.types import Array, Batch, Metrics, Params
 
 # `(params, batch) -> (loss, metrics)`, differentiable
 LossFn = Callable[[Params, Batch], tuple[Array, Metrics]]
+Step = Callable[["FullBatchState", Batch], tuple["FullBatchState", Metrics]]
 _MEMORY = 20
 
 
 class FullBatchState(struct.PyTreeNode):
-    """A network in training on all images at once.
+    """A model trained on all images at once.
 
     Attributes:
       step: int32, the iterations made so far.
@@ -57,33 +61,38 @@ class FullBatchState(struct.PyTreeNode):
 
 
 def init_state(params: Params) -> FullBatchState:
-    """The state before the first iteration."""
+    """Return the state before the first iteration."""
     opt_state = _optimizer().init(params)
-    # Some of its numbers are of a weak type, and strong after a step: compiled anew.
+    # Some of its numbers have weak types, which a step makes strong: it would be
+    # compiled twice.
     strong = jax.tree.map(lambda a: lax.convert_element_type(a, a.dtype), opt_state)
     return FullBatchState(first_step(), NetState(params, strong))
 
 
 def _optimizer() -> optax.GradientTransformationExtraArgs:
+    """Return the solver."""
     return optax.lbfgs(memory_size=_MEMORY)
 
 
 def make_train_step(
     loss_fn: LossFn,
-) -> Callable[[FullBatchState, Batch], tuple[FullBatchState, Metrics]]:
-    """One iteration of L-BFGS, line search and all.
+) -> Step:
+    """Make one iteration of L-BFGS, with its line search.
 
     Args:
-      loss_fn: `(params, batch) -> (loss, metrics)`, differentiable.
+      loss_fn: see `LossFn`.
 
     Returns:
-      A pure `train_step(state, batch) -> (state, metrics)`; the metrics are those of
-      the loss_fn, its `loss` and the largest entry of its `gradient`, all before the
-      iteration. It runs on one device.
+      A pure `train_step(state, batch) -> (state, metrics)` for one device. The metrics
+      are those of `loss_fn`, its `loss` and the largest entry of its `gradient`, all
+      before the iteration.
     """
     optimizer = _optimizer()
 
-    def train_step(state: FullBatchState, batch: Batch):
+    def train_step(
+        state: FullBatchState, batch: Batch
+    ) -> tuple[FullBatchState, Metrics]:
+        """Make one iteration."""
         params, opt_state = state.net.params, state.net.opt_state
         (loss, metrics), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
             params, batch
@@ -107,20 +116,20 @@ def make_train_step(
 
 
 def until_converged(
-    train_step: Callable,
+    train_step: Step,
     num_steps: int,
     *,
     gradient_tolerance: float,
     value_tolerance: float,
-) -> Callable:
-    """Several iterations as one function that tells whether more are of use.
+) -> Step:
+    """Make a function of several iterations that reports convergence.
 
     Args:
       train_step: from `make_train_step`.
       num_steps: at least 1.
       gradient_tolerance: converged when no entry of the gradient is above it.
-      value_tolerance: converged when all these iterations together lowered the loss by
-        no more than this share of it.
+      value_tolerance: converged when all these iterations together reduced the loss by
+        at most this share of it.
 
     Returns:
       `(state, batch) -> (state, metrics)`; the metrics are those of the last iteration,
@@ -133,14 +142,14 @@ def until_converged(
     check_at_least("gradient_tolerance", gradient_tolerance, 0)
     check_at_least("value_tolerance", value_tolerance, 0)
 
-    def run(state: FullBatchState, batch: Batch):
-        def one(state, _):
-            return train_step(state, batch)
-
-        state, metrics = jax.lax.scan(one, state, length=num_steps)
+    def run(state: FullBatchState, batch: Batch) -> tuple[FullBatchState, Metrics]:
+        """Make the iterations."""
+        state, metrics = jax.lax.scan(
+            lambda state, _: train_step(state, batch), state, length=num_steps
+        )
         losses = metrics["loss"]
         metrics = jax.tree.map(lambda values: values[-1], metrics)
-        # A single iteration says nothing by its loss.
+        # One iteration has no earlier loss to compare with.
         stalled = losses[0] - losses[-1] <= value_tolerance * jnp.abs(losses[-1])
         flat = metrics["gradient"] <= gradient_tolerance
         return state, {**metrics, "converged": flat | (stalled & (num_steps > 1))}
@@ -149,7 +158,7 @@ def until_converged(
 
 
 def weight_decay(params: Params, strengths: Sequence[float]) -> Array:
-    r"""The penalty :math:`K \sum_l \lambda_l \sum w^2 / k_l` of the weights.
+    r"""Compute the penalty :math:`K \sum_l \lambda_l \sum w^2 / k_l` of the weights.
 
     Args:
       params: of dense layers `Dense_0`, `Dense_1`, ...
@@ -174,17 +183,18 @@ def weight_decay(params: Params, strengths: Sequence[float]) -> Array:
 
 
 def classification(model: nn.Module, strengths: Sequence[float]) -> LossFn:
-    """Cross-entropy of a net of dense layers, with the paper's weight decay.
+    """Make the cross-entropy of a fully connected model, with weight decay.
 
     Args:
       model: `images -> logits`; its parameters are `Dense_0`, `Dense_1`, ...
       strengths: `lambda` of each layer.
 
     Returns:
-      An loss_fn of the model's `params`; metrics are `accuracy`.
+      A loss of the model's `params`; metrics are `accuracy`.
     """
 
     def loss_fn(params: Params, batch: Batch) -> tuple[Array, Metrics]:
+        """Return the loss and the metrics."""
         logits = model.apply({"params": params}, batch.images)
         cross_entropy = optax.softmax_cross_entropy_with_integer_labels(
             logits, batch.labels
@@ -197,7 +207,7 @@ def classification(model: nn.Module, strengths: Sequence[float]) -> LossFn:
 
 
 class Autoencoder(nn.Module):
-    """One hidden layer of sigmoids, then pixels, by sigmoids too.
+    """One hidden layer and an output layer of pixels, both of sigmoids.
 
     Attributes:
       units: of the hidden layer.
@@ -207,7 +217,7 @@ class Autoencoder(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array) -> tuple[Array, Array]:
-        """Images `[B, H, W, C]` to their reconstructions `[B, HWC]` and units."""
+        """Map images `[B, H, W, C]` to reconstructions `[B, HWC]` and hidden units."""
         pixels = images.reshape(images.shape[0], -1)
         hidden = nn.sigmoid(nn.Dense(self.units)(pixels))
         return nn.sigmoid(nn.Dense(pixels.shape[1])(hidden)), hidden
@@ -216,13 +226,13 @@ class Autoencoder(nn.Module):
 def sparse_reconstruction(
     model: Autoencoder, *, sparsity: float, sparsity_weight: float, weight_decay: float
 ) -> LossFn:
-    r"""Squared error, sparsity and weight decay of an autoencoder.
+    r"""Make the loss of an autoencoder: squared error, sparsity and weight decay.
 
     .. math:: \frac1N \sum_i \tfrac12 \lVert \hat x_i - x_i \rVert^2
         + \beta \sum_j \mathrm{KL}(\rho \,\Vert\, \hat\rho_j)
         + \tfrac{\lambda}2 \sum w^2
 
-    where :math:`\hat\rho_j` is how active unit j is on average.
+    where :math:`\hat\rho_j` is the mean activation of unit j.
 
     Args:
       model: the autoencoder.
@@ -231,7 +241,7 @@ def sparse_reconstruction(
       weight_decay: `lambda`.
 
     Returns:
-      An loss_fn of the model's `params`; metrics are the squared `error`.
+      A loss of the model's `params`; metrics are the squared `error`.
 
     Raises:
       ValueError: if a number is out of range.
@@ -242,6 +252,7 @@ def sparse_reconstruction(
     check_at_least("weight_decay", weight_decay, 0)
 
     def loss_fn(params: Params, batch: Batch) -> tuple[Array, Metrics]:
+        """Return the loss and the metrics."""
         pixels, hidden = model.apply({"params": params}, batch.images)
         images = batch.images.reshape(pixels.shape)
         error = jnp.mean(jnp.sum((pixels - images) ** 2, axis=1)) / 2
@@ -260,11 +271,11 @@ def sparse_reconstruction(
 
 
 def with_first_layer(encoder: Params, top: Params) -> dict[str, Any]:
-    """A classifier of a frozen first layer and a softmax that was trained on it.
+    """Combine a frozen first layer with a softmax trained on its units.
 
     Args:
       encoder: parameters of an `Autoencoder`.
-      top: those of a linear classifier of its units.
+      top: parameters of a linear classifier of its units.
 
     Returns:
       Parameters of `FullyConnected(hidden=(units,))`.

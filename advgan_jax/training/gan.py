@@ -1,18 +1,21 @@
-"""What the adversarial methods share: the discriminator moves, then the generator.
+"""The common part of AdvGAN and AI-GAN: the discriminator's step, then the generator's.
 
-Both use the same generated images: the generator runs forward once, which is exact, for
-its weights do not change between.
+Both steps use the same generated images. The generator runs forward once, which is
+exact, because its weights do not change in between.
 """
 
 from collections.abc import Callable
+from functools import cache, partial
 from typing import NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import optax
 
 from advgan_jax import parallel
-from advgan_jax.training.states import AdvGANState
+from advgan_jax.cpu.loops import in_blocks
+from advgan_jax.training.states import AdvGANState, NetState, first_step, init_net
 from advgan_jax.types import Array, Metrics, Params
 
 State = TypeVar("State", bound=AdvGANState)
@@ -22,7 +25,7 @@ class Networks(NamedTuple):
     """The two modules and their optimisers.
 
     Attributes:
-      generator: `images -> perturbations`.
+      generator: `images -> perturbations`; AI-GAN's takes `(images, target_labels)`.
       discriminator: `images -> scores [B]`.
       generator_optimizer: of the generator.
       discriminator_optimizer: of the discriminator.
@@ -34,6 +37,31 @@ class Networks(NamedTuple):
     discriminator_optimizer: optax.GradientTransformation
 
 
+def init_networks(
+    networks: Networks, key: Array, image_shape: tuple[int, int, int], *others: Array
+) -> tuple[Array, Array, NetState, NetState]:
+    """Initialise a generator and a discriminator.
+
+    Args:
+      networks: modules and optimisers.
+      key: typed PRNG key of the run.
+      image_shape: (H, W, C).
+      *others: further inputs of the generator, for one image.
+
+    Returns:
+      The fields of a state at step 0.
+    """
+    key_g, key_d, key_run = jax.random.split(key, 3)
+    images = jnp.zeros((1, *image_shape), jnp.float32)
+    generator, _ = init_net(
+        networks.generator, networks.generator_optimizer, key_g, images, *others
+    )
+    discriminator, _ = init_net(
+        networks.discriminator, networks.discriminator_optimizer, key_d, images
+    )
+    return first_step(), key_run, generator, discriminator
+
+
 def alternate(
     state: State,
     networks: Networks,
@@ -42,23 +70,24 @@ def alternate(
     generator_loss: Callable[[Array, Params], tuple[Array, Metrics]],
     axis_name: str | None,
 ) -> tuple[State, Metrics]:
-    """Moves the discriminator, then the generator against the discriminator moved.
+    """Update the discriminator, then the generator against the new discriminator.
 
     Args:
       state: with `step`, `generator` and `discriminator`.
       networks: their optimisers.
-      generate: from the generator's weights to adversarial images.
+      generate: maps the generator's weights to adversarial images.
       discriminator_loss: of its weights and (constant) adversarial images.
-      generator_loss: of adversarial images and the discriminator's weights, with what
-        is logged.
-      axis_name: over which losses and gradients are averaged.
+      generator_loss: of adversarial images and the discriminator's weights; also
+        returns metrics.
+      axis_name: axis over which losses and gradients are averaged.
 
     Returns:
-      The state one step on, and the metrics: both losses and what is logged.
+      The next state, and the metrics: both losses and those of `generator_loss`.
     """
     adversarial, pull_back = jax.vjp(generate, state.generator.params)
 
-    def d_loss(params):
+    def d_loss(params: Params) -> Array:
+        """Return the discriminator's loss."""
         return parallel.mean_over(discriminator_loss(params, adversarial), axis_name)
 
     loss, gradients = jax.value_and_grad(d_loss)(state.discriminator.params)
@@ -67,7 +96,8 @@ def alternate(
         gradients, networks.discriminator_optimizer
     )
 
-    def g_loss(adversarial):
+    def g_loss(adversarial: Array) -> tuple[Array, Metrics]:
+        """Return the generator's loss."""
         found = generator_loss(adversarial, discriminator.params)
         return parallel.mean_over(found, axis_name)
 
@@ -79,3 +109,25 @@ def alternate(
         step=state.step + 1, generator=generator, discriminator=discriminator
     )
     return state, {"discriminator_loss": loss, "generator_loss": total, **parts}
+
+
+@cache
+def make_generator_fn(generator: nn.Module) -> Callable[..., Array]:
+    """Make the pure function of a generator that `attacks` bind.
+
+    Equal modules get the same function, so that `jit` does not trace it again.
+
+    Args:
+      generator: the module.
+
+    Returns:
+      `(params, images) -> perturbations`, or `(params, images, target_labels)`. On a
+      CPU, large batches go through in blocks.
+    """
+
+    def generator_fn(params: Params, images: Array, *others: Array) -> Array:
+        """Return perturbations."""
+        apply = partial(generator.apply, {"params": params})
+        return in_blocks(apply, images, *others)
+
+    return generator_fn

@@ -1,19 +1,19 @@
 r"""Training on adversarial examples of every layer, as Szegedy et al. propose.
 
 For the output `h` of each chosen layer (layer 0 is the image itself) there is a pool of
-adversarial inputs of the layers above. A random part of it is replaced all the time by
-new ones, made for the weights of the moment, and a random part of it is mixed with the
+adversarial inputs of the layers above. Training keeps replacing a random part of the
+pool by inputs made for the current weights, and mixes a random part of it with the
 training images:
 
 .. math:: L = \frac1B \sum_b H(y_b, f(x_b)) + K \sum_l \frac{\lambda_l}{k_l} \sum w_l^2
     + \frac{\alpha}{|S|} \sum_{l \in S} \frac1M \sum_m H(y_m, f_{>l}(h_m + r_m)).
 
-An adversarial input of layer l is a constant, so it trains the layers above l and
-leaves those below as they are.
+An adversarial input of layer l is a constant, so it trains the layers above l and does
+not change those below.
 
-The paper gives neither the pool's size nor the share of its images, nor how often they
-are replaced; and where it trains with L-BFGS, batches that change need a stochastic
-rule here. Sigmoids lie in [0, 1] like pixels, so the attacks' box is theirs too.
+The paper gives neither the pool's size, nor the share of its images, nor how often they
+are replaced. It trains with L-BFGS; here batches change, which needs a stochastic
+optimiser. Sigmoids lie in [0, 1] like pixels, so attacks use the same bounds for both.
 
 References:
   Szegedy et al., 2013 (https://arxiv.org/abs/1312.6199), Sec. 4.2, last paragraph.
@@ -51,7 +51,7 @@ class Pool(NamedTuple):
 
 
 class LayerwiseState(struct.PyTreeNode):
-    """A net in training with its pools.
+    """A model in training with its pools.
 
     Attributes:
       step: int32, the steps made so far.
@@ -67,14 +67,14 @@ class LayerwiseState(struct.PyTreeNode):
 
 
 class Mixture(NamedTuple):
-    """What is mixed with the training images.
+    """Adversarial inputs that are mixed with the training images.
 
     Attributes:
-      layers: whose outputs are made adversarial; 0 is the image. None at all makes
+      layers: layers whose outputs are attacked; 0 is the image. An empty tuple makes
         this ordinary training.
-      pool_size: P, inputs kept for each layer.
-      num_replaced: how many of them are replaced at a time.
-      steps_per_replacement: how often; the layers take turns.
+      pool_size: P, inputs in the pool of each layer.
+      num_replaced: inputs replaced at a time.
+      steps_per_replacement: steps between two replacements; the layers take turns.
       num_mixed: M, inputs of each pool in each step.
       weight: `alpha`.
     """
@@ -94,14 +94,14 @@ def init_state(
     image_shape: Sequence[int],
     mixture: Mixture,
 ) -> LayerwiseState:
-    """Fresh weights and empty pools.
+    """Initialise the weights and empty pools.
 
     Args:
-      model: a net of sigmoids.
+      model: with sigmoid units.
       optimizer: of its weights.
       key: typed PRNG key.
       image_shape: `(H, W, C)`.
-      mixture: for which layers there are pools.
+      mixture: chooses the layers that have pools.
 
     Returns:
       The state before the first step.
@@ -114,17 +114,17 @@ def init_state(
     images = jnp.zeros((1, *image_shape), jnp.float32)
     net, _ = init_net(model, optimizer, key_init, images)
     size = mixture.pool_size
-    # Each has an array of labels of its own: a step may be given all of them to reuse.
-    shapes = [(size, *_shape(model, layer, image_shape)) for layer in mixture.layers]
-    pools = tuple(Pool(jnp.zeros(s), jnp.full(size, -1, jnp.int32)) for s in shapes)
-    return LayerwiseState(first_step(), key_run, net, pools)
 
+    def empty(layer: int) -> Pool:
+        """Return a pool with its own arrays: a step may donate all of them."""
+        shape = (1, 1, model.hidden[layer - 1]) if layer else image_shape
+        return Pool(jnp.zeros((size, *shape)), jnp.full(size, -1, jnp.int32))
 
-def _shape(model: FullyConnected, layer: int, image_shape: Sequence[int]) -> tuple:
-    return (1, 1, model.hidden[layer - 1]) if layer else tuple(image_shape)
+    return LayerwiseState(first_step(), key_run, net, tuple(map(empty, mixture.layers)))
 
 
 def _check(model: FullyConnected, mixture: Mixture) -> None:
+    """Reject layers, units or numbers that are not possible."""
     for layer in mixture.layers:
         if not 0 <= layer <= len(model.hidden):
             raise ValueError(
@@ -147,41 +147,27 @@ def _check(model: FullyConnected, mixture: Mixture) -> None:
 
 
 @cache
-def _part(model: FullyConnected, first: int, last: int | None) -> Callable:
+def _part(
+    model: FullyConnected, first: int, last: int | None
+) -> Callable[[Params, Array], Array]:
+    """Make the function of some layers; the same object for an equal model."""
+
     def apply(params: Params, x: Array) -> Array:
+        """Apply the layers."""
         return model.apply({"params": params}, x, first=first, last=last)
 
     return apply
 
 
 def layers_above(model: FullyConnected, params: Params, layer: int) -> LogitsFn:
-    """The net from the output of a layer on, as a model that attacks can be run on.
-
-    Args:
-      model: the net.
-      params: its weights.
-      layer: 0 for the whole net, 1 for what follows the first hidden layer, ...
-
-    Returns:
-      `[B, ...] -> logits [B, K]`.
-    """
+    """Return the layers above a layer, `[B, ...] -> [B, K]`; all of them for layer 0."""
     return Partial(_part(model, layer, None), params)
 
 
 def layer_outputs(
     model: FullyConnected, params: Params, images: Array, layer: int
 ) -> Array:
-    """The output of a layer in the form of images.
-
-    Args:
-      model: the net.
-      params: its weights.
-      images: `[B, H, W, C]`.
-      layer: 0 for the images themselves.
-
-    Returns:
-      `[B, 1, 1, F]`; the images for layer 0.
-    """
+    """Return the output of a layer as `[B, 1, 1, F]`; the images for layer 0."""
     if layer == 0:
         return images
     return _part(model, 0, layer)(params, images)[:, None, None, :]
@@ -195,28 +181,29 @@ def make_train_step(
     *,
     strengths: Sequence[float],
 ) -> Callable[..., tuple[LayerwiseState, Metrics]]:
-    """The step that replaces a part of one pool and then descends on the mixture.
+    """Make the step that replaces a part of one pool and then descends on the mixture.
 
     Args:
-      model: a net of sigmoids; may have dropout.
+      model: with sigmoid units; may have dropout.
       optimizer: that of the state.
-      attack: finds adversarial inputs, without labels to reach; must not need Python.
-      mixture: of what and how much.
+      attack: untargeted, compiled with the step (it must not need the host).
+      mixture: the layers and the numbers.
       strengths: weight decay `lambda` of each layer.
 
     Returns:
-      A pure `train_step(state, batch, *, axis_name=None) -> (state, metrics)`; the
+      A pure `train_step(state, batch, *, axis_name=None) -> (state, metrics)`. The
       metrics are `loss` and `accuracy` on the clean images and, if there are pools,
-      their `adversarial_loss`. With `axis_name` each device replaces `num_replaced`.
+      their `adversarial_loss`. With `axis_name`, each device replaces `num_replaced`.
 
     Raises:
       ValueError: as `init_state`.
     """
     _check(model, mixture)
 
-    loss_fn = _make_loss(model, mixture, strengths)
-
-    def train_step(state, batch: Batch, *, axis_name: str | None = None):
+    def train_step(
+        state: LayerwiseState, batch: Batch, *, axis_name: str | None = None
+    ) -> tuple[LayerwiseState, Metrics]:
+        """Make one step."""
         shared, own = jax.random.split(jax.random.fold_in(state.key, state.step))
         own = parallel.fold_in_shard(own, axis_name)
         key_dropout, key_attack, key_pick = jax.random.split(own, 3)
@@ -226,9 +213,32 @@ def make_train_step(
             for turn in range(len(mixture.layers))
         )
         rows = jax.random.randint(key_pick, (mixture.num_mixed,), 0, mixture.pool_size)
-        picked = tuple(Pool(pool.inputs[rows], pool.labels[rows]) for pool in pools)
+        picked = [Pool(pool.inputs[rows], pool.labels[rows]) for pool in pools]
+
+        def loss_fn(params: Params) -> tuple[Array, Metrics]:
+            """Return the loss of the mixture, and the metrics."""
+            logits = model.apply(
+                {"params": params},
+                batch.images,
+                train=True,
+                rngs={"dropout": key_dropout},
+            )
+            clean = jnp.mean(_cross_entropy(logits, batch.labels))
+            accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == batch.labels)
+            metrics = {"loss": clean, "accuracy": accuracy}
+            total = clean + weight_decay(params, strengths)
+            if picked:
+                losses = [
+                    _pool_loss(model, params, layer, pool)
+                    for layer, pool in zip(mixture.layers, picked, strict=True)
+                ]
+                metrics["adversarial_loss"] = sum(losses) / len(losses)
+                total = total + mixture.weight * metrics["adversarial_loss"]
+            # Averaged here and again as gradients: right under jit, pmap and shard_map.
+            return parallel.mean_over((total, metrics), axis_name)
+
         (_, metrics), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
-            state.net.params, batch, picked, key_dropout, axis_name
+            state.net.params
         )
         gradients = parallel.mean_over(gradients, axis_name)
         net = state.net.updated(gradients, optimizer)
@@ -237,42 +247,17 @@ def make_train_step(
     return train_step
 
 
-def _make_loss(
-    model: FullyConnected, mixture: Mixture, strengths: Sequence[float]
-) -> Callable[..., tuple[Array, Metrics]]:
-    """The loss of the mixture, of weights, a batch and what was picked of the pools."""
-
-    def loss_fn(params, batch, picked, key, axis_name):
-        logits = model.apply(
-            {"params": params}, batch.images, train=True, rngs={"dropout": key}
-        )
-        clean = jnp.mean(_cross_entropy(logits, batch.labels))
-        accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == batch.labels)
-        metrics = {"loss": clean, "accuracy": accuracy}
-        total = clean + weight_decay(params, strengths)
-        if picked:
-            losses = [
-                _pool_loss(model, params, layer, pool)
-                for layer, pool in zip(mixture.layers, picked, strict=True)
-            ]
-            metrics["adversarial_loss"] = sum(losses) / len(losses)
-            total = total + mixture.weight * metrics["adversarial_loss"]
-        # Averaged here and again as gradients: right under jit, pmap and shard_map.
-        return parallel.mean_over((total, metrics), axis_name)
-
-    return loss_fn
-
-
 def _cross_entropy(logits: Array, labels: Array) -> Array:
+    """Return the cross-entropy of each image."""
     return optax.softmax_cross_entropy(logits, jax.nn.one_hot(labels, logits.shape[-1]))
 
 
 def _pool_loss(model: FullyConnected, params: Params, layer: int, pool: Pool) -> Array:
-    """Mean over what there is of the pool; its inputs are constants."""
+    """Return the mean loss of the pool's inputs, which are constants."""
     logits = layers_above(model, params, layer)(jax.lax.stop_gradient(pool.inputs))
-    there = pool.labels >= 0
-    losses = jnp.where(there, _cross_entropy(logits, pool.labels), 0)
-    return jnp.sum(losses) / jnp.maximum(jnp.sum(there), 1)
+    filled = pool.labels >= 0
+    losses = jnp.where(filled, _cross_entropy(logits, pool.labels), 0)
+    return jnp.sum(losses) / jnp.maximum(jnp.sum(filled), 1)
 
 
 def _replaced(
@@ -285,7 +270,7 @@ def _replaced(
     keys: tuple[Array, Array],
     axis_name: str | None,
 ) -> Pool:
-    """The pool of one layer, a random part of it made anew when it is its turn."""
+    """Return the pool of one layer, with a random part replaced on its turn."""
     key, shared = keys  # the second is the same on all devices, like the pool
     layer, pool = mixture.layers[turn], state.pools[turn]
     replacement, waits = jnp.divmod(state.step, mixture.steps_per_replacement)
@@ -294,6 +279,7 @@ def _replaced(
     params = state.net.params
 
     def make() -> Array:
+        """Attack the layers above."""
         inputs = layer_outputs(model, params, chosen.images, layer)
         above = layers_above(model, params, layer)
         return attack(above, inputs, chosen.labels, key=key)

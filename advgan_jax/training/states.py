@@ -26,7 +26,7 @@ class NetState(struct.PyTreeNode):
     def updated(
         self, gradients: Params, optimizer: optax.GradientTransformation
     ) -> "NetState":
-        """The state after one step of the optimiser along `gradients`."""
+        """Return the state after one step of the optimiser along `gradients`."""
         updates, opt_state = optimizer.update(gradients, self.opt_state, self.params)
         return NetState(optax.apply_updates(self.params, updates), opt_state)
 
@@ -48,7 +48,7 @@ class ClassifierState(struct.PyTreeNode):
 
     @property
     def variables(self) -> dict[str, Params]:
-        """What the module's `apply` takes at inference."""
+        """The variables for the module's `apply` at inference."""
         variables = {"params": self.net.params}
         return variables | (
             {"batch_stats": self.batch_stats} if self.batch_stats else {}
@@ -56,7 +56,7 @@ class ClassifierState(struct.PyTreeNode):
 
 
 class DistilledState(ClassifierState):
-    """A classifier that learns another's answers; it is attacked in the other's place.
+    """A distilled classifier; the attack on a black box trains against it.
 
     Has the fields of `ClassifierState`.
     """
@@ -81,14 +81,14 @@ class AdvGANState(struct.PyTreeNode):
 class BlackBoxState(struct.PyTreeNode):
     """An AdvGAN and the distilled model that it is trained against.
 
-    The images and answers that the distilled model learns from are not part of it:
-    they are the beginning of the oracle's ledger, as far as `queries` says.
+    The distilled model's images and answers are not part of the state. They are the
+    first entries of the oracle's ledger, as many as `queries` says.
 
     Attributes:
       advgan: generator and discriminator.
       distilled: the copy of the black box.
-      queries: int32 `[R]`, how many queries had been made in all when the i-th asking
-        was over; 0 for one that is still to come.
+      queries: int32 `[R]`, the total number of queries after the i-th series of
+        queries; 0 for a future one.
     """
 
     advgan: AdvGANState
@@ -98,7 +98,7 @@ class BlackBoxState(struct.PyTreeNode):
     @property
     def step(self) -> int:
         """The steps made so far, of both."""
-        # Summed on the host: in mid-run the two may lie on different devices.
+        # Summed on the host: during a run the two may be on different devices.
         return int(self.advgan.step) + int(self.distilled.step)
 
 
@@ -116,13 +116,13 @@ def init_net(
     key: Array,
     *inputs: Array,
 ) -> tuple[NetState, Params]:
-    """Initial weights and optimiser state of one network.
+    """Initialise the weights and the optimiser's state of one network.
 
     Args:
       module: the network.
       optimizer: its optimiser.
       key: typed PRNG key of the initial weights.
-      *inputs: what the module is called with; only shapes and dtypes matter.
+      *inputs: of the module; only shapes and dtypes matter.
 
     Returns:
       The network's state, and its batch statistics (empty if it has none).
@@ -133,5 +133,5 @@ def init_net(
 
 
 def first_step() -> Array:
-    """The step counter of a fresh state."""
+    """Return the step counter of a fresh state."""
     return jnp.zeros((), jnp.int32)

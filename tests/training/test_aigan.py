@@ -10,6 +10,7 @@ from advgan_jax import attacks, losses, models, parallel
 from advgan_jax.data import to_float
 from advgan_jax.projections import perturb
 from advgan_jax.training import advgan, aigan, fit
+from advgan_jax.training.gan import make_generator_fn
 from advgan_jax.types import Batch
 
 ATTACKER = attacks.make_attack("pgd", epsilon=0.3, num_steps=2)
@@ -176,7 +177,7 @@ def test_it_learns_to_reach_the_class_that_it_is_given(digits, digits_logits_fn)
     # Blind to the class, a generator reaches one in nine.
     assert logged[-1]["success_rate"] > 0.5
     images = to_float(jnp.asarray(digits.test.images[:4]))
-    apply_fn = aigan.make_generator_fn(nets.generator)
+    apply_fn = make_generator_fn(nets.generator)
     r = [apply_fn(state.generator.params, images, jnp.full(4, t)) for t in range(10)]
     apart = [float(jnp.abs(a - b).max()) for i, a in enumerate(r) for b in r[:i]]
     assert min(apart) > 0.1

@@ -14,7 +14,7 @@ from advgan_jax.attacks import (
 )
 from advgan_jax.checks import check_at_least
 from advgan_jax.training import advgan, aigan
-from advgan_jax.training.gan import Networks
+from advgan_jax.training.gan import Networks, make_generator_fn
 from advgan_jax.types import Attack
 
 
@@ -226,7 +226,7 @@ def bind_aigan(state: Any, config: ConfigDict, num_classes: int) -> Attack:
     """
     networks = aigan_networks(config, num_classes, 1)
     return conditional_generator_attack(
-        aigan.make_generator_fn(networks.generator),
+        make_generator_fn(networks.generator),
         state.generator.params,
         epsilon=config.epsilon,
     )

@@ -78,7 +78,6 @@ def fit(
         that has been queried.
       DivergenceError: if a metric or a weight is not finite.
     """
-    _check_data(state, oracle, images, labels, attacker, schedule)
     alternation = _Alternation(
         state, oracle, images, labels, attacker, schedule, mode, hooks, record
     )
@@ -96,37 +95,6 @@ def fit(
     return alternation.state, finished
 
 
-def _check_data(
-    state: BlackBoxState,
-    oracle: Oracle,
-    images: np.ndarray,
-    labels: np.ndarray | None,
-    attacker: Attacker,
-    schedule: Schedule,
-) -> None:
-    """Reject data that do not fit together."""
-    if oracle.queries and not int(state.queries.max()):
-        raise ValueError(
-            "A fresh state needs an oracle that was asked nothing, got one with "
-            f"{oracle.queries} queries; make another one with a ledger of its own. If "
-            "they are of this very training, which failed before it was saved, call "
-            "`oracle.rewind(0)` first."
-        )
-    schedule.check_images(len(images))
-    check_images(to_float(np.asarray(images)))
-    if labels is not None:
-        check_labels(np.asarray(labels), len(images), oracle.num_classes)
-    batch = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
-    logits, _ = jax.eval_shape(
-        attacker.model.init_with_output, jax.random.key(0), batch
-    )
-    if logits.shape != (1, oracle.num_classes):
-        raise ValueError(
-            f"The attacker's model must have the {oracle.num_classes} classes of the "
-            f"oracle, got logits of shape {list(logits.shape)} for one image."
-        )
-
-
 class _Alternation:
     """One call of `fit`."""
 
@@ -142,7 +110,7 @@ class _Alternation:
         hooks: host_loop.Hooks,
         record: Record,
     ) -> None:
-        """Compile the steps and load the recorded answers."""
+        """Check the data, compile the steps and load the recorded answers."""
         self.state = state
         self._oracle = oracle
         self._images = images
@@ -150,6 +118,7 @@ class _Alternation:
         self._attacker = attacker
         self._schedule = schedule
         self._hooks, self._record = hooks, record
+        self._check_data()
         # Keys of the orders; those in the state are for what steps draw.
         keys = jax.random.split(jax.random.fold_in(state.advgan.key, 1), 3)
         key_images, self._key_generator, self._key_distilled = keys
@@ -163,6 +132,29 @@ class _Alternation:
         self._warned = False
         oracle.rewind(int(state.queries.max()))
         self._answered = self._load() if oracle.queries else None
+
+    def _check_data(self) -> None:
+        """Reject data that do not fit together."""
+        oracle, images, labels = self._oracle, self._images, self._labels
+        if oracle.queries and not int(self.state.queries.max()):
+            raise ValueError(
+                "A fresh state needs an oracle without queries, got one with "
+                f"{oracle.queries} queries; make another one with its own ledger. If "
+                "they are of this very training, which failed before it was saved, "
+                "call `oracle.rewind(0)` first."
+            )
+        self._schedule.check_images(len(images))
+        check_images(to_float(np.asarray(images)))
+        if labels is not None:
+            check_labels(np.asarray(labels), len(images), oracle.num_classes)
+        batch = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
+        init = self._attacker.model.init_with_output
+        logits, _ = jax.eval_shape(init, jax.random.key(0), batch)
+        if logits.shape != (1, oracle.num_classes):
+            raise ValueError(
+                f"The attacker's model must have the {oracle.num_classes} classes of "
+                f"the oracle, got logits of shape {list(logits.shape)} for one image."
+            )
 
     def run(self) -> bool:
         """Go through the phases, skipping those that are done."""
