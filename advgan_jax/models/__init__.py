@@ -1,4 +1,4 @@
-"""Networks: target models by name, and the generators and discriminators."""
+"""Models: target models by name, generators and discriminators."""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -41,19 +41,19 @@ CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
 def make_classifier(
     name: str, num_classes: int, *, axis_name: str | None = None
 ) -> nn.Module:
-    """The target model of that name.
+    """Make the target model of that name.
 
     Args:
       name: a key of `CLASSIFIERS`.
       num_classes: K.
-      axis_name: the devices' axis over which batch statistics are averaged in
-        training; only models with batch normalisation have any.
+      axis_name: device axis over which training averages batch statistics; has no
+        effect on models without batch normalisation.
 
     Returns:
       A Flax module, `images [B, H, W, C] -> logits [B, K]`.
 
     Raises:
-      ValueError: for an unknown name; lists the known ones.
+      ValueError: for an unknown name; the error lists the known ones.
     """
     if name not in CLASSIFIERS:
         raise unknown_name("target model", name, CLASSIFIERS)
@@ -65,23 +65,23 @@ def make_classifier(
 
 @cache
 def _apply_fn(model: nn.Module) -> Callable[[Any, Array], Array]:
-    """One function object per (equal) module, so that `jit` sees the same one again."""
+    """Return one function object for equal modules, so that `jit` does not retrace."""
 
     def apply(variables: Any, images: Array) -> Array:
+        """Return logits."""
         return model.apply(variables, images)
 
     return apply
 
 
 def make_logits_fn(model: nn.Module, variables: Any) -> LogitsFn:
-    """A model with its weights as one callable that is also a pytree.
+    """Bind a model to its weights, as a callable that is also a pytree.
 
-    Passed as an argument through `jit`, new weights of the same shapes do not trace
-    anything again.
+    As an argument of a jitted function, it can have new weights without a new trace.
 
     Args:
-      model: a Flax module that takes images alone at inference.
-      variables: what its `init` returns (`params`, perhaps `batch_stats`).
+      model: a Flax module whose only input at inference is the images.
+      variables: as from `init` (`params`, perhaps `batch_stats`).
 
     Returns:
       `images [B, H, W, C] -> logits [B, K]`.

@@ -4,14 +4,14 @@ Generator (in the notation of Johnson et al.): c3s1-8, d16, d32, four r32, u16, 
 c3s1-C. Discriminator: C8, C16, C32, one dense unit.
 
 Deviations from the paper:
-  * The last layer is `epsilon * tanh`. The paper prints a ReLU there, which forbids
-    negative perturbations, and clips afterwards, which kills the gradient of every
-    clipped pixel.
-  * Images whose sides are no multiple of 4 are padded by reflection and cropped back.
-  * The discriminator leaves InstanceNorm out where the map has shrunk to one pixel:
-    over one pixel it is identically zero and the discriminator constant.
-  * The last convolution starts small, so training starts near the clean image, where
-    the loss has its gradient.
+  * The last layer is `epsilon * tanh`. The paper prints a ReLU, which forbids negative
+    perturbations, and clips afterwards, so clipped pixels have no gradient.
+  * Images whose sides are not multiples of 4 are padded by reflection, and the result
+    is cropped.
+  * The discriminator has no InstanceNorm on maps of a single pixel, where it would be
+    identically zero.
+  * The last convolution has small initial weights, so that training starts near the
+    clean image, where the loss has a gradient.
 
 References:
   Xiao et al., 2018 (https://arxiv.org/abs/1801.02610), Sec. 4 and appendix.
@@ -36,12 +36,13 @@ class _Residual(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, norm: Norm) -> Array:
+        """Apply the block to features `[B, H, W, C]`."""
         y = nn.relu(norm(Conv(self.width, (3, 3), use_bias=False)(x)))
         return x + norm(Conv(self.width, (3, 3), use_bias=False)(y))
 
 
 def instance_norm(x: Array) -> Array:
-    """InstanceNorm with a scale and a shift of its own, in the module that calls."""
+    """Apply InstanceNorm; its scale and shift belong to the calling module."""
     return nn.InstanceNorm()(x)
 
 
@@ -52,14 +53,14 @@ def encode_decode(
     channels: int,
     norm: Norm = instance_norm,
 ) -> Array:
-    """The generators' trunk; its layers belong to the module that calls it.
+    """Apply the common layers of the generators; they belong to the calling module.
 
     Args:
       inputs: `[B, H, W, D]`, in [-1, 1].
       widths: filters at full, half and quarter size.
       num_residual: residual blocks at quarter size.
       channels: C of the result.
-      norm: what follows each convolution but the last.
+      norm: applied after each convolution but the last.
 
     Returns:
       `[B, H, W, C]`, unbounded.
@@ -83,7 +84,7 @@ def encode_decode(
 
 
 def score_features(images: Array, widths: tuple[int, ...]) -> Array:
-    """The discriminators' trunk; its layers belong to the module that calls it.
+    """Apply the common layers of the discriminators, as `encode_decode`.
 
     Args:
       images: `[B, H, W, C]` in [0, 1].
@@ -116,7 +117,7 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array) -> Array:
-        """Images `[B, H, W, C]` to perturbations of the same shape, pixel units."""
+        """Map images `[B, H, W, C]` to perturbations of this shape, in pixel units."""
         logits = encode_decode(
             2 * images - 1, self.widths, self.num_residual, images.shape[-1]
         )
@@ -134,5 +135,5 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array) -> Array:
-        """Images `[B, H, W, C]` to scores `[B]`, unbounded (logits)."""
+        """Map images `[B, H, W, C]` to scores `[B]`, unbounded (logits)."""
         return Dense(1)(score_features(images, self.widths))[:, 0]

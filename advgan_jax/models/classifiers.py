@@ -1,8 +1,8 @@
-"""Target models: the convolutional and fully connected nets that the papers attack.
+"""Target models: the convolutional and fully connected models that the papers attack.
 
-A and B are those of Tramèr et al., C is Carlini and Wagner's (AdvGAN's "Model C" is
-not Tramèr's). All take images in [0, 1] and give logits. Dropout is active only with
-`train=True`, so an attacked model is the same function at every call.
+A and B are Tramèr's; C is Carlini and Wagner's (AdvGAN's "Model C" is not Tramèr's).
+All map images in [0, 1] to logits. Dropout is active only with `train=True`, so an
+attacked model is the same function in every call.
 
 References:
   Tramèr et al., 2018 (https://arxiv.org/abs/1705.07204), Appendix;
@@ -21,10 +21,12 @@ from advgan_jax.types import Array
 
 
 def _flatten(x: Array) -> Array:
+    """Flatten all axes but the first."""
     return x.reshape(x.shape[0], -1)
 
 
-def _need(images: Array, least: int, model: str) -> None:
+def _check_size(images: Array, least: int, model: str) -> None:
+    """Reject images too small for a model."""
     if min(images.shape[1:3]) < least:
         raise ValueError(
             f"Model {model} needs images of at least {least} by {least} pixels, got "
@@ -39,8 +41,8 @@ class ModelA(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False) -> Array:
-        """Images `[B, H, W, C]` to logits `[B, K]`."""
-        _need(images, 9, "A")
+        """Map images `[B, H, W, C]` to logits `[B, K]`."""
+        _check_size(images, 9, "A")
         x = nn.relu(Conv(64, (5, 5), padding="VALID")(images))
         x = nn.relu(Conv(64, (5, 5), padding="VALID")(x))
         x = _flatten(nn.Dropout(0.25, deterministic=not train)(x))
@@ -55,8 +57,8 @@ class ModelB(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False) -> Array:
-        """Images `[B, H, W, C]` to logits `[B, K]`."""
-        _need(images, 27, "B")
+        """Map images `[B, H, W, C]` to logits `[B, K]`."""
+        _check_size(images, 27, "B")
         x = nn.Dropout(0.2, deterministic=not train)(images)
         x = nn.relu(Conv(64, (8, 8), strides=2, padding="SAME")(x))
         x = nn.relu(Conv(128, (6, 6), strides=2, padding="VALID")(x))
@@ -66,12 +68,12 @@ class ModelB(nn.Module):
 
 
 class ModelC(nn.Module):
-    """Carlini and Wagner's net: 32, 32, pool, 64, 64, pool, two hidden layers of 200.
+    """Carlini and Wagner's: 32, 32, pool, 64, 64, pool, two hidden layers of 200.
 
     Attributes:
       num_classes: K.
-      widths: filters before and after the first pool; (64, 128) and 256 hidden units
-        make their CIFAR net.
+      widths: filters before and after the first pool; their CIFAR model has (64, 128)
+        and 256 hidden units.
       hidden: units of each hidden layer.
     """
 
@@ -81,8 +83,8 @@ class ModelC(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False) -> Array:
-        """Images `[B, H, W, C]` to logits `[B, K]`."""
-        _need(images, 16, "C")
+        """Map images `[B, H, W, C]` to logits `[B, K]`."""
+        _check_size(images, 16, "C")
         x = images
         for width in self.widths:
             for _ in range(2):
@@ -95,18 +97,18 @@ class ModelC(nn.Module):
 
 
 class MadryNet(nn.Module):
-    """The net of Madry's MNIST challenge: 5x5 convolutions of 32 and 64, one of 1024.
+    """Madry's, of the MNIST challenge: 5x5 convolutions of 32 and 64, a layer of 1024.
 
-    Its weights start as Flax' do, not with the challenge's deviation of 0.1.
+    The initial weights are Flax's, not the challenge's with a deviation of 0.1.
     """
 
     num_classes: int = 10
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False) -> Array:
-        """Images `[B, H, W, C]` to logits `[B, K]`; the same in training."""
+        """Map images `[B, H, W, C]` to logits `[B, K]`; the same in training."""
         del train
-        _need(images, 4, "madry")
+        _check_size(images, 4, "madry")
         x = max_pool(nn.relu(Conv(32, (5, 5))(images)), 2)
         x = max_pool(nn.relu(Conv(64, (5, 5))(x)), 2)
         x = nn.relu(Dense(1024)(_flatten(x)))
@@ -114,13 +116,13 @@ class MadryNet(nn.Module):
 
 
 class SmallNet(nn.Module):
-    """A small net for small images, such as the 8x8 digits."""
+    """A small model for small images, such as the 8x8 digits."""
 
     num_classes: int = 10
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False) -> Array:
-        """Images `[B, H, W, C]` to logits `[B, K]`."""
+        """Map images `[B, H, W, C]` to logits `[B, K]`."""
         x = nn.relu(Conv(32, (3, 3))(images))
         x = max_pool(nn.relu(Conv(64, (3, 3))(x)), 2)
         x = nn.relu(Dense(128)(_flatten(x)))
@@ -129,13 +131,13 @@ class SmallNet(nn.Module):
 
 
 class FullyConnected(nn.Module):
-    """Szegedy's nets: hidden layers of sigmoids (or any other unit), then logits.
+    """Szegedy's models: hidden layers of sigmoids (or any other unit), then logits.
 
     Attributes:
       num_classes: K.
-      hidden: units of the hidden layers; none makes the linear softmax classifier.
+      hidden: units of the hidden layers; () is the linear softmax classifier.
       activation: of the hidden units.
-      dropout: share of the hidden units that are dropped in training.
+      dropout: share of hidden units dropped in training.
     """
 
     num_classes: int = 10
@@ -152,17 +154,17 @@ class FullyConnected(nn.Module):
         first: int = 0,
         last: int | None = None,
     ) -> Array:
-        """Images `[B, H, W, C]` to logits `[B, K]`; or a part of the way.
+        """Map images `[B, H, W, C]` to logits `[B, K]`, or apply some of the layers.
 
         Args:
           images: or, if `first` is not 0, the outputs of the layer before it, of any
             shape `[B, ...]` with as many entries.
           train: whether to drop units.
-          first: the layer to begin with, 0 for the first hidden one.
-          last: the layer before which to stop; None to go on to the logits.
+          first: first layer to apply, 0 for the first hidden one.
+          last: layer before which to stop; None for all up to the logits.
 
         Returns:
-          Logits, or the units `[B, F]` of the last layer that was passed.
+          Logits, or the units `[B, F]` of the last applied layer.
         """
         x = _flatten(jnp.asarray(images))
         sizes = (*self.hidden, self.num_classes)

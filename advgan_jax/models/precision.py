@@ -1,18 +1,18 @@
-"""Mixed precision: networks that multiply in bfloat16 and do all else in float32.
+"""Mixed precision: models that multiply in bfloat16 and compute the rest in float32.
 
-The products of convolutions and dense layers, forwards and backwards, take in numbers
-of eight bits, which the matrix units of accelerators are made for. Biases,
-normalisations, activations, weights, their gradients and running statistics are
-float32. bfloat16 has its exponents, so losses need no scaling.
+The operands of convolutions and dense layers, forward and backward, are bfloat16, for
+which the matrix units of accelerators are made. Biases, normalisations, activations,
+weights, their gradients and running statistics are float32. bfloat16 has float32's
+range, so losses need no scaling.
 
-It is the kernels that are cast, and the layers of `advgan_jax.cpu.layers` that cast their
-inputs to them. Flax' own would cast both to float32 again; networks of those are
-refused.
+The kernels are cast, and the layers of `advgan_jax.cpu.layers` cast their inputs to
+them. Flax's own layers would cast both to float32, so they are rejected.
 
 References:
   Micikevicius et al., 2018 (https://arxiv.org/abs/1710.03740), Sec. 3.1.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -25,10 +25,10 @@ from advgan_jax.types import Array, LogitsFn, Params
 
 
 class MixedPrecision(nn.Module):
-    """A network of the same weights that multiplies in bfloat16.
+    """A network with the same weights that multiplies in bfloat16.
 
-    Its weights have the names, and at the start the values, of the network's own: one
-    takes the other's place at any time.
+    Weights have the names and initial values of the network's own, so the two are
+    interchangeable at any time.
 
     Attributes:
       module: the network, of layers of `advgan_jax.cpu.layers`.
@@ -36,50 +36,54 @@ class MixedPrecision(nn.Module):
 
     module: nn.Module
 
-    def setup(self):
-        """Makes its weights the network's own."""
+    def setup(self) -> None:
+        """Share the weights of the network."""
         nn.share_scope(self, self.module)
 
     def __call__(self, *inputs: Array, **options: Any) -> Any:
-        """As the network's; what comes out is float32."""
-        if self.is_initializing():  # weights are made there, not cast
+        """Apply the network; the outputs are float32."""
+        if self.is_initializing():  # creates weights, without a cast
             return self.module(*inputs, **options)
 
-        def call(module, *inputs):
+        def call(module: nn.Module, *inputs: Array) -> Any:
+            """Apply the network with its options."""
             return module(*inputs, **options)
 
         run = nn.map_variables(call, "params", trans_in_fn=_lower_kernels)
-        with nn.intercept_methods(_refuse_other_layers):
+        with nn.intercept_methods(_reject_other_layers):
             return _to_float32(run(self.module, *inputs))
 
 
 def lower_precision(logits_fn: LogitsFn) -> LogitsFn:
-    """A frozen model that multiplies in bfloat16.
+    """Make a frozen model multiply in bfloat16.
 
     Args:
-      logits_fn: a pytree with its weights, see `models.make_logits_fn`; or several such
-        as one.
+      logits_fn: a pytree with its weights, see `models.make_logits_fn`; or a
+        combination of several.
 
     Returns:
-      `images [B, H, W, C] -> logits [B, K]`, float32 both.
+      `images [B, H, W, C] -> logits [B, K]`, both float32.
 
     Raises:
-      ValueError: if no leaf of the pytree is a kernel; when it is called, if a layer is
-        not of `advgan_jax.cpu.layers`.
+      ValueError: if no leaf of the pytree is a kernel; at a call, if a layer is not of
+        `advgan_jax.cpu.layers`.
     """
-    _lower_kernels(logits_fn)  # refuses it here rather than within a step
+    _lower_kernels(logits_fn)  # raise here rather than within a step
     return Partial(_apply_lowered, logits_fn)
 
 
 def _apply_lowered(logits_fn: LogitsFn, images: Array) -> Array:
-    # Cast in each step, for what is kept, and passed to it, is float32.
+    """Cast the kernels in each call, because the stored ones are float32."""
     lowered = _lower_kernels(logits_fn)
-    with nn.intercept_methods(_refuse_other_layers):
+    with nn.intercept_methods(_reject_other_layers):
         return _to_float32(lowered(images))
 
 
 def _lower_kernels(tree: Params) -> Params:
-    def is_kernel(path):
+    """Cast all kernels of a pytree to bfloat16."""
+
+    def is_kernel(path: tuple[Any, ...]) -> bool:
+        """Whether the last key of a path is `kernel`."""
         return bool(path) and getattr(path[-1], "key", None) == "kernel"
 
     if not any(is_kernel(path) for path, _ in jax.tree.leaves_with_path(tree)):
@@ -92,8 +96,13 @@ def _lower_kernels(tree: Params) -> Params:
     )
 
 
-def _refuse_other_layers(method, arguments, options, context):
-    """Wraps each method of each layer while a network is traced."""
+def _reject_other_layers(
+    method: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    options: dict[str, Any],
+    context: nn.module.InterceptorContext,
+) -> Any:
+    """Check each layer whose method is called while a network is traced."""
     module = context.module
     if hasattr(module, "kernel_init") and module.promote_dtype is not layers.promote:
         raise ValueError(
@@ -105,4 +114,5 @@ def _refuse_other_layers(method, arguments, options, context):
 
 
 def _to_float32(tree: Any) -> Any:
+    """Cast all leaves."""
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)

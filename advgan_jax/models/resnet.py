@@ -1,14 +1,15 @@
 """Residual target models for CIFAR-10: ResNet-32 and Wide-ResNet-34-10.
 
-Deviations: shortcuts that change shape are 1x1 convolutions (He et al.'s option B)
-where ResNet-32 pads with zeros. The pixels are centred inside the model, so attacks
-stay in [0, 1].
+Deviations: shortcuts that change shape are 1x1 convolutions (He et al.'s option B),
+where ResNet-32 pads with zeros. The model centres the pixels itself, so attacks stay in
+[0, 1].
 
 References:
   He et al., 2016 (https://arxiv.org/abs/1512.03385), Sec. 4.2;
   Zagoruyko & Komodakis, 2016 (https://arxiv.org/abs/1605.07146), Table 1.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -16,6 +17,16 @@ import jax.numpy as jnp
 
 from advgan_jax.cpu.layers import Conv, Dense
 from advgan_jax.types import Array
+
+
+def _batch_norm(train: bool, axis_name: str | None) -> Callable[..., nn.BatchNorm]:
+    """Return the constructor of the normalisation."""
+    return partial(
+        nn.BatchNorm,
+        use_running_average=not train,
+        momentum=0.9,
+        axis_name=axis_name if train else None,
+    )
 
 
 class _Block(nn.Module):
@@ -28,12 +39,8 @@ class _Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        norm = partial(
-            nn.BatchNorm,
-            use_running_average=not train,
-            momentum=0.9,
-            axis_name=self.axis_name if train else None,
-        )
+        """Apply the block to features `[B, H, W, C]`."""
+        norm = _batch_norm(train, self.axis_name)
         conv = partial(Conv, self.width, (3, 3), use_bias=False)
         shortcut, y = x, x
         if self.preactivated:
@@ -47,7 +54,7 @@ class _Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A residual net for small images: three stages of equal blocks.
+    """A residual model for small images: three stages of equal blocks.
 
     Attributes:
       num_classes: K.
@@ -55,7 +62,7 @@ class ResNet(nn.Module):
         `6 * blocks + 4` (pre-activated).
       widths: filters of the stages.
       preactivated: normalise before rather than after each convolution.
-      axis_name: the devices' axis over which batch statistics are averaged.
+      axis_name: device axis over which batch statistics are averaged.
     """
 
     num_classes: int = 10
@@ -66,13 +73,8 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False) -> Array:
-        """Images `[B, H, W, C]` to logits `[B, K]`."""
-        norm = partial(
-            nn.BatchNorm,
-            use_running_average=not train,
-            momentum=0.9,
-            axis_name=self.axis_name if train else None,
-        )
+        """Map images `[B, H, W, C]` to logits `[B, K]`."""
+        norm = _batch_norm(train, self.axis_name)
         x = Conv(16, (3, 3), use_bias=False)((images - 0.5) / 0.25)
         if not self.preactivated:
             x = nn.relu(norm()(x))

@@ -15,21 +15,19 @@ Each step attacks its batch and then minimises, over the weights, one of two los
 Every method accepts every attack.
 
 Deviations from the papers:
-  * The attack sees the model as it is evaluated later: without dropout, and with the
-    running statistics of batch normalisation.
-  * The bound of the attack may grow over the first steps. Short trainings otherwise
-    tend to stay at chance on MNIST; Madry's takes 100,000 steps.
-  * Batch normalisation sees clean and attacked images as one batch. The released code
-    of TRADES normalises each of the two by itself.
-  * The attack of TRADES keeps its own random start; the paper adds Gaussian noise of
-    0.001.
+  * The attacked model is in inference mode: without dropout, and with the running
+    statistics of batch normalisation.
+  * The bound of the attack may grow over the first steps. Trainings shorter than
+    Madry's 100,000 steps otherwise tend to stay at chance on MNIST.
+  * Batch normalisation sees clean and attacked images as one batch; in the released
+    code of TRADES they are two.
+  * The attack of TRADES keeps its own random start; the paper's is Gaussian noise.
 
 References:
   Goodfellow et al., 2015 (https://arxiv.org/abs/1412.6572), Sec. 6;
   Tramer et al., 2018 (https://arxiv.org/abs/1705.07204), Sec. 3.4;
   Madry et al., 2018 (https://arxiv.org/abs/1706.06083), Sec. 2;
-  Zhang et al., 2019 (https://arxiv.org/abs/1901.08573), Alg. 1, and
-  https://github.com/yaodongyu/TRADES.
+  Zhang et al., 2019 (https://arxiv.org/abs/1901.08573), Alg. 1.
 """
 
 from collections.abc import Callable
@@ -159,9 +157,8 @@ def make_trades_step(
 
     Takes the arguments of `make_adversarial_step`, and :math:`\beta \ge 0` as
     `divergence_weight` in the place of `clean_weight`. The attack of `crafting` needs a
-    random start, because the divergence has no slope where it is zero. It must have
-    one start only, because every image but the clean one counts as a success.
-    `predicted_labels` has no effect.
+    random start, because the divergence has no slope where it is zero. It must have one
+    start only, as every image but the clean one succeeds. `predicted_labels` is unused.
 
     Returns:
       A pure `train_step(state, batch, *, axis_name=None)` with the metrics `loss`,
@@ -204,8 +201,8 @@ def divergence_logits_fn(logits_fn: LogitsFn, images: Array) -> LogitsFn:
 
     The cross-entropy and the margin of class 0 increase with the divergence alone. So
     an attack that ascends them from a random start, as PGD does, maximises the
-    divergence. An attack that starts at the image finds no slope. One that stops at a
-    misclassified image stops at once. A loss that needs three classes is undefined.
+    divergence. At the image itself there is no slope. An attack that stops at a
+    misclassified image stops at once. A loss of three classes is undefined.
 
     Args:
       logits_fn: the model.

@@ -1,5 +1,6 @@
 """The alternation of queries, distillation and the generator's training."""
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -60,9 +61,8 @@ def fit(
       attacker: what is trained.
       schedule: how long, and on how many answers.
       mode: see `parallel.compile_steps`.
-      hooks: logs, checkpoints, progress, interruption; steps are `BlackBoxState.step`.
-        Each epoch of each network is saved and has its own title, so `epochs_per_save`
-        and `description` have no effect.
+      hooks: logs, checkpoints, interruption; steps are `BlackBoxState.step`. Each epoch
+        is saved and has its own title: `epochs_per_save`, `description` have no effect.
       record: called with (state, round) after each round of the generator's training;
         again if a run resumes just there.
 
@@ -73,9 +73,8 @@ def fit(
       OracleError: if the black box fails. A run resumes from the last saved state and
         the ledger.
       TypeError: for images or labels of a wrong dtype.
-      ValueError: if there are too few images, if they or the labels are invalid, if f
-        and the oracle have different classes, or if a fresh state comes with an oracle
-        that has been queried.
+      ValueError: if images or labels are too few or invalid, if f and the oracle have
+        different classes, or if a fresh state comes with a queried oracle.
       DivergenceError: if a metric or a weight is not finite.
     """
     alternation = _Alternation(
@@ -95,60 +94,54 @@ def fit(
     return alternation.state, finished
 
 
+@dataclasses.dataclass(eq=False)
 class _Alternation:
-    """One call of `fit`."""
+    """One call of `fit`, whose arguments its fields are."""
 
-    def __init__(
-        self,
-        state: BlackBoxState,
-        oracle: Oracle,
-        images: np.ndarray,
-        labels: np.ndarray | None,
-        attacker: Attacker,
-        schedule: Schedule,
-        mode: str,
-        hooks: host_loop.Hooks,
-        record: Record,
-    ) -> None:
+    state: BlackBoxState
+    oracle: Oracle
+    images: np.ndarray
+    labels: np.ndarray | None
+    attacker: Attacker
+    schedule: Schedule
+    mode: str
+    hooks: host_loop.Hooks
+    record: Record
+
+    def __post_init__(self) -> None:
         """Check the data, compile the steps and load the recorded answers."""
-        self.state = state
-        self._oracle = oracle
-        self._images = images
-        self._labels = labels
-        self._attacker = attacker
-        self._schedule = schedule
-        self._hooks, self._record = hooks, record
         self._check_data()
         # Keys of the orders; those in the state are for what steps draw.
-        keys = jax.random.split(jax.random.fold_in(state.advgan.key, 1), 3)
-        key_images, self._key_generator, self._key_distilled = keys
-        self._order = np.asarray(jax.random.permutation(key_images, len(images)))
-        self._on_device = jnp.asarray(images)
-        step = advgan.make_train_step(attacker.networks, attacker.objective)
-        self._generator_step = parallel.compile_steps(step, mode=mode)
-        step = distillation.make_train_step(attacker.model, attacker.optimizer)
-        self._distilled_step = parallel.compile_steps(step, mode=mode)
+        keys = jax.random.split(jax.random.fold_in(self.state.advgan.key, 1), 3)
+        self._order = np.asarray(jax.random.permutation(keys[0], len(self.images)))
+        self._key_generator, self._key_distilled = keys[1:]
+        self._on_device = jnp.asarray(self.images)
+        ours = self.attacker
+        step = advgan.make_train_step(ours.networks, ours.objective)
+        self._generator_step = parallel.compile_steps(step, mode=self.mode)
+        step = distillation.make_train_step(ours.model, ours.optimizer)
+        self._distilled_step = parallel.compile_steps(step, mode=self.mode)
         self._predict = jax.jit(lambda logits_fn, x: jnp.argmax(logits_fn(x), -1))
         self._warned = False
-        oracle.rewind(int(state.queries.max()))
-        self._answered = self._load() if oracle.queries else None
+        self.oracle.rewind(int(self.state.queries.max()))
+        self._answered = self._load() if self.oracle.queries else None
 
     def _check_data(self) -> None:
         """Reject data that do not fit together."""
-        oracle, images, labels = self._oracle, self._images, self._labels
+        oracle, images, labels = self.oracle, self.images, self.labels
         if oracle.queries and not int(self.state.queries.max()):
             raise ValueError(
                 "A fresh state needs an oracle without queries, got one with "
                 f"{oracle.queries} queries; make another one with its own ledger. If "
-                "they are of this very training, which failed before it was saved, "
-                "call `oracle.rewind(0)` first."
+                "they are this training's, which failed before it was saved, call "
+                "`oracle.rewind(0)` first."
             )
-        self._schedule.check_images(len(images))
+        self.schedule.check_images(len(images))
         check_images(to_float(np.asarray(images)))
         if labels is not None:
             check_labels(np.asarray(labels), len(images), oracle.num_classes)
         batch = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
-        init = self._attacker.model.init_with_output
+        init = self.attacker.model.init_with_output
         logits, _ = jax.eval_shape(init, jax.random.key(0), batch)
         if logits.shape != (1, oracle.num_classes):
             raise ValueError(
@@ -158,7 +151,7 @@ class _Alternation:
 
     def run(self) -> bool:
         """Go through the phases, skipping those that are done."""
-        for number, epochs in self._schedule.phases():
+        for number, epochs in self.schedule.phases():
             if epochs is None:
                 if not self._train_generator(number):
                     return False
@@ -168,7 +161,7 @@ class _Alternation:
 
     def _distil(self, number: int, epochs: int) -> bool:
         """Query for a round, and train f until it has made `epochs` in all."""
-        schedule = self._schedule
+        schedule = self.schedule
         per_epoch = schedule.distilled_steps
         while (done := int(self.state.distilled.step) // per_epoch) < epochs:
             if not int(self.state.queries[number]):
@@ -190,12 +183,12 @@ class _Alternation:
 
     def _train_generator(self, number: int) -> bool:
         """Train G and D to the end of a round, against the current f."""
-        schedule, finished = self._schedule, True
+        schedule, finished = self.schedule, True
         per_epoch, size = schedule.generator_steps, schedule.generator_batch_size
         epochs = int(self.state.advgan.step) // per_epoch
         if epochs > number or (epochs == number and self._is_past(number)):
             return True
-        frozen = distilled_logits_fn(self._attacker, self.state)
+        frozen = distilled_logits_fn(self.attacker, self.state)
         while finished and epochs < number:
             title = f"generator, round {epochs + 1}/{schedule.num_rounds}"
             state, finished = host_loop.fit(
@@ -204,19 +197,19 @@ class _Alternation:
                 Batch(self._on_device, self._labels_for(frozen)),
                 _one_epoch(per_epoch, size, epochs),
                 order_key=self._key_generator,
-                rows_fn=in_turn(epochs * per_epoch * size, len(self._images)),
+                rows_fn=in_turn(epochs * per_epoch * size, len(self.images)),
                 frozen=(frozen,),
                 hooks=self._hooks_of("advgan", title),
             )
             self.state = self.state.replace(advgan=state)
             epochs += finished
         if finished:
-            self._record(self.state, number)
+            self.record(self.state, number)
         return finished
 
     def _is_past(self, number: int) -> bool:
         """Whether f has trained after a round, so that its end was recorded."""
-        schedule = self._schedule
+        schedule = self.schedule
         if not schedule.dynamic or number == schedule.num_rounds:
             return False
         begun = schedule.distilled_steps * (schedule.initial_epochs + number - 1)
@@ -224,14 +217,14 @@ class _Alternation:
 
     def _labels_for(self, distilled_fn: LogitsFn) -> Array:
         """Return the attacker's labels, or else f's predictions."""
-        if self._labels is not None:
-            return jnp.asarray(self._labels)
+        if self.labels is not None:
+            return jnp.asarray(self.labels)
         fn = partial(self._predict, distilled_fn)
-        return jnp.asarray(in_batches(fn, self._images))
+        return jnp.asarray(in_batches(fn, self.images))
 
     def _hooks_of(self, part: str, title: str) -> host_loop.Hooks:
         """Make hooks that report one network's training as the whole state's."""
-        hooks, whole = self._hooks, self.state
+        hooks, whole = self.hooks, self.state
         other = whole.step - int(getattr(whole, part).step)
         return hooks._replace(
             log=lambda step, metrics: hooks.log(other + step, metrics),
@@ -243,21 +236,21 @@ class _Alternation:
 
     def _query(self, number: int) -> None:
         """Query this round's images and load all answers."""
-        if self._oracle.remaining == 0:
-            self._warn_once(f"The budget of {self._oracle.budget} queries is spent.")
+        if self.oracle.remaining == 0:
+            self._warn_once(f"The budget of {self.oracle.budget} queries is spent.")
         else:
             self._query_images(self._images_of(number), f"queries, round {number}")
             self._answered = self._load()
-        made = self.state.queries.at[number].set(self._oracle.queries)
+        made = self.state.queries.at[number].set(self.oracle.queries)
         self.state = self.state.replace(queries=made)
 
     def _images_of(self, number: int) -> np.ndarray:
         """Return the images of a round: clean in the first, then perturbed."""
-        counts = self._schedule.query_counts
+        counts = self.schedule.query_counts
         start = sum(counts[:number])
         rows = self._order[np.arange(start, start + counts[number]) % len(self._order)]
-        images = to_float(self._images[rows])
-        return perturb_images(self._attacker, self.state, images) if number else images
+        images = to_float(self.images[rows])
+        return perturb_images(self.attacker, self.state, images) if number else images
 
     def _query_images(self, images: np.ndarray, title: str) -> None:
         """Query images, with a progress bar, until a signal or the budget ends it."""
@@ -266,11 +259,11 @@ class _Alternation:
             def after_batch(number: int) -> None:
                 """Update the progress bar, and stop after a signal."""
                 bar.update(number)
-                if self._hooks.stop():
+                if self.hooks.stop():
                     raise _Stop
 
             try:
-                self._oracle(images, after_batch=after_batch)
+                self.oracle(images, after_batch=after_batch)
             except BudgetExhausted as error:
                 self._warn_once(str(error))
 
@@ -282,9 +275,9 @@ class _Alternation:
 
     def _load(self) -> Batch:
         """Return all queried images, with the answers in the place of labels."""
-        arrays = self._oracle.ledger.made()
+        arrays = self.oracle.ledger.made()
         # Filled up to the final size, so that nothing is compiled again.
-        missing = sum(self._schedule.query_counts) - len(arrays[0])
+        missing = sum(self.schedule.query_counts) - len(arrays[0])
         return Batch(
             *(jnp.pad(a, [(0, missing)] + [(0, 0)] * (a.ndim - 1)) for a in arrays)
         )
@@ -294,8 +287,8 @@ class _Alternation:
         marks = np.unique(np.asarray(self.state.queries))
         marks = marks[marks > 0]
         clean, end = int(marks[0]), int(marks[-1])
-        start = clean if self._schedule.replay or len(marks) < 2 else int(marks[-2])
-        schedule = self._schedule
+        start = clean if self.schedule.replay or len(marks) < 2 else int(marks[-2])
+        schedule = self.schedule
         first = epoch * schedule.distilled_steps * schedule.distilled_batch_size
         return in_turn(first, clean, (start, end))
 
