@@ -146,7 +146,7 @@ SPREAD = """
     import jax, numpy as np
     from jax.sharding import PartitionSpec
     from advgan_jax import models
-from advgan_jax.cpu import loops
+    from advgan_jax.cpu import loops
 
     number = jax.device_count()
     assert number == int(sys.argv[1])

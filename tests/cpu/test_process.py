@@ -1,7 +1,5 @@
-"""Programs are kept between processes, memory between steps; the CPU is cut."""
+"""Compiled programs are cached, freed memory is reused, and the CPU is split."""
 
-import importlib
-import json
 import os
 import pathlib
 import platform
@@ -10,15 +8,28 @@ import socket
 import subprocess
 import sys
 
+import jax
 import pytest
 
-# The settings are global to a process, so each test has its own.
-COMPUTE = """
-import json, sys
-sys.path.insert(0, sys.argv[1])
 from advgan_jax.cpu import process
-directory = json.loads(sys.argv[2])
-process.set_compilation_cache(directory)
+
+
+def run(code, *arguments, environment=None):
+    """Run code in a process of its own: what it sets is global to a process."""
+    result = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env=os.environ if environment is None else environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+COMPUTE = """
+from advgan_jax.cpu import process
+process.set_compilation_cache(None)
 import jax
 from jax import monitoring
 hits = []
@@ -26,82 +37,88 @@ monitoring.register_event_listener(
     lambda name, **_: hits.append(name) if name.endswith("/cache_hits") else None
 )
 jax.jit(lambda x: x * 3 + 1)(2.0)
-print(json.dumps(len(hits)))
+print(len(hits))
 """
 
 
-@pytest.fixture
-def compute(repository, tmp_path):
-    """Runs a small program in a process; returns it, and the hits of the cache."""
-
-    def compute(directory=None, **environment):
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
-        home = {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": ""}
-        scripts = str(repository / "experiments")
-        return subprocess.run(
-            [sys.executable, "-c", COMPUTE, scripts, json.dumps(directory)],
-            env={**clean, **home, **environment},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-
-    return compute
-
-
-def kept(folder):
+def cached(folder):
     return list(folder.glob("*-cache"))
 
 
-def test_the_second_process_finds_what_the_first_compiled(compute, tmp_path):
-    first, second = compute(), compute()
-    assert (first.returncode, first.stdout.strip()) == (0, "0"), first.stderr
-    assert int(second.stdout) > 0, second.stderr
-    assert kept(tmp_path / "home" / ".cache" / "advgan_jax" / "programs")
+def test_the_second_process_finds_what_the_first_compiled(tmp_path):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+    clean |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
+    assert run(COMPUTE, environment=clean) == "0"
+    assert int(run(COMPUTE, environment=clean)) > 0
+    assert cached(tmp_path / ".cache" / "advgan_jax" / "programs")
 
 
-@pytest.mark.parametrize(
-    "variable", ["JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME", None]
-)
-def test_the_folder_can_be_chosen(compute, tmp_path, variable):
-    chosen = tmp_path / "chosen"
-    if variable is None:
-        # The flag goes before the environment.
-        elsewhere = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "elsewhere")}
-        result = compute(str(chosen), **elsewhere)
-        assert not (tmp_path / "elsewhere").exists()
-    else:
-        result = compute(**{variable: str(chosen)})
-    assert result.returncode == 0, result.stderr
-    inner = "advgan_jax/programs" if variable == "XDG_CACHE_HOME" else ""
-    assert kept(chosen / inner)
-    assert not (tmp_path / "home").exists()
+class TestCompilationCache:
+    """The settings, without a process: JAX reads them at its first computation."""
 
+    @pytest.fixture(autouse=True)
+    def settings(self, monkeypatch, tmp_path):
+        """Undo all settings; no folder but the temporary one is used."""
+        names = (
+            "jax_enable_compilation_cache",
+            "jax_compilation_cache_dir",
+            "jax_persistent_cache_min_compile_time_secs",
+            "jax_persistent_cache_min_entry_size_bytes",
+        )
+        before = {name: getattr(jax.config, name) for name in names}
+        for name in ("JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        yield
+        for name, value in before.items():
+            jax.config.update(name, value)
 
-def test_none_keeps_nothing(compute, tmp_path):
-    result = compute("none", JAX_COMPILATION_CACHE_DIR=str(tmp_path / "programs"))
-    assert result.returncode == 0, result.stderr
-    assert not (tmp_path / "programs").exists()
-    assert not (tmp_path / "home").exists()
+    @pytest.mark.parametrize(
+        ("variable", "inner"),
+        [
+            ("JAX_COMPILATION_CACHE_DIR", ""),
+            ("XDG_CACHE_HOME", "advgan_jax/programs"),
+            (None, ""),
+        ],
+    )
+    def test_the_folder_can_be_chosen(self, monkeypatch, tmp_path, variable, inner):
+        chosen = tmp_path / "chosen"
+        if variable is None:
+            # The argument goes before the environment.
+            elsewhere = tmp_path / "elsewhere"
+            monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(elsewhere))
+            process.set_compilation_cache(str(chosen))
+            assert not elsewhere.exists()
+        else:
+            monkeypatch.setenv(variable, str(chosen))
+            process.set_compilation_cache(None)
+        assert jax.config.jax_compilation_cache_dir == str(chosen / inner)
+        assert (chosen / inner).is_dir()
+        assert not (tmp_path / "home").exists()
 
+    def test_none_caches_nothing(self, monkeypatch, tmp_path):
+        folder = tmp_path / "programs"
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
+        process.set_compilation_cache("none")
+        assert not jax.config.jax_enable_compilation_cache
+        assert not folder.exists()
+        assert not (tmp_path / "home").exists()
 
-def test_a_folder_that_cannot_be_made(compute, tmp_path):
-    (tmp_path / "file").write_text("")
-    inside = str(tmp_path / "file" / "programs")
-    by_default = compute(JAX_COMPILATION_CACHE_DIR=inside)
-    assert by_default.returncode == 0
-    assert "--compilation_cache=DIR" in by_default.stderr
-    asked_for = compute(inside)
-    assert asked_for.returncode != 0
-    assert "NotADirectoryError" in asked_for.stderr
+    def test_a_folder_that_cannot_be_made(self, monkeypatch, tmp_path, capsys):
+        (tmp_path / "file").write_text("")
+        inside = str(tmp_path / "file" / "programs")
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", inside)
+        process.set_compilation_cache(None)
+        assert "--compilation_cache=DIR" in capsys.readouterr().err
+        with pytest.raises(NotADirectoryError):
+            process.set_compilation_cache(inside)
 
 
 PAGES = """
 import resource, statistics, sys
-sys.path.insert(0, sys.argv[1])
 from advgan_jax.cpu import process
 process.compute_in_caller()
-if sys.argv[2] == "keep":
+if sys.argv[1] == "keep":
     process.keep_memory()
 import jax, jax.numpy as jnp
 
@@ -132,22 +149,14 @@ def pages_are_large():
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 @pytest.mark.skipif(pages_are_large(), reason="needs pages of 4 KiB")
-def test_freed_memory_is_kept(repository):
+def test_freed_memory_is_kept():
     # The caller may have set the C library himself.
     ours = ("GLIBC_TUNABLES", "MALLOC_", "LD_PRELOAD")
     plain = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+    plain["JAX_PLATFORMS"] = "cpu"
 
     def pages(what):
-        scripts = str(repository / "experiments")
-        result = subprocess.run(
-            [sys.executable, "-c", PAGES, scripts, what],
-            env=plain | {"JAX_PLATFORMS": "cpu"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert result.returncode == 0, result.stderr
-        return int(result.stdout)
+        return int(run(PAGES, what, environment=plain))
 
     # A step fetches its 128 MB of intermediate results anew, or at most an array of
     # 8 MB that finds no place. A block's first and last page may be there already.
@@ -172,16 +181,9 @@ class Refusing:
         return 0
 
 
-@pytest.fixture
-def process(repository, monkeypatch):
-    """The module, which is a script's neighbour and no package's."""
-    monkeypatch.syspath_prepend(str(repository / "experiments"))
-    return importlib.import_module("advgan_jax.cpu.process")
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="asks no C library elsewhere")
 @pytest.mark.parametrize(("backend", "asked"), [("cpu", 1), ("gpu", 0)])
-def test_who_cannot_keep_memory_is_told(monkeypatch, capsys, process, backend, asked):
+def test_warns_where_memory_cannot_be_kept(monkeypatch, capsys, backend, asked):
     libc = Refusing()
     monkeypatch.setattr(process.ctypes, "CDLL", lambda name: libc)
     monkeypatch.setattr(process.jax, "default_backend", lambda: backend)
@@ -192,11 +194,10 @@ def test_who_cannot_keep_memory_is_told(monkeypatch, capsys, process, backend, a
 
 CUT = """
 import os, sys
-sys.path.insert(0, sys.argv[1])
 # The test itself may have been given fewer cores than there are.
 os.sched_setaffinity(0, range(os.cpu_count()))
 from advgan_jax.cpu import process
-process.split_cpu(int(sys.argv[2]))
+process.split_cpu(int(sys.argv[1]))
 process.compute_in_caller()
 import jax
 print(jax.config.values["jax_cpu_enable_async_dispatch"], jax.device_count())
@@ -210,50 +211,36 @@ print("multi_thread_eigen=false" in os.environ.get("XLA_FLAGS", ""))
 @pytest.mark.parametrize(
     ("wanted", "printed"), [(1, "False 1\nFalse"), (2, "True 2\nTrue")]
 )
-def test_the_cpu_is_cut_into_devices_of_one_thread(repository, wanted, printed):
-    scripts = str(repository / "experiments")
-    result = subprocess.run(
-        [sys.executable, "-c", CUT, scripts, str(wanted)],
-        env={k: v for k, v in os.environ.items() if k != "XLA_FLAGS"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert result.stdout.strip() == printed, result.stderr
+def test_the_cpu_is_split_into_devices_of_one_thread(wanted, printed):
+    clean = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    assert run(CUT, wanted, environment=clean) == printed
 
 
 # The run is replaced; what is left computes when processes connect.
 CONNECTING = """
-import sys
-sys.path.insert(0, sys.argv.pop(1))
 from absl import app
-import _command
 from advgan_jax import runs
+from advgan_jax.cli import command
 
 runs.train = lambda *args, **options: []
-app.run(_command.main)
+app.run(command.main)
 """
 
 
 def test_processes_connect_with_the_cache_that_was_asked_for(repository, tmp_path):
-    """Not with the one of the environment, at which JAX would look once and for all."""
+    """Not with the one of the environment, which JAX would read once and for all."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    result = subprocess.run(
-        [
-            *(sys.executable, "-c", CONNECTING, str(repository / "experiments")),
-            f"--config={repository / 'configs' / 'advgan.py'}",
-            f"--workdir={tmp_path / 'run'}",
-            f"--compilation_cache={tmp_path / 'asked'}",
-            *("--distributed", f"--coordinator=127.0.0.1:{port}"),
-            *("--num_processes=1", "--process_id=0"),
-        ],
-        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "elsewhere")},
-        capture_output=True,
-        text=True,
-        timeout=300,
+    run(
+        CONNECTING,
+        f"--config={repository / 'configs' / 'advgan.py'}",
+        f"--workdir={tmp_path / 'run'}",
+        f"--compilation_cache={tmp_path / 'asked'}",
+        *("--distributed", f"--coordinator=127.0.0.1:{port}"),
+        *("--num_processes=1", "--process_id=0"),
+        environment=os.environ
+        | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "elsewhere")},
     )
-    assert result.returncode == 0, result.stderr
-    assert kept(tmp_path / "asked")
+    assert cached(tmp_path / "asked")
     assert not (tmp_path / "elsewhere").exists()
