@@ -218,7 +218,7 @@ def _one_filter(
     return total.reshape(kernel.shape)
 
 
-def _taps(x: Array, window: Pair, size: Pair) -> list[Array]:
+def _taps(x: Array, window: Sequence[int], size: Sequence[int]) -> list[Array]:
     """Return the pixels under each tap of a window on `[B, H, W, ...]`, row by row."""
     (height, width), (rows, columns) = window, size
     return [
@@ -227,7 +227,7 @@ def _taps(x: Array, window: Pair, size: Pair) -> list[Array]:
 
 
 def _row_products(
-    x: Array, gradient: Array, window: Pair, precision: lax.PrecisionLike
+    x: Array, gradient: Array, window: Sequence[int], precision: lax.PrecisionLike
 ) -> Array:
     """Compute the kernel's gradient by a product for each kernel row, in blocks.
 

@@ -15,7 +15,7 @@ def _strided(
     x: Array,
     kernel: Array,
     padding: Sequence[Pair],
-    strides: Pair,
+    strides: Sequence[int],
     precision: lax.PrecisionLike,
 ) -> Array:
     """Convolve with strides: the pixels of a stride become channels."""
@@ -50,7 +50,7 @@ def _dilated(
     x: Array,
     kernel: Array,
     padding: Sequence[Pair],
-    dilation: Pair,
+    dilation: Sequence[int],
     precision: lax.PrecisionLike,
 ) -> Array:
     """Convolve an input with zeros between its pixels (a transposed convolution).
@@ -75,7 +75,7 @@ def _dilated(
     c, d = kernel.shape[2:]
     kernel = kernel.reshape(h, s, w, t, c, d)[:, ::-1, :, ::-1]
     kernel = kernel.transpose(0, 2, 4, 1, 3, 5).reshape(h, w, c, s * t * d)
-    y = conv2d(x, kernel, tuple(padding_x), precision)
+    y: Any = conv2d(x, kernel, tuple(padding_x), precision)
     y = y.reshape(-1, rows, columns, s, t, d).transpose(0, 1, 3, 2, 4, 5)
     y = y.reshape(-1, rows * s, columns * t, d)
     return y[:, :height, :width]

@@ -28,15 +28,14 @@ from advgan_jax.cpu.conv_general import conv_general_dilated
 from advgan_jax.types import Array
 
 
-def promote(
-    inputs: Array, kernel: Array, bias: Array | None, **options: Any
-) -> tuple[Array, Array, Array | None]:
-    """Promote to a common dtype as Flax does, but cast inputs to a bfloat16 kernel.
+def promote(*operands: Any, **options: Any) -> list[Any]:
+    """Promote inputs, kernel and bias as Flax does, but inputs to a bfloat16 kernel.
 
     The bias stays float32: in bfloat16 its gradient would be a sum of rounded numbers.
     """
+    inputs, kernel, bias = operands
     if kernel.dtype == jnp.bfloat16:
-        return inputs.astype(kernel.dtype), kernel, bias
+        return [inputs.astype(kernel.dtype), kernel, bias]
     return promote_dtype(inputs, kernel, bias, **options)
 
 

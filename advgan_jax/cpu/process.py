@@ -43,7 +43,7 @@ def compute_in_caller() -> None:
     the first computation, and after `split_cpu`.
     """
     several = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if not several and jax.config.jax_num_cpu_devices <= 1:
+    if not several and jax.config.values["jax_num_cpu_devices"] <= 1:
         jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 

@@ -67,7 +67,7 @@ def make_classifier(
 def _apply_fn(model: nn.Module) -> Callable[[Any, Array], Array]:
     """Return one function object for equal modules, so that `jit` does not retrace."""
 
-    def apply(variables: Any, images: Array) -> Array:
+    def apply(variables: Any, images: Array) -> Any:
         """Return logits."""
         return model.apply(variables, images)
 

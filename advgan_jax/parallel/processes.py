@@ -56,7 +56,11 @@ def start(
             f"{' and no '.join(missing)}; give all of them, or none where JAX can find "
             "them out (Cloud TPU, Slurm, GKE)."
         )
-    if num_processes is not None and not 0 <= process_id < num_processes:
+    if (
+        num_processes is not None
+        and process_id is not None
+        and not 0 <= process_id < num_processes
+    ):
         raise ValueError(
             f"`process_id` must be in [0, {num_processes}), got {process_id}."
         )

@@ -30,7 +30,7 @@ class BatchRows(struct.PyTreeNode):
         `[S, B / devices]`, the same on each device, and counts the device's own rows.
     """
 
-    order: Array
+    order: Array | np.ndarray
     first: Any
     count: int = struct.field(pytree_node=False)
     per_device: bool = struct.field(pytree_node=False, default=False)
@@ -85,9 +85,12 @@ def read_replicated(read: ReadFn, num_rows: int) -> Batch:
         """Put a process's rows on its devices."""
         parts = dict(zip(starts, np.split(column, len(starts)), strict=True))
         shape = (part * mesh.size, *column.shape[1:])
-        return jax.make_array_from_callback(
-            shape, sharded, lambda index: parts[index[0].start or 0]
-        )
+
+        def read_part(index: Any) -> np.ndarray:
+            """Return the rows of one device."""
+            return parts[index[0].start or 0]
+
+        return jax.make_array_from_callback(shape, sharded, read_part)
 
     gather = jax.jit(
         lambda batch: jax.tree.map(lambda a: a[:num_rows], batch),
@@ -117,7 +120,7 @@ def shard(read: ReadFn, indices: np.ndarray, mode: str) -> tuple[Batch, BatchRow
     own = size // shards
     rows = _per_device_rows(count, own)
     if mode == "jit":
-        return jax.device_put(Batch(*read(indices.ravel()))), rows
+        return Batch(*map(jax.device_put, read(indices.ravel()))), rows
     mesh = all_devices()
     places = _own_places(mesh)
     of_devices = indices.reshape(count, shards, own).swapaxes(0, 1)[places]

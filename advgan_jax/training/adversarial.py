@@ -32,7 +32,7 @@ References:
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -72,14 +72,16 @@ class Crafting(NamedTuple):
 
     attack: Attack
     predicted_labels: bool = False
-    epsilon_fn: Callable[[Array], Array] | None = None
+    epsilon_fn: optax.Schedule | None = None
 
     def __call__(
         self, logits_fn: LogitsFn, batch: Batch, key: Array, step: Array
     ) -> Array:
         """Return the attacked images `[B, H, W, C]` of a batch."""
         labels = None if self.predicted_labels else batch.labels
-        bound = {} if self.epsilon_fn is None else {"epsilon": self.epsilon_fn(step)}
+        bound: dict[str, Any] = {}
+        if self.epsilon_fn is not None:
+            bound["epsilon"] = self.epsilon_fn(step)
         return self.attack(logits_fn, batch.images, labels, key=key, **bound)
 
 
@@ -89,7 +91,7 @@ _Craft = Callable[..., Array]
 _Loss = Callable[[Array | None, Array, Array], tuple[Array, Metrics]]
 
 
-def warm_up_epsilon(epsilon: float, num_steps: int) -> Callable[[Array], Array]:
+def warm_up_epsilon(epsilon: float, num_steps: int) -> optax.Schedule:
     """Return a bound that grows from 0 to `epsilon` over the first `num_steps` steps."""
     return optax.linear_schedule(0.0, epsilon, num_steps)
 
@@ -180,7 +182,7 @@ def make_trades_step(
         labels = jnp.zeros_like(batch.labels)
         return crafting(fn, batch._replace(labels=labels), keys[0], step)
 
-    def loss_fn(clean: Array, attacked: Array, labels: Array) -> tuple[Array, Metrics]:
+    def loss_fn(clean: Any, attacked: Array, labels: Array) -> tuple[Array, Metrics]:
         """Return the cross-entropy plus the weighted divergence, and the metrics."""
         divergence = jnp.mean(_divergence(jax.nn.log_softmax(clean), attacked))
         loss = _cross_entropy(clean, labels, label_smoothing)

@@ -32,7 +32,7 @@ from advgan_jax.training.gan import (
     init_networks,
     make_generator_fn,
 )
-from advgan_jax.training.states import AdvGANState
+from advgan_jax.training.states import AdvGANState, apply
 from advgan_jax.types import Array, Attack, Batch, LogitsFn, Metrics, Params
 
 LossFn = Callable[[Array, Array], Array]
@@ -105,12 +105,13 @@ def make_adversarial_loss(objective: AdvGANObjective) -> LossFn:
       ValueError: for an unknown loss, or a confidence with a loss that has none.
     """
     loss = named_loss(objective)
-    if objective.target_class is None:
+    target_class = objective.target_class
+    if target_class is None:
         return partial(loss, targeted=False)
 
     def targeted_loss(logits: Array, labels: Array) -> Array:
         """Return the loss of the target class."""
-        target_labels = jnp.full_like(labels, objective.target_class)
+        target_labels = jnp.full_like(labels, target_class)
         return loss(logits, target_labels, targeted=True)
 
     return targeted_loss
@@ -174,7 +175,7 @@ def make_train_step(
 
     def score(params: Params, images: Array) -> Array:
         """Return the discriminator's scores."""
-        return networks.discriminator.apply({"params": params}, images)
+        return apply(networks.discriminator, params, images)
 
     def train_step(
         state: AdvGANState,
@@ -200,8 +201,9 @@ def make_train_step(
             total, parts = generator_loss(
                 adversarial_loss, objective, logits, labels, scores, adversarial - clean
             )
-            return total, parts | {
-                "success_rate": _success_rate(logits, labels, objective)
+            return total, {
+                **parts,
+                "success_rate": _success_rate(logits, labels, objective),
             }
 
         return alternate(state, networks, generate, d_loss, g_loss, axis_name)
@@ -231,8 +233,7 @@ def perturb_images(
     Returns:
       Adversarial images, of the same shape.
     """
-    r = generator.apply({"params": params}, images)
-    return perturb(images, r, epsilon, (0.0, 1.0))
+    return perturb(images, apply(generator, params, images), epsilon, (0.0, 1.0))
 
 
 def bind_generator(

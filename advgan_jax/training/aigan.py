@@ -40,7 +40,7 @@ from advgan_jax import losses, parallel
 from advgan_jax.projections import perturb
 from advgan_jax.training.advgan import generator_loss, named_loss
 from advgan_jax.training.gan import Networks, alternate, init_networks
-from advgan_jax.training.states import AIGANState
+from advgan_jax.training.states import AIGANState, apply
 from advgan_jax.types import Array, Attack, Batch, LogitsFn, Metrics, Params
 
 Step = Callable[..., tuple[AIGANState, Metrics]]
@@ -166,7 +166,7 @@ def _make_step(
 
         def generate(params: Params) -> Array:
             """Return adversarial images."""
-            r = networks.generator.apply({"params": params}, clean, target_labels)
+            r = apply(networks.generator, params, clean, target_labels)
             return perturb(clean, r, objective.epsilon, (0.0, 1.0))
 
         def d_loss(params: Params, adversarial: Array) -> Array:
@@ -189,7 +189,7 @@ def _make_step(
             )
             total += objective.class_weight * sum(class_loss.values())
             reached = jnp.mean(jnp.argmax(logits, axis=-1) == target_labels)
-            return total, parts | class_loss | {"success_rate": reached}
+            return total, {**parts, **class_loss, "success_rate": reached}
 
         return alternate(state, networks, generate, d_loss, g_loss, axis_name)
 
@@ -201,7 +201,7 @@ def _make_judge(discriminator: nn.Module) -> Callable[..., tuple[Array, Metrics]
 
     def judge(params: Params, images: Array, labels: Array) -> tuple[Array, Metrics]:
         """Return the scores and, with two heads, the loss of the class."""
-        found = discriminator.apply({"params": params}, images)
+        found = apply(discriminator, params, images)
         if not isinstance(found, tuple):
             return found, {}
         scores, logits = found

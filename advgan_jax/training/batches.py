@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
@@ -54,7 +54,7 @@ def iterate_calls(
     order_key: Array,
     step: int,
     rows_fn: RowsFn = lambda places: places,
-) -> Iterator[tuple[Batch, parallel.BatchRows]]:
+) -> Generator[tuple[Batch, parallel.BatchRows], None, None]:
     """Iterate over the data and rows of each call, from `step` to the plan's end.
 
     Args:
@@ -126,7 +126,7 @@ def _read(
     stream: Stream, calls: Iterator[parallel.BatchRows]
 ) -> Iterator[tuple[Batch, parallel.BatchRows]]:
     """Read the rows of each call."""
-    order = rows = None
+    order, rows = None, np.empty(0)
     for call in calls:
         if call.order is not order:
             order, rows = call.order, np.asarray(call.order)
@@ -134,7 +134,7 @@ def _read(
         yield parallel.shard(stream.split.rows, wanted, stream.mode)
 
 
-def prefetch(items: Iterator[Item], depth: int) -> Iterator[Item]:
+def prefetch(items: Iterator[Item], depth: int) -> Generator[Item, None, None]:
     """Make the next items in a thread while the last one is used.
 
     Args:

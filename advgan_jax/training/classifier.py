@@ -1,6 +1,7 @@
 """Training of classifiers: on classes, or on another model's predictions."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -11,7 +12,7 @@ from advgan_jax import parallel
 from advgan_jax.training.states import ClassifierState, first_step, init_net
 from advgan_jax.types import Array, Batch, Metrics, Params
 
-Step = Callable[..., tuple[ClassifierState, Metrics]]
+Step = Callable[..., tuple[Any, Metrics]]
 
 
 def init_state(

@@ -21,7 +21,7 @@ from advgan_jax.data import Split
 from advgan_jax.training import batches
 from advgan_jax.types import Array, Batch
 
-State = TypeVar("State")
+State = TypeVar("State", bound=Any)
 Run = Callable[..., tuple[Any, Mapping[str, Array]]]
 
 
@@ -158,7 +158,7 @@ def fit(
 
 
 @contextlib.contextmanager
-def _progress(plan: Plan, step: int, hooks: Hooks) -> Iterator[Callable[[int], None]]:
+def _progress(plan: Plan, step: int, hooks: Hooks) -> Iterator[Callable[[int], Any]]:
     """Show a progress bar; yields a function that adds steps to it."""
     with tqdm(
         total=plan.num_steps * plan.batch_size,
@@ -178,7 +178,7 @@ def _run_epoch(
     left: int,
     frozen: tuple[Any, ...],
     hooks: Hooks,
-    update: Callable[[int], None],
+    update: Callable[[int], Any],
 ) -> tuple[State, dict[str, np.ndarray]]:
     """Make the `left` remaining steps of an epoch, until a signal comes."""
     collected = []

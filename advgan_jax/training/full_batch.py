@@ -39,7 +39,7 @@ from flax import struct
 from jax import lax
 
 from advgan_jax.checks import check_at_least
-from advgan_jax.training.states import NetState, first_step
+from advgan_jax.training.states import NetState, apply, first_step
 from advgan_jax.types import Array, Batch, Metrics, Params
 
 # `(params, batch) -> (loss, metrics)`, differentiable
@@ -195,7 +195,7 @@ def classification(model: nn.Module, strengths: Sequence[float]) -> LossFn:
 
     def loss_fn(params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """Return the loss and the metrics."""
-        logits = model.apply({"params": params}, batch.images)
+        logits = apply(model, params, batch.images)
         cross_entropy = optax.softmax_cross_entropy_with_integer_labels(
             logits, batch.labels
         )
@@ -253,7 +253,7 @@ def sparse_reconstruction(
 
     def loss_fn(params: Params, batch: Batch) -> tuple[Array, Metrics]:
         """Return the loss and the metrics."""
-        pixels, hidden = model.apply({"params": params}, batch.images)
+        pixels, hidden = apply(model, params, batch.images)
         images = batch.images.reshape(pixels.shape)
         error = jnp.mean(jnp.sum((pixels - images) ** 2, axis=1)) / 2
         # A unit that is never active has an infinite penalty, without a gradient.

@@ -15,7 +15,13 @@ import optax
 
 from advgan_jax import parallel
 from advgan_jax.cpu.loops import in_blocks
-from advgan_jax.training.states import AdvGANState, NetState, first_step, init_net
+from advgan_jax.training.states import (
+    AdvGANState,
+    NetState,
+    apply,
+    first_step,
+    init_net,
+)
 from advgan_jax.types import Array, Metrics, Params
 
 State = TypeVar("State", bound=AdvGANState)
@@ -127,7 +133,6 @@ def make_generator_fn(generator: nn.Module) -> Callable[..., Array]:
 
     def generator_fn(params: Params, images: Array, *others: Array) -> Array:
         """Return perturbations."""
-        apply = partial(generator.apply, {"params": params})
-        return in_blocks(apply, images, *others)
+        return in_blocks(partial(apply, generator, params), images, *others)
 
     return generator_fn

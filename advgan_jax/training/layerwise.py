@@ -21,7 +21,7 @@ References:
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -34,7 +34,7 @@ from advgan_jax import parallel
 from advgan_jax.checks import check_at_least
 from advgan_jax.models import FullyConnected
 from advgan_jax.training.full_batch import weight_decay
-from advgan_jax.training.states import NetState, first_step, init_net
+from advgan_jax.training.states import NetState, apply, first_step, init_net
 from advgan_jax.types import Array, Attack, Batch, LogitsFn, Metrics, Params
 
 
@@ -148,25 +148,18 @@ def _check(model: FullyConnected, mixture: Mixture) -> None:
 
 @cache
 def _part(
-    model: FullyConnected, first: int, last: int | None
+    model: nn.Module, first: int, last: int | None
 ) -> Callable[[Params, Array], Array]:
     """Make the function of some layers; the same object for an equal model."""
-
-    def apply(params: Params, x: Array) -> Array:
-        """Apply the layers."""
-        return model.apply({"params": params}, x, first=first, last=last)
-
-    return apply
+    return partial(apply, model, first=first, last=last)
 
 
-def layers_above(model: FullyConnected, params: Params, layer: int) -> LogitsFn:
+def layers_above(model: nn.Module, params: Params, layer: int) -> LogitsFn:
     """Return the layers above a layer, `[B, ...] -> [B, K]`; all of them for layer 0."""
     return Partial(_part(model, layer, None), params)
 
 
-def layer_outputs(
-    model: FullyConnected, params: Params, images: Array, layer: int
-) -> Array:
+def layer_outputs(model: nn.Module, params: Params, images: Array, layer: int) -> Array:
     """Return the output of a layer as `[B, 1, 1, F]`; the images for layer 0."""
     if layer == 0:
         return images
@@ -217,15 +210,12 @@ def make_train_step(
 
         def loss_fn(params: Params) -> tuple[Array, Metrics]:
             """Return the loss of the mixture, and the metrics."""
-            logits = model.apply(
-                {"params": params},
-                batch.images,
-                train=True,
-                rngs={"dropout": key_dropout},
+            logits = apply(
+                model, params, batch.images, train=True, rngs={"dropout": key_dropout}
             )
             clean = jnp.mean(_cross_entropy(logits, batch.labels))
             accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == batch.labels)
-            metrics = {"loss": clean, "accuracy": accuracy}
+            metrics: dict[str, Any] = {"loss": clean, "accuracy": accuracy}
             total = clean + weight_decay(params, strengths)
             if picked:
                 losses = [

@@ -4,6 +4,8 @@ A state is a pytree of arrays. Modules, optimisers and frozen networks are not p
 it: step functions close over the first two and take the last as arguments.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 import optax
@@ -130,6 +132,11 @@ def init_net(
     variables = module.init(key, *inputs)
     params = variables["params"]
     return NetState(params, optimizer.init(params)), variables.get("batch_stats", {})
+
+
+def apply(module: nn.Module, params: Params, *inputs: Array, **options: Any) -> Any:
+    """Apply a module with these weights, and no other variables."""
+    return module.apply({"params": params}, *inputs, **options)
 
 
 def first_step() -> Array:

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -124,11 +125,13 @@ class _Alternation:
         self._predict = jax.jit(lambda logits_fn, x: jnp.argmax(logits_fn(x), -1))
         self._warned = False
         self.oracle.rewind(int(self.state.queries.max()))
-        self._answered = self._load() if self.oracle.queries else None
+        self._answered: Any = self._load() if self.oracle.queries else None
 
     def _check_data(self) -> None:
         """Reject data that do not fit together."""
-        oracle, images, labels = self.oracle, self.images, self.labels
+        oracle = self.oracle
+        images: Any = self.images
+        labels: Any = None if self.labels is None else np.asarray(self.labels)
         if oracle.queries and not int(self.state.queries.max()):
             raise ValueError(
                 "A fresh state needs an oracle without queries, got one with "
@@ -137,9 +140,9 @@ class _Alternation:
                 "`oracle.rewind(0)` first."
             )
         self.schedule.check_images(len(images))
-        check_images(to_float(np.asarray(images)))
+        check_images(to_float(images))
         if labels is not None:
-            check_labels(np.asarray(labels), len(images), oracle.num_classes)
+            check_labels(labels, len(images), oracle.num_classes)
         batch = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
         init = self.attacker.model.init_with_output
         logits, _ = jax.eval_shape(init, jax.random.key(0), batch)

@@ -1,7 +1,7 @@
 """What attacks a black box: a generator, a discriminator and a distilled model."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -98,7 +98,7 @@ def perturb_images(
 _perturb = jax.jit(advgan.perturb_images, static_argnums=(0, 3))
 
 
-def in_batches(fn: Callable[[Array], Array], images: np.ndarray) -> np.ndarray:
+def in_batches(fn: Callable[[Any], Array], images: np.ndarray) -> np.ndarray:
     """Apply `fn` to batches of one size, filled up with the last image."""
     parts = []
     for start in range(0, len(images), _BATCH):
