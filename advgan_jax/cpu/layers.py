@@ -1,15 +1,14 @@
 """Convolution, dense layer and pooling that are fast on every platform.
 
-| slow in XLA on CPU | replaced by |
-|---|---|
-| backward pass of a convolution inside `scan`, `while`, `cond` (jax-ml/jax#12868) | a custom gradient of two convolutions without strides (`conv2d`) |
-| strides and dilations, in any code | pixels moved into channels or back (`conv_general`) |
-| backward pass of `nn.max_pool` | maxima of slices |
+Three things are slow in XLA on CPU. Each is replaced there, and only there:
+  * the backward pass of a convolution inside `scan`, `while` and `cond`
+    (jax-ml/jax#12868), by a gradient of two convolutions without strides (`conv2d`);
+  * strides and dilations, by pixels moved into channels or back (`conv_general`);
+  * the backward pass of `nn.max_pool`, by maxima of slices.
 
-On other platforms everything is JAX's own. Two differences are visible, on CPU only.
-Forward-mode derivatives (`jvp`, `jacfwd`, `hessian`) of the convolution are rejected.
-Where several pixels of a pooled window are equally large, they share the gradient,
-which elsewhere goes to the first.
+Two differences are visible, on CPU only. Forward-mode derivatives (`jvp`, `jacfwd`,
+`hessian`) of the convolution are rejected. Where several pixels of a pooled window are
+equally large, they share the gradient, which elsewhere goes to the first.
 
 On all platforms a layer with a bfloat16 kernel computes its products in bfloat16; see
 `models.MixedPrecision`.
@@ -48,15 +47,9 @@ Dense = partial(nn.Dense, promote_dtype=promote)
 def max_pool(x: Array, window: int) -> Array:
     """Return the largest value of each `window` by `window` square, without overlap.
 
-    Remaining rows and columns at the end are dropped, as by `nn.max_pool`.
-
-    Args:
-      x: `[B, H, W, C]`.
-      window: the side of the squares, and their stride.
-
-    Returns:
-      `[B, H // window, W // window, C]`. On CPU, equally large entries of a square
-      share the gradient; elsewhere the first gets it all.
+    Maps `[B, H, W, C]` to `[B, H // window, W // window, C]`; remaining rows and
+    columns are dropped, as by `nn.max_pool`. On CPU, equally large entries of a square
+    share the gradient; elsewhere the first gets it all.
     """
     if jax.default_backend() != "cpu":
         return nn.max_pool(x, (window, window), (window, window))

@@ -29,25 +29,16 @@ _BLOCK_PIXELS_CPU = 256 * 28 * 28
 
 
 def repeat(step: Callable[[Carry], Carry], carry: Carry, num_steps: int) -> Carry:
-    """Apply `step` to `carry` repeatedly.
-
-    Args:
-      step: a pure function of the carry.
-      carry: a pytree of arrays.
-      num_steps: number of steps, a Python integer >= 0.
-
-    Returns:
-      The last carry.
-    """
+    """Apply a pure `step` to a carry `num_steps` times; return the last carry."""
     return lax.scan(lambda c, _: (step(c), None), carry, length=num_steps)[0]
 
 
 def num_lanes(num_problems: int) -> int:
     """Return how many problems of different length a loop solves side by side.
 
-    At most 16 on a CPU, where the time grows with the batch: at the end, when no problem
-    waits, more lanes would idle longer, and fewer would use the cores worse. Elsewhere
-    one lane for each of the `num_problems`.
+    At most 16 on a CPU, where the time grows with the batch: at the end, when no
+    problem waits, more lanes would idle longer, and fewer would use the cores worse.
+    Elsewhere one lane for each of the `num_problems`.
     """
     on_cpu = jax.default_backend() == "cpu"
     return min(num_problems, _NUM_LANES_CPU) if on_cpu else num_problems
@@ -56,13 +47,7 @@ def num_lanes(num_problems: int) -> int:
 def in_blocks(fn: Callable[..., Array], images: Array, *others: Array) -> Array:
     """Apply a function of a batch; on CPU, block by block to a large batch.
 
-    Args:
-      fn: `(images, *others) -> results`, which treats each image independently.
-      images: `[B, H, W, C]`.
-      *others: arrays `[B, ...]`, such as labels.
-
-    Returns:
-      `fn(images, *others)`, `[B, ...]`.
+    `fn(images, *others)` must treat each row of its arrays `[B, ...]` independently.
     """
     batch, height, width = images.shape[:3]
     # A program exported for batches of any size does not split them.
@@ -92,14 +77,9 @@ def in_blocks(fn: Callable[..., Array], images: Array, *others: Array) -> Array:
 def loop_ready(logits_fn: LogitsFn) -> LogitsFn:
     """Return the same function, with gradients that are fast inside compiled loops.
 
-    On CPU, traces the function and replaces the convolutions and max-pools that have an
-    equivalent in `layers`. On other platforms, returns the function unchanged.
-
-    Args:
-      logits_fn: any JAX function of one array.
-
-    Returns:
-      A function of the same values and gradients (see `layers.max_pool` for ties).
+    On CPU, traces the function of one array and replaces the convolutions and max-pools
+    that have an equivalent in `layers`. Values and gradients are the same (see
+    `layers.max_pool` for ties). On other platforms, returns the function unchanged.
     """
     if jax.default_backend() != "cpu":
         return logits_fn

@@ -54,11 +54,8 @@ def split_cpu(num_devices: int) -> None:
     does: most convolutions of these models are too small for several threads. Call it
     before the first computation.
 
-    Args:
-      num_devices: number of devices; 1 keeps a single device with all threads.
-
     Raises:
-      ValueError: if it is not from 1 to the number of cores.
+      ValueError: if `num_devices` is not from 1 to the number of cores.
     """
     cores = num_cores()
     if not 1 <= num_devices <= cores:
@@ -84,8 +81,7 @@ def default_cache() -> pathlib.Path:
 def set_compilation_cache(directory: str | None) -> None:
     """Cache compiled programs on disk for later processes.
 
-    JAX's key of a program has its code, shapes, device, flags and versions. Call it
-    before the first computation: JAX reads the setting then, and never again.
+    Call it before the first computation: JAX reads the setting then, and never again.
 
     Args:
       directory: a folder, created if missing; `none` to cache nothing; None for the

@@ -41,16 +41,13 @@ CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
 def make_classifier(
     name: str, num_classes: int, *, axis_name: str | None = None
 ) -> nn.Module:
-    """Make the target model of that name.
+    """Make the target model of that name, `images [B, H, W, C] -> logits [B, K]`.
 
     Args:
       name: a key of `CLASSIFIERS`.
       num_classes: K.
       axis_name: device axis over which training averages batch statistics; has no
         effect on models without batch normalisation.
-
-    Returns:
-      A Flax module, `images [B, H, W, C] -> logits [B, K]`.
 
     Raises:
       ValueError: for an unknown name; the error lists the known ones.
@@ -78,13 +75,7 @@ def make_logits_fn(model: nn.Module, variables: Any) -> LogitsFn:
     """Bind a model to its weights, as a callable that is also a pytree.
 
     As an argument of a jitted function, it can have new weights without a new trace.
-
-    Args:
-      model: a Flax module whose only input at inference is the images.
-      variables: as from `init` (`params`, perhaps `batch_stats`).
-
-    Returns:
-      `images [B, H, W, C] -> logits [B, K]`.
+    `variables` are as from `init` (`params`, perhaps `batch_stats`).
     """
     return Partial(_apply_fn(model), jax.tree.map(lambda leaf: leaf, dict(variables)))
 

@@ -59,11 +59,8 @@ def encode_decode(
       inputs: `[B, H, W, D]`, in [-1, 1].
       widths: filters at full, half and quarter size.
       num_residual: residual blocks at quarter size.
-      channels: C of the result.
+      channels: C of the result `[B, H, W, C]`, which is unbounded.
       norm: applied after each convolution but the last.
-
-    Returns:
-      `[B, H, W, C]`, unbounded.
     """
     height, width = inputs.shape[1:3]
     rows, columns = -height % 4, -width % 4
@@ -84,14 +81,9 @@ def encode_decode(
 
 
 def score_features(images: Array, widths: tuple[int, ...]) -> Array:
-    """Apply the common layers of the discriminators, as `encode_decode`.
+    """Return features `[B, F]` of images in [0, 1], by the layers of discriminators.
 
-    Args:
-      images: `[B, H, W, C]` in [0, 1].
-      widths: filters of the 4x4 convolutions of stride 2.
-
-    Returns:
-      Features `[B, F]`.
+    `widths` are the filters of the 4x4 convolutions of stride 2.
     """
     x = 2 * images - 1
     for layer, width in enumerate(widths):

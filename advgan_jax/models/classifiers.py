@@ -154,17 +154,11 @@ class FullyConnected(nn.Module):
         first: int = 0,
         last: int | None = None,
     ) -> Array:
-        """Map images `[B, H, W, C]` to logits `[B, K]`, or apply some of the layers.
+        """Map images `[B, H, W, C]` to logits `[B, K]`.
 
-        Args:
-          images: or, if `first` is not 0, the outputs of the layer before it, of any
-            shape `[B, ...]` with as many entries.
-          train: whether to drop units.
-          first: first layer to apply, 0 for the first hidden one.
-          last: layer before which to stop; None for all up to the logits.
-
-        Returns:
-          Logits, or the units `[B, F]` of the last applied layer.
+        Applies the layers from `first` (0 is the first hidden one) up to, not
+        including, `last` (None: up to the logits). If `first` is not 0, `images` are
+        the outputs of the layer before it, of any shape with as many entries.
         """
         x = _flatten(jnp.asarray(images))
         sizes = (*self.hidden, self.num_classes)

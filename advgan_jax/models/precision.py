@@ -55,14 +55,11 @@ class MixedPrecision(nn.Module):
 
 
 def lower_precision(logits_fn: LogitsFn) -> LogitsFn:
-    """Make a frozen model multiply in bfloat16.
+    """Make a frozen model multiply in bfloat16; its logits are float32.
 
     Args:
       logits_fn: a pytree with its weights, see `models.make_logits_fn`; or a
         combination of several.
-
-    Returns:
-      `images [B, H, W, C] -> logits [B, K]`, both float32.
 
     Raises:
       ValueError: if no leaf of the pytree is a kernel; at a call, if a layer is not of

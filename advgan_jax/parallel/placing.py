@@ -63,14 +63,9 @@ def _is_on(leaf: Any, sharding: NamedSharding) -> bool:
 
 
 def replicate(tree: Any, mesh: Mesh | None = None) -> Any:
-    """Copy arrays to all devices; every process passes the same values.
+    """Copy arrays to all devices of a mesh (default: all); may share memory.
 
-    Args:
-      tree: a pytree of arrays and numbers.
-      mesh: which devices; default all. With one device the tree is returned as it is.
-
-    Returns:
-      The pytree with the values on each device. May share memory with `tree`.
+    Every process passes the same values. With one device, returns the tree unchanged.
     """
     mesh = all_devices() if mesh is None else mesh
     if mesh.size == 1 and jax.process_count() == 1:
@@ -80,32 +75,21 @@ def replicate(tree: Any, mesh: Mesh | None = None) -> Any:
 
 
 def local(tree: Any) -> Any:
-    """Return this process's copy of replicated arrays, each on one device.
+    """Return this process's copy of replicated arrays, each on one device."""
+    return jax.tree.map(
+        lambda a: a.addressable_data(0) if _is_on_several(a) else a, tree
+    )
 
-    Args:
-      tree: a pytree; arrays on a single device stay there.
 
-    Returns:
-      The pytree; shares memory with `tree`.
-    """
-
-    def one(leaf: Any) -> Any:
-        """Convert one leaf."""
-        if not isinstance(leaf, jax.Array) or len(leaf.sharding.device_set) == 1:
-            return leaf
-        return leaf.addressable_data(0)
-
-    return jax.tree.map(one, tree)
+def _is_on_several(leaf: Any) -> bool:
+    """Whether a leaf is an array on several devices."""
+    return isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1
 
 
 def spread(tree: Any) -> Any:
-    """Shard the rows of a batch over all devices, repeating the last to fill up.
+    """Shard the rows of host arrays `[B, ...]` over all devices.
 
-    Args:
-      tree: a pytree of host arrays `[B, ...]`, the same in all processes.
-
-    Returns:
-      Device arrays `[B', ...]`, B' the next multiple of the number of devices.
+    Repeats the last row up to the next multiple of the number of devices.
     """
     count = jax.device_count()
     if count == 1:
@@ -122,15 +106,7 @@ def spread(tree: Any) -> Any:
 
 
 def fetch(array: Array, count: int) -> np.ndarray:
-    """Return results of `spread` rows to every process, without the filling.
-
-    Args:
-      array: `[B', ...]`, on any devices.
-      count: B, rows without the filling.
-
-    Returns:
-      A host array `[B, ...]`.
-    """
+    """Return the first `count` rows of results of `spread` rows to every process."""
     if not getattr(array, "is_fully_addressable", True):
         array = multihost_utils.process_allgather(array, tiled=True)
     return np.asarray(array)[:count]

@@ -41,8 +41,7 @@ def start(
         in all of them.
 
     Raises:
-      ValueError: if only some of the three are given and JAX cannot detect the others;
-        if `heartbeat` is less than a second.
+      ValueError: if only some of the three are given; if `heartbeat` is below a second.
     """
     given = {
         "coordinator": coordinator,
@@ -103,12 +102,7 @@ def agreed(value: bool) -> bool:
 def first_alone(action: Callable[[], None]) -> None:
     """Run an action in the first process while the others wait.
 
-    Args:
-      action: what to do.
-
-    Raises:
-      Exception: what `action` raised; in the other processes a `ValueError` with the
-        same message.
+    If it raises, the others raise a `ValueError` with the same message.
     """
     if jax.process_count() == 1:
         action()
@@ -145,14 +139,10 @@ def first_before_others() -> Iterator[None]:
 
 @contextlib.contextmanager
 def agreed_stop() -> Iterator[Callable[[], bool]]:
-    """Turn a SIGTERM or Ctrl-C of any process into a question that all ask in step.
+    """Yield a function that returns whether to stop, the same in all processes.
 
-    The runtime informs all processes, and they agree on a future question: all get the
-    answer yes at that one, and from then on. A question before it costs no
-    communication, so the devices need not wait for it.
-
-    Yields:
-      A function that returns whether to stop.
+    After a SIGTERM or Ctrl-C of any process, the runtime agrees on a future call: all
+    get True there, and from then on. Calls before it cost no communication.
     """
     stopped = False
 

@@ -62,16 +62,9 @@ def check_divides(batch_size: int, shards: int) -> None:
 
 
 def read_replicated(read: ReadFn, num_rows: int) -> Batch:
-    """Read all rows onto all devices; each process reads its share.
+    """Read rows 0 to `num_rows` - 1 onto all devices; each process reads its share.
 
     An all-gather copies what one host has read to the others, pixels as stored.
-
-    Args:
-      read: reads rows; called with 1 / P of them on each of P processes.
-      num_rows: N.
-
-    Returns:
-      A `Batch` of all N rows, in order, the same on each device.
     """
     mesh = all_devices()
     part = -(-num_rows // mesh.size)
@@ -108,8 +101,7 @@ def shard(read: ReadFn, indices: np.ndarray, mode: str) -> tuple[Batch, BatchRow
       mode: see `choose_mode`.
 
     Returns:
-      Data and rows for compiled steps. With several shards the data has one more
-      axis, for the devices.
+      Data and rows for compiled steps; with several shards, data with a device axis.
 
     Raises:
       ValueError: if the number of devices does not divide B.

@@ -140,6 +140,10 @@ class _Key(struct.PyTreeNode):
     data: Array
     impl: Any = struct.field(pytree_node=False)
 
+    def typed(self) -> Array:
+        """Return the key."""
+        return jax.random.wrap_key_data(self.data, impl=self.impl)
+
 
 def _bare(tree: Any) -> Any:
     """Turn typed keys into numbers.
@@ -147,26 +151,21 @@ def _bare(tree: Any) -> Any:
     With several processes, each call of `pmap` would otherwise wait on the host for the
     key that the call before computes (JAX 0.10).
     """
-
-    def one(leaf: Any) -> Any:
-        """Convert one leaf."""
-        if not is_key(leaf):
-            return leaf
-        return _Key(jax.random.key_data(leaf), jax.random.key_impl(leaf))
-
-    return jax.tree.map(one, tree)
+    return jax.tree.map(
+        lambda a: (
+            _Key(jax.random.key_data(a), jax.random.key_impl(a)) if is_key(a) else a
+        ),
+        tree,
+    )
 
 
 def _keyed(tree: Any) -> Any:
     """Undo `_bare`."""
-
-    def one(leaf: Any) -> Any:
-        """Convert one leaf."""
-        if not isinstance(leaf, _Key):
-            return leaf
-        return jax.random.wrap_key_data(leaf.data, impl=leaf.impl)
-
-    return jax.tree.map(one, tree, is_leaf=lambda leaf: isinstance(leaf, _Key))
+    return jax.tree.map(
+        lambda a: a.typed() if isinstance(a, _Key) else a,
+        tree,
+        is_leaf=lambda a: isinstance(a, _Key),
+    )
 
 
 def _sharded(run: Run, *, mesh: Mesh, per_device: bool) -> Run:

@@ -8,9 +8,9 @@ Each step attacks its batch and then minimises, over the weights, one of two los
 | method | attacked model | attack in the paper | loss |
 |---|---|---|---|
 | Goodfellow | the trained model | FGSM | first, `w = 1/2` |
-| Tramer (ensemble) | it, or a frozen model drawn for each batch | FGSM | first, `w = 1/2` |
+| Tramer | it, or a frozen model drawn for each batch | FGSM | first, `w = 1/2` |
 | Madry | the trained model | PGD | first, `w = 0` |
-| TRADES | the trained model | PGD on the divergence, for any class | second |
+| TRADES | the trained model | PGD on the divergence | second |
 
 Every method accepts every attack.
 
@@ -92,7 +92,7 @@ _Loss = Callable[[Array | None, Array, Array], tuple[Array, Metrics]]
 
 
 def warm_up_epsilon(epsilon: float, num_steps: int) -> optax.Schedule:
-    """Return a bound that grows from 0 to `epsilon` over the first `num_steps` steps."""
+    """Return a bound that grows from 0 to `epsilon` in the first `num_steps`."""
     return optax.linear_schedule(0.0, epsilon, num_steps)
 
 
@@ -108,19 +108,18 @@ def make_adversarial_step(
     """Make the step of Goodfellow's, Tramer's and Madry's training.
 
     Args:
-      model: `images, train -> logits`.
-      optimizer: that of the state.
+      model: see `training`.
+      optimizer: see `training`.
       crafting: how to attack; `predicted_labels` are those of the attacked model.
       clean_weight: `w` in [0, 1]; 0 leaves the clean images out.
       label_smoothing: share of each label that is spread over all classes.
       augmentation: of the clean images.
 
     Returns:
-      A pure `train_step(state, batch, sources=(), *, axis_name=None) -> (state,
-      metrics)` on a `ClassifierState`. The metrics are `loss`, `robust_accuracy` (on
-      the attacked batch) and, unless `clean_weight` is 0, `accuracy`. Each batch
+      A pure `train_step(state, batch, sources=(), *, axis_name=None)`. Each batch
       attacks the trained model or one of the frozen models `sources`, drawn with equal
-      chance; all shards attack the same one.
+      chance; all shards attack the same one. The metrics are `loss`, `robust_accuracy`
+      (on the attacked batch) and, unless `clean_weight` is 0, `accuracy`.
 
     Raises:
       ValueError: if `clean_weight` is not in [0, 1].
@@ -158,13 +157,12 @@ def make_trades_step(
     r"""Make the step of TRADES, whose attack increases the divergence.
 
     Takes the arguments of `make_adversarial_step`, and :math:`\beta \ge 0` as
-    `divergence_weight` in the place of `clean_weight`. The attack of `crafting` needs a
-    random start, because the divergence has no slope where it is zero. It must have one
-    start only, as every image but the clean one succeeds. `predicted_labels` is unused.
+    `divergence_weight` in the place of `clean_weight`. The attack needs a random start,
+    because the divergence has no slope where it is zero. It must have one start only,
+    as every image but the clean one succeeds. `predicted_labels` is unused.
 
     Returns:
-      A pure `train_step(state, batch, *, axis_name=None)` with the metrics `loss`,
-      `divergence`, `accuracy` and `robust_accuracy`.
+      A pure step with the metrics `loss`, `divergence`, `accuracy`, `robust_accuracy`.
 
     Raises:
       ValueError: if `divergence_weight` is negative.

@@ -72,14 +72,8 @@ def init_state(
 def named_loss(objective: Any) -> Callable[..., Array]:
     """Look up an objective's `adversarial_loss`, and bind its confidence if it has one.
 
-    Args:
-      objective: AdvGAN's or AI-GAN's.
-
-    Returns:
-      `(logits, labels, *, targeted) -> loss [B]`.
-
-    Raises:
-      ValueError: for an unknown loss, or a confidence with a loss that has none.
+    Returns `(logits, labels, *, targeted) -> loss [B]`. Raises `ValueError` for an
+    unknown loss, or a confidence with a loss that has none.
     """
     loss = losses.adversarial_loss(objective.adversarial_loss)
     if objective.adversarial_loss == "margin":
@@ -93,16 +87,9 @@ def named_loss(objective: Any) -> Callable[..., Array]:
 
 
 def make_adversarial_loss(objective: AdvGANObjective) -> LossFn:
-    """Bind `L_adv`: the loss, and the target class if there is one.
+    """Bind `L_adv` as `(logits [B, K], labels [B]) -> loss [B]`.
 
-    Args:
-      objective: the losses and the target class.
-
-    Returns:
-      `(logits [B, K], labels [B]) -> loss [B]`; targeted, the labels are not used.
-
-    Raises:
-      ValueError: for an unknown loss, or a confidence with a loss that has none.
+    With a target class the labels are not used. Raises as `named_loss`.
     """
     loss = named_loss(objective)
     target_class = objective.target_class
@@ -125,13 +112,13 @@ def generator_loss(
     scores: Array,
     perturbation: Array,
 ) -> tuple[Array, Metrics]:
-    r"""Compute the generator's loss and its parts.
+    r"""Compute the generator's loss and its unweighted parts.
 
     .. math:: L = \overline{\ell_{adv}} + \alpha L_{GAN} + \beta
         \overline{\ell_{hinge}}
 
     Args:
-      adversarial_loss: from `make_adversarial_loss`.
+      adversarial_loss: `(logits, labels) -> loss [B]`.
       objective: the weights and the bound c; AdvGAN's or AI-GAN's.
       logits: the target model's, on the adversarial images, `[B, K]`.
       labels: true classes, `[B]`.
@@ -139,7 +126,7 @@ def generator_loss(
       perturbation: adversarial minus clean images, `[B, H, W, C]`.
 
     Returns:
-      The total and its parts by name, unweighted.
+      The total, and the parts by name.
     """
     _, gan = losses.gan_loss(objective.gan_loss)
     parts = {
@@ -160,15 +147,13 @@ def make_train_step(
 ) -> Callable[..., tuple[AdvGANState, Metrics]]:
     """Make the alternating step: the discriminator, then the generator.
 
-    Args:
-      networks: modules and optimisers.
-      objective: losses, weights and bounds.
-
     Returns:
-      A pure `train_step(state, batch, target_logits_fn, *, axis_name=None) ->
-      (state, metrics)`; the frozen target model is an argument. Metrics are means over
-      the batch: `discriminator_loss`, `generator_loss` and its parts, and
+      A pure `train_step(state, batch, target_logits_fn, *, axis_name=None)`. Its
+      metrics are `discriminator_loss`, `generator_loss` and its parts, and
       `success_rate`, the share of the batch on which the attack succeeds.
+
+    Raises:
+      ValueError: as `named_loss`.
     """
     discriminator_loss, _ = losses.gan_loss(objective.gan_loss)
     adversarial_loss = make_adversarial_loss(objective)
@@ -245,14 +230,7 @@ def bind_generator(
 ) -> Attack:
     """Bind the generator of a state as an attack.
 
-    Args:
-      networks: the modules.
-      state: trained or in training.
-      epsilon: of its training, as in `AdvGANObjective`.
-      target_class: likewise.
-
-    Returns:
-      An attack.
+    `epsilon` and `target_class` are those of its training, see `AdvGANObjective`.
     """
     return generator_attack(
         make_generator_fn(networks.generator),

@@ -81,16 +81,7 @@ def init_state(
 
 
 def draw_targets(key: Array, labels: Array, num_classes: int) -> Array:
-    """Draw a target class for each image, uniformly among the other classes.
-
-    Args:
-      key: typed PRNG key.
-      labels: true classes, int `[B]`.
-      num_classes: K, at least 2.
-
-    Returns:
-      int `[B]`.
-    """
+    """Draw a target class for each label, uniformly among the other classes."""
     away = jax.random.randint(key, labels.shape, 1, num_classes, labels.dtype)
     return (labels + away) % num_classes
 
@@ -101,18 +92,18 @@ def make_first_step(
     """Make the step of stage one, where the attacker's images are real.
 
     Args:
-      networks: modules and optimisers.
+      networks: see `training`.
       objective: losses, weights and bounds.
       attacker: a bound attack; attacks the target model with the same target classes
         as the generator.
 
     Returns:
-      A pure `train_step(state, batch, target_logits_fn, *, axis_name=None) ->
-      (state, metrics)`. The metrics are AdvGAN's and, with two heads, `class_loss`;
-      `success_rate` is the share of the batch classified as its target class.
+      A pure `train_step(state, batch, target_logits_fn, *, axis_name=None)`. Its
+      metrics are AdvGAN's and, with two heads, `class_loss`; `success_rate` is the
+      share of the batch classified as its target class.
 
     Raises:
-      ValueError: for an unknown loss, or a confidence with a loss that has none.
+      ValueError: as `advgan.named_loss`.
     """
 
     def real_fn(
@@ -125,18 +116,7 @@ def make_first_step(
 
 
 def make_second_step(networks: Networks, objective: AIGANObjective) -> Step:
-    """Make the step of stage two, where clean images are real.
-
-    Args:
-      networks: modules and optimisers.
-      objective: losses, weights and bounds.
-
-    Returns:
-      A pure step, as that of `make_first_step`.
-
-    Raises:
-      ValueError: as `make_first_step`.
-    """
+    """Make the step of stage two, where clean images are real; see stage one."""
     return _make_step(networks, objective, lambda images, *_: images)
 
 

@@ -74,14 +74,9 @@ def iterate_calls(
 
 
 def limit_in_flight(run: Callable[..., tuple], ahead: int) -> Callable[..., tuple]:
-    """Limit the calls of compiled steps in flight, which keep their images on the devices.
+    """Make `run` wait while `ahead` earlier calls are in flight.
 
-    Args:
-      run: compiled steps.
-      ahead: maximum number of calls in flight when another is dispatched.
-
-    Returns:
-      `run`, which waits when the limit is reached.
+    Calls in flight keep their images on the devices.
     """
     in_flight = collections.deque(maxlen=ahead)
 
@@ -135,17 +130,9 @@ def _read(
 
 
 def prefetch(items: Iterator[Item], depth: int) -> Generator[Item, None, None]:
-    """Make the next items in a thread while the last one is used.
+    """Make the next `depth` items in a thread while the last one is used.
 
-    Args:
-      items: what the thread iterates over; none is None.
-      depth: maximum number of items that are ready.
-
-    Yields:
-      The items, in order.
-
-    Raises:
-      BaseException: what the thread raised, in the place of its item.
+    No item may be None. What the thread raises is raised in the place of its item.
     """
     ready, closed = queue.Queue(depth), threading.Event()
 

@@ -21,17 +21,7 @@ def init_state(
     key: Array,
     image_shape: tuple[int, int, int],
 ) -> ClassifierState:
-    """Initialise a classifier.
-
-    Args:
-      model: `images, train -> logits`.
-      optimizer: any optax optimiser.
-      key: typed PRNG key of the run.
-      image_shape: (H, W, C).
-
-    Returns:
-      The state at step 0.
-    """
+    """Initialise a classifier; see `training` for the arguments."""
     key_init, key_run = jax.random.split(key)
     images = jnp.zeros((1, *image_shape), jnp.float32)
     net, batch_stats = init_net(model, optimizer, key_init, images)
@@ -51,16 +41,15 @@ def make_train_step(
     .. math:: L = \frac1B \sum_b H(q(y_b), \mathrm{softmax}(f(\tilde x_b)))
 
     Args:
-      model: `images, train -> logits`; may have dropout and batch normalisation.
-      optimizer: that of the state.
+      model: see `training`.
+      optimizer: see `training`.
       label_smoothing: share of the label `q` that is spread evenly over all classes.
-      max_shift: augmentation; shift each image by up to so many pixels on both axes.
-      flip: augmentation; mirror half of the images left to right.
+      max_shift: augmentation, see `augment`.
+      flip: augmentation, see `augment`.
 
     Returns:
-      A pure `train_step(state, batch, *, axis_name=None) -> (state, metrics)`. The
-      metrics are `loss` and `accuracy` on the augmented batch. Labels may be soft,
-      float `[B, K]`; `accuracy` is then the share of rows with the same largest entry.
+      A pure step. Its metrics are `loss` and `accuracy` on the augmented batch. Labels
+      may be soft, float `[B, K]`; `accuracy` then compares the largest entries.
     """
 
     def train_step(
@@ -93,18 +82,7 @@ def make_train_step(
 def train_logits(
     model: nn.Module, params: Params, state: ClassifierState, images: Array, key: Array
 ) -> tuple[Array, Params]:
-    """Compute logits in training mode.
-
-    Args:
-      model: `images, train -> logits`.
-      params: its weights.
-      state: has its running statistics.
-      images: `[B, H, W, C]`.
-      key: typed PRNG key of the dropout.
-
-    Returns:
-      Logits `[B, K]`, and the new running statistics.
-    """
+    """Return logits `[B, K]` in training mode, and the new running statistics."""
     logits, updated = model.apply(
         {"params": params, "batch_stats": state.batch_stats},
         images,
@@ -124,13 +102,13 @@ def descend(
     """Make one step of the optimiser along the gradient of a loss.
 
     Args:
-      state: to move.
+      state: to update.
       optimizer: that of the state.
       loss_fn: maps weights to the loss, the metrics and the new running statistics.
       axis_name: axis over which loss, metrics and gradients are averaged.
 
     Returns:
-      The state after the step, and the metrics with the `loss`.
+      The next state, and the metrics with the `loss`.
     """
 
     def averaged(params: Params) -> tuple[Array, tuple[Metrics, Params]]:
@@ -149,16 +127,10 @@ def descend(
 
 
 def augment(images: Array, key: Array, *, max_shift: int, flip: bool) -> Array:
-    """Shift and mirror each image at random; shifted-in pixels are black.
+    """Shift and mirror images `[B, H, W, C]` at random; shifted-in pixels are black.
 
-    Args:
-      images: `[B, H, W, C]`.
-      key: typed PRNG key.
-      max_shift: pixels; 0 shifts nothing.
-      flip: whether to mirror half of the images left to right.
-
-    Returns:
-      `[B, H, W, C]`.
+    Each is shifted by up to `max_shift` pixels on both axes. With `flip`, half of them
+    are mirrored left to right.
     """
     key_shift, key_flip = jax.random.split(key)
     if flip:

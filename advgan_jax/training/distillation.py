@@ -25,17 +25,7 @@ def init_state(
     key: Array,
     image_shape: tuple[int, int, int],
 ) -> DistilledState:
-    """Initialise a model f.
-
-    Args:
-      model: `images, train -> logits`; of any architecture.
-      optimizer: any optax optimiser.
-      key: typed PRNG key of the run.
-      image_shape: (H, W, C).
-
-    Returns:
-      The state at step 0.
-    """
+    """Initialise a model f, of any architecture; see `training` for the arguments."""
     fresh = classifier.init_state(model, optimizer, key, image_shape)
     return DistilledState(fresh.step, fresh.key, fresh.net, fresh.batch_stats)
 
@@ -47,15 +37,9 @@ def make_train_step(
 
     .. math:: L = \frac1B \sum_b H(b(x_b), \mathrm{softmax}(f(x_b)))
 
-    Args:
-      model: f; may have dropout and batch normalisation.
-      optimizer: that of the state.
-
-    Returns:
-      A pure `train_step(state, batch, *, axis_name=None) -> (state, metrics)`. The
-      batch has the answers, probabilities `[B, K]` (one-hot if they are hard), in the
-      place of labels. Metrics: `distillation_loss`, and `agreement_rate`, the share of
-      the batch to which both models assign the same class.
+    The batch has answers in the place of labels: probabilities `[B, K]`, one-hot if
+    they are hard. Metrics: `distillation_loss`, and `agreement_rate`, the share of the
+    batch to which both models assign the same class.
     """
     learn = classifier.make_train_step(model, optimizer)
 

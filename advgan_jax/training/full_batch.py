@@ -77,15 +77,10 @@ def _optimizer() -> optax.GradientTransformationExtraArgs:
 def make_train_step(
     loss_fn: LossFn,
 ) -> Step:
-    """Make one iteration of L-BFGS, with its line search.
+    """Make one iteration of L-BFGS, with its line search, on one device.
 
-    Args:
-      loss_fn: see `LossFn`.
-
-    Returns:
-      A pure `train_step(state, batch) -> (state, metrics)` for one device. The metrics
-      are those of `loss_fn`, its `loss` and the largest entry of its `gradient`, all
-      before the iteration.
+    The metrics are those of `loss_fn`, its `loss` and the largest entry of its
+    `gradient`, all before the iteration.
     """
     optimizer = _optimizer()
 
@@ -132,8 +127,7 @@ def until_converged(
         at most this share of it.
 
     Returns:
-      `(state, batch) -> (state, metrics)`; the metrics are those of the last iteration,
-      and whether it has `converged`.
+      A step with the metrics of the last iteration, and whether it has `converged`.
 
     Raises:
       ValueError: if a number is out of range.
@@ -164,9 +158,6 @@ def weight_decay(params: Params, strengths: Sequence[float]) -> Array:
       params: of dense layers `Dense_0`, `Dense_1`, ...
       strengths: `lambda` of each, in this order.
 
-    Returns:
-      A scalar.
-
     Raises:
       ValueError: if there is not one number for each layer.
     """
@@ -185,12 +176,8 @@ def weight_decay(params: Params, strengths: Sequence[float]) -> Array:
 def classification(model: nn.Module, strengths: Sequence[float]) -> LossFn:
     """Make the cross-entropy of a fully connected model, with weight decay.
 
-    Args:
-      model: `images -> logits`; its parameters are `Dense_0`, `Dense_1`, ...
-      strengths: `lambda` of each layer.
-
-    Returns:
-      A loss of the model's `params`; metrics are `accuracy`.
+    Its parameters are `Dense_0`, `Dense_1`, ...; `strengths` are `lambda` of each
+    layer. The metrics are `accuracy`.
     """
 
     def loss_fn(params: Params, batch: Batch) -> tuple[Array, Metrics]:
@@ -241,7 +228,7 @@ def sparse_reconstruction(
       weight_decay: `lambda`.
 
     Returns:
-      A loss of the model's `params`; metrics are the squared `error`.
+      A loss whose metrics are the squared `error`.
 
     Raises:
       ValueError: if a number is out of range.
@@ -273,11 +260,7 @@ def sparse_reconstruction(
 def with_first_layer(encoder: Params, top: Params) -> dict[str, Any]:
     """Combine a frozen first layer with a softmax trained on its units.
 
-    Args:
-      encoder: parameters of an `Autoencoder`.
-      top: parameters of a linear classifier of its units.
-
-    Returns:
-      Parameters of `FullyConnected(hidden=(units,))`.
+    Takes parameters of an `Autoencoder` and of a linear classifier of its units.
+    Returns those of `FullyConnected(hidden=(units,))`.
     """
     return {"Dense_0": encoder["Dense_0"], "Dense_1": top["Dense_0"]}

@@ -46,16 +46,9 @@ class Networks(NamedTuple):
 def init_networks(
     networks: Networks, key: Array, image_shape: tuple[int, int, int], *others: Array
 ) -> tuple[Array, Array, NetState, NetState]:
-    """Initialise a generator and a discriminator.
+    """Return the fields of a state at step 0; see `training` for the arguments.
 
-    Args:
-      networks: modules and optimisers.
-      key: typed PRNG key of the run.
-      image_shape: (H, W, C).
-      *others: further inputs of the generator, for one image.
-
-    Returns:
-      The fields of a state at step 0.
+    `others` are further inputs of the generator, for one image.
     """
     key_g, key_d, key_run = jax.random.split(key, 3)
     images = jnp.zeros((1, *image_shape), jnp.float32)
@@ -121,14 +114,9 @@ def alternate(
 def make_generator_fn(generator: nn.Module) -> Callable[..., Array]:
     """Make the pure function of a generator that `attacks` bind.
 
-    Equal modules get the same function, so that `jit` does not trace it again.
-
-    Args:
-      generator: the module.
-
-    Returns:
-      `(params, images) -> perturbations`, or `(params, images, target_labels)`. On a
-      CPU, large batches go through in blocks.
+    Equal modules get the same function, so that `jit` does not trace it again. It maps
+    `(params, images)` or `(params, images, target_labels)` to perturbations; on a CPU,
+    large batches go through in blocks.
     """
 
     def generator_fn(params: Params, images: Array, *others: Array) -> Array:

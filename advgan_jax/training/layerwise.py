@@ -94,20 +94,11 @@ def init_state(
     image_shape: Sequence[int],
     mixture: Mixture,
 ) -> LayerwiseState:
-    """Initialise the weights and empty pools.
-
-    Args:
-      model: with sigmoid units.
-      optimizer: of its weights.
-      key: typed PRNG key.
-      image_shape: `(H, W, C)`.
-      mixture: chooses the layers that have pools.
-
-    Returns:
-      The state before the first step.
+    """Initialise the weights and empty pools; see `training` for the arguments.
 
     Raises:
-      ValueError: if a layer or a number is out of range, or a hidden unit no sigmoid.
+      ValueError: if a layer or a number of the mixture is out of range, or a hidden
+        unit is no sigmoid.
     """
     _check(model, mixture)
     key_init, key_run = jax.random.split(key)
@@ -155,7 +146,8 @@ def _part(
 
 
 def layers_above(model: nn.Module, params: Params, layer: int) -> LogitsFn:
-    """Return the layers above a layer, `[B, ...] -> [B, K]`; all of them for layer 0."""
+    """Return the layers above a layer, `[B, ...] -> [B, K]`; all of them for layer
+    0."""
     return Partial(_part(model, layer, None), params)
 
 
@@ -178,15 +170,15 @@ def make_train_step(
 
     Args:
       model: with sigmoid units; may have dropout.
-      optimizer: that of the state.
+      optimizer: see `training`.
       attack: untargeted, compiled with the step (it must not need the host).
       mixture: the layers and the numbers.
       strengths: weight decay `lambda` of each layer.
 
     Returns:
-      A pure `train_step(state, batch, *, axis_name=None) -> (state, metrics)`. The
-      metrics are `loss` and `accuracy` on the clean images and, if there are pools,
-      their `adversarial_loss`. With `axis_name`, each device replaces `num_replaced`.
+      A pure step. Its metrics are `loss` and `accuracy` on the clean images and, if
+      there are pools, their `adversarial_loss`. With `axis_name`, each device replaces
+      `num_replaced`.
 
     Raises:
       ValueError: as `init_state`.

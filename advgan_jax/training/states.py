@@ -1,7 +1,7 @@
-"""Train states: all that a resumed run needs, and nothing else.
+"""Train states: the minimum that a resumed run needs.
 
-A state is a pytree of arrays. Modules, optimisers and frozen networks are not part of
-it: step functions close over the first two and take the last as arguments.
+A state is a pytree of arrays. Modules, optimisers and frozen models are not part of it:
+step functions close over the first two and take the last as arguments.
 """
 
 from typing import Any
@@ -58,10 +58,7 @@ class ClassifierState(struct.PyTreeNode):
 
 
 class DistilledState(ClassifierState):
-    """A distilled classifier; the attack on a black box trains against it.
-
-    Has the fields of `ClassifierState`.
-    """
+    """A distilled classifier, against which the attack on a black box trains."""
 
 
 class AdvGANState(struct.PyTreeNode):
@@ -89,8 +86,8 @@ class BlackBoxState(struct.PyTreeNode):
     Attributes:
       advgan: generator and discriminator.
       distilled: the copy of the black box.
-      queries: int32 `[R]`, the total number of queries after the i-th series of
-        queries; 0 for a future one.
+      queries: int32 `[R]`, total number of queries after each series of queries; 0 for
+        a future one.
     """
 
     advgan: AdvGANState
@@ -105,11 +102,7 @@ class BlackBoxState(struct.PyTreeNode):
 
 
 class AIGANState(AdvGANState):
-    """An AI-GAN in training: the same through both of its stages.
-
-    Step i draws its target classes, and the noise its attacker starts from, from
-    `fold_in(key, i)`. The attacker, like the target model, is not part of it.
-    """
+    """An AI-GAN in training, the same through both of its stages."""
 
 
 def init_net(
@@ -118,17 +111,7 @@ def init_net(
     key: Array,
     *inputs: Array,
 ) -> tuple[NetState, Params]:
-    """Initialise the weights and the optimiser's state of one network.
-
-    Args:
-      module: the network.
-      optimizer: its optimiser.
-      key: typed PRNG key of the initial weights.
-      *inputs: of the module; only shapes and dtypes matter.
-
-    Returns:
-      The network's state, and its batch statistics (empty if it has none).
-    """
+    """Initialise weights and optimiser state, and batch statistics (may be empty)."""
     variables = module.init(key, *inputs)
     params = variables["params"]
     return NetState(params, optimizer.init(params)), variables.get("batch_stats", {})

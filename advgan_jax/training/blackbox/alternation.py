@@ -62,8 +62,8 @@ def fit(
       attacker: what is trained.
       schedule: how long, and on how many answers.
       mode: see `parallel.compile_steps`.
-      hooks: logs, checkpoints, interruption; steps are `BlackBoxState.step`. Each epoch
-        is saved and has its own title: `epochs_per_save`, `description` have no effect.
+      hooks: as in `fit.fit`; steps are `BlackBoxState.step`. Each epoch is saved and
+        has its own title: `epochs_per_save`, `description` have no effect.
       record: called with (state, round) after each round of the generator's training;
         again if a run resumes just there.
 
@@ -71,8 +71,7 @@ def fit(
       The state, and whether the schedule was finished (else it was stopped and saved).
 
     Raises:
-      OracleError: if the black box fails. A run resumes from the last saved state and
-        the ledger.
+      OracleError: if the black box fails; a run resumes from the last saved state.
       TypeError: for images or labels of a wrong dtype.
       ValueError: if images or labels are too few or invalid, if f and the oracle have
         different classes, or if a fresh state comes with a queried oracle.

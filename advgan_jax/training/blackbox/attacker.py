@@ -41,17 +41,7 @@ def init_state(
     key: Array,
     image_shape: tuple[int, int, int],
 ) -> BlackBoxState:
-    """Initialise an attacker.
-
-    Args:
-      attacker: networks and optimisers.
-      schedule: of the alternation.
-      key: typed PRNG key of the run.
-      image_shape: (H, W, C).
-
-    Returns:
-      The state at step 0.
-    """
+    """Initialise an attacker; see `training` for the arguments."""
     key_advgan, key_distilled = jax.random.split(key)
     return BlackBoxState(
         advgan.init_state(attacker.networks, key_advgan, image_shape),
@@ -80,15 +70,9 @@ def distilled_logits_fn(attacker: Attacker, state: BlackBoxState) -> LogitsFn:
 def perturb_images(
     attacker: Attacker, state: BlackBoxState, images: np.ndarray
 ) -> np.ndarray:
-    """Perturb any number of images with the generator of a state.
+    """Perturb any number of images, uint8 or float32 in [0, 1].
 
-    Args:
-      attacker: modules and objective.
-      state: in training or trained.
-      images: `[N, H, W, C]`, uint8 or float32 in [0, 1].
-
-    Returns:
-      Adversarial images, float32 `[N, H, W, C]`.
+    Returns float32 `[N, H, W, C]`.
     """
     generator, params = attacker.networks.generator, state.advgan.generator.params
     epsilon = attacker.objective.epsilon

@@ -76,7 +76,7 @@ class Schedule:
             yield number + 1, None
 
     def check_images(self, num_images: int) -> None:
-        """Raise `ValueError` if a series of queries needs more images than there are."""
+        """Raise `ValueError` if a series of queries needs more images."""
         most = max(self.query_counts)
         if most > num_images:
             raise ValueError(
