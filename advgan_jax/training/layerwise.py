@@ -146,8 +146,7 @@ def _part(
 
 
 def layers_above(model: nn.Module, params: Params, layer: int) -> LogitsFn:
-    """Return the layers above a layer, `[B, ...] -> [B, K]`; all of them for layer
-    0."""
+    """Return the layers above a layer (0: all), `[B, ...] -> [B, K]`."""
     return Partial(_part(model, layer, None), params)
 
 

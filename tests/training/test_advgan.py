@@ -1,5 +1,7 @@
 """AdvGAN's step: who moves, along which gradient, and that it learns."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from advgan_jax.training import advgan, fit
 from advgan_jax.types import Batch
 
 
+@functools.cache  # one object, so that its steps are compiled once
 def networks(learning_rate=1e-3, optimizer=optax.sgd):
     return advgan.Networks(
         models.Generator(epsilon=0.3, widths=(4, 8, 8), num_residual=1),
@@ -31,7 +34,14 @@ def batch(digits):
 
 
 def fresh(nets):
-    return advgan.init_state(nets, jax.random.key(0), (8, 8, 1))
+    return jax.jit(lambda key: advgan.init_state(nets, key, (8, 8, 1)))(
+        jax.random.key(0)
+    )
+
+
+@functools.cache
+def compiled(nets, objective):
+    return jax.jit(advgan.make_train_step(nets, objective))
 
 
 def moved(before, after):
@@ -43,9 +53,7 @@ def test_step_follows_both_gradients_as_written_in_the_paper(batch, digits_logit
     """With SGD of rate 1, old minus new weights are the gradients themselves."""
     nets, objective = networks(1.0), advgan.AdvGANObjective(epsilon=0.3, confidence=2.0)
     state = fresh(nets)
-    new, _ = jax.jit(advgan.make_train_step(nets, objective))(
-        state, batch, digits_logits_fn
-    )
+    new, _ = compiled(nets, objective)(state, batch, digits_logits_fn)
 
     def adversarial(params):
         r = nets.generator.apply({"params": params}, batch.images)
@@ -73,7 +81,7 @@ def test_step_follows_both_gradients_as_written_in_the_paper(batch, digits_logit
         (d_loss, state.discriminator, new.discriminator),
         (g_loss, state.generator, new.generator),
     ):
-        gradients = jax.grad(loss)(net.params)
+        gradients = jax.jit(jax.grad(loss))(net.params)
         step = jax.tree.map(jnp.subtract, net.params, after.params)
         scale = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(gradients))
         for got, wanted in zip(
@@ -86,7 +94,7 @@ def test_step_follows_both_gradients_as_written_in_the_paper(batch, digits_logit
 def test_step_of_the_discriminator_does_not_move_the_generator(batch, digits_logits_fn):
     nets = networks()._replace(generator_optimizer=optax.set_to_zero())
     state = fresh(nets)
-    step = jax.jit(advgan.make_train_step(nets, advgan.AdvGANObjective(0.3)))
+    step = compiled(nets, advgan.AdvGANObjective(0.3))
     new, _ = step(state, batch, digits_logits_fn)
     assert not moved(state.generator.params, new.generator.params)
     assert moved(state.discriminator.params, new.discriminator.params)
@@ -97,10 +105,8 @@ def test_gan_loss_reaches_the_generator(batch, digits_logits_fn):
     generators = []
     for weight in (0.0, 1.0):
         nets = networks(1.0)
-        step = advgan.make_train_step(
-            nets, advgan.AdvGANObjective(0.3, gan_weight=weight)
-        )
-        state, _ = jax.jit(step)(fresh(nets), batch, digits_logits_fn)
+        step = compiled(nets, advgan.AdvGANObjective(0.3, gan_weight=weight))
+        state, _ = step(fresh(nets), batch, digits_logits_fn)
         generators.append(state.generator.params)
     assert moved(*generators)
 
@@ -111,9 +117,8 @@ def test_frozen_target_is_not_in_the_state(batch, digits_logits_fn):
     sizes = {leaf.size for leaf in jax.tree.leaves(state)}
     # The target's hidden layer; neither G nor D has anything of its size.
     assert max(leaf.size for leaf in jax.tree.leaves(digits_logits_fn)) not in sizes
-    new, _ = advgan.make_train_step(nets, advgan.AdvGANObjective(0.3))(
-        state, batch, digits_logits_fn
-    )
+    step = compiled(nets, advgan.AdvGANObjective(0.3))
+    new, _ = step(state, batch, digits_logits_fn)
     assert jax.tree.structure(new) == jax.tree.structure(state)
     assert new.step == 1
 
@@ -122,7 +127,7 @@ def test_discriminator_is_not_constant():
     """InstanceNorm over a map of one pixel would make all its scores equal."""
     images = jax.random.uniform(jax.random.key(0), (6, 8, 8, 1))
     net = models.Discriminator()
-    scores = net.apply(net.init(jax.random.key(1), images), images)
+    scores, _ = jax.jit(net.init_with_output)(jax.random.key(1), images)
     assert float(jnp.std(scores)) > 1e-3
 
 
@@ -144,7 +149,7 @@ def test_gradient_does_not_die_at_a_bound(where):
 def test_targeted_success_is_counted_towards_the_class(batch, digits_logits_fn):
     nets = networks()
     objective = advgan.AdvGANObjective(epsilon=0.0, target_class=3)
-    step = advgan.make_train_step(nets, objective)
+    step = compiled(nets, objective)
     _, metrics = step(fresh(nets), batch, digits_logits_fn)
     predictions = jnp.argmax(digits_logits_fn(batch.images), axis=-1)
     assert metrics["success_rate"] == jnp.mean(predictions == 3)
@@ -152,7 +157,7 @@ def test_targeted_success_is_counted_towards_the_class(batch, digits_logits_fn):
 
 def test_metrics_are_complete(batch, digits_logits_fn):
     nets = networks()
-    step = advgan.make_train_step(nets, advgan.AdvGANObjective(0.3))
+    step = compiled(nets, advgan.AdvGANObjective(0.3))
     _, metrics = step(fresh(nets), batch, digits_logits_fn)
     total = (
         metrics["adversarial_loss"]

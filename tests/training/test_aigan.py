@@ -1,5 +1,7 @@
 """AI-GAN's steps: what each stage calls real, where it aims, and that it learns."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +28,7 @@ OBJECTIVE = aigan.AIGANObjective(
 )
 
 
+@functools.cache  # one object, so that its steps are compiled once
 def networks(learning_rate=1.0, optimizer=optax.sgd, num_heads=1):
     widths = (4, 8, 8)
     one, two = models.Discriminator(widths), models.TwoHeadDiscriminator(10, widths)
@@ -46,13 +49,20 @@ def batch(digits):
 
 
 def fresh(nets):
-    return aigan.init_state(nets, jax.random.key(0), (8, 8, 1))
+    return jax.jit(lambda key: aigan.init_state(nets, key, (8, 8, 1)))(
+        jax.random.key(0)
+    )
 
 
 def make_step(stage, nets, objective=OBJECTIVE):
     if stage == 1:
         return aigan.make_first_step(nets, objective, ATTACKER)
     return aigan.make_second_step(nets, objective)
+
+
+@functools.cache
+def compiled(stage, num_heads=1):
+    return jax.jit(make_step(stage, networks(num_heads=num_heads)))
 
 
 def drawn(state, labels):
@@ -66,7 +76,7 @@ def test_step_follows_both_gradients(stage, num_heads, batch, digits_logits_fn):
     """With SGD of rate 1, old minus new weights are the gradients themselves."""
     nets = networks(num_heads=num_heads)
     state, (images, labels) = fresh(nets), batch
-    new, _ = jax.jit(make_step(stage, nets))(state, batch, digits_logits_fn)
+    new, _ = compiled(stage, num_heads)(state, batch, digits_logits_fn)
     wanted, key = drawn(state, labels)
     real = images
     if stage == 1:
@@ -102,7 +112,7 @@ def test_step_follows_both_gradients(stage, num_heads, batch, digits_logits_fn):
         (d_loss, state.discriminator, new.discriminator),
         (g_loss, state.generator, new.generator),
     ):
-        gradients = jax.grad(loss)(net.params)
+        gradients = jax.jit(jax.grad(loss))(net.params)
         step = jax.tree.map(jnp.subtract, net.params, after.params)
         scale = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(gradients))
         for got, wanted_step in zip(
@@ -126,7 +136,7 @@ def test_each_step_draws_anew(batch, digits_logits_fn):
     state = fresh(networks())
     later = state.replace(step=state.step + 1)
     assert (drawn(state, batch.labels)[0] != drawn(later, batch.labels)[0]).any()
-    step, steps = jax.jit(make_step(2, networks())), []
+    step, steps = compiled(2), []
     for given in (state, later):
         new, _ = step(given, batch, digits_logits_fn)
         steps.append(jax.tree.leaves(new.generator.params))
@@ -137,7 +147,7 @@ def test_class_loss_of_one_head_is_none(batch, digits_logits_fn):
     found = {}
     for num_heads in (1, 2):
         nets = networks(num_heads=num_heads)
-        step = jax.jit(make_step(2, nets))
+        step = compiled(1, num_heads)
         _, found[num_heads] = step(fresh(nets), batch, digits_logits_fn)
     assert set(found[2]) - set(found[1]) == {"class_loss"}
     # Near chance before any training.
@@ -150,7 +160,7 @@ def test_gradient_moves_the_wanted_class_alone(batch, digits_logits_fn):
     state = fresh(nets)
     few = Batch(batch.images[:3], batch.labels[:3])
     wanted = set(np.asarray(drawn(state, few.labels)[0]).tolist())
-    new, _ = jax.jit(make_step(2, nets))(state, few, digits_logits_fn)
+    new, _ = compiled(2)(state, few, digits_logits_fn)
     for name in ("scale", "shift"):
         before, after = (
             s.generator.params["ConditionalNorm_0"][name]["embedding"]
@@ -177,7 +187,7 @@ def test_it_learns_to_reach_the_class_that_it_is_given(digits, digits_logits_fn)
     # Blind to the class, a generator reaches one in nine.
     assert logged[-1]["success_rate"] > 0.5
     images = to_float(jnp.asarray(digits.test.images[:4]))
-    apply_fn = make_generator_fn(nets.generator)
+    apply_fn = jax.jit(make_generator_fn(nets.generator))
     r = [apply_fn(state.generator.params, images, jnp.full(4, t)) for t in range(10)]
     apart = [float(jnp.abs(a - b).max()) for i, a in enumerate(r) for b in r[:i]]
     assert min(apart) > 0.1
