@@ -1,21 +1,20 @@
-"""Devices and processes: the only place that knows how many there are.
+"""Devices and processes: the only package that knows their number.
 
 A training step is written once, for one shard of a batch:
 
     step(state, batch, *frozen, axis_name=None) -> (state, metrics)
 
-With `axis_name` set it averages losses, gradients and metrics over that axis
+With `axis_name`, the step averages losses, gradients and metrics over that axis
 (`mean_over`) and folds the shard's index into its key (`fold_in_shard`).
-`compile_steps` compiles it for one device (`jit`) or for all of them (`pmap`,
-`shard_map`), also those of other processes. A state has no device axis, so checkpoints
-do not know the device count. What a step takes of the data, and which of it a process
-reads, is in `rows`.
+`compile_steps` compiles it for one device (`jit`) or for all devices of all processes
+(`pmap`, `shard_map`). A state has no device axis, so checkpoints do not depend on the
+number of devices. `rows` decides which rows a step uses and a process reads.
 
-Evaluation is written for whole batches. `spread` lays their rows over all devices and
-the compiler cuts the work: what an attack draws is the same on any number of devices.
+Evaluation is written for whole batches. `spread` shards their rows over all devices,
+and the compiler splits the work. So an attack draws the same numbers on any devices.
 
-Several processes run the same program in step. What only one may do (write a file), or
-all must decide alike (whether to go on), goes through `processes`.
+Several processes run the same program in step. `processes` has what only one of them
+may do (write a file) or all must decide alike (whether to stop).
 """
 
 from advgan_jax.parallel.modes import (

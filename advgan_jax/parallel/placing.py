@@ -1,4 +1,4 @@
-"""Where arrays lie: on one device, the same on all, or cut over all."""
+"""Placement of arrays: on one device, replicated, or sharded."""
 
 from typing import Any
 

@@ -117,7 +117,7 @@ def shard(read: ReadFn, indices: np.ndarray, mode: str) -> tuple[Batch, BatchRow
     places = _own_places(mesh)
     of_devices = indices.reshape(count, shards, own).swapaxes(0, 1)[places]
     columns = read(of_devices.ravel())
-    # `pmap` takes from each process what lies on the process's own devices.
+    # `pmap` takes from each process only data on its own devices.
     sharding = NamedSharding(mesh.local_mesh if mode == "pmap" else mesh, P(AXIS))
 
     def place(column: np.ndarray) -> Array:

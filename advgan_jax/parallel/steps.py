@@ -64,7 +64,7 @@ class _Sharded:
             )
 
         self._shards = mesh.size
-        # What a process passes to `pmap`, and gets, lies on its own devices alone.
+        # `pmap` takes from each process, and returns, data on its own devices.
         self._mesh = mesh.local_mesh if mode == "pmap" else mesh
         compile_for = _mapped if mode == "pmap" else _sharded
         self._run = {
@@ -78,7 +78,7 @@ class _Sharded:
     ) -> tuple[Any, Mapping[str, Array]]:
         """Make the steps."""
         if not isinstance(rows, BatchRows):
-            # A copy: the caller may fill the same array anew for the next call.
+            # A copy: the caller may overwrite the array before the next call.
             rows = as_batch_rows(np.array(rows))
         if not rows.per_device:
             check_divides(rows.order.shape[1], self._shards)

@@ -111,7 +111,7 @@ def make_adversarial_step(
       model: see `training`.
       optimizer: see `training`.
       crafting: how to attack; `predicted_labels` are those of the attacked model.
-      clean_weight: `w` in [0, 1]; 0 leaves the clean images out.
+      clean_weight: `w` in [0, 1]; 0 omits the clean images.
       label_smoothing: share of each label that is spread over all classes.
       augmentation: of the clean images.
 

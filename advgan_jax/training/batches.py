@@ -137,7 +137,7 @@ def prefetch(items: Iterator[Item], depth: int) -> Generator[Item, None, None]:
     ready, closed = queue.Queue(depth), threading.Event()
 
     def put(*result: Any) -> None:
-        """Put a result into the queue, unless the consumer has left."""
+        """Put a result into the queue, unless the consumer is closed."""
         while not closed.is_set():
             with contextlib.suppress(queue.Full):
                 ready.put(result, timeout=0.1)

@@ -139,7 +139,7 @@ def test_reads_no_more_ahead_than_it_is_told():
     assert not reading()
 
 
-class Told:
+class Waited:
     """What a call returns in the place of metrics: notes that it was waited for."""
 
     def __init__(self, number, waited):
@@ -153,7 +153,7 @@ class Told:
 def test_no_more_calls_are_under_way_than_were_allowed():
     waited, numbers = [], itertools.count()
     run = batches.limit_in_flight(
-        lambda state: (state, Told(next(numbers), waited)), ahead=2
+        lambda state: (state, Waited(next(numbers), waited)), ahead=2
     )
     for _ in range(5):
         run("state")

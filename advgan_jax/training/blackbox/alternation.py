@@ -86,8 +86,7 @@ def fit(
         finished = False
     if oracle.changed:
         _log.warning(
-            "Of %d images that were queried again, %d got a different answer: the "
-            "black box is noisy.",
+            "Of %d images queried again, %d got a new answer: the black box is noisy.",
             oracle.repeated,
             oracle.changed,
         )
@@ -290,8 +289,8 @@ class _Alternation:
         marks = marks[marks > 0]
         clean, end = int(marks[0]), int(marks[-1])
         start = clean if self.schedule.replay or len(marks) < 2 else int(marks[-2])
-        schedule = self.schedule
-        first = epoch * schedule.distilled_steps * schedule.distilled_batch_size
+        steps = epoch * self.schedule.distilled_steps
+        first = steps * self.schedule.distilled_batch_size
         return in_turn(first, clean, (start, end))
 
 
