@@ -15,7 +15,6 @@ from advgan_jax.attacks.transfer import average_models
 # An operand keeps eight bits, and rounding one layer after another costs three more.
 TOLERANCE = 8 * 2.0**-8
 NETS = {
-    "A": (models.make_classifier("A", 10), 28),
     "C": (models.make_classifier("C", 10), 28),
     "resnet32": (models.make_classifier("resnet32", 10), 8),
     "generator": (models.Generator(epsilon=0.3, widths=(4, 8, 8)), 12),
