@@ -17,6 +17,8 @@ from advgan_jax.types import Array
 
 NHWC = lax.conv_dimension_numbers((1, 1, 1, 1), (1, 1, 1, 1), ("NHWC", "HWIO", "NHWC"))
 Pair = tuple[int, int]
+Padding = Sequence[Pair]
+Precision = lax.PrecisionLike
 UNPADDED = ((0, 0), (0, 0))
 _FEW = 8
 # By channels: the number of filters up to which `_few_channels` beats XLA.
@@ -25,9 +27,7 @@ _MANY_PIXELS = 64
 _BLOCK = 2**18  # floats, a megabyte
 
 
-def _convolve(
-    x: Array, kernel: Array, padding: Sequence[Pair], precision: lax.PrecisionLike
-) -> Array:
+def _convolve(x: Array, kernel: Array, padding: Padding, precision: Precision) -> Array:
     """Convolve by the fastest algorithm for these shapes."""
     channels, filters = kernel.shape[2:]
     if filters <= _FEW and 2 * filters <= channels:
@@ -47,7 +47,7 @@ def _convolve(
     return y[:, :, :-extra] if extra else y
 
 
-def _extra_columns(x: Array, kernel: Array, padding: Sequence[Pair]) -> int:
+def _extra_columns(x: Array, kernel: Array, padding: Padding) -> int:
     """Return the number of columns to compute and drop, so that XLA is fast.
 
     Without padding, XLA's algorithm takes up to three times as long as with any
@@ -69,7 +69,7 @@ def _extra_columns(x: Array, kernel: Array, padding: Sequence[Pair]) -> int:
 
 
 def _few_channels(
-    x: Array, kernel: Array, padding: Sequence[Pair], precision: lax.PrecisionLike
+    x: Array, kernel: Array, padding: Padding, precision: Precision
 ) -> Array:
     """Convolve few channels by a product of several columns: 2 to 6 times faster.
 
@@ -104,7 +104,7 @@ def _few_channels(
 
 
 def _few_filters(
-    x: Array, kernel: Array, padding: Sequence[Pair], precision: lax.PrecisionLike
+    x: Array, kernel: Array, padding: Padding, precision: Precision
 ) -> Array:
     """Convolve to few filters by one product and shifted sums: 3 to 6 times faster."""
     height, width, channels, filters = kernel.shape
@@ -128,8 +128,8 @@ def _few_filters(
 def conv2d(
     x: Array,
     kernel: Array,
-    padding: Sequence[Pair] = UNPADDED,
-    precision: lax.PrecisionLike = None,
+    padding: Padding = UNPADDED,
+    precision: Precision = None,
 ) -> Array:
     """Convolve without strides; the gradients are such convolutions too.
 
@@ -146,15 +146,15 @@ def conv2d(
 
 
 def _conv2d_fwd(
-    x: Array, kernel: Array, padding: Sequence[Pair], precision: lax.PrecisionLike
+    x: Array, kernel: Array, padding: Padding, precision: Precision
 ) -> tuple[Array, tuple[Array, Array]]:
     """Convolve, and keep the operands."""
     return _convolve(x, kernel, padding, precision), (x, kernel)
 
 
 def _conv2d_bwd(
-    padding: Sequence[Pair],
-    precision: lax.PrecisionLike,
+    padding: Padding,
+    precision: Precision,
     residuals: tuple[Array, Array],
     gradient: Array,
 ) -> tuple[Array, Array]:
@@ -170,11 +170,7 @@ def _conv2d_bwd(
 
 
 def _kernel_gradient(
-    x: Array,
-    kernel: Array,
-    gradient: Array,
-    padding: Sequence[Pair],
-    precision: lax.PrecisionLike,
+    x: Array, kernel: Array, gradient: Array, padding: Padding, precision: Precision
 ) -> Array:
     """Compute the gradient of the kernel by the fastest algorithm."""
     channels, filters = kernel.shape[2:]
@@ -194,18 +190,14 @@ def _kernel_gradient(
     return product(jnp.stack(taps), gradient).reshape(kernel.shape)
 
 
-def _pad(x: Array, padding: Sequence[Pair]) -> Array:
+def _pad(x: Array, padding: Padding) -> Array:
     """Pad rows and columns; negative numbers crop."""
     around = [(0, 0, 0), *((a, b, 0) for a, b in padding), (0, 0, 0)]
     return lax.pad(x, jnp.zeros((), x.dtype), around)
 
 
 def _one_filter(
-    x: Array,
-    kernel: Array,
-    gradient: Array,
-    padding: Sequence[Pair],
-    precision: lax.PrecisionLike,
+    x: Array, kernel: Array, gradient: Array, padding: Padding, precision: Precision
 ) -> Array:
     """Compute the gradient of a single filter from the windows of `gradient`."""
     size = kernel.shape[:2]
@@ -227,7 +219,7 @@ def _taps(x: Array, window: Sequence[int], size: Sequence[int]) -> list[Array]:
 
 
 def _row_products(
-    x: Array, gradient: Array, window: Sequence[int], precision: lax.PrecisionLike
+    x: Array, gradient: Array, window: Sequence[int], precision: Precision
 ) -> Array:
     """Compute the kernel's gradient by a product for each kernel row, in blocks.
 

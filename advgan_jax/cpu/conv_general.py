@@ -7,16 +7,16 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from advgan_jax.cpu.conv2d import NHWC, Pair, conv2d
+from advgan_jax.cpu.conv2d import NHWC, Padding, Precision, conv2d
 from advgan_jax.types import Array
 
 
 def _strided(
     x: Array,
     kernel: Array,
-    padding: Sequence[Pair],
+    padding: Padding,
     strides: Sequence[int],
-    precision: lax.PrecisionLike,
+    precision: Precision,
 ) -> Array:
     """Convolve with strides: the pixels of a stride become channels."""
     if strides == (1, 1):
@@ -49,9 +49,9 @@ def _strided(
 def _dilated(
     x: Array,
     kernel: Array,
-    padding: Sequence[Pair],
+    padding: Padding,
     dilation: Sequence[int],
-    precision: lax.PrecisionLike,
+    precision: Precision,
 ) -> Array:
     """Convolve an input with zeros between its pixels (a transposed convolution).
 
@@ -85,13 +85,13 @@ def conv_general_dilated(
     lhs: Array,
     rhs: Array,
     window_strides: Sequence[int],
-    padding: str | Sequence[Pair],
+    padding: str | Padding,
     lhs_dilation: Sequence[int] | None = None,
     rhs_dilation: Sequence[int] | None = None,
     dimension_numbers: Any = None,
     feature_group_count: int = 1,
     batch_group_count: int = 1,
-    precision: lax.PrecisionLike = None,
+    precision: Precision = None,
     preferred_element_type: Any = None,
 ) -> Array:
     """Replace `lax.conv_general_dilated`, with the same arguments; on CPU by `conv2d`.
