@@ -53,7 +53,7 @@ class FullBatchState(struct.PyTreeNode):
 
     Attributes:
       step: int32, the iterations made so far.
-      net: weights and the optimiser's curvature pairs.
+      `net`: weights and the optimiser's curvature pairs.
     """
 
     step: Array

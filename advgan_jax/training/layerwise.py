@@ -56,7 +56,7 @@ class LayerwiseState(struct.PyTreeNode):
     Attributes:
       step: int32, the steps made so far.
       key: typed PRNG key of the run; step i uses `fold_in(key, i)`.
-      net: weights and optimiser state.
+      `net`: weights and optimiser state.
       pools: one for each chosen layer.
     """
 

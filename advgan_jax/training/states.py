@@ -39,7 +39,7 @@ class ClassifierState(struct.PyTreeNode):
     Attributes:
       step: int32, the steps made so far.
       key: typed PRNG key of the run; step i uses `fold_in(key, i)`.
-      net: weights and optimiser state.
+      `net`: weights and optimiser state.
       batch_stats: running statistics of batch normalisation; may be empty.
     """
 
