@@ -30,7 +30,7 @@ class StockNet(nn.Module):
 def stock(request):
     net = StockNet(request.param)
     images = jax.random.uniform(jax.random.key(0), (3, 9, 9, 2))
-    variables = net.init(jax.random.key(1), images)
+    variables = jax.jit(net.init)(jax.random.key(1), images)
     return lambda x: net.apply(variables, x), images
 
 
@@ -42,10 +42,12 @@ def test_repeat_counts():
 def test_loop_ready_keeps_values_and_gradients(stock):
     logits_fn, images = stock
     ready = loops.loop_ready(logits_fn)
-    np.testing.assert_allclose(ready(images), logits_fn(images), atol=1e-6)
+    np.testing.assert_allclose(
+        jax.jit(ready)(images), jax.jit(logits_fn)(images), atol=1e-6
+    )
 
     def gradient(fn):
-        return jax.grad(lambda x: jnp.sum(fn(x) ** 2))(images)
+        return jax.jit(jax.grad(lambda x: jnp.sum(fn(x) ** 2)))(images)
 
     np.testing.assert_allclose(gradient(ready), gradient(logits_fn), atol=1e-5)
 
@@ -71,7 +73,7 @@ def test_loop_ready_works_under_transformations(stock):
     stacked = jnp.stack([images, images[::-1]])
     np.testing.assert_allclose(
         jax.jit(jax.vmap(ready))(stacked),
-        jnp.stack([logits_fn(x) for x in stacked]),
+        jax.jit(jax.vmap(logits_fn))(stacked),
         atol=1e-5,
     )
 
@@ -119,9 +121,10 @@ def test_no_block_holds_more_than_its_share_of_pixels():
 
 def test_a_batch_of_any_size_can_be_exported():
     """A generator, and a gradient of a classifier, as an attack takes it."""
-    generator, model = models.Generator(0.3), models.make_classifier("C", 10)
-    key, one = jax.random.key(0), jnp.zeros((1, 28, 28, 1))
-    weights = generator.init(key, one), model.init(key, one)
+    generator = models.Generator(0.3, widths=(4, 8, 8), num_residual=1)
+    model = models.ModelC(widths=(4, 8), hidden=16)
+    key, one = jax.random.key(0), jnp.zeros((1, 16, 16, 1))
+    weights = jax.jit(generator.init)(key, one), jax.jit(model.init)(key, one)
 
     def generate(images):
         return loops.in_blocks(partial(generator.apply, weights[0]), images)
@@ -129,16 +132,16 @@ def test_a_batch_of_any_size_can_be_exported():
     def gradient(images):
         return jax.grad(lambda x: model.apply(weights[1], x).sum())(images)
 
-    shape = jax.export.symbolic_shape("b, 28, 28, 1")
+    shape = jax.export.symbolic_shape("b, 16, 16, 1")
     for fn in (generate, gradient):
         exported = jax.export.export(jax.jit(fn))(
             jax.ShapeDtypeStruct(shape, jnp.float32)
         )
         for count in (1, 300):
-            images = jax.random.uniform(key, (count, 28, 28, 1))
-            made = exported.call(images)
+            images = jax.random.uniform(key, (count, 16, 16, 1))
+            made = jax.jit(exported.call)(images)
             # Sums of thousands of float32 products, taken in another order.
-            np.testing.assert_allclose(made, fn(images), atol=1e-5)
+            np.testing.assert_allclose(made, jax.jit(fn)(images), atol=1e-5)
 
 
 SPREAD = """
