@@ -8,6 +8,7 @@ import matplotlib as mpl
 import pytest
 
 import advgan_jax
+from advgan_jax import attacks
 
 mpl.use("Agg")
 
@@ -143,3 +144,9 @@ def test_files_that_contributing_names_exist():
         for name in named
         if "NAME" not in name and not (REPOSITORY / name).exists()
     ] == []
+
+
+def test_page_on_attacks_lists_all_of_them():
+    rows = re.findall(r"^\| (`.*?) \|", read("docs/attacks.md"), flags=re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted(attacks.ATTACKS)
