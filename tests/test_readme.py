@@ -1,8 +1,11 @@
 """What the README and the pages of docs/ say works: snippets run, links lead somewhere."""
 
+import os
 import pathlib
 import re
 import shutil
+import subprocess
+import sys
 
 import matplotlib as mpl
 import pytest
@@ -69,9 +72,14 @@ def test_black_box_example_succeeds(tmp_path, monkeypatch):
         if p not in ("README.md", "docs/black-box.md") and snippets_of(p)
     ],
 )
-def test_snippets_of_a_page_run(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    run_snippets(page)
+def test_snippets_of_a_page_run(page, tmp_path):
+    """In a process of its own, because some change the settings of their process."""
+    command = [sys.executable, "-W", "error", "-c", "\n".join(snippets_of(page))]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    result = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("page", PAGES)
