@@ -1,14 +1,18 @@
 """Shared fixtures: real digits, a small trained classifier, the prepared MNIST."""
 
+import fcntl
 import importlib.util
 import os
 import pathlib
+import pickle
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
 
 import jax
+import jax.numpy as jnp
 import optax
 import pytest
 
@@ -16,7 +20,7 @@ from advgan_jax import data, models, parallel, runs
 from advgan_jax.training import classifier, fit
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
-# What a test's run takes instead, where its configuration has such a thing.
+# Values that shorten a test's run, if its configuration has them.
 SHORT = {
     "target_training.num_epochs": 6,
     "generator.widths": (4, 8, 8),
@@ -60,7 +64,7 @@ def compile_once(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def on_devices():
-    """Runs code where a CPU is so many devices, and expects it to end well.
+    """Run code on a CPU with so many devices, and expect it to succeed.
 
     In a process of its own: the number of devices is fixed when JAX starts.
     """
@@ -112,19 +116,48 @@ def digits():
 
 
 @pytest.fixture(scope="session")
-def digits_logits_fn(digits):
-    """A small net with over 95 % accuracy on the test digits."""
+def made_once(tmp_path_factory):
+    """Make a thing once in a test run: several workers (`-n`) share it.
+
+    The function takes a name and `make`, which gets an empty folder. It returns the
+    folder and what `make` returned, pickled in between; do not write to the folder.
+    """
+    own = tmp_path_factory.getbasetemp()
+    base = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def get(name, make):
+        folder, made = base / f"once-{name}", base / f"once-{name}.pickle"
+        with (base / f"once-{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+                folder.mkdir()
+                content = pickle.dumps(make(folder))
+                made.write_bytes(content)
+            return folder, pickle.loads(made.read_bytes())
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def digits_logits_fn(digits, made_once):
+    """A small model with over 95 % accuracy on the test digits."""
     model = models.make_classifier("small", digits.num_classes)
     optimizer = optax.adam(2e-3)
-    state = classifier.init_state(model, optimizer, jax.random.key(0), (8, 8, 1))
-    run = parallel.compile_steps(
-        classifier.make_train_step(model, optimizer), mode="jit"
-    )
-    plan = fit.Plan(len(digits.train), batch_size=64, num_epochs=6)
-    state, _ = fit.fit(
-        state, run, fit.on_device(digits.train), plan, order_key=jax.random.key(1)
-    )
-    return models.make_logits_fn(model, state.variables)
+
+    def train(_):
+        state = classifier.init_state(model, optimizer, jax.random.key(0), (8, 8, 1))
+        run = parallel.compile_steps(
+            classifier.make_train_step(model, optimizer), mode="jit"
+        )
+        plan = fit.Plan(len(digits.train), batch_size=64, num_epochs=6)
+        state, _ = fit.fit(
+            state, run, fit.on_device(digits.train), plan, order_key=jax.random.key(1)
+        )
+        return jax.device_get(state.variables)
+
+    variables = made_once("digits_logits_fn", train)[1]
+    return models.make_logits_fn(model, jax.tree.map(jnp.asarray, variables))
 
 
 @pytest.fixture(scope="session")
@@ -167,7 +200,8 @@ def get_config(repository):
 
 
 @pytest.fixture(scope="session")
-def finished(get_config, tmp_path_factory):
-    """A finished run and its rows."""
+def finished(get_config, made_once, tmp_path_factory):
+    """A finished run, in a folder that this worker may change, and its rows."""
+    made, rows = made_once("finished", lambda folder: runs.train(get_config(), folder))
     workdir = tmp_path_factory.mktemp("run")
-    return workdir, runs.train(get_config(), workdir)
+    return shutil.copytree(made, workdir, dirs_exist_ok=True), rows
