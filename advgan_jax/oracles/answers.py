@@ -20,7 +20,8 @@ class UnusableAnswer(ValueError):
     def __init__(self, message: str, usable: np.ndarray | None = None) -> None:
         """Store the usable answers; None means that there are none."""
         super().__init__(message)
-        self.usable = np.zeros((0, 0), np.float32) if usable is None else usable
+        none = np.zeros((0, 0), np.float32)
+        self.usable: np.ndarray = none if usable is None else usable
 
 
 def check_kind(kind: str) -> None:

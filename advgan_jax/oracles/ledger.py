@@ -32,8 +32,8 @@ class Ledger:
         Raises:
           ValueError: if the file is no ledger, or damaged before its last record.
         """
-        self.path = None if path is None else pathlib.Path(path)
-        self.position = 0
+        self.path: pathlib.Path | None = None if path is None else pathlib.Path(path)
+        self.position: int = 0
         self._images: list[np.ndarray] = []
         self._answers: list[np.ndarray] = []
         self._length = 0

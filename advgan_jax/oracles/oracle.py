@@ -79,12 +79,15 @@ class Oracle:
         self.num_classes = num_classes
         self.batch_size = batch_size
         self.budget = budget
-        self.ledger = Ledger() if ledger is None else ledger
+        self.ledger: Ledger = Ledger() if ledger is None else ledger
         self._fn = fn
         self._kind = answers
         self._cache = cache
         self._timeout = timeout
-        self.wasted = self.measured = 0
+        self.wasted: int = 0
+        self.measured: int = 0
+        self.repeated: int = 0
+        self.changed: int = 0
         self.ledger.attach(answers, num_classes)
         self.rewind(self.ledger.position)
 
