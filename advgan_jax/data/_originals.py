@@ -21,6 +21,7 @@ from tensorflow_datasets import image_classification as sets
 
 _IDX = ("{}-images-idx3-ubyte.gz", "{}-labels-idx1-ubyte.gz")
 _IDX_UINT8 = 0x08
+_Path = str | os.PathLike[str]
 Examples = Iterator[tuple[int, dict[str, Any]]]
 _PIXELS = 32 * 32 * 3  # of a CIFAR image, stored as three planes
 
@@ -40,7 +41,7 @@ class Mnist(sets.MNIST, skip_registration=True):
             for split, prefix in (("train", "train"), ("test", "t10k"))
         }
 
-    def _generate_examples(self, images_path: str, labels_path: str) -> Examples:
+    def _generate_examples(self, images_path: _Path, labels_path: _Path) -> Examples:
         images, labels = read_idx(images_path), read_idx(labels_path)
         for i, (image, label) in enumerate(zip(images, labels, strict=True)):
             yield i, {"image": encode_png(image), "label": int(label)}
@@ -91,7 +92,7 @@ class Cifar100(Cifar10, sets.Cifar100, skip_registration=True):
 BUILDERS = {cls.name: cls for cls in (Mnist, FashionMnist, Cifar10, Cifar100)}
 
 
-def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
+def read_idx(path: _Path) -> np.ndarray:
     """Read a gzipped IDX file of bytes; raise `ValueError` if it is something else."""
     with gzip.open(path, "rb") as file:
         data = file.read()
@@ -108,7 +109,7 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
-def read_archive(path: str | os.PathLike[str]) -> dict[str, bytes]:
+def read_archive(path: _Path) -> dict[str, bytes]:
     """Read all files of a tar.gz in one pass: contents by name without the folder."""
     contents = {}
     with tarfile.open(path, "r:gz") as tar:

@@ -140,7 +140,7 @@ class StoredSplit(Split):
             shape = (image.height, image.width, len(self._mode))
         return array.reshape(shape), label.int64_list.value[0]
 
-    def _check_size(self, image: np.ndarray, row: int) -> None:
+    def _check_size(self, image: np.ndarray, row: int | np.integer) -> None:
         """Raise `ValueError` unless the image is as large as the first one."""
         if image.shape != self._shape:
             raise ValueError(
