@@ -177,6 +177,7 @@ class Checkpoints:
         aside = self.directory / _ASIDE
 
         def move() -> None:
+            """Move all of them."""
             for number in later:
                 _move(self.directory, number, aside)
 
