@@ -15,8 +15,8 @@ _Residuals = tuple[Array, Array, Array, Array]
 def clip_inward(x: Array, low: Array, high: Array) -> Array:
     r"""Clip to a box, and keep the gradients of clipped entries that point inwards.
 
-    The usual gradient of a clip is zero outside the box, so a perturbation outside never
-    returns. This gradient keeps a descent step that moves an entry towards the
+    The usual gradient of a clip is zero outside the box, so a perturbation outside
+    never returns. This gradient keeps a descent step that moves an entry towards the
     box, and drops one that moves it further away:
 
     .. math:: \bar x = g \cdot
