@@ -1,25 +1,32 @@
-"""The tables of AdvGAN's and AI-GAN's papers; see experiments/reproduce.py.
+"""The tables of AdvGAN's and AI-GAN's papers, and the MNIST challenge.
 
-Variants: `smoke` (digits, for tests), `mnist` (a CPU) and `full` (a GPU or TPU). The
-sections `advgan`, `blackbox`, `aigan` and `generators` are configurations of the files
-of these names without what the tables set: the nets, the data set, the seeds, and
-`epsilon`, which stands for all sections, attacks and defences (of the latter one may
-have another: `--config.advgan.target_training.defences.adv.attack.epsilon=0.2`). `fitted` is
-another of AdvGAN's, for a generator that is trained on the images it attacks;
-`generators` has no `aigan`, for that of all tables is one.
+    python experiments/reproduce.py --table=all --scale=smoke   # digits
+    python experiments/reproduce.py --table=2 --scale=cpu       # MNIST
+    python experiments/reproduce.py --table=2 --scale=full      # MNIST, a GPU or TPU
+    python experiments/reproduce.py --table=all --config=configs/reproduce.py:mnist
 
-All nets, defended or not, are trained as `advgan.target_training` says, on MNIST as Tramer's A
-and B were: six epochs in batches of 64. Of a net that is only asked,
-`blackbox.target_training.num_images` says how many training images it gets. What `trainings`
-has under the name of a net goes before `advgan.target_training`, for it and for the sources of
-its ensemble: on a CPU A gets half the epochs (`--config.trainings.A.num_epochs=6`),
-and shorter steps of PGD.
+The scales are the variants `smoke`, `mnist` and `full`. On two cores `smoke` takes two
+minutes and all tables at `cpu` some ten hours; `full` has not been run. The results of
+`cpu` are in RESULTS.md, for example AdvGAN's semi-white-box success on A, B and C
+(Table 2): 99.9 % each, where the paper has 97.9, 97.1 and 98.3 %.
 
-`full` trains defended nets as their papers do: `iterative` with 40 steps of 0.01 for
-100,000 batches of 50 (67,000 in table 4, whose nets see two thirds of the images), at
-Madry's learning rate but with our warm-up; `adv` and `ensemble` for Tramer's 12 epochs.
-The CIFAR-10 columns of AdvGAN's tables 2 to 4 are not there at any scale: the black box
-has no configuration for CIFAR-10.
+The sections `advgan`, `blackbox`, `aigan` and `generators` are the configurations of
+these names without what the tables set: models, data set, seed and `epsilon`. The
+latter holds for all sections, attacks and defences; only a defence may have another,
+`--config.advgan.target_training.defences.adv.attack.epsilon=0.2`. `fitted` is an AdvGAN
+that is trained on the images it attacks.
+
+`advgan.target_training` says how every model is trained, with and without a defence: on
+MNIST, as Tramer's A and B, for six epochs in batches of 64. A black box sees
+`blackbox.target_training.num_images` training images. `trainings.NAME` overrides
+`advgan.target_training` for one model and for the sources of its ensemble: on a CPU, A
+gets half the epochs (`--config.trainings.A.num_epochs=6`) and smaller PGD steps.
+
+`full` trains defended models as their papers do: `iterative` with 40 steps of 0.01 for
+100,000 batches of 50 at Madry's learning rate, but with our warm-up; `adv` and
+`ensemble` for Tramer's 12 epochs. In Table 4 models see two thirds of the images, so
+`iterative` has 67,000 batches. No scale has the CIFAR-10 columns of Tables 2 to 4: the
+black box has no configuration for CIFAR-10.
 """
 
 from ml_collections import ConfigDict
@@ -50,7 +57,7 @@ _SHARED = (
 
 
 def get_config(variant: str = "smoke") -> ConfigDict:
-    """The configuration of one scale."""
+    """Return the configuration of one scale."""
     if variant not in VARIANTS:
         raise ValueError(
             f"Unknown variant {variant!r} of this config. Known: {', '.join(VARIANTS)}."
@@ -62,11 +69,11 @@ def get_config(variant: str = "smoke") -> ConfigDict:
     config.dataset = "digits" if smoke else "mnist"
     config.data_dir = placeholder(str)  # default: TFDS_DATA_DIR
     config.target_model_dir = placeholder(str)  # default: the workdir's `target_models`
-    config.target_model = variant  # gives the workdir its name, nothing else
+    config.target_model = variant  # only names the default workdir
     config.epsilon = EPSILON
     config.parallel = "auto"
     config.seed = 0
-    config.update(nets(variant))
+    config.update(model_names(variant))
 
     # The first test images; the challenge takes all of them.
     config.num_timed = 100 if smoke else 1000
@@ -96,8 +103,8 @@ def get_config(variant: str = "smoke") -> ConfigDict:
     return config
 
 
-def nets(variant: str) -> ConfigDict:
-    """Which nets the tables are about."""
+def model_names(variant: str) -> ConfigDict:
+    """Return the models that the tables attack."""
     smoke = variant == "smoke"
     aigan_models = {"smoke": ("fc100_100_10",), "mnist": ("C",), "full": ("A", "C")}
     return ConfigDict(
@@ -114,18 +121,18 @@ def nets(variant: str) -> ConfigDict:
 
 
 def fit_to_images(section: ConfigDict) -> None:
-    """AdvGAN's numbers where it is trained on the very images that it attacks.
+    """Set AdvGAN's numbers for training on the images that it attacks.
 
-    On the challenge's 10,000 images 17 minutes on one core.
+    On the challenge's 10,000 images this takes 17 minutes of one core.
     """
-    # What is handed in is a file of images; nobody judges how real they look.
+    # The challenge takes a file of images, however real they look.
     section.loss.update({"gan_weight": 0.0, "hinge_weight": 0.0})
     section.generator.update({"widths": (16, 32, 64), "learning_rate": 3e-3})
     section.training.num_epochs = 50
 
 
 def leave_to_tables(section: ConfigDict, name: str) -> None:
-    """Takes from a section what the tables set, so that nobody sets it in vain."""
+    """Remove from a section what the tables set: setting it there would do nothing."""
     images = section.target_training.num_images
     parts = (section, section.get("advgan"))
     for part in (part for part in parts if part is not None):
@@ -138,7 +145,7 @@ def leave_to_tables(section: ConfigDict, name: str) -> None:
 
 
 def trainings(variant: str) -> ConfigDict:
-    """What nets are trained otherwise than `advgan.target_training` says, by the net's name."""
+    """Return what overrides `advgan.target_training`, by the model's name."""
     if variant != "mnist":
         return ConfigDict()
     # A step of A takes more than four times the arithmetic of one of B or C.
@@ -146,15 +153,15 @@ def trainings(variant: str) -> ConfigDict:
     defences["iterative"] = {
         "warmup_epochs": 1.0,
         "training": {"num_epochs": 4},
-        # By the derived steps of 0.15 A learns to resist those and no others. Chosen
-        # for `epsilon` 0.3, which it does not follow.
+        # With the derived steps of 0.15, A learns to resist only such steps. The value
+        # is for `epsilon` 0.3 and does not follow it.
         "attack": {"step_size": 0.075},
     }
     return ConfigDict({"A": {"num_epochs": 3, "defences": defences}})
 
 
 def train_as_printed(defences: ConfigDict) -> None:
-    """The defences' trainings in the numbers of their papers, on MNIST."""
+    """Set the defences' trainings to those of their papers, on MNIST."""
     # Madry's 100,000 steps; without the warm-up some seeds stay at chance.
     defences.iterative.attack.update({"num_steps": 40, "step_size": 0.01})
     defences.iterative.training.update(
@@ -165,16 +172,16 @@ def train_as_printed(defences: ConfigDict) -> None:
 
 
 def follow_epsilon(config: ConfigDict) -> None:
-    """Gives all attacks, those of the defences too, the bound of the tables."""
+    """Make all attacks, also those of defences, follow the tables' `epsilon`."""
     defences = config.advgan.target_training.defences.values()
     for section in (*config.attacks.values(), *(d.attack for d in defences)):
         if "epsilon" in section:
-            # One way: a defence may differ, and an attack that does is refused.
+            # One way: a defence may have another; an attack that has is rejected.
             section.epsilon = config.get_oneway_ref("epsilon")
 
 
 def attacks(variant: str) -> ConfigDict:
-    """The attacks that need no generator; `opt` is the paper's Opt."""
+    """Return the attacks that need no generator; `opt` is the paper's Opt."""
     few, full = variant == "smoke", variant == "full"
     search = {
         "num_search_steps": 2 if few else 9,
@@ -215,9 +222,9 @@ def attacks(variant: str) -> ConfigDict:
 
 
 def shorten(config: ConfigDict) -> None:
-    """Makes a configuration on digits one that only shows that all parts work."""
+    """Shorten a configuration on digits to one that only shows that it works."""
     tiny = {
-        # Nearly all of the time is the compiler's, and that grows with the layers.
+        # Compilation dominates, and it grows with the number of layers.
         "generator.widths": (4, 4, 4),
         "generator.num_residual": 0,
         "discriminator.widths": (4,),

@@ -9,7 +9,7 @@ from advgan_jax import parallel
 from advgan_jax.checks import unknown_name
 from advgan_jax.data import load_dataset
 from advgan_jax.reporting import write_results
-from advgan_jax.runs import from_config, reproduce, szegedy
+from advgan_jax.runs import from_config
 from advgan_jax.runs.methods import (
     advgan,
     aigan,
@@ -19,6 +19,7 @@ from advgan_jax.runs.methods import (
     defence,
     target_model,
 )
+from advgan_jax.runs.papers import reproduce, szegedy
 from advgan_jax.runs.run import Run
 from advgan_jax.runs.training import Stopped
 from advgan_jax.runs.workdir import claim

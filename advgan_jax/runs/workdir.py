@@ -13,7 +13,7 @@ from advgan_jax.runs import from_config
 
 # Methods whose folders hold any number of runs: all they make is named by everything it
 # depends on.
-_NAMED_BY_CONTENT = {"reproduce"}
+_NAMED_BY_CONTENT = {"reproduce", "szegedy"}
 
 # What may differ between a run and its continuation: no weight made so far depends on
 # it but by the rounding of sums. A budget that was spent may be raised, for the askings

@@ -14,9 +14,9 @@ from advgan_jax.attacks import make_attack
 from advgan_jax.data import to_float
 from advgan_jax.evaluation import evaluate
 from advgan_jax.runs import from_config
+from advgan_jax.runs.artifacts import GeneratorArtifacts
 from advgan_jax.runs.methods.target_model import trained_logits_fn
-from advgan_jax.runs.reproduce.rows import Net
-from advgan_jax.runs.reproduce.workshop import Workshop
+from advgan_jax.runs.papers.rows import TargetModel
 from advgan_jax.runs.run import Run
 from advgan_jax.training import adversarial, classifier, fit
 from advgan_jax.types import Batch
@@ -131,8 +131,8 @@ def test_the_challenge_finds_the_net_of_the_whole_table(repository, digits, tmp_
         {"learning_rate": 1e-4, "num_epochs": 84, "batch_size": 50}
     )
     settings.attack.update({"num_steps": 40, "step_size": 0.01})
-    workshop = Workshop(Run(config_of("reproduce", "full"), tmp_path, digits))
-    made = workshop.description(Net("madry", "iterative"))
+    run = Run(config_of("reproduce", "full"), tmp_path, digits)
+    made = GeneratorArtifacts(run).describe(TargetModel("madry", "iterative"))
     assert from_config.target_model_description(config) == made
 
 

@@ -10,23 +10,60 @@ from ml_collections import ConfigDict
 
 from advgan_jax import parallel, runs
 from advgan_jax.evaluation import ROW_KEYS
-from advgan_jax.runs.reproduce import TABLES, cells
+from advgan_jax.reporting.published import read_table
+from advgan_jax.runs import measure
+from advgan_jax.runs.artifacts import GeneratorArtifacts
+from advgan_jax.runs.papers.reproduce import TABLES
+from advgan_jax.runs.store import fingerprint
 
 
 @pytest.fixture
 def measured(monkeypatch):
-    """Numbers without training; counts what is asked."""
+    """Numbers without training; records which entries are measured."""
     asked = []
 
-    def measure(workshop, cell):
-        asked.append(cell)
+    def fake(artifacts, entry):
+        asked.append(entry)
         if len(asked) in stops:
             raise KeyboardInterrupt
         return len(asked) / 100, []
 
     stops = set()
-    monkeypatch.setattr(cells, "measure", measure)
+    monkeypatch.setattr(measure, "measure", fake)
     return asked, stops
+
+
+@pytest.fixture
+def places(tables, digits, tmp_path):
+    """What decides each row of a table, as the store sees it."""
+
+    def places(name, **changes):
+        run = runs.Run(tables(**changes), tmp_path, digits)
+        artifacts = GeneratorArtifacts(run)
+        return [
+            fingerprint(
+                {
+                    column: [
+                        entry._asdict(),
+                        artifacts.depends_on(entry),
+                        [artifacts.describe(model) for model in entry.models],
+                    ]
+                    for column, entry in row.entries.items()
+                }
+            )
+            for row in rows_of(run.config, name)
+        ]
+
+    return places
+
+
+def rows_of(config, name):
+    (table,) = TABLES[name](config)
+    return table.rows
+
+
+def entries_of(rows):
+    return [entry for row in rows for entry in row.entries.values()]
 
 
 def table(workdir, name):
@@ -37,7 +74,7 @@ def table(workdir, name):
 def test_killed_run_never_repeats_a_finished_row(tables, measured, tmp_path):
     asked, stops = measured
     config = tables(table="3")
-    whole = [c for row in TABLES["3"](config) for c in row.cells.values()]
+    whole = entries_of(rows_of(config, "3"))
     stops.add(len(whole) // 3 + 2)  # in the second of three rows
     with pytest.raises(KeyboardInterrupt):
         runs.train(config, tmp_path)
@@ -66,7 +103,7 @@ def test_one_folder_serves_all_tables_but_no_other_numbers(tables, measured, tmp
     runs.train(
         tables(table="2", **{"evaluation.num_images": 50}), tmp_path, resume=True
     )
-    assert len(asked) > once + len(TABLES["challenge"](tables()))
+    assert len(asked) > once + len(rows_of(tables(), "challenge"))
 
 
 @pytest.mark.parametrize(
@@ -82,19 +119,15 @@ def test_one_folder_serves_all_tables_but_no_other_numbers(tables, measured, tmp
         ("aigan", "aigan_models", ("small", "fc100_100_10")),
     ],
 )
-def test_other_nets_add_rows_and_measure_no_other_again(
-    tables, measured, tmp_path, name, setting, value
+def test_other_models_add_rows_and_measure_no_other_again(
+    tables, places, name, setting, value
 ):
-    asked, _ = measured
-    before = tables(table=name)
-    runs.train(before, tmp_path)
-    once = len(asked)
-    after = tables(table=name, **{setting: value})
-    runs.train(after, tmp_path, resume=True)
-    known = [row.cells for row in TABLES[name](before)]
-    new = [row for row in TABLES[name](after) if row.cells not in known]
-    assert new
-    assert asked[once:] == [cell for row in new for cell in row.cells.values()]
+    before, after = places(name), places(name, **{setting: value})
+    known = [row.entries for row in rows_of(tables(), name)]
+    rows = rows_of(tables(**{setting: value}), name)
+    new = [row.entries not in known for row in rows]
+    assert any(new)
+    assert [place not in before for place in after] == new
 
 
 @pytest.mark.parametrize(
@@ -119,35 +152,24 @@ def test_other_nets_add_rows_and_measure_no_other_again(
     ],
 )
 def test_a_setting_measures_again_what_it_decides_and_no_more(
-    tables, measured, tmp_path, name, setting, value, again
+    places, name, setting, value, again
 ):
-    asked, _ = measured
-    runs.train(tables(table=name), tmp_path)
-    once = len(asked)
-    changed = tables(table=name, **{setting: value})
-    with pytest.raises(ValueError, match="holds tables already; continue with"):
-        runs.train(changed, tmp_path)
-    runs.train(changed, tmp_path, resume=True)
-    assert (len(asked) > once) == again
+    before, after = places(name), places(name, **{setting: value})
+    assert (set(after) != set(before)) == again
 
 
 @pytest.mark.parametrize(
     ("setting", "again"),
     [
-        ("adv.attack.epsilon", ("2", "3")),  # of one row of table 3
-        ("trades.divergence_weight", ()),  # of no net of these tables
+        ("adv.attack.epsilon", [True, False, False]),  # of one row of table 3
+        ("trades.divergence_weight", [False] * 3),  # of no model of these tables
     ],
 )
-def test_another_defence_is_measured_again(tables, measured, tmp_path, setting, again):
-    asked, _ = measured
-    for name in ("2", "3"):
-        runs.train(tables(table=name), tmp_path, resume=name != "2")
-    once = len(asked)
+def test_another_defence_is_measured_again(places, setting, again):
     change = {f"advgan.target_training.defences.{setting}": 0.125}
-    for name in ("2", "3"):
-        runs.train(tables(table=name, **change), tmp_path, resume=True)
-    first = list(TABLES["3"](tables())[0].cells.values())
-    assert asked[once:] == (first if again else [])
+    assert places("2", **change) == places("2")
+    changed = zip(places("3"), places("3", **change), strict=True)
+    assert [before != after for before, after in changed] == again
 
 
 def test_processes_agree_on_what_is_there(tables, measured, tmp_path, monkeypatch):
@@ -160,21 +182,23 @@ def test_processes_agree_on_what_is_there(tables, measured, tmp_path, monkeypatc
     assert asked == once * 2
 
 
-def test_rows_tell_how_their_nets_were_trained(tables, measured, tmp_path):
+def test_rows_say_how_their_models_were_trained(tables, measured, tmp_path):
     own = {"iterative": {"training": {"num_epochs": 7}}}
     own = ConfigDict({"fc100_100_10": {"learning_rate": 0.02, "defences": own}})
     runs.train(tables(table="3", trainings=own), tmp_path)
-    (path,) = (tmp_path / "rows").rglob("*Iter*.json")
-    nets = json.loads(path.read_text(encoding="utf8"))["nets"]
-    assert set(nets) == {"fc100_100_10", "fc100_100_10-iterative"}
-    made = json.loads(path.read_text(encoding="utf8"))["made"]
+    (path,) = (tmp_path / "rows").glob("*Iter*.json")
+    row = json.loads(path.read_text(encoding="utf8"))
+    assert set(row["models"]) == {"fc100_100_10", "fc100_100_10-iterative"}
+    made = row["made"]
     assert made["versions"]["jax"]
     assert made["device"].startswith(jax.default_backend())
     assert datetime.date.fromisoformat(made["date"])
-    target = nets["fc100_100_10-iterative"]["target_training"]
-    assert target["defences"]["iterative"]["attack"]["epsilon"] == 0.3
-    assert target["defences"]["iterative"]["training"]["num_epochs"] == 7
-    assert nets["fc100_100_10"]["target_training"]["learning_rate"] == 0.02
+    # Settings that differ from those of the whole table decide the row.
+    before = sorted((tmp_path / "rows").glob("*.json"))
+    own = {"iterative": {"training": {"num_epochs": 8}}}
+    own = ConfigDict({"fc100_100_10": {"learning_rate": 0.02, "defences": own}})
+    runs.train(tables(table="3", trainings=own), tmp_path, resume=True)
+    assert len(list((tmp_path / "rows").glob("*.json"))) == len(before) + 1
 
 
 def test_paper_stands_beside_ours_where_the_data_are_its_own(
@@ -189,6 +213,18 @@ def test_paper_stands_beside_ours_where_the_data_are_its_own(
     assert "0.01 (0.988)" in text
 
 
+def test_tables_are_published(tables, measured, tmp_path):
+    runs.train(tables(table="2"), tmp_path)
+    published = read_table(tmp_path / "tables" / "table-2.json")
+    (row,) = published.rows
+    assert row["accuracy"] == 0.01
+    assert (published.title, published.seed) == ("Table 2", 0)
+    assert published.percent == list(row)[1:]  # all columns but the model's name
+    assert published.versions["jax"]
+    assert published.date == datetime.date.today().isoformat()
+    assert "pytest" in published.command
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
@@ -199,8 +235,8 @@ def test_paper_stands_beside_ours_where_the_data_are_its_own(
         ),
         ("attacks.pgd.num_restarts", 0, "`num_restarts` must be an integer >= 1"),
         ("attacks.opt.learning_rate", 0.0, "`learning_rate` must be > 0"),
-        ("models", (), "`models` must name at least one net"),
-        ("aigan_models", (), "`aigan_models` must name at least one net"),
+        ("models", (), "`models` must name at least one model"),
+        ("aigan_models", (), "`aigan_models` must name at least one model"),
     ],
 )
 def test_what_would_fail_after_hours_is_refused(
@@ -220,15 +256,15 @@ def test_unknown_table_is_refused(tables, tmp_path):
 def test_results_are_those_of_all_tables_of_the_folder(tables, monkeypatch, tmp_path):
     """As often as they stand behind a number, each once."""
 
-    def measure(workshop, cell):
-        images = len(workshop.images())
-        row = dict.fromkeys(ROW_KEYS) | {"attack": cell.attack, "num_images": images}
+    def fake(artifacts, entry):
+        images = len(artifacts.images("test").labels)
+        row = dict.fromkeys(ROW_KEYS) | {"attack": entry.attack, "num_images": images}
         return 0.5, [row]
 
     def attacks(rows):
         return sorted(str(row["attack"]) for row in rows)
 
-    monkeypatch.setattr(cells, "measure", measure)
+    monkeypatch.setattr(measure, "measure", fake)
     assert attacks(runs.train(tables(table="aigan"), tmp_path)) == [
         "advgan",
         "aigan",
@@ -248,6 +284,6 @@ def test_results_are_those_of_all_tables_of_the_folder(tables, monkeypatch, tmp_
 
 def test_rows_on_disk_are_whole(tables, measured, tmp_path):
     runs.train(tables(table="aigan"), tmp_path)
-    (path,) = (tmp_path / "rows").rglob("*.json")
+    (path,) = (tmp_path / "rows").glob("*.json")
     row = json.loads(path.read_text(encoding="utf8"))
     assert list(row["values"].values()) == [0.01, 0.02, 0.03]

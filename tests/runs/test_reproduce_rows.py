@@ -2,10 +2,11 @@
 
 import pytest
 
-from advgan_jax.runs.reproduce import TABLES
-from advgan_jax.runs.reproduce.rows import Cell, Net
+from advgan_jax.runs.papers.reproduce import TABLES
+from advgan_jax.runs.papers.rows import Entry, TargetModel
 
 PAPERS = {
+    "dataset": "mnist",
     "models": ("A", "B", "C"),
     "speed_model": "C",
     "blackbox_model": "B",
@@ -28,13 +29,21 @@ def load(get_config):
     return load
 
 
+def table(config, name):
+    (found,) = TABLES[name](config)
+    return found
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_printed_numbers_have_a_place_and_rows_a_name(load, name):
-    config = load(**PAPERS)
-    rows = TABLES[name](config)
-    assert len({row.name for row in rows}) == len(rows)
-    assert all(row.cells and set(row.paper) <= set(row.cells) for row in rows)
-    assert any(row.paper for row in rows)
+    found = table(load(**PAPERS), name)
+    names = {row.name for row in found.rows}
+    assert len(names) == len(found.rows)
+    columns = {column for row in found.rows for column in row.entries}
+    assert found.printed
+    assert {column for _, column in found.printed} <= columns
+    # A row may be of a model that is not configured, or of another number of steps.
+    assert names & {row for row, _ in found.printed}
 
 
 # As the papers print them: table, row, column.
@@ -52,9 +61,9 @@ PRINTED = (
     ("4", "B Adv.", "Opt.", 0.035),
     ("4", "B Iter. Adv.", "AdvGAN", 0.122),
     ("challenge", "none nothing", "accuracy", 0.988),
-    ("challenge", "PGD-40 the net", "accuracy", 0.932),
-    ("challenge", "PGD-100, 20 restarts the net", "accuracy", 0.893),
-    ("challenge", "AdvGAN the net", "accuracy", 0.8893),
+    ("challenge", "PGD-40 the model", "accuracy", 0.932),
+    ("challenge", "PGD-100, 20 restarts the model", "accuracy", 0.893),
+    ("challenge", "AdvGAN the model", "accuracy", 0.8893),
     ("challenge", "PGD-40 surrogates", "accuracy", 0.9354),
     ("challenge", "AdvGAN surrogates", "accuracy", 0.9276),
     ("aigan", "C", "AI-GAN, best class", 0.99),
@@ -63,11 +72,18 @@ PRINTED = (
 
 @pytest.mark.parametrize(("name", "row", "column", "number"), PRINTED)
 def test_printed_numbers(load, name, row, column, number):
-    rows = {each.name: each for each in TABLES[name](load(**PAPERS))}
-    assert rows[row].paper[column] == number
+    found = table(load(**PAPERS), name)
+    assert row in {each.name for each in found.rows}
+    assert found.printed[row, column] == number
 
 
-def test_numbers_of_other_nets_do_not_stand_beside_ours(load):
+def shown(found):
+    """What the papers print for rows that the table has."""
+    names = {row.name for row in found.rows}
+    return {place for place in found.printed if place[0] in names}
+
+
+def test_numbers_of_other_models_do_not_stand_beside_ours(load):
     """Nor do bounds of one attack beside another, nor a board's three surrogates."""
     changes = {
         "speed_model": "small",
@@ -78,32 +94,42 @@ def test_numbers_of_other_nets_do_not_stand_beside_ours(load):
     }
     config = load(**(PAPERS | changes))
     for name in ("1", "2", "3", "challenge", "aigan"):
-        assert not any(row.paper for row in TABLES[name](config)), name
-    assert [list(row.paper) for row in TABLES["4"](config)] == [["AdvGAN"]] * 3
-    assert not any(row.paper for row in TABLES["4"](load(blackbox_model="A")))
-    seconds = {row.name: row.paper for row in TABLES["1"](load(**PAPERS))}
-    assert not seconds["Opt. (L-BFGS)"]
-    two = {row.name: row for row in TABLES["challenge"](load(**PAPERS | FEW))}
-    assert not two["PGD-40 surrogates"].paper
-    assert two["AdvGAN the net"].facts == {
+        assert not shown(table(config, name)), name
+    assert {column for _, column in shown(table(config, "4"))} == {"AdvGAN"}
+    assert not shown(table(load(**(PAPERS | {"blackbox_model": "A"})), "4"))
+    seconds = table(load(**PAPERS), "1").printed
+    assert ("Opt. (L-BFGS)", "seconds") not in seconds
+    two = table(load(**PAPERS | FEW), "challenge")
+    assert ("PGD-40 surrogates", "accuracy") not in two.printed
+    facts = {row.name: row.facts for row in two.rows}
+    assert facts["AdvGAN the model"] == {
         "printed by": "AdvGAN's paper, Table 5 (unconfirmed)"
     }
 
 
+@pytest.mark.parametrize("change", [{"dataset": "digits"}, {"epsilon": 0.2}])
+def test_numbers_of_another_data_set_or_bound_are_not_comparable(load, change):
+    config = load(**(PAPERS | change))
+    assert not any(table(config, name).printed for name in TABLES)
+
+
 def test_attackers_have_what_the_papers_give_them(load):
     config = load(models=("A",), blackbox_model="B", transfer_model="A")
-    (first, *_) = TABLES["3"](config)
-    assert first.cells["AdvGAN"] == Cell(
-        "success", "advgan", Net("A", "adv"), (Net("A"),)
+    first = table(config, "3").rows[0]
+    assert first.entries["AdvGAN"] == Entry(
+        "success", TargetModel("A", "adv"), "advgan", (TargetModel("A"),)
     )
-    assert first.cells["AdvGAN, adaptive"].through == (Net("A", "adv"),)
-    pgd = first.cells["PGD-3, adaptive"]
-    assert pgd == Cell("success", "pgd", Net("A", "adv"), (Net("A", "adv"),))
-    (first, *_) = TABLES["4"](config)
-    pgd = first.cells["PGD-3, adaptive"]
-    assert pgd.through == (pgd.on,) == (Net("B", "adv", is_black_box=True),)
-    assert first.cells["FGSM"].through == (Net("A"),)
-    assert first.cells["AdvGAN"].through == (Net("B", is_black_box=True),)
-    own, *_, last = (row.cells["accuracy"] for row in TABLES["challenge"](config))
+    assert first.entries["AdvGAN, adaptive"].through == (TargetModel("A", "adv"),)
+    pgd = first.entries["PGD-3, adaptive"]
+    assert pgd == Entry(
+        "success", TargetModel("A", "adv"), "pgd", (TargetModel("A", "adv"),)
+    )
+    first = table(config, "4").rows[0]
+    pgd = first.entries["PGD-3, adaptive"]
+    assert pgd.through == (pgd.on,) == (TargetModel("B", "adv", is_black_box=True),)
+    assert first.entries["FGSM"].through == (TargetModel("A"),)
+    assert first.entries["AdvGAN"].through == (TargetModel("B", is_black_box=True),)
+    rows = table(config, "challenge").rows
+    own, *_, last = (row.entries["accuracy"] for row in rows)
     assert own.on not in last.through
-    assert len({net.seed for net in last.through}) == config.num_surrogates
+    assert len({model.seed for model in last.through}) == config.num_surrogates

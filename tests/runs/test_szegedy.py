@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import runpy
 import shutil
 
 import numpy as np
@@ -10,8 +9,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from advgan_jax import models, runs
-from advgan_jax.runs import full_batch as trainings
-from advgan_jax.runs.szegedy import STUDIES, crafted, layerwise, nets, paper
+from advgan_jax.configs import szegedy as configured
+from advgan_jax.runs.papers import szegedy, szegedy_models
+from advgan_jax.runs.papers.szegedy_models import SzegedyArtifacts, parse
 from advgan_jax.training import fit, full_batch
 
 TINY = {
@@ -20,8 +20,8 @@ TINY = {
     "spectral_models": ("ae400_10",),
     "units.models": ("ae400_10",),
     "units.num_permutations": 50,
-    "nets.fc100_100_10.hidden": (20, 10),
-    "nets.ae400_10.hidden": (12,),
+    "networks.fc100_100_10.hidden": (20, 10),
+    "networks.ae400_10.hidden": (12,),
     "autoencoder.units": 12,
     "autoencoder.num_images": 300,
     "autoencoder.max_iterations": 20,
@@ -69,8 +69,9 @@ def test_every_study_leaves_tables_and_figures(every):
         "layerwise",
     }
     tables = {path.stem for path in (workdir / "tables").glob("*.md")}
-    assert tables == figures | {"halves", "spectral", "units"}
-    assert tables == {path.stem for path in (workdir / "tables").glob("*.csv")}
+    assert tables == set(szegedy.STUDIES) | {"halves"}
+    for kind in ("csv", "json"):
+        assert tables == {path.stem for path in (workdir / "tables").glob(f"*.{kind}")}
 
 
 def test_rows_are_of_attacked_nets_and_of_others(every):
@@ -142,40 +143,67 @@ def test_measured_expansions_are_below_the_bounds(every):
         assert 0 < float(line["lower bound"]) <= float(line["upper bound"]) * 1.00001
 
 
-def test_layerwise_trains_in_the_chosen_ways(every, repository):
+def test_layerwise_trains_in_the_chosen_ways(every):
     lines = table(every[0], "layerwise")
     names = [line["adversarial examples of"] for line in lines]
     assert names == ["dropout", "all layers"]
-    script = runpy.run_path(str(repository / "configs" / "szegedy.py"))
-    known = layerwise.variants(2)
-    assert script["get_config"]().layerwise.variants == tuple(known)
-    assert known["layer 2"].layers == (2,)
-    assert known["all layers"].layers == (0, 1, 2)
+    known = szegedy_models.variants(2)
+    assert configured.get_config().layerwise.variants == tuple(known)
+    assert known["layer 2"]["layers"] == (2,)
+    assert known["all layers"]["layers"] == (0, 1, 2)
 
 
-def test_resume_repeats_nothing(every, load, monkeypatch):
+def written(workdir):
+    """Times of all that a run has made, but for what it writes in any case."""
+    kept = ("evaluations", "rows", "target_models")
+    files = (path for name in kept for path in (workdir / name).rglob("*"))
+    return {path: path.stat().st_mtime_ns for path in files if path.is_file()}
+
+
+def test_resume_repeats_nothing(every, load):
     workdir, rows = every
-
-    def refuse(*args, **kwargs):
-        raise AssertionError("repeated")
-
-    monkeypatch.setattr(trainings, "_fit", refuse)
-    monkeypatch.setattr(fit, "fit", refuse)
-    monkeypatch.setattr(crafted, "evaluate", refuse)
-    again = runs.train(load(), workdir, resume=True)
-    clocks = ("seconds", "images_per_second")
-    for row, other in zip(rows, again, strict=True):
-        assert row == other or all(
-            row[name] == other[name] for name in row if name not in clocks
-        )
-    only = runs.train(load(study="units"), workdir, resume=True)
-    assert [row["target_model"] for row in only] == ["ae400_10"]
-    # Its tables compare nets with each other, so others are another run.
-    with pytest.raises(ValueError, match="another configuration \\(models is"):
-        runs.train(load(models=("fc10_1e4",)), workdir, resume=True)
+    before = written(workdir)
+    assert runs.train(load(), workdir, resume=True) == rows
+    # Others are measured beside what is there, and no model is trained again.
+    other = runs.train(
+        load(study="distortion", models=("fc10_1e4",)), workdir, resume=True
+    )
+    assert [row["target_model"] for row in other if row["attack"]] == ["fc10_1e4"]
+    assert len(table(workdir, "distortion")) == 1
+    assert written(workdir) == before
+    with pytest.raises(ValueError, match="already; continue with --resume"):
+        runs.train(load(), workdir)
 
 
-def test_interrupted_training_goes_on_to_the_same_bits(load, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("setting", "value", "again"),
+    [
+        ("full_batch.calls_per_checkpoint", 7, False),
+        ("full_batch.max_iterations", 7, True),
+        ("autoencoder.max_iterations", 7, False),  # of another model
+        ("networks.fc10_1e4.weight_decay", (0.5,), True),
+        ("networks.fc100_100_10.weight_decay", (0.5, 0.5, 0.5), False),
+        ("evaluation.num_images", 7, True),
+        ("attack", "fgsm", True),
+        ("attacks.pgd.num_steps", 7, False),
+        ("noise", (0.5,), False),
+        ("seed", 1, True),
+    ],
+)
+def test_a_setting_measures_again_what_it_decides_and_no_more(
+    load, digits, tmp_path, setting, value, again
+):
+    def place(**changes):
+        config = load(**changes)
+        (study,) = szegedy.STUDIES["distortion"](config)
+        artifacts = SzegedyArtifacts(runs.Run(config, tmp_path, digits))
+        entry = study.rows[0].entries["av. distortion"]
+        return [artifacts.depends_on(entry), artifacts.describe(entry.on)]
+
+    assert (place() != place(**{setting: value})) == again
+
+
+def test_interrupted_training_resumes_to_the_same_bits(load, tmp_path, monkeypatch):
     config = load(
         study="units",
         **{"full_batch.max_iterations": 40, "units.models": ("fc100_100_10",)},
@@ -203,7 +231,7 @@ def test_interrupted_training_goes_on_to_the_same_bits(load, tmp_path, monkeypat
             runs.train(config, parts)
     runs.train(config, parts, resume=True)
     found = [
-        dict(np.load(next((folder / "target_models").rglob("weights.npz"))))
+        dict(np.load(next((folder / "target_models").glob("*.npz"))))
         for folder in (whole, parts)
     ]
     assert calls == [1]  # traced once
@@ -217,14 +245,15 @@ def test_signal_in_the_last_call_is_heeded(load, tmp_path, digits, monkeypatch, 
     """Whether it is the last by their number or, at a loose tolerance, by the loss."""
     loose = {"max_iterations": most, "value_tolerance": 1e9, "calls_per_checkpoint": 1}
     config = load(**{f"full_batch.{name}": value for name, value in loose.items()})
-    run = runs.Run(config, tmp_path, digits)
     asked = iter([False])  # before the first call
     stop = contextlib.nullcontext(lambda: next(asked, True))
     monkeypatch.setattr(fit, "interruptible", lambda: stop)
-    with pytest.raises(runs.Stopped, match="step 10 of"):
-        nets.trained_net(run, "fc10_1e4")
-    monkeypatch.setattr(trainings, "_fit", None)  # the result is there
-    nets.trained_net(run, "fc10_1e4")
+    model, run = parse("fc10_1e4"), runs.Run(config, tmp_path, digits)
+    with pytest.raises(runs.Stopped, match="after the last step of"):
+        SzegedyArtifacts(run).trained(model)
+    before = written(tmp_path)
+    SzegedyArtifacts(run).trained(model)  # the result is there
+    assert written(tmp_path) == before
 
 
 def test_any_model_and_any_attack(load, tmp_path):
@@ -252,20 +281,21 @@ def test_halves_of_a_convolutional_net_do_not_meet(load, tmp_path, digits, monke
 
     monkeypatch.setattr(fit, "fit", watching)
     config = load(**{"target_training.num_epochs": 1})
-    run = runs.Run(config, tmp_path, digits)
-    found = [nets.trained_net(run, name) for name in ("small@1", "small@2")]
-    assert [net.title for net in found] == ["small@1", "small@2"]
+    artifacts = SzegedyArtifacts(runs.Run(config, tmp_path, digits))
+    found = [artifacts.trained(parse(name)) for name in ("small@1", "small@2")]
     assert sum(map(len, seen)) == len(digits.train)
     first, second = ({image.tobytes() for image in images} for images in seen)
     assert not first & second
-    assert isinstance(found[0].model, models.SmallNet)
+    assert isinstance(found[0][0], models.SmallNet)
 
 
-def test_targets_may_be_shared(load, every, tmp_path, monkeypatch):
-    shutil.copytree(every[0] / "target_models", tmp_path / "shared")
-    monkeypatch.setattr(trainings, "_fit", None)
-    config = load(study="units", target_model_dir=str(tmp_path / "shared"))
-    runs.train(config, tmp_path / "run")
+def test_target_models_may_be_shared(load, every, tmp_path):
+    shared = tmp_path / "shared"
+    shutil.copytree(every[0] / "target_models", shared)
+    before = {path: path.stat().st_mtime_ns for path in shared.rglob("*")}
+    runs.train(load(study="units", target_model_dir=str(shared)), tmp_path / "run")
+    assert {path: path.stat().st_mtime_ns for path in shared.rglob("*")} == before
+    assert not (tmp_path / "run" / "target_models").exists()
 
 
 @pytest.mark.parametrize(
@@ -273,14 +303,14 @@ def test_targets_may_be_shared(load, every, tmp_path, monkeypatch):
     [
         ({"study": "unit"}, r"Unknown study 'unit'. Did you mean 'units'"),
         ({"attack": "pgdd"}, "Unknown attack 'pgdd'"),
-        ({"models": ("fc11",)}, "Unknown net 'fc11'. Did you mean"),
-        ({"half_models": ("fc10_1@3",)}, "Unknown net 'fc10_1@3'"),
-        ({"models": ("fc10_1", "fc10_1@1")}, "names of their own, got FC10"),
+        ({"models": ("fc11",)}, "Unknown model 'fc11'. Did you mean"),
+        ({"half_models": ("fc10_1@3",)}, "Unknown model 'fc10_1@3'"),
+        ({"models": ("fc10_1", "fc10_1@1")}, "different names, got FC10"),
         ({"models": ("C",)}, "needs images of at least 16 by 16"),
-        ({"nets.fc10_1e4.weight_decay": (1.0, 1.0)}, "must be 1 numbers"),
+        ({"networks.fc10_1e4.weight_decay": (1.0, 1.0)}, "must be 1 numbers"),
         ({"full_batch.iterations_per_call": 0}, "`iterations_per_call` must be"),
         ({"autoencoder.num_images": 2000}, "from 1 to the 1437 training images"),
-        ({"autoencoder.units": 13}, r"`nets.ae400_10.hidden` must be \(13,\)"),
+        ({"autoencoder.units": 13}, r"`networks.ae400_10.hidden` must be \(13,\)"),
         ({"units.num_permutations": 0}, "`units.num_permutations` must be"),
         ({"units.num_images": 361}, "at most the 360 test images, got 361"),
         ({"units.models": ("fc10_1",)}, "must have hidden units, 'fc10_1' has none"),
@@ -288,7 +318,7 @@ def test_targets_may_be_shared(load, every, tmp_path, monkeypatch):
         ({"noise": (-0.1,)}, "must be a finite number >= 0"),
         ({"layerwise.variants": ("layer 3",)}, "Did you mean 'layer 2'"),
         ({"layerwise.variants": ()}, "must name at least one of none, weight"),
-        ({"layerwise.net": "A"}, "Unknown net of `layerwise` 'A'"),
+        ({"layerwise.model": "A"}, "Unknown model of `layerwise` 'A'"),
         ({"layerwise.num_mixed": 0}, "`num_mixed` must be"),
         ({"layerwise.attack.kind": "fgs"}, "Unknown attack 'fgs'"),
         ({"layerwise.batch_size": 5000}, "`batch_size` must be from 1 to the 1437"),
@@ -300,12 +330,16 @@ def test_wrong_configuration_writes_nothing(load, tmp_path, changes, message):
     assert not (tmp_path / "new").exists()
 
 
-def test_papers_tables_are_whole():
-    assert len(paper.CROSS_MODEL) == 8 * 6
-    assert len(paper.CROSS_TRAINING_SET) == 8 * 3
-    for title in paper.DISTORTION:
-        assert paper.CROSS_MODEL[title, title] == 1
-    assert set(STUDIES) == {
-        *("distortion", "cross-model", "cross-training-set"),
-        *("spectral", "units", "layerwise"),
-    }
+def test_printed_tables_are_complete():
+    assert len(szegedy.CROSS_MODEL) == 8 * 6
+    assert len(szegedy.CROSS_TRAINING_SET) == 8 * 3
+    for title in {row for row, _ in szegedy.DISTORTION}:
+        assert szegedy.CROSS_MODEL[title, title] == 1
+        assert szegedy.DISTORTION[title, "test error"] < 0.21
+
+
+def test_printed_numbers_stand_beside_those_of_mnist_alone(load):
+    for study in szegedy.STUDIES.values():
+        assert not any(each.printed for each in study(load()))
+    (found,) = szegedy.STUDIES["distortion"](load(dataset="mnist"))
+    assert found.printed["FC10(1e-4)", "av. distortion"] == 0.062

@@ -7,52 +7,56 @@ from ml_collections import ConfigDict
 
 from advgan_jax import parallel, runs
 from advgan_jax.data import to_float
-from advgan_jax.runs import reproduce
+from advgan_jax.runs import measure
+from advgan_jax.runs.artifacts import GeneratorArtifacts
 from advgan_jax.runs.methods import advgan, aigan, blackbox, compare_generators
-from advgan_jax.runs.reproduce import cells
-from advgan_jax.runs.reproduce.rows import Cell, Net
-from advgan_jax.runs.reproduce.workshop import Workshop
+from advgan_jax.runs.papers import reproduce
+from advgan_jax.runs.papers.rows import Entry, TargetModel
 from advgan_jax.runs.run import Run
 
 NAMES = ("none", "adv")
 
 
 @pytest.fixture
-def workshop(tables, digits, tmp_path):
-    return Workshop(Run(tables(), tmp_path, digits))
+def artifacts(tables, digits, tmp_path):
+    return GeneratorArtifacts(Run(tables(), tmp_path, digits))
 
 
-class TestCells:
-    """With a model that needs no training in the place of the nets."""
+class TestMeasure:
+    """With a model that needs no training in the place of the target models."""
 
     @pytest.fixture(autouse=True)
-    def nets(self, monkeypatch, digits_logits_fn):
-        monkeypatch.setattr(Workshop, "logits_fn", lambda self, net: digits_logits_fn)
+    def models(self, monkeypatch, digits_logits_fn):
+        monkeypatch.setattr(
+            GeneratorArtifacts, "logits_fn", lambda self, model: digits_logits_fn
+        )
 
     @pytest.mark.parametrize("attack", ["fgsm", "opt"])
     def test_images_stay_within_the_bound_and_are_made_once(
-        self, workshop, attack, monkeypatch
+        self, artifacts, attack, monkeypatch
     ):
-        cell = Cell("success", attack, Net("small", "adv"), (Net("small"),))
-        rate, (row,) = cells.measure(workshop, cell)
+        entry = Entry(
+            "success", TargetModel("small", "adv"), attack, (TargetModel("small"),)
+        )
+        rate, (row,) = measure.measure(artifacts, entry)
         assert rate == row["attack_success_rate"]
         assert row["linf_max"] <= 0.3 + 1e-6
         assert row["threat_model"] == "transfer"
         assert row["target_model"] == "small-adv"
-        (file,) = (workshop.run.workdir / "crafted").iterdir()
+        (file,) = (artifacts.run.workdir / "crafted").iterdir()
         made = np.load(file)
         assert len(made) == row["num_images"] == 100
-        np.save(file, to_float(workshop.images().images))
-        assert cells.measure(workshop, cell)[0] == 0
+        np.save(file, to_float(artifacts.images("test").images))
+        assert measure.measure(artifacts, entry)[0] == 0
         monkeypatch.setattr(parallel, "agreed", lambda found: False)
-        assert cells.measure(workshop, cell)[0] == rate
+        assert measure.measure(artifacts, entry)[0] == rate
 
     def test_images_made_on_another_defence_are_others(self, tables, digits, tmp_path):
-        net = Net("small", "adv")
+        model = TargetModel("small", "adv")
         for bound in (0.3, 0.2):
             changes = {"advgan.target_training.defences.adv.attack.epsilon": bound}
-            workshop = Workshop(Run(tables(**changes), tmp_path, digits))
-            workshop.adversarial("fgsm", (net,))
+            artifacts = GeneratorArtifacts(Run(tables(**changes), tmp_path, digits))
+            artifacts.adversarial("fgsm", (model,), "test")
         assert len(list((tmp_path / "crafted").iterdir())) == 2
 
     @pytest.mark.parametrize(
@@ -71,45 +75,53 @@ class TestCells:
         self, tables, digits, tmp_path, setting, value, made
     ):
         for changes in ({}, {setting: value}):
-            workshop = Workshop(Run(tables(**changes), tmp_path, digits))
-            workshop.adversarial("pgd", (Net("small"),))
+            artifacts = GeneratorArtifacts(Run(tables(**changes), tmp_path, digits))
+            artifacts.adversarial("pgd", (TargetModel("small"),), "test")
         assert len(list((tmp_path / "crafted").iterdir())) == made
 
-    def test_challenge_refuses_images_that_break_a_rule(self, workshop, digits):
-        cell = Cell(
-            "robust_accuracy", "fgsm", Net("small"), (Net("small"),), checked=True
+    def test_challenge_refuses_images_that_break_a_rule(self, artifacts, digits):
+        entry = Entry(
+            "robust_accuracy",
+            TargetModel("small"),
+            "fgsm",
+            (TargetModel("small"),),
+            images="challenge",
         )
-        accuracy, (row,) = cells.measure(workshop, cell)
+        accuracy, (row,) = measure.measure(artifacts, entry)
         assert row["num_images"] == len(digits.test)
         assert accuracy == row["robust_accuracy"] < row["clean_accuracy"]
-        (file,) = (workshop.run.workdir / "crafted").iterdir()
+        (file,) = (artifacts.run.workdir / "crafted").iterdir()
         moved = np.load(file)
         moved[3] = 1 - moved[3]
         np.save(file, moved)
         with pytest.raises(ValueError, match=r"by at most 0\.3, image 3"):
-            cells.measure(workshop, cell)
+            measure.measure(artifacts, entry)
 
-    def test_seconds_are_for_1000_images(self, workshop):
-        net = Net("small")
-        seconds, (row,) = cells.measure(workshop, Cell("seconds", "fgsm", net, (net,)))
+    def test_seconds_are_for_1000_images(self, artifacts):
+        model = TargetModel("small")
+        seconds, (row,) = measure.measure(
+            artifacts, Entry("seconds", model, "fgsm", (model,))
+        )
         assert seconds == pytest.approx(1000 / row["images_per_second"])
         assert (row["epsilon"], row["norm"]) == (0.3, "linf")
-        (row,) = cells.measure(workshop, Cell("seconds", "opt", net, (net,)))[1]
+        (row,) = measure.measure(artifacts, Entry("seconds", model, "opt", (model,)))[1]
         assert (row["epsilon"], row["norm"]) == (None, None)
 
     def test_transferred_images_are_shown_to_the_attacked_net(
-        self, workshop, monkeypatch, digits_logits_fn
+        self, artifacts, monkeypatch, digits_logits_fn
     ):
         """One that errs on all of them, so that its numbers are not the other's."""
-        on, other = Net("small"), Net("small", seed=1)
+        on, other = TargetModel("small"), TargetModel("small", seed=1)
 
         def wrong(images):
             return jnp.roll(digits_logits_fn(images), 1, axis=-1)
 
-        nets = {on: wrong, other: digits_logits_fn}
-        monkeypatch.setattr(Workshop, "logits_fn", lambda self, net: nets[net])
-        seconds, (row,) = cells.measure(
-            workshop, Cell("seconds", "transfer", on, (other,))
+        models = {on: wrong, other: digits_logits_fn}
+        monkeypatch.setattr(
+            GeneratorArtifacts, "logits_fn", lambda self, model: models[model]
+        )
+        seconds, (row,) = measure.measure(
+            artifacts, Entry("seconds", on, "transfer", (other,))
         )
         assert row["clean_accuracy"] < 0.1
         assert row["target_model"] == "small"
@@ -117,7 +129,7 @@ class TestCells:
         assert seconds == pytest.approx(1000 / row["images_per_second"])
 
     def test_a_net_that_was_not_asked_is_attacked_by_transfer(
-        self, workshop, monkeypatch, digits_logits_fn
+        self, artifacts, monkeypatch, digits_logits_fn
     ):
         """Of table 4: a generator on the answers of the undefended net, or its own."""
         monkeypatch.setattr(
@@ -125,28 +137,32 @@ class TestCells:
             "trained_generator",
             lambda run, logits_fn: (lambda logits_fn, images, *_, **__: images, 77),
         )
-        asked, defended = (Net("small", name, is_black_box=True) for name in NAMES)
+        asked, defended = (
+            TargetModel("small", name, is_black_box=True) for name in NAMES
+        )
         found = [
-            cells.measure(workshop, Cell("success", "dynamic", defended, (through,)))
+            measure.measure(
+                artifacts, Entry("success", defended, "dynamic", (through,))
+            )
             for through in (asked, defended)
         ]
         rows = [row for _, (row,) in found]
         models = [row["threat_model"] for row in rows]
         assert models == ["transfer", "black-box-dynamic"]
         assert [row["queries"] for row in rows] == [77, 77]
-        cell = Cell("success", "dynamic", defended, (asked,))
+        entry = Entry("success", defended, "dynamic", (asked,))
         # Its images are on disk by now, and do not tell.
-        (again,) = cells.measure(Workshop(workshop.run), cell)[1]
+        (again,) = measure.measure(GeneratorArtifacts(artifacts.run), entry)[1]
         assert again == rows[0]
 
-    def test_rows_call_an_attack_by_its_section(self, workshop):
+    def test_rows_call_an_attack_by_its_section(self, artifacts):
         """Two of the same kind would else be one line of `results.json`."""
-        net = Net("small")
-        cell = Cell("robust_accuracy", "pgd100", net, (net,))
-        (row,) = cells.measure(workshop, cell)[1]
+        model = TargetModel("small")
+        entry = Entry("robust_accuracy", model, "pgd100", (model,))
+        (row,) = measure.measure(artifacts, entry)[1]
         assert row["attack"] == "pgd100"
 
-    def test_generators_compared_leave_their_rows(self, workshop, monkeypatch):
+    def test_generators_compared_leave_their_rows(self, artifacts, monkeypatch):
         rates = {"advgan": (0.2, 0.6), "aigan": (0.1, 0.9)}
         rows = [
             {
@@ -158,14 +174,16 @@ class TestCells:
             for attack, (one, two) in rates.items()
             for wanted, rate in ((0, one), (3, two), (4, None), (None, 0.55))
         ]
-        monkeypatch.setattr(Workshop, "compared", lambda self, net: rows)
-        mean, behind = cells.measure(
-            workshop, Cell("success_mean", "advgan", Net("small"))
+        monkeypatch.setattr(GeneratorArtifacts, "compared", lambda self, model: rows)
+        mean, behind = measure.measure(
+            artifacts, Entry("success_mean", TargetModel("small"), "advgan")
         )
         assert mean == pytest.approx(0.4)
         assert [row["attack"] for row in behind] == ["advgan"] * 4
         assert {row["experiment"] for row in behind} == {"reproduce"}
-        best, _ = cells.measure(workshop, Cell("success_best", "aigan", Net("small")))
+        best, _ = measure.measure(
+            artifacts, Entry("success_best", TargetModel("small"), "aigan")
+        )
         assert best == 0.9
 
 
@@ -180,25 +198,27 @@ def compared(monkeypatch, digits_logits_fn):
 
     rows = [{"attack": "advgan"}]
     monkeypatch.setattr(
-        compare_generators, "train", lambda run: runs_made.append(run) or rows
+        compare_generators, "run", lambda run: runs_made.append(run) or rows
     )
     monkeypatch.setattr(aigan, "trained_generators", stages)
-    monkeypatch.setattr(Workshop, "logits_fn", lambda self, net: digits_logits_fn)
+    monkeypatch.setattr(
+        GeneratorArtifacts, "logits_fn", lambda self, model: digits_logits_fn
+    )
     return runs_made, trained, rows
 
 
-def test_what_was_compared_is_returned_and_not_read(workshop, compared):
+def test_what_was_compared_is_returned_and_not_read(artifacts, compared):
     """Of several processes the first alone writes a file."""
-    assert workshop.compared(Net("small")) == compared[2]
+    assert artifacts.compared(TargetModel("small")) == compared[2]
 
 
-def test_table_1_and_the_comparison_share_an_aigan(workshop, compared):
+def test_table_1_and_the_comparison_share_an_aigan(artifacts, compared):
     runs_made, trained, _ = compared
-    workshop.attack("aigan", (Net("small"),))
-    workshop.compared(Net("small"))
+    artifacts.attack("aigan", (TargetModel("small"),))
+    artifacts.compared(TargetModel("small"))
     (run,) = runs_made
     assert trained == [run.config.aigan_workdir]
-    own = workshop.config_of(Net("small"), "aigan")
+    own = artifacts.config_of(TargetModel("small"), "aigan")
     assert run.config.aigan.to_dict() == own.to_dict()
 
 
@@ -215,25 +235,27 @@ class TestSharedSettings:
             seed=5,
             **{"advgan.target_training.num_epochs": 7},
         )
-        workshop = Workshop(Run(config, tmp_path, digits))
-        own = workshop.config_of(Net("small", "adv", seed=1), section)
+        artifacts = GeneratorArtifacts(Run(config, tmp_path, digits))
+        own = artifacts.config_of(TargetModel("small", "adv", seed=1), section)
         for part in (own, own.get("advgan"), own.get("aigan")):
             if part is None:
                 continue
             assert (part.dataset, part.epsilon, part.seed) == ("mnist", 0.2, 6)
             assert part.target_training.num_epochs == 7
             assert part.target_training.defences.adv.attack.epsilon == 0.2
-        seen = own.target.num_images
+        seen = own.target_training.num_images
         assert seen == (1000 if section == "blackbox" else None)
 
     def test_a_net_may_be_trained_otherwise(self, tables, digits, tmp_path):
         """The named one alone, also where an attacker is answered by it."""
         defences = {"adv": {"training": {"num_epochs": 2}}}
         own = ConfigDict({"small": {"num_epochs": 3, "defences": defences}})
-        workshop = Workshop(Run(tables(trainings=own), tmp_path, digits))
+        artifacts = GeneratorArtifacts(Run(tables(trainings=own), tmp_path, digits))
 
         def epochs(name, section):
-            target = workshop.config_of(Net(name, "adv"), section).target
+            target = artifacts.config_of(
+                TargetModel(name, "adv"), section
+            ).target_training
             return target.num_epochs, target.defences.adv.training.num_epochs
 
         assert epochs("small", "advgan") == epochs("small", "blackbox") == (3, 2)
@@ -282,7 +304,7 @@ class TestSharedSettings:
         assert not (tmp_path / "run").exists()
 
     @pytest.mark.parametrize(
-        "name", ["advgan.epsilon", "aigan.target.num_epochs", "target_class"]
+        "name", ["advgan.epsilon", "aigan.target_training.num_epochs", "target_class"]
     )
     def test_what_the_tables_set_can_be_set_nowhere_else(self, tables, name):
         """Set in vain it would be wrong in silence."""
@@ -293,9 +315,8 @@ class TestSharedSettings:
 
 def test_how_a_generator_is_measured_makes_no_other_one(tables, digits, tmp_path):
     def folder(config):
-        workshop = Workshop(Run(config, tmp_path, digits))
-        own = workshop.config_of(Net("small"), "generators")
-        return workshop.own_run("each", own, (Net("small"),)).workdir
+        artifacts = GeneratorArtifacts(Run(config, tmp_path, digits))
+        return artifacts.generator_run("generators", (TargetModel("small"),)).workdir
 
     ours = folder(tables())
     assert folder(tables(**{"generators.evaluation.num_images": 50})) == ours
@@ -309,10 +330,9 @@ def test_how_fast_a_black_box_is_asked_makes_no_other_generator(
 ):
     def folder(**queries):
         config = tables(**{f"blackbox.queries.{k}": v for k, v in queries.items()})
-        workshop = Workshop(Run(config, tmp_path, digits))
-        net = Net("small", is_black_box=True)
-        own = workshop.config_of(net, "blackbox")
-        return workshop.own_run("dynamic", own, (net,)).workdir
+        artifacts = GeneratorArtifacts(Run(config, tmp_path, digits))
+        model = TargetModel("small", is_black_box=True)
+        return artifacts.generator_run("dynamic", (model,)).workdir
 
     assert folder() == folder(batch_size=7)
     assert folder() != folder(perturbed_per_round=31)
@@ -320,12 +340,14 @@ def test_how_fast_a_black_box_is_asked_makes_no_other_generator(
 
 @pytest.mark.parametrize("name", ["advgan", "fitted"])
 def test_only_a_fitted_generator_is_trained_on_what_it_attacks(
-    workshop, monkeypatch, digits, digits_logits_fn, name
+    artifacts, monkeypatch, digits, digits_logits_fn, name
 ):
-    monkeypatch.setattr(Workshop, "logits_fn", lambda self, net: digits_logits_fn)
+    monkeypatch.setattr(
+        GeneratorArtifacts, "logits_fn", lambda self, model: digits_logits_fn
+    )
     trained = []
     monkeypatch.setattr(advgan, "trained_generator", lambda run, _: trained.append(run))
-    workshop.attack(name, (Net("small"),))
+    artifacts.attack(name, (TargetModel("small"),))
     (run,) = trained
     wanted = digits.test if name == "fitted" else digits.train
     np.testing.assert_array_equal(run.dataset.train.images, wanted.images)
@@ -336,16 +358,18 @@ def test_only_a_fitted_generator_is_trained_on_what_it_attacks(
 def test_a_fitted_generator_is_measured_on_all_images_of_the_challenge(
     tables, digits, tmp_path, monkeypatch, digits_logits_fn
 ):
-    monkeypatch.setattr(Workshop, "logits_fn", lambda self, net: digits_logits_fn)
+    monkeypatch.setattr(
+        GeneratorArtifacts, "logits_fn", lambda self, model: digits_logits_fn
+    )
     longer = {"training.num_epochs": 30, "training.batch_size": 32}
     config = tables(**{f"fitted.{name}": value for name, value in longer.items()})
-    workshop = Workshop(Run(config, tmp_path, digits))
-    net = Net("small")
-    cell = Cell("robust_accuracy", "fitted", net, (net,), checked=True)
-    accuracy, (row,) = cells.measure(workshop, cell)
+    artifacts = GeneratorArtifacts(Run(config, tmp_path, digits))
+    model = TargetModel("small")
+    entry = Entry("robust_accuracy", model, "fitted", (model,), images="challenge")
+    accuracy, (row,) = measure.measure(artifacts, entry)
     # Almost all images that a net without a defence knows; it was over 0.5 untrained.
     assert accuracy < 0.1
-    assert row["num_images"] == len(workshop.run.dataset.test)
+    assert row["num_images"] == len(artifacts.run.dataset.test)
     assert (row["attack"], row["threat_model"]) == ("advgan-fitted", "white-box")
 
 
@@ -356,3 +380,36 @@ def test_a_target_may_be_trained_on_more_images_than_are_attacked(tables, digits
     too_large = tables(table="challenge", **{"fitted.training.batch_size": 720})
     with pytest.raises(ValueError, match="`batch_size` must be from 1 to the 360"):
         reproduce.check(too_large, digits)
+
+
+@pytest.mark.parametrize(
+    "section", ["advgan", "fitted", "aigan", "blackbox", "generators"]
+)
+def test_every_setting_of_a_generator_is_told_apart(tables, digits, tmp_path, section):
+    """A new part of a configuration must be added to what decides a generator."""
+    elsewhere = {
+        *("method", "distillation", "evaluation", "max_resident_bytes"),
+        *("target_class", "target_training"),  # the tables set them
+        *("target_classes", "advgan_workdirs", "aigan_workdir"),
+    }
+    config = tables()
+    own = config[section].advgan if section == "generators" else config[section]
+    names = [name for name in own if name not in elsewhere]
+    model = (TargetModel("small", is_black_box=section == "blackbox"),)
+    attack = "dynamic" if section == "blackbox" else section
+
+    def folder(**changes):
+        artifacts = GeneratorArtifacts(Run(tables(**changes), tmp_path, digits))
+        return artifacts.generator_run(attack, model).workdir
+
+    prefix = "generators.advgan" if section == "generators" else section
+    for name in names:
+        part = own[name]
+        path, value = f"{prefix}.{name}", part
+        if isinstance(part, ConfigDict):
+            # How many queries a batch has decides nothing.
+            numbers = {k: v for k, v in part.items() if isinstance(v, int | float)}
+            inner, value = next(kv for kv in numbers.items() if kv[0] != "batch_size")
+            path = f"{path}.{inner}"
+        other = "labels" if isinstance(value, str) else value + 1
+        assert folder(**{path: other}) != folder(), path

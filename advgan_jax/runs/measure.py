@@ -1,0 +1,316 @@
+"""Measurements: an entry of a table becomes a number and rows of `results.json`."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from advgan_jax.analysis import (
+    compare_directions,
+    hidden_features,
+    layer_values,
+    measured_expansions,
+    upper_bounds,
+)
+from advgan_jax.data import to_float
+from advgan_jax.evaluation import (
+    Evaluation,
+    add_noise,
+    check_submission,
+    evaluate,
+    evaluate_adversarial,
+    make_clean_row,
+    rescale_perturbations,
+    takes_epsilon,
+    transfer_matrix,
+)
+from advgan_jax.reporting import bound_chart, direction_grid, save_figure
+from advgan_jax.runs.artifacts import GENERATORS, Artifacts, GeneratorArtifacts
+from advgan_jax.runs.papers.rows import Entry
+from advgan_jax.runs.papers.szegedy_models import SzegedyArtifacts
+from advgan_jax.runs.run import attack_row
+
+# The value, which may be several lines, and rows of `results.json`.
+Measured = tuple[Any, list[dict[str, Any]]]
+
+# The attack's name in `results.json` where it is not its section's: two sections may
+# configure one attack with different numbers.
+_NAMES = {"dynamic": "advgan", "static": "advgan", "fitted": "advgan-fitted"}
+# Noise and rescaled perturbations are not clipped; this only has to contain them.
+_WIDE = (-100.0, 100.0)
+_SHOWN = 6  # directions of each kind in the picture of units
+
+
+def measure(artifacts: Artifacts, entry: Entry) -> Measured:
+    """Make what an entry needs, and measure it.
+
+    Args:
+      artifacts: of the run.
+      entry: what to measure.
+
+    Returns:
+      The number, or a list of lines that are measured together, and the rows of
+      `results.json` behind it.
+
+    Raises:
+      ValueError: if images break the challenge's rules.
+    """
+    return METRICS[entry.metric](artifacts, entry)
+
+
+def _clean_accuracy(artifacts: Artifacts, entry: Entry) -> Measured:
+    accuracy = artifacts.clean(entry.on, entry.images).clean_accuracy
+    return accuracy, _clean_rows(artifacts, entry)
+
+
+def _error(artifacts: Artifacts, entry: Entry) -> Measured:
+    accuracy, rows = _clean_accuracy(artifacts, entry)
+    return 1 - accuracy, rows
+
+
+def _clean_rows(artifacts: Artifacts, entry: Entry) -> list[dict[str, Any]]:
+    config = artifacts.run.config
+    row = make_clean_row(
+        artifacts.clean(entry.on, "test"),
+        experiment=config.method,
+        dataset=config.dataset,
+        target_model=entry.on.title,
+        seed=config.seed,
+    )
+    return [row]
+
+
+def _attack_rows(
+    artifacts: Artifacts, entry: Entry, evaluation: Evaluation, epsilon: float | None
+) -> list[dict[str, Any]]:
+    config = artifacts.run.config.copy_and_resolve_references()
+    config.target_model = entry.on.title
+    row = attack_row(
+        artifacts.run._replace(config=config),
+        evaluation,
+        attack=_NAMES.get(entry.attack, entry.attack),
+        threat_model=_threat_model(entry),
+        epsilon=epsilon,
+        norm=None if epsilon is None else "linf",
+        queries=artifacts.queries(entry.attack, entry.through),
+    )
+    return [row]
+
+
+def _threat_model(entry: Entry) -> str:
+    if entry.through != (entry.on,):
+        return (
+            "transfer"  # also of a generator that learns from another model's answers
+        )
+    if GENERATORS.get(entry.attack) == "blackbox":
+        return f"black-box-{entry.attack}"
+    # A fitted generator needs the model for each new image.
+    needs_model = entry.attack not in GENERATORS or entry.attack == "fitted"
+    return "white-box" if needs_model else "semi-white-box"
+
+
+def _attacked(artifacts: GeneratorArtifacts, entry: Entry) -> Measured:
+    """Accuracy, or the attack's success over the images that are right without it."""
+    config, test = artifacts.run.config, artifacts.images(entry.images)
+    moved = artifacts.adversarial(entry.attack, entry.through, entry.images)
+    if entry.images == "challenge":
+        check_submission(moved, test.images, epsilon=config.epsilon)
+    shown = (artifacts.logits_fn(entry.on), test.images, moved, test.labels)
+    batch_size = config.evaluation.batch_size
+    evaluation = evaluate_adversarial(*shown, batch_size=batch_size)
+    is_success = entry.metric == "success"
+    value = evaluation.success().rate if is_success else evaluation.robust_accuracy
+    return value, _attack_rows(artifacts, entry, evaluation, config.epsilon)
+
+
+def _seconds(artifacts: GeneratorArtifacts, entry: Entry) -> Measured:
+    """Time of the attack for 1,000 images, without compilation.
+
+    Images that were made on other models are then shown to the attacked one, untimed.
+    """
+    config, test = artifacts.run.config, artifacts.run.dataset.test
+    test = test.take(min(config.num_timed, len(test)))
+    wanted = None
+    if entry.attack == "aigan":  # has no untargeted form
+        wanted = (test.labels + 1) % artifacts.run.dataset.num_classes
+    shared = {"target_labels": wanted, "batch_size": config.evaluation.batch_size}
+    attack = artifacts.attack(entry.attack, entry.through)
+    evaluation = timed = evaluate(
+        artifacts.surrogate(entry.through),
+        attack,
+        test.images,
+        test.labels,
+        key=jax.random.key(config.seed + 2),
+        keep=len(test),
+        progress=True,
+        **shared,
+    )
+    if entry.through != (entry.on,):
+        shown = (test.images, timed.examples, test.labels)
+        logits_fn = artifacts.logits_fn(entry.on)
+        evaluation = evaluate_adversarial(logits_fn, *shown, **shared)
+        evaluation = dataclasses.replace(evaluation, seconds=timed.seconds)
+    # Nothing is projected here: an attack that minimises the distance has no bound.
+    epsilon = config.epsilon if takes_epsilon(attack) else None
+    seconds = 1000 * timed.seconds / timed.num_images
+    return seconds, _attack_rows(artifacts, entry, evaluation, epsilon)
+
+
+def _compared(artifacts: GeneratorArtifacts, entry: Entry) -> Measured:
+    """Success of one of the compared methods: the classes' mean or best."""
+    method, attack = artifacts.run.config.method, entry.attack
+    rows = [r for r in artifacts.compared(entry.on) if r["attack"] == attack]
+    # The row of all classes together names none; a class may have no image to count.
+    of_classes = [row for row in rows if row["target_class"] is not None]
+    rates = [row["attack_success_rate"] for row in of_classes]
+    combine = np.mean if entry.metric == "success_mean" else np.max
+    value = float(combine([rate for rate in rates if rate is not None]))
+    return value, [row | {"experiment": method} for row in rows]
+
+
+def mean_distortion(evaluation: Evaluation) -> float:
+    """Return the mean RMS distortion of successful attacks; NaN without any.
+
+    An image that is misclassified already needs no distortion, and one on which the
+    attack failed has none. Neither makes a model look weaker.
+    """
+    before = evaluation.clean_predictions == evaluation.labels
+    after = evaluation.adversarial_predictions != evaluation.labels
+    distances = evaluation.rms[before & after]
+    return float(np.mean(distances)) if distances.size else float("nan")
+
+
+_OF_PERTURBED: dict[str, Callable[[Evaluation], float]] = {
+    "num_images": lambda evaluation: evaluation.num_images,
+    "accuracy_under_attack": lambda evaluation: evaluation.robust_accuracy,
+    "distortion": mean_distortion,
+    "distortion_of_all": lambda evaluation: float(evaluation.rms.mean()),
+}
+
+
+def _perturbed(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
+    """A number of the studies' attack on a model."""
+    evaluation = artifacts.attacked(entry.on, entry.images)
+    value = _OF_PERTURBED[entry.metric](evaluation)
+    if entry.metric == "accuracy_under_attack":
+        return value, _attack_rows(artifacts, entry, evaluation, None)
+    return value, _clean_rows(artifacts, entry)
+
+
+def _shown(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
+    """Error on images that were made for another model, or that have noise."""
+    clean = artifacts.images(entry.images)
+    shown, size = clean.images, entry.size
+    if entry.through:
+        shown = artifacts.attacked(*entry.through, entry.images).examples
+        if size is not None:
+            shown = rescale_perturbations(clean.images, shown, size)
+    elif size is not None:
+        shown = add_noise(shown, size, seed=artifacts.run.config.seed)
+    models = {entry.on.title: artifacts.logits_fn(entry.on)}
+    rates = transfer_matrix(models, {"shown": shown}, clean.labels, bounds=_WIDE)
+    return float(rates[0, 0]), _clean_rows(artifacts, entry)
+
+
+def _typical_noise(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
+    """Errors under noise of the mean distortion of `through`, with two decimals.
+
+    There is no line where no attack has succeeded.
+    """
+    found = [artifacts.attacked(model, entry.images) for model in entry.through]
+    known = [size for size in map(mean_distortion, found) if np.isfinite(size)]
+    if not known:
+        return [], []
+    mean = float(np.mean(known))
+    size = round(mean, 2) or float(f"{mean:.1g}")
+    line: dict[str, Any] = {"made for": f"Gaussian {size:g}"}
+    for model in entry.through:
+        noisy = Entry("shown_error", model, images=entry.images, size=size)
+        line[artifacts.printed_title(model)], _ = _shown(artifacts, noisy)
+    return [line | {"av. distortion": size}], []
+
+
+def _expansions(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
+    """Each layer's upper bound and measured expansion, last the whole network's."""
+    module, variables = artifacts.trained(entry.on)
+    images = artifacts.images(entry.images).images
+    moved = artifacts.attacked(entry.on, entry.images).examples
+    bounds = upper_bounds(module, variables, images.shape[1:])
+    measured = measured_expansions(module, variables, images, moved)
+    names = ("layer", "kind", "size", "stride", "upper bound", "upper bound, circular")
+    lines = [dict(zip(names, layer, strict=True)) for layer in bounds.layers]
+    lines.append({"layer": "network", "upper bound": bounds.network})
+    for line in lines:
+        seen = measured[line["layer"]]
+        seen = seen[~np.isnan(seen)]  # NaN where the image was not moved
+        line["lower bound"] = float(seen.max()) if seen.size else None
+        line["mean expansion"] = float(seen.mean()) if seen.size else None
+    figure = bound_chart(
+        [line["layer"] for line in lines],
+        [line["upper bound"] for line in lines],
+        [measured[line["layer"]] for line in lines],
+        title=f"{artifacts.printed_title(entry.on)}, {artifacts.run.config.dataset}",
+    )
+    save_figure(figure, artifacts.figure_path(f"spectral-{entry.on.title}"))
+    return lines, _clean_rows(artifacts, entry)
+
+
+def _directions(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
+    """Units against random directions before each layer but the first; bits."""
+    module, variables = artifacts.trained(entry.on)
+    config, dataset = artifacts.run.config, artifacts.run.dataset
+    images, lines = to_float(dataset.test.images), []
+    # A layer's inputs are the units of the layer before it.
+    _, *after = layer_values(module, variables, images[:1])
+    for layer in after:
+        found = compare_directions(
+            hidden_features(module, variables, images, layer),
+            dataset.test.labels,
+            num_classes=dataset.num_classes,
+            seed=config.seed,
+            num_directions=config.units.num_directions,
+            num_images=config.units.num_images,
+            num_permutations=config.units.num_permutations,
+        )
+        units, random = found.unit_entropy.mean(), found.random_entropy.mean()
+        line = {
+            "units before": layer,
+            "directions": len(found.units),
+            "images each": found.unit_images.shape[1],
+            "entropy, units": float(units),
+            "entropy, random": float(random),
+            "difference": float(units - random),
+            "p-value": found.p_value,
+        }
+        lines.append(line)
+        shown = {
+            "single units": found.unit_images[:_SHOWN],
+            "random directions": found.random_images[:_SHOWN],
+        }
+        title = f"{artifacts.printed_title(entry.on)}, units before {layer}"
+        grid = direction_grid(dataset.test.images, shown, title=title)
+        name = f"units-{entry.on.title}-{layer.replace('/', '_')}"
+        save_figure(grid, artifacts.figure_path(name))
+    return lines, _clean_rows(artifacts, entry)
+
+
+SHARES = {
+    *("clean_accuracy", "robust_accuracy", "success", "success_mean", "success_best"),
+    *("error", "accuracy_under_attack", "shown_error"),
+}
+METRICS: dict[str, Callable[[Any, Entry], Measured]] = {
+    "clean_accuracy": _clean_accuracy,
+    "robust_accuracy": _attacked,
+    "success": _attacked,
+    "seconds": _seconds,
+    "success_mean": _compared,
+    "success_best": _compared,
+    "error": _error,
+    **dict.fromkeys(_OF_PERTURBED, _perturbed),
+    "shown_error": _shown,
+    "typical_noise": _typical_noise,
+    "expansions": _expansions,
+    "directions": _directions,
+}

@@ -1,0 +1,289 @@
+"""The models of Szegedy et al.'s studies and the images made for them."""
+
+import dataclasses
+import pathlib
+import re
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from advgan_jax import models
+from advgan_jax.attacks import BoundAttack
+from advgan_jax.data import Dataset, Split, split_for_distillation, to_float
+from advgan_jax.evaluation import Evaluation, evaluate
+from advgan_jax.runs import from_config, full_batch
+from advgan_jax.runs.artifacts import Artifacts, chosen
+from advgan_jax.runs.methods.attacks import target_labels
+from advgan_jax.runs.methods.target_model import trained_logits_fn
+from advgan_jax.runs.papers.rows import Entry, TargetModel
+from advgan_jax.runs.store import EVALUATIONS, Store
+from advgan_jax.runs.training import fit
+from advgan_jax.training import full_batch as objectives
+from advgan_jax.training import layerwise
+from advgan_jax.types import Batch, LogitsFn, Params
+
+# What decides the results of trainings: not how often they save or report.
+_TOLERANCES = ("gradient_tolerance", "value_tolerance")
+_FULL_BATCH = ("max_iterations", "iterations_per_call", *_TOLERANCES)
+_PENALTIES = ("sparsity", "sparsity_weight", "weight_decay")
+_ENCODER = ("units", "num_images", *_PENALTIES, *_FULL_BATCH)
+_REPLACED = ("pool_size", "num_replaced", "steps_per_replacement")
+_MIXTURE = (*_REPLACED, "num_mixed", "weight")
+_OPTIMIZER = ("optimizer", "learning_rate", "weight_decay", "num_epochs", "batch_size")
+_LAYERWISE = ("model", "attack", "dropout", *_OPTIMIZER, *_MIXTURE)
+
+
+def parse(name: str) -> TargetModel:
+    """Return the model of a configured name: `@1` or `@2` means half of the images."""
+    found = re.fullmatch(r"(.+)@([12])", name)
+    return TargetModel(found[1], half=int(found[2])) if found else TargetModel(name)
+
+
+def printed_title(config: ConfigDict, model: TargetModel) -> str:
+    """Return the name in the paper, with a prime for the second half."""
+    if model.name not in config.networks:
+        return model.title
+    return config.networks[model.name].title + "'" * (model.half == 2)
+
+
+def make_model(config: ConfigDict, name: str, dataset: Dataset) -> nn.Module:
+    """Build the module of a section of `config.networks`."""
+    hidden = tuple(config.networks[name].hidden)
+    return models.FullyConnected(num_classes=dataset.num_classes, hidden=hidden)
+
+
+def variants(num_hidden: int) -> dict[str, dict[str, Any]]:
+    """Return the ways of layer-wise training: adversarial layers, decay, dropout."""
+
+    def way(*layers: int, decays: bool = True, drops: bool = False) -> dict[str, Any]:
+        return {"layers": layers, "decays": decays, "drops": drops}
+
+    return {
+        "none": way(decays=False),
+        "weight decay": way(),
+        "dropout": way(decays=False, drops=True),
+        "input": way(0),
+        **{f"layer {k}": way(k) for k in range(1, num_hidden + 1)},
+        "all layers": way(*range(num_hidden + 1)),
+    }
+
+
+def layerwise_parts(
+    config: ConfigDict, dataset: Dataset, variant: str
+) -> tuple[nn.Module, layerwise.Mixture, tuple[float, ...]]:
+    """Return module, mixture and weight decays of one way of layer-wise training."""
+    section, network = config.layerwise, config.networks[config.layerwise.model]
+    way = variants(len(network.hidden))[variant]
+    module = make_model(config, section.model, dataset)
+    module = module.clone(dropout=section.dropout if way["drops"] else 0.0)
+    own = {name: section[name] for name in _MIXTURE}
+    decays = [decay if way["decays"] else 0.0 for decay in network.weight_decay]
+    return module, layerwise.Mixture(layers=way["layers"], **own), tuple(decays)
+
+
+def layerwise_attack(config: ConfigDict) -> BoundAttack:
+    """Return the attack on layers."""
+    section = {"attacks": {"own": config.layerwise.attack}}
+    return from_config.bound_attack(ConfigDict(section), "own")
+
+
+class SzegedyArtifacts(Artifacts):
+    """What the studies need."""
+
+    def printed_title(self, model: TargetModel) -> str:
+        """See the function of this name."""
+        return printed_title(self.run.config, model)
+
+    def figure_path(self, name: str) -> pathlib.Path:
+        """Return where a figure is saved."""
+        return self.run.workdir / "figures" / f"{name}.png"
+
+    def split(self, images: str) -> Split:
+        """See `Artifacts`."""
+        if images not in ("half 1", "half 2"):
+            return super().split(images)
+        # They share no image and have the classes in proportion.
+        train, seed = self.run.dataset.train, self.run.config.seed
+        return split_for_distillation(train, 0.5, seed=seed)[int(images[-1]) - 1]
+
+    def images(self, images: str) -> Split:
+        """Return the first `evaluation.num_images` of a split, as floats."""
+        split, wanted = self.split(images), self.run.config.evaluation.num_images
+        split = split if wanted is None else split.take(min(wanted, len(split)))
+        return Split(to_float(split.images), split.labels)
+
+    def describe(self, model: TargetModel) -> dict[str, Any]:
+        """See `Artifacts`."""
+        ours = self.settings
+        found = {"half": model.half, **chosen(ours, "dataset", "seed")}
+        if model.name not in ours["networks"]:
+            return found | from_config.target_model_description(self._config(model))
+        network = ours["networks"][model.name]
+        found["network"] = chosen(network, "hidden", "weight_decay", "autoencoder")
+        if model.variant is not None:
+            own = chosen(ours["layerwise"], *_LAYERWISE)
+            return found | {"variant": model.variant, "layerwise": own}
+        if network["autoencoder"]:
+            found["autoencoder"] = chosen(ours["autoencoder"], *_ENCODER)
+        return found | {"full_batch": chosen(ours["full_batch"], *_FULL_BATCH)}
+
+    def depends_on(self, entry: Entry) -> dict[str, Any]:
+        """See `Artifacts`."""
+        ours = self.settings
+        found = chosen(ours, "dataset", "seed")
+        if entry.metric == "error":
+            return found
+        # Each batch has its own draws.
+        found["evaluation"] = chosen(ours["evaluation"], "num_images", "batch_size")
+        if entry.attack is not None:
+            found["attack"] = ours["attacks"][entry.attack]
+            found["random_targets"] = ours["random_targets"]
+        if entry.metric == "directions":
+            sizes = ("num_directions", "num_images", "num_permutations")
+            found["units"] = chosen(ours["units"], *sizes)
+        return found
+
+    def logits_fn(self, model: TargetModel) -> LogitsFn:
+        """See `Artifacts`."""
+        return models.make_logits_fn(*self.trained(model))
+
+    def attacked(self, model: TargetModel, images: str) -> Evaluation:
+        """Return the studies' attack on a model; `examples` are all images of it."""
+        config, split = self.run.config, self.images(images)
+
+        def attack() -> dict[None, Evaluation]:
+            found = evaluate(
+                self.logits_fn(model),
+                from_config.bound_attack(config, config.attack),
+                split.images,
+                split.labels,
+                target_labels=target_labels(
+                    config, split, self.run.dataset.num_classes
+                ),
+                batch_size=config.evaluation.batch_size,
+                key=jax.random.key(config.seed + 2),
+                keep=len(split),
+                progress=True,
+            )
+            return {None: found}
+
+        settings = self.depends_on(Entry("attacked", model, config.attack))
+        where = f"evaluations/{model.title}-{config.attack}-{images}"
+        depends_on = [images, self.describe(model), settings]
+        return self.once(
+            ("attacked", model, images),
+            lambda: self.store.get(where, depends_on, attack, EVALUATIONS)[None],
+        )
+
+    def trained(self, model: TargetModel) -> tuple[nn.Module, Params]:
+        """Return a model's module and variables, trained unless they are stored.
+
+        A section of `config.networks` is trained by full-batch L-BFGS or layer-wise,
+        any other model as `config.target_training` says.
+        """
+        if model.variant is not None:
+            train = self._layerwise
+        elif model.name in self.run.config.networks:
+            train = self._full_batch
+        else:
+            train = self._stochastic
+        return self.once(("trained", model), lambda: train(model))
+
+    def _config(self, model: TargetModel) -> ConfigDict:
+        config = self.run.config.copy_and_resolve_references()
+        # Models of the second half also start from other weights.
+        config.target_model, config.seed = model.name, config.seed + (model.half == 2)
+        return config
+
+    def _train_split(self, model: TargetModel) -> Split:
+        return self.split("train" if model.half is None else f"half {model.half}")
+
+    def _kind(self, model: TargetModel) -> str:
+        return f"{self.run.config.dataset}-{model.title}"
+
+    def _full_batch(self, model: TargetModel) -> tuple[nn.Module, Params]:
+        network = self.run.config.networks[model.name]
+        whole = module = make_model(self.run.config, model.name, self.run.dataset)
+        batch, encoder = _batch(self._train_split(model)), None
+        if network.autoencoder:
+            encoder = self._encoder(model)
+            units = jax.nn.sigmoid(_units(encoder, batch.images))
+            batch = batch._replace(images=units[:, None, None, :])
+            module = whole.clone(hidden=())
+        loss_fn = objectives.classification(module, network.weight_decay)
+        section = self.run.config.full_batch
+        params = self._converged(model, "", section, module, loss_fn, batch)
+        if encoder is not None:
+            params = objectives.with_first_layer(encoder, params)
+        return whole, {"params": params}
+
+    def _encoder(self, model: TargetModel) -> Params:
+        """Train the sparse autoencoder below a model, on the first images."""
+        section, split = self.run.config.autoencoder, self._train_split(model)
+        most = len(split) if section.num_images is None else section.num_images
+        module = objectives.Autoencoder(units=section.units)
+        penalties = {name: section[name] for name in _PENALTIES}
+        loss_fn = objectives.sparse_reconstruction(module, **penalties)
+        own = (section, module, loss_fn, _batch(split.take(most)))
+        return self._converged(model, "-autoencoder", *own)
+
+    def _converged(
+        self,
+        model: TargetModel,
+        part: str,
+        section: ConfigDict,
+        module: nn.Module,
+        loss_fn: objectives.LossFn,
+        batch: Batch,
+    ) -> Params:
+        key = jax.random.key(self._config(model).seed)
+        params = module.init(key, batch.images[:1])["params"]
+        kept = (Store(self.target_model_dir), self._kind(model) + part)
+        described = self.describe(model)
+        return full_batch.trained(*kept, described, section, loss_fn, params, batch)
+
+    def _stochastic(self, model: TargetModel) -> tuple[nn.Module, Params]:
+        """Train a target model like those of other runs."""
+        config = self._config(model)
+        if model.half is not None:  # its own description does not name the half
+            store, described = Store(self.target_model_dir), self.describe(model)
+            config.target_model_dir = str(store.folder(self._kind(model), described))
+        train = self._train_split(model)
+        dataset = dataclasses.replace(self.run.dataset, train=train)
+        logits_fn = trained_logits_fn(self.run._replace(config=config, dataset=dataset))
+        module = models.make_classifier(model.name, dataset.num_classes)
+        return module, logits_fn.args[0]
+
+    def _layerwise(self, model: TargetModel) -> tuple[nn.Module, Params]:
+        config, dataset = self.run.config, self.run.dataset
+        section, described = config.layerwise, self.describe(model)
+        module, mixture, decays = layerwise_parts(config, dataset, model.variant)
+        plan = from_config.training_plan(section, dataset)
+        optimizer = from_config.make_optimizer(section, plan.num_steps)
+        attack, key = layerwise_attack(config), jax.random.key(config.seed)
+        shape = dataset.train.image_shape
+        state = fit(
+            self.run,
+            Store(self.target_model_dir).folder(self._kind(model), described),
+            section,
+            layerwise.init_state(module, optimizer, key, shape, mixture),
+            layerwise.make_train_step(
+                module, optimizer, attack, mixture, strengths=decays
+            ),
+            description=described,
+            title=model.title,
+        )
+        return module, {"params": state.net.params}
+
+
+def _batch(split: Split) -> Batch:
+    return Batch(jnp.asarray(to_float(split.images)), jnp.asarray(split.labels))
+
+
+@jax.jit
+def _units(encoder: Params, images: jax.Array) -> jax.Array:
+    first = encoder["Dense_0"]
+    return images.reshape(images.shape[0], -1) @ first["kernel"] + first["bias"]

@@ -1,0 +1,168 @@
+"""One runner for all tables: measure a row, store it, write the table, draw it.
+
+A finished row is a file, named by everything that decides its numbers. An interrupted
+run resumes with the next row, and a row is never measured twice.
+"""
+
+import datetime
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from advgan_jax.checks import unknown_name
+from advgan_jax.reporting import (
+    PAPER,
+    device_name,
+    markdown_records,
+    replacing,
+    save_figure,
+    versions,
+    write_csv,
+)
+from advgan_jax.reporting.files import to_json
+from advgan_jax.reporting.published import PublishedTable, write_table
+from advgan_jax.runs import measure
+from advgan_jax.runs.artifacts import Artifacts
+from advgan_jax.runs.papers.rows import Record, Row, Table
+
+ALL = "all"
+# What a method makes, by the name that the configuration chooses.
+Makers = Mapping[str, Callable[[ConfigDict], list[Table]]]
+
+
+def run(artifacts: Artifacts, makers: Makers, choice: str) -> list[dict[str, Any]]:
+    """Make the chosen tables; after each row their files hold all rows so far.
+
+    Args:
+      artifacts: of the run.
+      makers: all tables of the method.
+      choice: a key of `makers`, or `all`.
+
+    Returns:
+      Rows of `results.json`: those behind all tables that the run's folder has by now,
+      also from earlier runs, as far as they have this configuration. A row that is
+      behind several numbers is there once.
+    """
+    for table in tables_of(artifacts.run.config, makers, choice):
+        records: list[Record] = []
+        for row in table.rows:
+            finished = _finished(artifacts, row)
+            records += _records(table, row, finished["values"])
+            _write(artifacts, table, records, finished["made"])
+    return _results(artifacts, tables_of(artifacts.run.config, makers, ALL))
+
+
+def check_choice(kind: str, choice: str, makers: Makers) -> None:
+    """Raise `ValueError` for an unknown choice; the error lists the known ones."""
+    if choice not in (*makers, ALL):
+        raise unknown_name(kind, choice, (*makers, ALL))
+
+
+def tables_of(config: ConfigDict, makers: Makers, choice: str) -> list[Table]:
+    """Return the tables that a choice names."""
+    names = makers if choice == ALL else [choice]
+    return [table for name in names for table in makers[name](config)]
+
+
+def _results(artifacts: Artifacts, tables: Sequence[Table]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for row in (row for table in tables for row in table.rows):
+        finished = artifacts.store.find(*_place(artifacts, row))
+        for result in finished["results"] if finished else []:
+            if result not in found:
+                found.append(result)
+    return found
+
+
+def _finished(artifacts: Artifacts, row: Row) -> dict[str, Any]:
+    """Return a row's numbers, and where and when they were measured."""
+
+    def make() -> dict[str, Any]:
+        entries = row.entries.items()
+        found = {column: measure.measure(artifacts, entry) for column, entry in entries}
+        models = {model for entry in row.entries.values() for model in entry.models}
+        finished = {
+            "values": {column: value for column, (value, _) in found.items()},
+            "results": [result for _, behind in found.values() for result in behind],
+            "models": {model.title: artifacts.describe(model) for model in models},
+            "made": {
+                "versions": versions(),
+                "device": device_name(),
+                "date": datetime.date.today().isoformat(),
+            },
+        }
+        return to_json(finished)  # as it is when it is loaded
+
+    return artifacts.store.get(*_place(artifacts, row), make)
+
+
+def _place(artifacts: Artifacts, row: Row) -> tuple[str, dict[str, Any]]:
+    """Return a row's place in the store, and everything that decides its numbers."""
+    depends_on = {
+        column: {
+            "entry": entry._asdict(),
+            "models": [artifacts.describe(model) for model in entry.models],
+            "settings": artifacts.depends_on(entry),
+        }
+        for column, entry in row.entries.items()
+    }
+    return f"rows/{row.name}", depends_on
+
+
+def _records(table: Table, row: Row, values: Mapping[str, Any]) -> list[Record]:
+    """Return the lines of a row: titles, our numbers and the paper's, facts."""
+    (first, *_) = values.values()
+    records = []
+    for line in first if isinstance(first, list) else [values]:
+        titles = {title: line.get(title, text) for title, text in row.titles.items()}
+        record, name = dict(titles), " ".join(titles.values())
+        for column in line:
+            if column not in titles:
+                published = table.printed.get((name, column))
+                record |= with_published(column, line[column], published)
+        records.append(record | dict(row.facts))
+    return records
+
+
+def with_published(
+    column: str, ours: Any, published: float | str | None
+) -> dict[str, Any]:
+    """Return our number and, if there is one, the paper's in a column beside it."""
+    return {column: ours} | ({} if published is None else {column + PAPER: published})
+
+
+def _write(
+    artifacts: Artifacts,
+    table: Table,
+    records: Sequence[Record],
+    made: Mapping[str, Any],
+) -> None:
+    """Write `tables/NAME.csv`, `.md` and `.json`, and `figures/NAME.png`."""
+    if not records:
+        return
+    config, workdir = artifacts.run.config, artifacts.run.workdir
+    path = workdir / "tables" / table.name
+    write_csv(f"{path}.csv", records)
+    with replacing(f"{path}.md") as partial:
+        partial.write_text(markdown_records(records) + "\n", encoding="utf8")
+    entries = (entry for row in table.rows for entry in row.entries.items())
+    shares = {column for column, entry in entries if entry.metric in measure.SHARES}
+    published = PublishedTable(
+        title=table.title,
+        command=shlex.join(["python", *sys.orig_argv[1:]]),
+        seed=config.seed,
+        machine=made["device"],
+        versions=made["versions"],
+        date=made["date"],
+        source=None,
+        note="Machine, versions and date are those of the last row.",
+        rows=records,
+        percent=[column for column in records[0] if column in shares],
+    )
+    write_table(f"{path}.json", published)
+    if table.figure is not None:
+        figure = table.figure(artifacts, records)
+        save_figure(figure, workdir / "figures" / f"{table.name}.png")
