@@ -55,7 +55,7 @@ class Checkpoints:
           max_to_keep: older checkpoints are deleted.
         """
         # Orbax writes nothing, in silence, where the path is relative.
-        self.directory: pathlib.Path = pathlib.Path(directory).absolute()
+        self.directory = pathlib.Path(directory).absolute()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=max_to_keep, enable_async_checkpointing=True
         )
@@ -64,7 +64,7 @@ class Checkpoints:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+    def __exit__(self, kind, error, traceback) -> None:
         # What devices or the runtime report may be the loss of another process, for
         # which closing would wait.
         lost = isinstance(error, jax.errors.JaxRuntimeError)
@@ -175,13 +175,7 @@ class Checkpoints:
         if not later:
             return
         aside = self.directory / _ASIDE
-
-        def move() -> None:
-            """Move all of them."""
-            for number in later:
-                _move(self.directory, number, aside)
-
-        parallel.first_alone(move)
+        parallel.first_alone(lambda: [_move(self.directory, s, aside) for s in later])
         self._manager.reload()
         _log.warning(
             "Checkpoints %s of %s were moved to %s; the run goes on from step %d.",

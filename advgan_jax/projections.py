@@ -9,15 +9,15 @@ from jax import lax
 from advgan_jax.types import Array, Bounds
 
 _PIXELS = (1, 2, 3)
-_Residuals = tuple[Array, Array, Array, Array]
 
 
+@jax.custom_vjp
 def clip_inward(x: Array, low: Array, high: Array) -> Array:
-    r"""Clip to a box, and keep the gradients of clipped entries that point inwards.
+    r"""Clips to a box; a clipped entry still feels gradients that point inwards.
 
-    The usual gradient of a clip is zero outside the box, so a perturbation outside
-    never returns. This gradient keeps a descent step that moves an entry towards the
-    box, and drops one that moves it further away:
+    The usual gradient of a clip is zero outside the box, so a perturbation that has
+    left it can never come back. Here a descent step that would move the entry back
+    towards the box passes, one that would move it further out does not:
 
     .. math:: \bar x = g \cdot
         [\,l \le x \le h \;\lor\; (x < l \land g < 0) \;\lor\; (x > h \land g > 0)\,]
@@ -30,21 +30,14 @@ def clip_inward(x: Array, low: Array, high: Array) -> Array:
     Returns:
       `clip(x, low, high)`.
     """
-    return _clip_inward(x, low, high)
-
-
-@jax.custom_vjp
-def _clip_inward(x: Array, low: Array, high: Array) -> Array:
     return jnp.clip(x, low, high)
 
 
-def _clip_inward_fwd(x: Array, low: Array, high: Array) -> tuple[Array, _Residuals]:
+def _clip_inward_fwd(x, low, high):
     return jnp.clip(x, low, high), (x < low, x > high, low, high)
 
 
-def _clip_inward_bwd(
-    residuals: _Residuals, gradient: Array
-) -> tuple[Array, Array, Array]:
+def _clip_inward_bwd(residuals, gradient):
     below, above, low, high = residuals
     outward = (below & (gradient > 0)) | (above & (gradient < 0))
     return (
@@ -54,13 +47,13 @@ def _clip_inward_bwd(
     )
 
 
-_clip_inward.defvjp(_clip_inward_fwd, _clip_inward_bwd)
+clip_inward.defvjp(_clip_inward_fwd, _clip_inward_bwd)
 
 
 def perturb(
     images: Array, perturbation: Array, epsilon: Array | float, bounds: Bounds
 ) -> Array:
-    r"""Add a perturbation, bounded by epsilon (L-infinity) and by the pixel range.
+    r"""Adds a perturbation, bounded by epsilon (L-infinity) and by the pixel range.
 
     .. math:: x_A = \mathrm{clip}(x + r,\ \max(x - \epsilon, l),\ \min(x + \epsilon, h))
 
@@ -80,7 +73,7 @@ def perturb(
 def linf_box(
     images: Array, epsilon: Array | float, bounds: Bounds
 ) -> tuple[Array, Array]:
-    r"""Return the least and greatest image in the L-infinity ball and pixel range.
+    r"""The least and the greatest image in the L-infinity ball and the pixel range.
 
     Args:
       images: centres of the balls, `[B, H, W, C]`, within `bounds`.
@@ -102,7 +95,7 @@ def linf_box(
 def project_linf(
     x: Array, images: Array, epsilon: Array | float, bounds: Bounds
 ) -> Array:
-    """Return the nearest point within `epsilon` of `images`, and within `bounds`.
+    """The nearest point within `epsilon` of `images` in every pixel, and `bounds`.
 
     Args:
       x: what to project, `[B, H, W, C]`.
@@ -120,7 +113,7 @@ def project_linf(
 def project_l2(
     x: Array, images: Array, epsilon: Array | float, bounds: Bounds
 ) -> Array:
-    r"""Project onto the L2 ball around each image, then onto the box.
+    r"""Projects onto the L2 ball around each image, then onto the box.
 
     The second step moves no pixel away from its image, so the result is in both sets.
     It is not always the nearest such point, which only a search would find.
@@ -143,7 +136,7 @@ def project_l2(
 def project_l1(
     x: Array, images: Array, epsilon: Array | float, bounds: Bounds
 ) -> Array:
-    r"""Return the nearest point in the L1 ball around each image and in the box.
+    r"""The nearest point in the L1 ball around each image and in the box at once.
 
     With `a = |x - x_0|` and the room `b` up to the box on that side, the perturbation
     is a soft threshold with a cap, and the threshold the root of a falling function:
@@ -171,16 +164,13 @@ def project_l1(
     amount = jnp.abs(perturbation)
     room = jnp.where(perturbation >= 0, bounds[1] - images, images - bounds[0])
 
-    def kept(threshold: Array | float) -> Array:
-        """Return the size of the perturbation of each pixel."""
+    def kept(threshold):
         return jnp.clip(amount - threshold, 0, room)
 
-    def total(threshold: Array | float) -> Array:
-        """Return the L1 norm of each image's perturbation."""
+    def total(threshold):
         return jnp.sum(kept(threshold), axis=_PIXELS, keepdims=True)
 
-    def halve(_: Array, interval: tuple[Array, Array]) -> tuple[Array, Array]:
-        """Keep the half of the interval that has the root."""
+    def halve(_, interval):
         low, high = interval
         middle = (low + high) / 2
         inside = total(middle) <= epsilon
@@ -197,7 +187,7 @@ def project_l1(
 
 
 def norm_l2(perturbation: Array) -> Array:
-    """Return each image's L2 norm, `[B, 1, 1, 1]`; no square overflows."""
+    """L2 norm over all pixels of each image, `[B, 1, 1, 1]`; no square overflows."""
     largest = jnp.max(jnp.abs(perturbation), axis=_PIXELS, keepdims=True, initial=0)
     safe = jnp.where(largest > 0, largest, 1)
     squares = jnp.sum((perturbation / safe) ** 2, axis=_PIXELS, keepdims=True)
