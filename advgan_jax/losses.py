@@ -42,12 +42,16 @@ def margin(
       Xiao et al., 2018 (https://arxiv.org/abs/1801.02610), Sec. 3.2.
     """
     check_at_least("confidence", confidence, 0)
+    return jnp.maximum(logit_margin(logits, labels, targeted=targeted), -confidence)
+
+
+def logit_margin(logits: Array, labels: Array, *, targeted: bool = False) -> Array:
+    r"""Return `margin` without its floor, `\pm(Z_y - \max_{i \ne y} Z_i)`, `[B]`."""
     chosen = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
     at_label = jnp.sum(jnp.where(chosen, logits, 0), axis=-1)
     # Minus infinity, not 0: with all other logits negative 0 would win.
     best_other = jnp.max(jnp.where(chosen, -jnp.inf, logits), axis=-1)
-    difference = best_other - at_label if targeted else at_label - best_other
-    return jnp.maximum(difference, -confidence)
+    return best_other - at_label if targeted else at_label - best_other
 
 
 def cross_entropy(logits: Array, labels: Array, *, targeted: bool = False) -> Array:
@@ -108,12 +112,7 @@ def dlr(logits: Array, labels: Array, *, targeted: bool = False) -> Array:
     ranked = jax.lax.top_k(logits, least)[0]
     low = (ranked[:, 2] + ranked[:, 3]) / 2 if targeted else ranked[:, 2]
     scale = ranked[:, 0] - low + 1e-12
-    # `margin` without its floor: confidence as large as any difference of logits.
-    return _unfloored_margin(logits, labels, targeted) / scale
-
-
-def _unfloored_margin(logits: Array, labels: Array, targeted: bool) -> Array:
-    return margin(logits, labels, targeted=targeted, confidence=1e30)
+    return logit_margin(logits, labels, targeted=targeted) / scale
 
 
 ADVERSARIAL_LOSSES: dict[str, Callable[..., Array]] = {

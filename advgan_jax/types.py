@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
+from jax.typing import ArrayLike
 
 Array = jax.Array
 Params = Any  # a pytree of arrays, as Flax' `init` returns it
@@ -13,11 +14,11 @@ Bounds = tuple[float, float]
 
 
 class Batch(NamedTuple):
-    """Images with their classes, or with what a model answered about them.
+    """Images with their classes, or with a model's answers to them.
 
     Attributes:
-      images: `[B, H, W, C]`, float32 in [0, 1]; a whole split may be kept as uint8, of
-        which compiled steps make floats batch by batch.
+      images: `[B, H, W, C]`, float32 in [0, 1]; a whole split may stay uint8, which
+        compiled steps convert batch by batch.
       labels: int32 `[B]`, class ids; in distillation the answers of the other model,
         float32 `[B, K]` probabilities.
     """
@@ -29,32 +30,38 @@ class Batch(NamedTuple):
 class Attack(Protocol):
     """Anything that turns images into adversarial images; all attacks have this shape.
 
-    Hyper-parameters (`epsilon`, `step_size`, `num_steps`, ...) are further keyword
-    arguments, documented by each attack.
+    Hyper-parameters are further keyword arguments. The arguments that several attacks
+    share are documented here; the docstring of each attack repeats them.
     """
 
     def __call__(
         self,
         logits_fn: LogitsFn,
-        images: Array,
-        labels: Array | None,
-        *,
-        key: Array | None = None,
-        targeted: bool = False,
-        bounds: Bounds = (0.0, 1.0),
+        images: ArrayLike,
+        labels: ArrayLike | None,
+        *args: Any,
+        **hyperparams: Any,
     ) -> Array:
-        """Returns adversarial images.
+        """Return adversarial images.
 
         Args:
           logits_fn: the attacked model, `[B, H, W, C] -> [B, K]` logits.
           images: clean images, float32 `[B, H, W, C]` within `bounds`.
-          labels: int `[B]`: the true classes, or the wanted ones when `targeted`;
-            None (untargeted only) means the model's own prediction.
-          key: a typed PRNG key, for attacks that draw random numbers.
+          labels: int `[B]`, the true classes, or the wanted ones when `targeted`; None
+            (untargeted only) means the model's own predictions.
+          key: one typed PRNG key; only attacks that draw random numbers need it.
+          epsilon: radius of the ball around each image, in pixel units of `norm`.
+          norm: `linf`, `l2` or `l1`.
+          loss: `cross_entropy`, `margin` or `dlr`; see `losses`.
+          random_start: whether to start at a random point of the ball, which needs
+            `key`, instead of its centre.
+          num_restarts: number of random starts; each image keeps its best result.
+          confidence: `kappa`, the margin in logits by which the attack must succeed.
           targeted: whether to move towards `labels` instead of away from them.
-          bounds: the least and the greatest pixel value.
+          bounds: the smallest and the largest pixel value.
+          *args: none; all attacks take keyword arguments only.
+          **hyperparams: `key`, `targeted`, `bounds` and the attack's own.
 
         Returns:
           Adversarial images, same shape and dtype as `images`, within `bounds`.
         """
-        ...

@@ -10,16 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 
-from advgan_jax.attacks.lbfgs_bracket import LBFGSResult, adversarial, begin, end, judge
-from advgan_jax.attacks.lbfgs_solvers import (
-    GRADIENT_TOLERANCE,
-    Problem,
-    Settings,
-    evaluate,
-)
+from advgan_jax.attacks import _lbfgs
+from advgan_jax.attacks._descent import succeeded_clearly
+from advgan_jax.attacks._lbfgs import Problem, Settings
+from advgan_jax.attacks.lbfgs import LBFGSResult, begin, end
 
 _VALUE_TOLERANCE = 1e-5
-_evaluate = jax.jit(evaluate, static_argnames="targeted")
+_evaluate = jax.jit(_lbfgs.evaluate, static_argnames="targeted")
 
 
 def search(
@@ -34,23 +31,23 @@ def search(
     initial_distance_weight=1.0,
     bounds=(0.0, 1.0),
 ) -> LBFGSResult:
-    """Search over c as `attacks.lbfgs_search` does; `logits_fn` is a pytree."""
-    settings = Settings(num_steps, memory, targeted, bounds)
+    """Run the same search over c as `attacks.lbfgs_search`; `logits_fn` is a pytree."""
+    settings = Settings(num_search_steps, num_steps, memory, targeted, bounds)
     images, labels = jnp.asarray(images), jnp.asarray(labels)
     first = jnp.asarray(initial_distance_weight, images.dtype)
     problem, found = begin(logits_fn, images, labels, first, settings=settings)
     everywhere = jnp.ones(len(images), bool)
     x = images
     for _ in range(num_search_steps):
-        x, evaluations = solve(logits_fn, problem, x, found.c, settings)
-        success = adversarial(logits_fn, problem, x, settings=settings)
-        found = judge(found, images, jnp.asarray(x), success, everywhere)
-        found = found._replace(evaluations=found.evaluations + evaluations)
+        x, count = solve(logits_fn, problem, x, found.c, settings)
+        success = succeeded_clearly(logits_fn(x), labels, targeted=targeted)
+        found = _lbfgs.judge(found, images, jnp.asarray(x), success, everywhere)
+        found = found._replace(num_evaluations=found.num_evaluations + count)
     return end(logits_fn, problem, found, settings=settings)
 
 
 def solve(logits_fn, problem: Problem, start, c, settings: Settings):
-    """Minimise at a given c; return the images and the evaluations of each."""
+    """Minimise at a given c; return the minima and the evaluations of each image."""
     problem = jax.tree.map(np.asarray, problem)
     found, c = np.array(start), np.asarray(c)
     shape, dtype = found.shape[1:], found.dtype
@@ -75,7 +72,7 @@ def solve(logits_fn, problem: Problem, start, c, settings: Settings):
                 "maxiter": settings.num_steps,
                 "maxcor": settings.memory,
                 "ftol": _VALUE_TOLERANCE,
-                "gtol": GRADIENT_TOLERANCE,
+                "gtol": _lbfgs.GRADIENT_TOLERANCE,
             },
         )
         found[i] = np.clip(result.x.reshape(shape), *settings.bounds)

@@ -1,14 +1,14 @@
 """Adversarial attacks as pure functions of one form, `types.Attack`."""
 
 from advgan_jax.attacks._api import attack
+from advgan_jax.attacks._descent import succeeded
 from advgan_jax.attacks.apgd import apgd
-from advgan_jax.attacks.carlini_wagner_l2 import (
+from advgan_jax.attacks.carlini_wagner import (
     CarliniWagnerResult,
     carlini_wagner_l2,
-    carlini_wagner_search,
+    carlini_wagner_l2_search,
 )
 from advgan_jax.attacks.carlini_wagner_linf import carlini_wagner_linf
-from advgan_jax.attacks.criteria import succeeded
 from advgan_jax.attacks.deepfool import deepfool
 from advgan_jax.attacks.generator import (
     advgan,
@@ -16,15 +16,9 @@ from advgan_jax.attacks.generator import (
     conditional_generator_attack,
     generator_attack,
 )
-from advgan_jax.attacks.gradient import bim, fgsm, ilcm, mi_fgsm
+from advgan_jax.attacks.gradient import bim, fgsm, ilcm, mi_fgsm, pgd
 from advgan_jax.attacks.lbfgs import LBFGSResult, lbfgs, lbfgs_search
-from advgan_jax.attacks.pgd import pgd
-from advgan_jax.attacks.registry import (
-    ATTACKS,
-    BoundAttack,
-    make_attack,
-    worst_case,
-)
+from advgan_jax.attacks.registry import ATTACKS, BoundAttack, make_attack, worst_case
 from advgan_jax.attacks.transfer import average_models, transfer
 
 __all__ = [
@@ -39,8 +33,8 @@ __all__ = [
     "average_models",
     "bim",
     "carlini_wagner_l2",
+    "carlini_wagner_l2_search",
     "carlini_wagner_linf",
-    "carlini_wagner_search",
     "conditional_generator_attack",
     "deepfool",
     "fgsm",
@@ -55,3 +49,8 @@ __all__ = [
     "transfer",
     "worst_case",
 ]
+
+
+def __dir__() -> list[str]:
+    """Show the attacks and their helpers, not the modules that hold them."""
+    return __all__

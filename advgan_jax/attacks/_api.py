@@ -1,36 +1,41 @@
-"""The border that all attacks share: checks outside, one compiled function inside.
+"""What all attacks share: checks of the arguments, and one compiled function.
 
-`@attack` turns a pure core into a public attack. Outside of `jit` it checks values
-too; then it runs the core under `jax.jit` with the model as a pytree argument, so that
-a second call with the same shapes and another epsilon compiles nothing. Inside a
-caller's own `jit`, `vmap` or `shard_map` it is inlined, and only what shapes, dtypes
-and Python numbers show is checked. Attacks are constants to whoever differentiates
-around them.
+`@attack` turns a pure core into a public attack. Outside `jit` it also checks values;
+it then runs the core under `jax.jit` with the model as a pytree argument, so that a
+second call with the same shapes and another epsilon compiles nothing. Inside a caller's
+own `jit`, `vmap` or `shard_map` the core is inlined, and only shapes, dtypes and Python
+numbers are checked. An attack is a constant to any gradient taken through it.
 """
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.tree_util import Partial
+from jax.typing import ArrayLike
 
-from advgan_jax import checks
+from advgan_jax import checks, types
 from advgan_jax.cpu import loops
 from advgan_jax.logits import as_pytree, check_inputs, predict
 from advgan_jax.types import Array, LogitsFn
 
-# All other numbers may be 0 as well.
+_P = ParamSpec("_P")
+_Result = TypeVar("_Result", covariant=True)
+_Function = TypeVar("_Function", bound=Callable)
+
+# All other numbers may be 0.
 _POSITIVE = {
     "initial_distance_weight",
     "initial_loss_weight",
-    "max_const",
     "learning_rate",
+    "max_const",
     "min_tau",
     "step_size",
     "tau_factor",
@@ -39,36 +44,206 @@ _BELOW_ONE = {"tau_factor"}
 _MAY_BE_ZERO = {"num_steps"}
 
 
-def _check_labels_given(name: str, labels: Any, settings: Mapping[str, Any]) -> None:
-    """Raises `ValueError` for a targeted attack without wanted classes."""
-    if settings["targeted"] and labels is None:
-        raise ValueError(
-            f"`{name}` with `targeted=True` needs `labels`, the wanted classes of "
-            "shape [B], got None."
+class AttackFunction(Protocol[_P, _Result]):
+    """A public attack: it keeps the keyword arguments of its core."""
+
+    __name__: str
+
+    def __call__(
+        self,
+        logits_fn: LogitsFn,
+        images: ArrayLike,
+        labels: ArrayLike | None = None,
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _Result:
+        """Run the attack; see `types.Attack`."""
+
+
+class SearchResult(Protocol):
+    """The result of a search, of which an attack returns the images alone."""
+
+    @property
+    def images(self) -> Array:
+        """Adversarial images; the clean ones where the search failed."""
+
+
+def attack(
+    *,
+    static: Sequence[str] = (),
+    functions: Sequence[str] = (),
+    random: bool | str = False,
+) -> Callable[
+    [Callable[Concatenate[LogitsFn, Array, Array, _P], _Result]],
+    AttackFunction[_P, _Result],
+]:
+    """Make a public attack of a core.
+
+    The core has the signature of `types.Attack`. The decorator calls it with labels
+    that are never None, with a model that is fast inside compiled loops
+    (`loops.loop_ready`) and whose logits have the images' dtype, and with checked
+    hyper-parameters; those that are not static are arrays of the images' dtype.
+
+    Args:
+      static: hyper-parameters that change the compiled program: integers, bools,
+        names. All others are real numbers `>= 0`, or None where that is the default.
+      functions: hyper-parameters that are models themselves (pytrees that can be
+        called, or plain functions).
+      random: whether a key is needed; or the bool hyper-parameter that decides it.
+
+    Returns:
+      The decorator. It keeps the signature, and adds the shared arguments to the
+      docstring.
+    """
+
+    def decorate(core):
+        name = core.__name__.removesuffix("_search")  # errors name the attack
+        defaults = keyword_defaults(core)
+        run = jax.jit(partial(_run, core), static_argnames="settings", inline=True)
+
+        @functools.wraps(core)
+        def public(logits_fn, images, labels=None, **hyperparams):
+            refuse_unknown(name, defaults, hyperparams)
+            values = {**defaults, **hyperparams}
+            settings, models, numbers = _sort(defaults, values, static, functions)
+            if settings["targeted"] and labels is None:
+                raise ValueError(
+                    f"`{name}` with `targeted=True` needs `labels`, the wanted classes "
+                    "of shape [B], got None."
+                )
+            logits_fn = as_pytree(logits_fn)
+            images, labels = check_inputs(logits_fn, images, labels, settings["bounds"])
+            needed = settings[random] if isinstance(random, str) else random
+            key = values["key"] if needed else None
+            if needed:
+                checks.check_key(name, key)
+            traced = {name: _number(v, images.dtype) for name, v in numbers.items()}
+            return run(
+                logits_fn,
+                images,
+                labels,
+                {"key": key, **traced, **models},
+                settings=tuple(sorted(settings.items())),
+            )
+
+        # The core's own arguments, after those that all attacks take.
+        shared = inspect.signature(AttackFunction.__call__).parameters.values()
+        own = inspect.signature(core)
+        parameters = [*list(shared)[1:4], *list(own.parameters.values())[3:]]
+        public.__signature__ = own.replace(parameters=parameters)
+        return share_args(public)
+
+    return decorate
+
+
+def images_of(
+    search: AttackFunction[_P, SearchResult], returns: str
+) -> AttackFunction[_P, Array]:
+    """Return the attack `NAME` that returns the images of the search `NAME_search`."""
+
+    @functools.wraps(search)
+    def public(*args, **kwargs):
+        return search(*args, **kwargs).images
+
+    name = search.__name__.removesuffix("_search")
+    public.__name__ = public.__qualname__ = name
+    public.__signature__ = inspect.signature(search).replace(return_annotation=Array)
+    section = f"Returns:\n  {returns}\n"
+    public.__doc__ = re.sub(r"(?s)Returns:\n.*?\n(?=\n)", section, search.__doc__ or "")
+    return public
+
+
+def share_args(fn: _Function) -> _Function:
+    """Complete the `Args` of a docstring by the shared ones of `types.Attack`."""
+    if "Args:\n" not in (fn.__doc__ or ""):
+        return fn
+
+    def split(doc: str) -> tuple[str, str, str]:
+        head, _, rest = inspect.cleandoc(doc).partition("Args:\n")
+        return head, *rest.partition("\n\n")[::2]
+
+    def entries(section: str) -> dict[str, str]:
+        found = re.split(r"\n(?=  \S)", section)
+        return {entry.split(":")[0].strip(" *"): entry for entry in found}
+
+    head, own, tail = split(fn.__doc__ or "")
+    shared = entries(split(types.Attack.__call__.__doc__ or "")[1])
+    known = shared | entries(own)
+    names = [name for name in inspect.signature(fn).parameters if name in known]
+    args = "\n".join(known[name] for name in names)
+    fn.__doc__ = f"{head}Args:\n{args}\n\n{tail}"
+    return fn
+
+
+def _run(
+    core: Callable,
+    logits_fn: LogitsFn,
+    images: Array,
+    labels: Array | None,
+    traced: dict[str, Any],
+    *,
+    settings: tuple[tuple[str, Any], ...],
+) -> Any:
+    """Run the core on a model that is ready for its loops; the compiled function."""
+    logits_fn, images = lax.stop_gradient((logits_fn, images))
+    ready = loops.loop_ready(logits_fn)
+
+    def model(x: Array) -> Array:
+        # Losses and margins of a half-precision model are taken in full precision.
+        return ready(x).astype(images.dtype)
+
+    if labels is None:
+        labels = predict(Partial(model), images)
+    result = core(model, images, labels, **traced, **dict(settings))
+    return lax.stop_gradient(result)
+
+
+def keyword_defaults(fn: Callable) -> dict[str, Any]:
+    """Return the keyword-only parameters of an attack with their defaults."""
+    parameters = inspect.signature(fn).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def refuse_unknown(
+    name: str,
+    known: Mapping[str, Any],
+    given: Mapping[str, Any],
+    later: Sequence[str] = (),
+) -> None:
+    """Raise `TypeError` for unknown arguments, and missing ones not given `later`."""
+    for argument in given:
+        if argument not in known:
+            error = checks.unknown_name(f"argument of {name}", argument, known)
+            raise TypeError(str(error))
+    for argument, default in known.items():
+        if default is inspect.Parameter.empty and argument not in (*given, *later):
+            raise TypeError(f"`{name}` needs the argument `{argument}`.")
+
+
+def _sort(
+    defaults: Mapping[str, Any],
+    values: Mapping[str, Any],
+    static: Sequence[str],
+    functions: Sequence[str],
+) -> tuple[dict[str, Any], dict[str, LogitsFn], dict[str, Any]]:
+    """Check the arguments; return settings to compile in, models, and real numbers."""
+    checks.check_bounds(values["bounds"])
+    settings = {name: _static(name, values[name]) for name in static}
+    if not isinstance(values["targeted"], bool | np.bool_):
+        raise TypeError(
+            f"`targeted` must be True or False, got {values['targeted']!r}."
         )
-
-
-def _static_bool(name: str, value: Any) -> bool:
-    """The value as a Python bool; `TypeError` if it is none."""
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"`{name}` must be True or False, got {value!r}.")
-    return bool(value)
+    settings["targeted"] = bool(values["targeted"])
+    settings["bounds"] = tuple(float(bound) for bound in values["bounds"])
+    models = {name: as_pytree(values[name], name) for name in functions}
+    rest = set(values) - set(settings) - set(models) - {"key"}
+    numbers = {name: values[name] for name in sorted(rest)}
+    _check_numbers(numbers, defaults)
+    return settings, models, numbers
 
 
 def _static(name: str, value: Any) -> Any:
-    """Checks a static hyper-parameter: counts, bools and names.
-
-    Args:
-      name: names that begin with `num_` are counts.
-      value: what was given.
-
-    Returns:
-      The value as a plain Python object.
-
-    Raises:
-      TypeError: if it is of another kind.
-      ValueError: if a count is too small.
-    """
+    """Check a static hyper-parameter; names that begin with `num_` are counts."""
     if isinstance(value, str | bool) or value is None:
         if name.startswith("num_") and value is not None:
             raise TypeError(f"`{name}` must be an integer, got {value!r}.")
@@ -87,17 +262,7 @@ def _static(name: str, value: Any) -> Any:
 
 
 def _check_numbers(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Checks the hyper-parameters that are real numbers.
-
-    Args:
-      values: by name.
-      defaults: by name; a number may be None only where its default is.
-
-    Raises:
-      TypeError: if one is not a scalar.
-      ValueError: if one is negative, not finite, or zero or one where that is
-        meaningless; or if a step is larger than the ball.
-    """
+    """Check real hyper-parameters; one may be None only where its default is."""
     for name, value in values.items():
         if value is None and defaults[name] is None:
             continue
@@ -109,13 +274,9 @@ def _check_numbers(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
         if name in _BELOW_ONE and checks.is_concrete(value) and value >= 1:
             raise ValueError(f"`{name}` must be < 1, got {value}.")
     epsilon, step_size = values.get("epsilon"), values.get("step_size")
-    if (
-        epsilon is None
-        or step_size is None
-        or not checks.is_concrete(epsilon, step_size)
-    ):
+    if epsilon is None or step_size is None:
         return
-    if step_size > epsilon > 0:
+    if checks.is_concrete(epsilon, step_size) and step_size > epsilon > 0:
         raise ValueError(
             f"`step_size` must not exceed `epsilon`, got {step_size} > {epsilon}; a "
             "longer step only leaves the ball. Leave `step_size` out to derive it."
@@ -123,137 +284,16 @@ def _check_numbers(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
 
 
 def _is_real_scalar(value: Any) -> bool:
-    if isinstance(value, bool | str):
-        return False
+    """Whether a value is one real number, of Python, NumPy or JAX."""
     if isinstance(value, jax.Array | np.ndarray | np.generic):
-        real = jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(
-            value.dtype, jnp.integer
-        )
+        kinds = (jnp.floating, jnp.integer)
+        real = any(jnp.issubdtype(value.dtype, kind) for kind in kinds)
         return value.shape == () and real
-    return isinstance(value, int | float)
-
-
-def attack(
-    *,
-    static: Sequence[str] = (),
-    functions: Sequence[str] = (),
-    random: bool | str = False,
-) -> Callable[[Callable], Callable]:
-    """Makes a public attack of its core.
-
-    The core has the signature of `types.Attack`. It is called with labels that are
-    never None, with a model that is fast inside compiled loops (`loops.loop_ready`) and
-    whose logits have the images' dtype, and with checked hyper-parameters; those that
-    are not static are arrays of the images' dtype.
-
-    Args:
-      static: hyper-parameters that change the compiled program: integers, bools,
-        names. All others are real numbers `>= 0`, or None where that is the default.
-      functions: hyper-parameters that are models themselves (pytrees that can be
-        called, or plain functions).
-      random: whether a key is needed; or the bool hyper-parameter that decides it.
-
-    Returns:
-      The decorator. It keeps the signature and the docstring.
-    """
-
-    def decorate(core: Callable) -> Callable:
-        run = jax.jit(partial(_run, core), static_argnames="settings", inline=True)
-
-        @functools.wraps(core)
-        def public(logits_fn, images, labels=None, **hyperparams):
-            values = {**keyword_defaults(core), **hyperparams}
-            refuse_unknown(core, hyperparams)
-            settings, models, numbers = _sort(core, values, static, functions)
-            _check_labels_given(core.__name__, labels, settings)
-            logits_fn = as_pytree(logits_fn)
-            images, labels = check_inputs(logits_fn, images, labels, settings["bounds"])
-            needed = settings[random] if isinstance(random, str) else random
-            key = values["key"] if needed else None
-            if needed:
-                checks.check_key(core.__name__, key)
-            traced = {name: _number(v, images.dtype) for name, v in numbers.items()}
-            return run(
-                logits_fn,
-                images,
-                labels,
-                {"key": key, **traced, **models},
-                settings=tuple(sorted(settings.items())),
-            )
-
-        return public
-
-    return decorate
-
-
-def _run(
-    core: Callable,
-    logits_fn: LogitsFn,
-    images: Array,
-    labels: Array | None,
-    traced: dict[str, Any],
-    *,
-    settings: tuple[tuple[str, Any], ...],
-) -> Any:
-    logits_fn, images = lax.stop_gradient((logits_fn, images))
-    ready = loops.loop_ready(logits_fn)
-
-    def model(x: Array) -> Array:
-        # Losses and margins of a half-precision model are taken in full precision.
-        return ready(x).astype(images.dtype)
-
-    if labels is None:
-        labels = predict(Partial(model), images)
-    result = core(model, images, labels, **traced, **dict(settings))
-    return lax.stop_gradient(result)
-
-
-def _sort(
-    core: Callable,
-    values: Mapping[str, Any],
-    static: Sequence[str],
-    functions: Sequence[str],
-) -> tuple[dict[str, Any], dict[str, LogitsFn], dict[str, Any]]:
-    """Checked arguments: what is compiled in, models, and real numbers."""
-    checks.check_bounds(values["bounds"])
-    settings = {name: _static(name, values[name]) for name in static}
-    settings["targeted"] = _static_bool("targeted", values["targeted"])
-    settings["bounds"] = tuple(float(bound) for bound in values["bounds"])
-    models = {name: as_pytree(values[name], name) for name in functions}
-    rest = set(values) - set(settings) - set(models) - {"key"}
-    numbers = {name: values[name] for name in sorted(rest)}
-    _check_numbers(numbers, keyword_defaults(core))
-    return settings, models, numbers
-
-
-def keyword_defaults(fn: Callable) -> dict[str, Any]:
-    """The keyword-only parameters of an attack with their defaults."""
-    parameters = inspect.signature(fn).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-
-
-def refuse_unknown(fn: Callable, hyperparams: Mapping[str, Any]) -> None:
-    """Checks the names of an attack's keyword arguments.
-
-    Args:
-      fn: the attack.
-      hyperparams: its keyword arguments.
-
-    Raises:
-      TypeError: if one is unknown (lists the known ones), or a required one missing.
-    """
-    defaults = keyword_defaults(fn)
-    name = fn.__name__
-    for given in hyperparams:
-        if given not in defaults:
-            error = checks.unknown_name(f"argument of {name}", given, defaults)
-            raise TypeError(str(error))
-    for known, default in defaults.items():
-        if default is inspect.Parameter.empty and known not in hyperparams:
-            raise TypeError(f"`{name}` needs the argument `{known}`.")
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _number(value: Any, dtype: Any) -> Array | np.ndarray | None:
+    """Return a number as an array that `jit` traces; None stays."""
     if value is None:
         return None
     if isinstance(value, jax.Array):

@@ -1,8 +1,8 @@
 """Auto-PGD: momentum, and a step size per image that halves when progress stalls.
 
 Deviations: the random start is uniform in the ball (the released code scales the noise
-to its surface). Returned is the successful iterate of least loss, where there is one,
-else the iterate of least loss; of restarts likewise.
+to its surface). The attack returns the successful iterate of least loss where there is
+one, else the iterate of least loss; it chooses among restarts in the same way.
 """
 
 from collections.abc import Callable
@@ -12,11 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from advgan_jax.attacks import criteria
 from advgan_jax.attacks._api import attack
-from advgan_jax.attacks.descent import make_loss_fn
-from advgan_jax.attacks.norms import Norm, get_norm
-from advgan_jax.attacks.pgd import check_restarts
+from advgan_jax.attacks._descent import (
+    check_restarts,
+    make_loss_fn,
+    per_image,
+    random_point,
+    succeeded,
+)
+from advgan_jax.attacks._norms import Norm, get_norm
 from advgan_jax.cpu import loops
 from advgan_jax.types import Array, Bounds, LogitsFn
 
@@ -26,7 +30,7 @@ _PROGRESS = 0.75
 
 
 class _Point(NamedTuple):
-    """An iterate and what the model says of it."""
+    """An iterate, and the model's judgement of it."""
 
     images: Array
     gradient: Array
@@ -53,7 +57,7 @@ class _State(NamedTuple):
 def apgd(
     logits_fn: LogitsFn,
     images: Array,
-    labels: Array | None = None,
+    labels: Array,
     *,
     key: Array | None = None,
     epsilon: float,
@@ -70,23 +74,13 @@ def apgd(
     .. math:: z_{k+1} = \Pi(x_k + \eta_k\,\mathrm{steepest}(\nabla_x J(x_k))), \qquad
       x_{k+1} = \Pi(x_k + \alpha (z_{k+1} - x_k) + (1 - \alpha)(x_k - x_{k-1}))
 
-    from `eta = 2 epsilon`. At the checkpoints an image whose loss improved in less than
-    three of four steps, or whose best loss and step size are what they were at the last
-    checkpoint, goes back to its best iterate with half the step.
+    from `eta = 2 epsilon`. At a checkpoint an image returns to its best iterate with
+    half the step if its loss improved in less than three of four steps, or if neither
+    its best loss nor its step size has changed since the last checkpoint.
 
     Args:
-      logits_fn: the attacked model, `[B, H, W, C] -> [B, K]` logits.
-      images: float32 `[B, H, W, C]` within `bounds`.
-      labels: int `[B]`, true (wanted when `targeted`); None: the model's prediction.
-      key: typed; needed for a random start.
-      epsilon: the radius of the ball, in pixel units of `norm`.
-      num_steps: how many, in each restart.
+      num_steps: number of steps of each restart.
       norm: `linf` or `l2`.
-      loss: `cross_entropy`, `margin` or `dlr`.
-      random_start: whether to begin anywhere in the ball instead of at its centre.
-      num_restarts: random starts; each image keeps its best.
-      targeted: whether to move towards `labels`.
-      bounds: the least and the greatest pixel value.
 
     Returns:
       The best iterate, within the ball and `bounds`.
@@ -110,14 +104,13 @@ def apgd(
         (_, (logits, losses)), gradient = jax.value_and_grad(total_loss, has_aux=True)(
             x
         )
-        succeeded = criteria.succeeded(logits, labels, targeted=targeted)
-        return _Point(x, gradient, losses, succeeded)
+        success = succeeded(logits, labels, targeted=targeted)
+        return _Point(x, gradient, losses, success)
 
     def run(restart: Array | int) -> _Point:
         start = images
         if random_start:
-            noise = ball.sample(jax.random.fold_in(key, restart), images, epsilon)
-            start = ball.project(images + noise, images, epsilon, bounds)
+            start = random_point(ball, key, restart, images, epsilon, bounds)
         return _run(look, look(start), images, ball, epsilon, num_steps, bounds)
 
     def again(carry):
@@ -141,12 +134,12 @@ def _run(
     num_steps: int,
     bounds: Bounds,
 ) -> _Point:
-    """One run from `first`; returns the best point on its way."""
+    """Run from `first` and return the best point met."""
     window_at = jnp.asarray(_windows(num_steps))
 
     def step(state: _State) -> _State:
         x = state.now.images
-        size = state.step_size[:, None, None, None]
+        size = per_image(state.step_size)
         slope = ball.steepest(-state.now.gradient, x, bounds)
         z = ball.project(x + size * slope, images, epsilon, bounds)
         # There is no velocity yet in the first step.
@@ -179,7 +172,7 @@ def _run(
 
 
 def _check(state: _State, window: Array) -> _State:
-    """Halves step sizes at a checkpoint; `window` is 0 between checkpoints."""
+    """Halve step sizes at a checkpoint; `window` is 0 between checkpoints."""
     due = window > 0
     oscillates = state.num_improved < _PROGRESS * window
     stalls = ~state.was_halved & (state.best.loss >= state.loss_before)
@@ -194,7 +187,7 @@ def _check(state: _State, window: Array) -> _State:
 
 
 def _windows(num_steps: int) -> np.ndarray:
-    """For each number of steps done: steps since the last checkpoint, if it is one."""
+    """For each number of steps done: steps since the last checkpoint, 0 in between."""
     windows = np.zeros(num_steps + 1, np.int32)
     last, percent, width = 0, 22, 22
     while (checkpoint := -(-percent * num_steps // 100)) < num_steps:
@@ -207,12 +200,14 @@ def _windows(num_steps: int) -> np.ndarray:
 
 
 def _is_better(new: _Point, old: _Point) -> Array:
-    """Success first, then the lower loss."""
+    """Prefer success, then the lower loss."""
     less = (new.loss < old.loss) & (new.succeeded == old.succeeded)
     return (new.succeeded & ~old.succeeded) | less
 
 
 def _select(mask: Array, new: _Point, old: _Point) -> _Point:
+    """Take `new` where `mask` holds, else `old`."""
+
     def choose(a, b):
         return jnp.where(mask.reshape((-1,) + (1,) * (a.ndim - 1)), a, b)
 

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from advgan_jax import losses
-from advgan_jax.attacks import criteria
 from advgan_jax.attacks._api import attack
-from advgan_jax.attacks.tanh_box import decode, encode
+from advgan_jax.attacks._descent import per_image, succeeded, succeeded_clearly
+from advgan_jax.attacks.carlini_wagner import decode, encode
 from advgan_jax.types import Array, Bounds, LogitsFn
 
 _CHECKS_PER_RUN = 10
@@ -46,7 +46,7 @@ class _State(NamedTuple):
 def carlini_wagner_linf(
     logits_fn: LogitsFn,
     images: Array,
-    labels: Array | None = None,
+    labels: Array,
     *,
     key: Array | None = None,
     num_steps: int = 1000,
@@ -64,26 +64,20 @@ def carlini_wagner_linf(
     .. math:: \min_w \sum_i (|x'_i(w) - x_i| - \tau)_+ + c\,
       \max(\pm(Z_y - \max_{j \ne y} Z_j), -\kappa)
 
-    by Adam. An image that has succeeded within tau goes on with
-    `tau <- tau_factor * max |x' - x|`, one that has not with `2 c`.
+    by Adam. After success within tau an image continues with
+    `tau <- tau_factor * max |x' - x|`, after failure with `2 c`.
 
     Args:
-      logits_fn: the attacked model, `[B, H, W, C] -> [B, K]` logits.
-      images: float32 `[B, H, W, C]` within `bounds`.
-      labels: int `[B]`, true (wanted when `targeted`); None: the model's prediction.
       key: not used.
-      num_steps: the most Adam steps for each pair of tau and c.
+      num_steps: maximum number of Adam steps for each pair of tau and c.
       learning_rate: of Adam, in `w`.
       initial_loss_weight: the first c.
-      max_const: an image is given up when its c exceeds it.
+      max_const: the search of an image fails when its c exceeds this.
       tau_factor: below 1.
-      min_tau: an image is done when its tau falls below, in pixel units.
-      confidence: `kappa`, in logits.
-      targeted: whether to move towards `labels`.
-      bounds: the least and the greatest pixel value.
+      min_tau: the search of an image ends when its tau falls below, in pixel units.
 
     Returns:
-      Adversarial images; the clean image where none was found.
+      Adversarial images; the clean image where the search failed.
 
     References:
       Carlini & Wagner, 2017 (https://arxiv.org/abs/1608.04644), Sec. VI-C.
@@ -95,9 +89,9 @@ def carlini_wagner_linf(
         x = decode(w, bounds)
         logits = logits_fn(x)
         size = jnp.abs(x - images)
-        excess = jnp.maximum(size - _wide(tau), 0).sum(axis=(1, 2, 3))
+        excess = jnp.maximum(size - per_image(tau), 0).sum(axis=(1, 2, 3))
         objective = excess + c * losses.margin(logits, labels, **options)
-        success = criteria.succeeded_clearly(logits, labels, **options)
+        success = succeeded_clearly(logits, labels, **options)
         linf = jnp.max(size, axis=(1, 2, 3), initial=0)
         return jnp.sum(objective), (objective, x, linf, success)
 
@@ -107,7 +101,7 @@ def carlini_wagner_linf(
         )
         improved = state.active & success & (linf < state.linf)
         state = state._replace(
-            best=jnp.where(_wide(improved), x, state.best),
+            best=jnp.where(per_image(improved), x, state.best),
             linf=jnp.where(improved, linf, state.linf),
         )
         state, stalled = _check(state, objective, num_steps)
@@ -119,11 +113,11 @@ def carlini_wagner_linf(
         going = (state.tau >= min_tau) & (state.c <= max_const)
         return state._replace(active=state.active & going)
 
-    clean = criteria.succeeded_clearly(logits_fn(images), labels, **options)
+    clean = succeeded_clearly(logits_fn(images), labels, **options)
     start = _start(images, clean, bounds, initial_loss_weight)
     end = lax.while_loop(lambda s: jnp.any(s.active), step, start)
-    verdict = criteria.succeeded(logits_fn(end.best), labels, targeted=targeted)
-    return jnp.where(_wide(verdict), end.best, images)
+    verdict = succeeded(logits_fn(end.best), labels, targeted=targeted)
+    return jnp.where(per_image(verdict), end.best, images)
 
 
 def _start(images: Array, done: Array, bounds: Bounds, c: Array) -> _State:
@@ -160,9 +154,9 @@ def _next_run(
     new = within | over
     again = encode(state.best, bounds)
     return state._replace(
-        w=jnp.where(_wide(over), again, state.w),
-        mean=jnp.where(_wide(new), 0, state.mean),
-        square=jnp.where(_wide(new), 0, state.square),
+        w=jnp.where(per_image(over), again, state.w),
+        mean=jnp.where(per_image(new), 0, state.mean),
+        square=jnp.where(per_image(new), 0, state.square),
         step=jnp.where(new, 0, state.step),
         least=jnp.where(new, jnp.inf, state.least),
         checked=jnp.where(new, jnp.inf, state.checked),
@@ -176,12 +170,8 @@ def _adam(state: _State, gradient: Array, learning_rate: Array) -> _State:
     step = state.step + 1
     mean = _DECAYS[0] * state.mean + (1 - _DECAYS[0]) * gradient
     square = _DECAYS[1] * state.square + (1 - _DECAYS[1]) * gradient**2
-    count = _wide(step.astype(mean.dtype))
+    count = per_image(step.astype(mean.dtype))
     unbiased = mean / (1 - _DECAYS[0] ** count)
     scale = jnp.sqrt(square / (1 - _DECAYS[1] ** count)) + _TINY
     w = state.w - learning_rate * unbiased / scale
     return state._replace(w=w, mean=mean, square=square, step=step)
-
-
-def _wide(values: Array) -> Array:
-    return values[:, None, None, None]

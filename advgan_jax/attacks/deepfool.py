@@ -13,10 +13,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from advgan_jax.attacks import criteria
 from advgan_jax.attacks._api import attack
-from advgan_jax.attacks.norms import get_norm
+from advgan_jax.attacks._descent import per_image, succeeded, succeeded_clearly
+from advgan_jax.attacks._norms import get_norm
+from advgan_jax.projections import norm_l2
 from advgan_jax.types import Array, Bounds, LogitsFn
+
+# Classes of the largest logits among which `nearest_classes` searches.
+_NUM_CANDIDATES = 10
 
 
 class _State(NamedTuple):
@@ -31,7 +35,7 @@ class _State(NamedTuple):
 def deepfool(
     logits_fn: LogitsFn,
     images: Array,
-    labels: Array | None = None,
+    labels: Array,
     *,
     key: Array | None = None,
     num_steps: int = 50,
@@ -51,20 +55,15 @@ def deepfool(
     the sum of `|w|`, and the step goes along its sign.
 
     Args:
-      logits_fn: the attacked model, `[B, H, W, C] -> [B, K]` logits.
-      images: float32 `[B, H, W, C]` within `bounds`.
-      labels: int `[B]`, true (wanted when `targeted`); None: the model's prediction.
       key: not used.
-      num_steps: the most linearisations.
+      num_steps: maximum number of linearisations.
       overshoot: how much further than the boundary, as a share of the perturbation.
       norm: `l2` or `linf`.
       num_candidates: classes of the largest logits that are considered, for models with
         many classes; None: all. Their number is that of backward passes in each step.
-      targeted: whether to move towards `labels`.
-      bounds: the least and the greatest pixel value.
 
     Returns:
-      Adversarial images; the clean image where none was found.
+      Adversarial images; the clean image where the search failed.
 
     References:
       Moosavi-Dezfooli et al., 2016 (https://arxiv.org/abs/1511.04599), Alg. 2 and
@@ -82,26 +81,26 @@ def deepfool(
         )
         gradients = jnp.where(outward, 0, gradients)
         distance, gradient = _nearest(gaps, gradients, labels != classes.T, dual)
-        movable = (state.active & jnp.isfinite(distance))[:, None, None, None]
-        distance = jnp.where(movable, distance[:, None, None, None], 0)
+        movable = per_image(state.active & jnp.isfinite(distance))
+        distance = jnp.where(movable, per_image(distance), 0)
         move = distance * ball.steepest(gradient, state.x, bounds)
         perturbation = state.perturbation + move
         x = jnp.clip(images + (1 + overshoot) * perturbation, *bounds)
         x = jnp.where(movable, x, state.x)
         logits = logits_fn(x)
-        done = criteria.succeeded_clearly(logits, labels, targeted=targeted)
+        done = succeeded_clearly(logits, labels, targeted=targeted)
         # What the box has left of it is where the next step begins.
         kept = jnp.clip(images + perturbation, *bounds) - images
         return _State(state.step + 1, kept, x, logits, state.active & ~done)
 
     logits = logits_fn(images)
-    done = criteria.succeeded_clearly(logits, labels, targeted=targeted)
+    done = succeeded_clearly(logits, labels, targeted=targeted)
     start = _State(jnp.asarray(0), jnp.zeros_like(images), images, logits, ~done)
     end = lax.while_loop(
         lambda s: (s.step < num_steps) & jnp.any(s.active), step, start
     )
-    verdict = criteria.succeeded(logits_fn(end.x), labels, targeted=targeted)
-    return jnp.where(verdict[:, None, None, None], end.x, images)
+    verdict = succeeded(logits_fn(end.x), labels, targeted=targeted)
+    return jnp.where(per_image(verdict), end.x, images)
 
 
 def _candidates(
@@ -148,3 +147,43 @@ def _dual_linf(gradient: Array) -> Array:
 
 
 _DUALS = {"l2": _dual_l2, "linf": _dual_linf}
+
+
+def nearest_classes(
+    logits_fn: LogitsFn, images: Array, labels: Array, bounds: Bounds
+) -> Array:
+    r"""Return the class whose boundary is nearest by the linearised model.
+
+    .. math:: \arg\min_{k \ne y}
+        \frac{Z_y - Z_k}{\lVert \nabla Z_k - \nabla Z_y\rVert_2}
+
+    among the ten classes of the largest logits. Pixels at an edge of the box count only
+    if they would move inwards.
+
+    Args:
+      logits_fn: the attacked model.
+      images: `[B, H, W, C]` within `bounds`.
+      labels: true classes, `[B]`.
+      bounds: the smallest and the largest pixel value.
+
+    Returns:
+      Class ids, int32 `[B]`.
+    """
+    logits, pull_back = jax.vjp(lambda x: logits_fn(x).astype(x.dtype), images)
+    num_classes = logits.shape[-1]
+    own = jax.nn.one_hot(labels, num_classes, dtype=logits.dtype)
+    others = jnp.where(own > 0, -jnp.inf, logits)
+    count = min(_NUM_CANDIDATES, num_classes - 1)
+    candidates = lax.top_k(others, count)[1].T
+
+    def distance(classes: Array) -> Array:
+        seeds = jax.nn.one_hot(classes, num_classes, dtype=logits.dtype) - own
+        direction = pull_back(seeds)[0]
+        outward = ((images <= bounds[0]) & (direction < 0)) | (
+            (images >= bounds[1]) & (direction > 0)
+        )
+        slope = norm_l2(jnp.where(outward, 0, direction))[:, 0, 0, 0]
+        return -jnp.sum(seeds * logits, axis=-1) / jnp.maximum(slope, 1e-20)
+
+    nearest = jnp.argmin(lax.map(distance, candidates), axis=0)
+    return jnp.take_along_axis(candidates, nearest[None], axis=0)[0]

@@ -1,8 +1,7 @@
 """A trained generator as an attack: one forward pass, no gradient of the model.
 
-Training it is the business of `training.advgan` and `training.aigan`; here it is only
-used, so the attacked model need not be the one the generator was trained on, nor be
-differentiable.
+`training.advgan` and `training.aigan` train generators; this module only applies them.
+The attacked model need not be the one the generator was trained on, nor differentiable.
 
 References:
   Xiao et al., 2018 (https://arxiv.org/abs/1801.02610), Sec. 3;
@@ -13,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 from jax.tree_util import Partial
+from jax.typing import ArrayLike
 
 from advgan_jax.attacks._api import attack
 from advgan_jax.checks import is_concrete
@@ -24,7 +24,7 @@ from advgan_jax.types import Array, Attack, Bounds, LogitsFn, Params
 def advgan(
     logits_fn: LogitsFn,
     images: Array,
-    labels: Array | None = None,
+    labels: Array,
     *,
     key: Array | None = None,
     generator: Callable[[Array], Array],
@@ -32,21 +32,19 @@ def advgan(
     targeted: bool = False,
     bounds: Bounds = (0.0, 1.0),
 ) -> Array:
-    r"""Adds what a trained generator makes of each image.
+    r"""Add to each image the perturbation of a trained generator.
 
     .. math:: x_A = \mathrm{clip}(x + \mathrm{clip}(G(x), -\epsilon, \epsilon), l, h)
 
     Args:
-      logits_fn: only checked, as all attacks do; outside of `jit` that asks it about
-        the first eight images.
-      images: clean images, float32 `[B, H, W, C]` within `bounds`.
+      logits_fn: only checked, as in all attacks; outside `jit` that evaluates it on the
+        first eight images.
       labels: only checked, too.
-      key: not needed.
+      key: not used.
       generator: G, from images `[B, H, W, C]` to perturbations in pixel units.
       epsilon: bound of the perturbation, in pixel units; a bound above the one the
         generator was trained with changes nothing.
-      targeted: not looked at; a generator aims where it was trained to.
-      bounds: the least and the greatest pixel value.
+      targeted: not used; a generator aims where it was trained to.
 
     Returns:
       Adversarial images, same shape and dtype as `images`.
@@ -66,7 +64,7 @@ def advgan(
 def aigan(
     logits_fn: LogitsFn,
     images: Array,
-    labels: Array | None = None,
+    labels: Array,
     *,
     key: Array | None = None,
     generator: Callable[[Array, Array], Array],
@@ -74,21 +72,19 @@ def aigan(
     targeted: bool = False,
     bounds: Bounds = (0.0, 1.0),
 ) -> Array:
-    r"""Adds what a trained generator makes of each image and the class it shall reach.
+    r"""Add the perturbation of a trained generator for each image and its wanted class.
 
     .. math:: x_A = \mathrm{clip}(x + \mathrm{clip}(G(x, t), -\epsilon, \epsilon), l, h)
 
     Args:
-      logits_fn: only checked, as all attacks do; outside of `jit` that asks it about
-        the first eight images.
-      images: clean images, float32 `[B, H, W, C]` within `bounds`.
+      logits_fn: only checked, as in all attacks; outside `jit` that evaluates it on the
+        first eight images.
       labels: wanted classes, int `[B]`.
-      key: not needed.
+      key: not used.
       generator: G, from images and wanted classes to perturbations in pixel units.
       epsilon: bound of the perturbation, in pixel units; a bound above the one the
         generator was trained with changes nothing.
       targeted: must be True.
-      bounds: the least and the greatest pixel value.
 
     Returns:
       Adversarial images, same shape and dtype as `images`.
@@ -116,12 +112,12 @@ def generator_attack(
     epsilon: float,
     target_class: int | None = None,
 ) -> Attack:
-    """Binds a trained generator, and refuses calls that it was not trained for.
+    """Bind a trained generator; the attack rejects calls it was not trained for.
 
     Args:
       apply_fn: `(params, images) -> perturbations`, in pixel units.
       params: the trained weights.
-      epsilon: the bound it was trained with, in pixel units; callers may override it.
+      epsilon: the bound of its training, in pixel units; a call may override it.
       target_class: the class it was trained to reach; None for untargeted.
 
     Returns:
@@ -132,42 +128,30 @@ def generator_attack(
 
     def bound(
         logits_fn: LogitsFn,
-        images: Array,
-        labels: Array | None = None,
+        images: ArrayLike,
+        labels: ArrayLike | None = None,
         *,
-        key: Array | None = None,
         epsilon: float = trained_epsilon,
         targeted: bool = False,
-        bounds: Bounds = (0.0, 1.0),
+        **arguments,
     ) -> Array:
-        """A trained generator as an attack; see `advgan`."""
+        """Apply a trained generator; see `advgan`."""
         _check_aim(labels, targeted, target_class)
-        return advgan(
-            logits_fn,
-            images,
-            labels,
-            key=key,
-            generator=generator,
-            epsilon=epsilon,
-            targeted=targeted,
-            bounds=bounds,
-        )
+        arguments |= {"epsilon": epsilon, "targeted": targeted}
+        return advgan(logits_fn, images, labels, generator=generator, **arguments)
 
     return bound
 
 
 def conditional_generator_attack(
-    apply_fn: Callable[[Params, Array, Array], Array],
-    params: Params,
-    *,
-    epsilon: float,
+    apply_fn: Callable[[Params, Array, Array], Array], params: Params, *, epsilon: float
 ) -> Attack:
-    """Binds a trained generator that aims at the class it is given.
+    """Bind a trained generator that aims at the class it is given.
 
     Args:
       apply_fn: `(params, images, target_labels) -> perturbations`, in pixel units.
       params: the trained weights.
-      epsilon: the bound it was trained with, in pixel units; callers may override it.
+      epsilon: the bound of its training, in pixel units; a call may override it.
 
     Returns:
       An attack: `attack(logits_fn, images, target_labels, targeted=True)`.
@@ -177,31 +161,23 @@ def conditional_generator_attack(
 
     def bound(
         logits_fn: LogitsFn,
-        images: Array,
-        labels: Array | None = None,
+        images: ArrayLike,
+        labels: ArrayLike | None = None,
         *,
-        key: Array | None = None,
         epsilon: float = trained_epsilon,
-        targeted: bool = False,
-        bounds: Bounds = (0.0, 1.0),
+        **arguments,
     ) -> Array:
-        """A trained conditional generator as an attack; see `aigan`."""
-        return aigan(
-            logits_fn,
-            images,
-            labels,
-            key=key,
-            generator=generator,
-            epsilon=epsilon,
-            targeted=targeted,
-            bounds=bounds,
-        )
+        """Apply a trained conditional generator; see `aigan`."""
+        arguments |= {"epsilon": epsilon}
+        return aigan(logits_fn, images, labels, generator=generator, **arguments)
 
     return bound
 
 
-def _check_aim(labels: Array | None, targeted: bool, target_class: int | None) -> None:
-    """Raises `ValueError` if a generator is asked for what it was not trained for."""
+def _check_aim(
+    labels: ArrayLike | None, targeted: bool, target_class: int | None
+) -> None:
+    """Raise `ValueError` if the call aims elsewhere than the generator's training."""
     if targeted != (target_class is not None):
         kind = "untargeted" if target_class is None else "targeted"
         raise ValueError(

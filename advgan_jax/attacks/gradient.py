@@ -1,18 +1,23 @@
-"""Attacks of one or a few signed gradient steps: FGSM, BIM, least-likely, momentum.
+"""Attacks by signed gradient steps: FGSM, BIM, least-likely class, momentum, PGD.
 
 All of them minimise an adversarial loss (see `losses`), summed over the images so that
 each image's gradient is its own, and project onto the ball and the box after each step.
 
-Deviations: Kurakin et al. derive the number of BIM steps from epsilon; here it is given
-and the step is derived. FGSM and BIM also come in L2 and L1, with the steepest step of
-that norm in the place of the sign.
+Deviations: Kurakin et al. derive the number of BIM steps from epsilon; here the caller
+gives it, and the step size is derived. FGSM and BIM also exist in L2 and L1, where the
+steepest step of that norm replaces the sign. The best of several PGD restarts is the
+first that succeeds, else the one of least loss, judged by the model on the very images
+returned. In L1 the iterate is projected onto the ball and the box at once (Croce &
+Hein, 2021), and a step moves one percent of the pixels, among those that have room
+(Tramer & Boneh, 2019).
 """
 
 import jax.numpy as jnp
 
+from advgan_jax.attacks import _descent
 from advgan_jax.attacks._api import attack
-from advgan_jax.attacks.descent import derived_step, descend, make_gradient_fn
-from advgan_jax.attacks.norms import get_norm
+from advgan_jax.attacks._descent import derived_step, descend, make_gradient_fn
+from advgan_jax.attacks._norms import get_norm
 from advgan_jax.cpu import loops
 from advgan_jax.types import Array, Bounds, LogitsFn
 
@@ -21,7 +26,7 @@ from advgan_jax.types import Array, Bounds, LogitsFn
 def fgsm(
     logits_fn: LogitsFn,
     images: Array,
-    labels: Array | None = None,
+    labels: Array,
     *,
     key: Array | None = None,
     epsilon: float,
@@ -37,15 +42,7 @@ def fgsm(
     and minus, towards the wanted class, when targeted.
 
     Args:
-      logits_fn: the attacked model, `[B, H, W, C] -> [B, K]` logits.
-      images: float32 `[B, H, W, C]` within `bounds`.
-      labels: int `[B]`, true (wanted when `targeted`); None: the model's prediction.
       key: not used.
-      epsilon: the radius of the ball, in pixel units of `norm`.
-      norm: `linf`, `l2` or `l1`.
-      loss: `cross_entropy`, `margin` or `dlr`.
-      targeted: whether to move towards `labels`.
-      bounds: the least and the greatest pixel value.
 
     Returns:
       Adversarial images, within the ball and `bounds`.
@@ -55,16 +52,15 @@ def fgsm(
     """
     del key
     gradient_fn = make_gradient_fn(logits_fn, labels, loss=loss, targeted=targeted)
-    return descend(
-        gradient_fn, images, images, get_norm(norm), epsilon, epsilon, 1, bounds
-    )
+    ball = get_norm(norm)
+    return descend(gradient_fn, images, images, ball, epsilon, epsilon, 1, bounds)
 
 
 @attack(static=("num_steps", "norm", "loss"))
 def bim(
     logits_fn: LogitsFn,
     images: Array,
-    labels: Array | None = None,
+    labels: Array,
     *,
     key: Array | None = None,
     epsilon: float,
@@ -80,21 +76,16 @@ def bim(
     .. math:: x_{k+1} = \Pi(x_k + \alpha\,\mathrm{sign}(\nabla_x J(x_k, y)))
 
     Args:
-      logits_fn: the attacked model, `[B, H, W, C] -> [B, K]` logits.
-      images: float32 `[B, H, W, C]` within `bounds`.
-      labels: int `[B]`, true (wanted when `targeted`); None: the model's prediction.
       key: not used.
-      epsilon: the radius of the ball, in pixel units of `norm`.
       step_size: `alpha`, in the same unit; None: `1.25 epsilon / num_steps`, at most
         epsilon, so that a pixel can cross from the centre to the edge and some more.
-      num_steps: how many.
-      norm: `linf`, `l2` or `l1`.
-      loss: `cross_entropy`, `margin` or `dlr`.
-      targeted: whether to move towards `labels`.
-      bounds: the least and the greatest pixel value.
+      num_steps: number of steps.
 
     Returns:
       The last iterate, within the ball and `bounds`.
+
+    Raises:
+      ValueError: if `step_size > epsilon`.
 
     References:
       Kurakin et al., 2017 (https://arxiv.org/abs/1607.02533), Sec. 2.2.
@@ -102,15 +93,9 @@ def bim(
     del key
     gradient_fn = make_gradient_fn(logits_fn, labels, loss=loss, targeted=targeted)
     step_size = derived_step(step_size, epsilon, num_steps, 1.25)
+    ball = get_norm(norm)
     return descend(
-        gradient_fn,
-        images,
-        images,
-        get_norm(norm),
-        epsilon,
-        step_size,
-        num_steps,
-        bounds,
+        gradient_fn, images, images, ball, epsilon, step_size, num_steps, bounds
     )
 
 
@@ -118,7 +103,7 @@ def bim(
 def ilcm(
     logits_fn: LogitsFn,
     images: Array,
-    labels: Array | None = None,
+    labels: Array,
     *,
     key: Array | None = None,
     epsilon: float,
@@ -127,21 +112,17 @@ def ilcm(
     targeted: bool = False,
     bounds: Bounds = (0.0, 1.0),
 ) -> Array:
-    r"""Iterative least-likely class method: BIM towards what the model least expects.
+    r"""Iterative least-likely class method: BIM towards the least likely class.
 
     .. math:: x_{k+1} = \Pi(x_k - \alpha\,\mathrm{sign}(\nabla_x J(x_k, y_{LL}))),
       \qquad y_{LL} = \arg\min_i Z_i(x)
 
     Args:
-      logits_fn: the attacked model, `[B, H, W, C] -> [B, K]` logits.
-      images: float32 `[B, H, W, C]` within `bounds`.
       labels: not used, as the wanted class is the least likely one.
       key: not used.
-      epsilon: the L-infinity radius, in pixel units.
       step_size: `alpha`; None: `1.25 epsilon / num_steps`, at most epsilon.
-      num_steps: how many.
+      num_steps: number of steps.
       targeted: must be False; the attack chooses its own class.
-      bounds: the least and the greatest pixel value.
 
     Returns:
       The last iterate, within the ball and `bounds`.
@@ -158,20 +139,14 @@ def ilcm(
             "`ilcm` chooses the wanted classes itself, got targeted=True; use `bim` "
             "with `targeted=True` for classes of your own."
         )
-    least_likely = jnp.argmin(logits_fn(images), axis=-1)
+    classes = jnp.argmin(logits_fn(images), axis=-1)
     gradient_fn = make_gradient_fn(
-        logits_fn, least_likely, loss="cross_entropy", targeted=True
+        logits_fn, classes, loss="cross_entropy", targeted=True
     )
     step_size = derived_step(step_size, epsilon, num_steps, 1.25)
+    ball = get_norm("linf")
     return descend(
-        gradient_fn,
-        images,
-        images,
-        get_norm("linf"),
-        epsilon,
-        step_size,
-        num_steps,
-        bounds,
+        gradient_fn, images, images, ball, epsilon, step_size, num_steps, bounds
     )
 
 
@@ -179,7 +154,7 @@ def ilcm(
 def mi_fgsm(
     logits_fn: LogitsFn,
     images: Array,
-    labels: Array | None = None,
+    labels: Array,
     *,
     key: Array | None = None,
     epsilon: float,
@@ -196,17 +171,10 @@ def mi_fgsm(
       x_{k+1} = \Pi(x_k + \alpha\,\mathrm{sign}(g_{k+1}))
 
     Args:
-      logits_fn: the attacked model, `[B, H, W, C] -> [B, K]` logits.
-      images: float32 `[B, H, W, C]` within `bounds`.
-      labels: int `[B]`, true (wanted when `targeted`); None: the model's prediction.
       key: not used.
-      epsilon: the L-infinity radius, in pixel units.
       step_size: `alpha`; None: `epsilon / num_steps`.
-      num_steps: how many.
+      num_steps: number of steps.
       decay: `mu >= 0`; 0 is BIM.
-      loss: `cross_entropy`, `margin` or `dlr`.
-      targeted: whether to move towards `labels`.
-      bounds: the least and the greatest pixel value.
 
     Returns:
       The last iterate, within the ball and `bounds`.
@@ -219,7 +187,7 @@ def mi_fgsm(
     step_size = derived_step(step_size, epsilon, num_steps, 1.0)
     ball = get_norm("linf")
 
-    def step(carry):
+    def step(carry: tuple[Array, Array]) -> tuple[Array, Array]:
         x, momentum = carry
         gradient = gradient_fn(x)
         size = jnp.sum(jnp.abs(gradient), axis=(1, 2, 3), keepdims=True)
@@ -229,3 +197,77 @@ def mi_fgsm(
 
     start = (images, jnp.zeros_like(images))
     return loops.repeat(step, start, num_steps)[0]
+
+
+@attack(
+    static=("num_steps", "norm", "loss", "random_start", "num_restarts"),
+    random="random_start",
+)
+def pgd(
+    logits_fn: LogitsFn,
+    images: Array,
+    labels: Array,
+    *,
+    key: Array | None = None,
+    epsilon: float,
+    step_size: float | None = None,
+    num_steps: int = 40,
+    norm: str = "linf",
+    loss: str = "cross_entropy",
+    random_start: bool = True,
+    num_restarts: int = 1,
+    targeted: bool = False,
+    bounds: Bounds = (0.0, 1.0),
+) -> Array:
+    r"""Projected gradient descent.
+
+    .. math:: x_0 \sim U(B_\epsilon(x)), \qquad
+      x_{k+1} = \Pi(x_k + \alpha\,\mathrm{steepest}(\nabla_x J(x_k, y)))
+
+    Args:
+      step_size: `alpha`, in the same unit; None: `2.5 epsilon / num_steps`, at most
+        epsilon, so that the far side of the ball is within reach. (Madry et al. take
+        0.01 for epsilon 0.3 and 40 steps.)
+      num_steps: number of steps of each restart.
+
+    Returns:
+      The last iterate of the best restart, within the ball and `bounds`.
+
+    Raises:
+      ValueError: for restarts without a random start, or `step_size > epsilon`.
+
+    References:
+      Madry et al., 2018 (https://arxiv.org/abs/1706.06083), Sec. 2.1;
+      Tramer & Boneh, 2019 (https://arxiv.org/abs/1904.13000), App. A, for L1.
+    """
+    ball = get_norm(norm)
+    gradient_fn = make_gradient_fn(logits_fn, labels, loss=loss, targeted=targeted)
+    step_size = derived_step(step_size, epsilon, num_steps, 2.5)
+
+    def run(restart: Array | int) -> Array:
+        start = images
+        if random_start:
+            start = _descent.random_point(ball, key, restart, images, epsilon, bounds)
+        return descend(
+            gradient_fn, start, images, ball, epsilon, step_size, num_steps, bounds
+        )
+
+    if num_restarts == 1:
+        return run(0)
+    _descent.check_restarts(num_restarts, random_start)
+    loss_fn = _descent.make_loss_fn(loss, targeted=targeted)
+
+    def again(carry: tuple[Array, ...]) -> tuple[Array, ...]:
+        restart, best, best_succeeded, best_loss = carry
+        x = run(restart)
+        logits = logits_fn(x)
+        succeeded = _descent.succeeded(logits, labels, targeted=targeted)
+        value = loss_fn(logits, labels)
+        better = ~best_succeeded & (succeeded | (value < best_loss))
+        best = jnp.where(_descent.per_image(better), x, best)
+        best_loss = jnp.where(better, value, best_loss)
+        return restart + 1, best, best_succeeded | succeeded, best_loss
+
+    nothing = jnp.full_like(images[:, 0, 0, 0], jnp.inf)
+    carry = (jnp.asarray(0), images, nothing < 0, nothing)
+    return loops.repeat(again, carry, num_restarts)[1]

@@ -1,133 +1,206 @@
 r"""Szegedy's attack: the least perturbation, by L-BFGS in the box and a search over c.
 
-The paper minimises `c |r| + loss(x + r, l)` within the box and looks for the "minimum
-c" whose solution reaches the class. Two things are read otherwise here:
+The paper minimises `c |r| + loss(x + r, l)` within the box and searches for the
+"minimum c" whose solution reaches the class. This module deviates in two points:
 
-- The distance is `||r||_2^2`, which has a gradient at `r = 0` and is what "L-BFGS" can
-  be applied to; the distortion that the paper reports is that of the L2 norm as well.
-- As c is the weight of the *distance*, the shortest `r` belongs to the *largest* c that
-  still succeeds. (The minimum would be sought if c weighed the loss.)
+- The distance is `||r||_2^2`, which has a gradient at `r = 0`, so that L-BFGS applies.
+  The distortion that the paper reports is also that of the L2 norm.
+- As c weighs the *distance*, the shortest `r` belongs to the *largest* c that still
+  succeeds. (The minimum would be right if c weighed the loss.)
 
-Each image has its own c. It grows or shrinks tenfold until one value succeeds and one
-fails; then the bracket is halved on a logarithmic scale. Each minimisation sets out
-from where the last one ended, which saves a third of the evaluations and loses nothing.
-The shortest adversarial image of the whole search is returned, which need not be that
-of the largest c: nets are not convex. Only the model judges what is adversarial.
+Each image has its own c, which changes tenfold until one value succeeds and one fails;
+then the bracket is halved on a logarithmic scale. Each minimisation starts where the
+last one ended, which saves a third of the evaluations at no loss. The attack returns
+the shortest adversarial image of the whole search, which need not be that of the
+largest c, as neural networks are not convex. Only the model judges what is adversarial.
 
-The paper's attack is targeted. Untargeted, each image heads for the class whose
-boundary is nearest by the linearised model, of the ten of the largest logits, but any
-other class counts as well. On the 8x8 digits that is within one percent of the best of
-all nine targets.
+The paper's attack is targeted. Untargeted, each image moves towards the class whose
+boundary is nearest by the linearised model, among the ten classes of the largest
+logits, but any other class counts as success. On the 8x8 digits that is within one
+percent of the best of all nine targets.
 
 References:
   Szegedy et al., 2013 (https://arxiv.org/abs/1312.6199), Sec. 4.1.
 """
 
+import math
 from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+from jax import lax
+from jax.scipy import optimize
 from jax.tree_util import Partial
 
 from advgan_jax import checks
-from advgan_jax.attacks import lbfgs_pool, lbfgs_solvers
-from advgan_jax.attacks._api import attack
-from advgan_jax.attacks.lbfgs_bracket import (
-    LBFGSResult,
-    Search,
-    adversarial,
-    begin,
-    end,
-    judge,
-)
-from advgan_jax.attacks.lbfgs_solvers import Problem, Settings
+from advgan_jax.attacks import _lbfgs
+from advgan_jax.attacks._api import attack, images_of
+from advgan_jax.attacks._descent import per_image, succeeded, succeeded_clearly
+from advgan_jax.attacks._lbfgs import Problem, Search, Settings
+from advgan_jax.attacks.deepfool import nearest_classes
 from advgan_jax.cpu import loops
 from advgan_jax.types import Array, Bounds, LogitsFn
 
+# Relative decrease of the objective that ends a minimisation by `jax.scipy.optimize`.
+_VALUE_TOLERANCE = 1e-5
+# Weight of the squared distance from the box, relative to c, where there is no box.
+_PENALTY = 10.0
 
-def _search_by_jax(
-    model: LogitsFn,
-    problem: Problem,
-    search: Search,
-    num_search_steps: int,
+
+class LBFGSResult(NamedTuple):
+    """The result of the search for each image.
+
+    Attributes:
+      images: adversarial images; the clean ones where the search failed.
+      success: bool `[B]`, as the model judges `images`.
+      distance_weight: the c at which each was found, `[B]`; infinite where the clean
+        image succeeds by itself, NaN where the search failed.
+      l2: the norm of each perturbation, `[B]`; infinite where the search failed.
+      rms_distortion: `l2 / sqrt(H W C)`, the paper's measure.
+      num_evaluations: of the model and its gradient by the solver, int32 `[B]`.
+    """
+
+    images: Array
+    success: Array
+    distance_weight: Array
+    l2: Array
+    rms_distortion: Array
+    num_evaluations: Array
+
+
+@partial(jax.jit, static_argnames="settings", inline=True)
+def begin(
+    logits_fn: LogitsFn,
+    images: Array,
+    labels: Array,
+    initial_distance_weight: Array,
     *,
     settings: Settings,
+) -> tuple[Problem, Search]:
+    """Return the state before the first c; adversarial images are inactive."""
+    done = succeeded(logits_fn(images), labels, targeted=settings.targeted)
+    rivals = labels
+    if not settings.targeted:
+        rivals = nearest_classes(logits_fn, images, labels, settings.bounds)
+    zeros = jnp.where(done, 0, jnp.zeros_like(initial_distance_weight))
+    search = Search(
+        best=images,
+        squares=jnp.where(done, 0, jnp.inf).astype(images.dtype),
+        best_c=jnp.where(done, jnp.inf, zeros),
+        c=zeros + initial_distance_weight,
+        succeeded=zeros,
+        failed=zeros + jnp.inf,
+        num_evaluations=zeros.astype(jnp.int32),
+    )
+    return Problem(images, labels, rivals, ~done), search
+
+
+@partial(jax.jit, static_argnames="settings", inline=True)
+def end(
+    logits_fn: LogitsFn, problem: Problem, search: Search, *, settings: Settings
+) -> LBFGSResult:
+    """Return what was found, judged once more on the very images returned."""
+    verdict = succeeded(
+        logits_fn(search.best), problem.labels, targeted=settings.targeted
+    )
+    success = verdict & jnp.isfinite(search.squares)
+    l2 = jnp.where(success, jnp.sqrt(search.squares), jnp.inf)
+    images = problem.images
+    return LBFGSResult(
+        images=jnp.where(per_image(success), search.best, images),
+        success=success,
+        distance_weight=jnp.where(success, search.best_c, jnp.nan),
+        l2=l2,
+        rms_distortion=l2 / math.sqrt(math.prod(images.shape[1:])),
+        num_evaluations=search.num_evaluations,
+    )
+
+
+def solve_jax(
+    logits_fn: LogitsFn, problem: Problem, start: Array, c: Array, settings: Settings
+) -> tuple[Array, Array]:
+    """Minimise by `jax.scipy.optimize`, image by image.
+
+    That solver knows no bounds: outside the box its objective gets a penalty, and its
+    result is clipped. Its own report of success is ignored; its line search often gives
+    up in float32 at points that are good.
+
+    Args:
+      logits_fn: the attacked model.
+      problem: images and labels.
+      start: where each minimisation starts, like the images.
+      c: the weight of the distance, `[B]`.
+      settings: of the solver.
+
+    Returns:
+      The minima, and the number of evaluations of each image, int32 `[B]`.
+    """
+
+    def solve(task: tuple[Problem, Array, Array]) -> tuple[Array, Array]:
+        problem, start, c = jax.tree.map(lambda a: a[None], task)
+
+        def penalised(flat: Array) -> Array:
+            x = flat.reshape(start.shape)
+            value, _ = _lbfgs.objective(
+                logits_fn, problem, x, c, targeted=settings.targeted
+            )
+            outside = jnp.sum((x - jnp.clip(x, *settings.bounds)) ** 2)
+            return value[0] + _PENALTY * jnp.maximum(c[0], 1) * outside
+
+        result = optimize.minimize(
+            penalised,
+            start.ravel(),
+            method="l-bfgs-experimental-do-not-rely-on-this",
+            options={
+                "maxiter": settings.num_steps,
+                "maxcor": settings.memory,
+                "ftol": _VALUE_TOLERANCE,
+                "gtol": _lbfgs.GRADIENT_TOLERANCE,
+            },
+        )
+        found = jnp.clip(result.x.reshape(start.shape), *settings.bounds)[0]
+        return jnp.where(jnp.isfinite(found), found, start[0]), result.nfev
+
+    # Under `vmap` every image would repeat the line searches of the slowest.
+    return lax.map(solve, (problem, start, c))
+
+
+def search_by(
+    solve: Callable,
+    logits_fn: LogitsFn,
+    problem: Problem,
+    search: Search,
+    settings: Settings,
 ) -> Search:
-    """All images go through the same steps of the search together."""
+    """Run all searches in step with a solver of the form of `solve_jax`."""
+    everywhere = jnp.ones(len(problem.images), bool)
 
     def step(carry: tuple[Search, Array]) -> tuple[Search, Array]:
         search, x = carry
-        x, evaluations = lbfgs_solvers.solve_jax(model, problem, x, search.c, settings)
-        return _judge_all(model, problem, search, x, evaluations, settings), x
+        x, count = solve(logits_fn, problem, x, search.c, settings)
+        success = succeeded_clearly(
+            logits_fn(x), problem.labels, targeted=settings.targeted
+        )
+        search = _lbfgs.judge(search, problem.images, x, success, everywhere)
+        count = search.num_evaluations + count
+        return search._replace(num_evaluations=count), x
 
-    return loops.repeat(step, (search, problem.images), num_search_steps)[0]
-
-
-def _judge_all(
-    model: LogitsFn,
-    problem: Problem,
-    search: Search,
-    x: Array,
-    evaluations: Array,
-    settings: Settings,
-) -> Search:
-    """Judges what a solver has found for all images."""
-    success = adversarial(model, problem, x, settings=settings)
-    everywhere = jnp.ones(len(x), bool)
-    search = judge(search, problem.images, jnp.asarray(x), success, everywhere)
-    return search._replace(evaluations=search.evaluations + evaluations)
+    return loops.repeat(step, (search, problem.images), settings.num_search_steps)[0]
 
 
-_DEVICE_SEARCHES: dict[str, Callable] = {
-    "jax": _search_by_jax,
-    "projected": lbfgs_pool.search_by_lanes,
+SOLVERS: dict[str, Callable[..., Search]] = {
+    "jax": partial(search_by, solve_jax),
+    "projected": _lbfgs.search_by_lanes,
 }
-SOLVERS = tuple(_DEVICE_SEARCHES)
 
 
-def _on_device(
-    logits_fn: LogitsFn,
-    images: Array,
-    labels: Array | None,
-    *,
-    key: Array | None = None,
-    solver: str = "projected",
-    num_search_steps: int = 12,
-    num_steps: int = 60,
-    memory: int = 10,
-    initial_distance_weight: float = 1.0,
-    targeted: bool = False,
-    bounds: Bounds = (0.0, 1.0),
-) -> LBFGSResult:
-    del key
-    if solver not in SOLVERS:
-        raise checks.unknown_name("solver", solver, SOLVERS)
-    settings = _settings(num_steps, memory, targeted, bounds)
-    model = Partial(logits_fn)
-    problem, search = begin(
-        model, images, labels, initial_distance_weight, settings=settings
-    )
-    search = _DEVICE_SEARCHES[solver](
-        model, problem, search, num_search_steps, settings=settings
-    )
-    return end(model, problem, search, settings=settings)
-
-
-def _settings(num_steps: int, memory: int, targeted: bool, bounds: Bounds) -> Settings:
-    checks.check_at_least("num_steps", num_steps, 1)
-    checks.check_at_least("memory", memory, 1)
-    return Settings(num_steps, memory, targeted, bounds)
-
-
-_COUNTS = ("num_search_steps", "num_steps", "memory")
-# Errors name the public attack.
-_on_device.__name__ = "lbfgs"
-_device_search = attack(static=("solver", *_COUNTS))(_on_device)
-
-
+@attack(static=("solver", "num_search_steps", "num_steps", "memory"))
 def lbfgs_search(
     logits_fn: LogitsFn,
     images: Array,
-    labels: Array | None = None,
+    labels: Array,
     *,
     key: Array | None = None,
     solver: str = "projected",
@@ -138,33 +211,6 @@ def lbfgs_search(
     targeted: bool = False,
     bounds: Bounds = (0.0, 1.0),
 ) -> LBFGSResult:
-    """`lbfgs` with all that it knows; same arguments."""
-    settings = {
-        "num_search_steps": num_search_steps,
-        "num_steps": num_steps,
-        "memory": memory,
-        "initial_distance_weight": initial_distance_weight,
-        "targeted": targeted,
-        "bounds": bounds,
-    }
-    del key
-    return _device_search(logits_fn, images, labels, solver=solver, **settings)
-
-
-def lbfgs(
-    logits_fn: LogitsFn,
-    images: Array,
-    labels: Array | None = None,
-    *,
-    key: Array | None = None,
-    solver: str = "projected",
-    num_search_steps: int = 12,
-    num_steps: int = 60,
-    memory: int = 10,
-    initial_distance_weight: float = 1.0,
-    targeted: bool = False,
-    bounds: Bounds = (0.0, 1.0),
-) -> Array:
     r"""Szegedy's box-constrained L-BFGS attack.
 
     .. math:: \min_r \; c\,\lVert r\rVert_2^2 + \ell(Z(x + r), y), \qquad
@@ -172,30 +218,24 @@ def lbfgs(
 
     with the cross-entropy `-log p_y` of the wanted class or, untargeted, that between
     the true class and the nearest by the linearised model. For each image a bisection
-    on `log c` looks for the largest c that succeeds (the paper says "minimum c"; see
-    the module's docstring), and the shortest adversarial image met is returned.
+    on `log c` searches for the largest c that succeeds (the paper says "minimum c"; see
+    the module's docstring), and keeps the shortest adversarial image it meets.
 
     Args:
-      logits_fn: the attacked model, `[B, H, W, C] -> [B, K]` logits.
-      images: float32 `[B, H, W, C]` within `bounds`.
-      labels: int `[B]`, true (wanted when `targeted`); None: the model's prediction.
       key: not used.
-      solver: what minimises for a given c. `projected`: the L-BFGS of `optimizers`,
+      solver: how to minimise for a given c. `projected`: the L-BFGS of `optimizers`,
         many images side by side, compiled with the search. `jax`: the L-BFGS of
-        `jax.scipy.optimize`, image by image, with a penalty for the box that it does
-        not know. `jax` stops where the objective falls by less than 1e-5 of itself,
-        `projected` at 1e-5 to 1e-4.
-      num_search_steps: values of c tried: by factors of ten until one succeeds and one
-        fails, then bisecting.
-      num_steps: of L-BFGS for each c.
-      memory: curvature pairs kept by L-BFGS.
+        `jax.scipy.optimize`, image by image, with a penalty in place of the box, which
+        it does not know. `jax` stops where the objective falls by less than 1e-5 of
+        itself, `projected` at 1e-5 to 1e-4.
+      num_search_steps: number of values of c: by factors of ten until one succeeds and
+        one fails, then bisecting.
+      num_steps: maximum number of iterations of L-BFGS for each c.
+      memory: number of curvature pairs that L-BFGS keeps.
       initial_distance_weight: the first c, in units of loss over squared pixel.
-      targeted: whether to move towards `labels`.
-      bounds: the least and the greatest pixel value.
 
     Returns:
-      Adversarial images; the clean image where none was found, and where it is one
-      already.
+      The images, and the norm and the c of each.
 
     Raises:
       ValueError: for an unknown solver, or a count below 1.
@@ -203,16 +243,22 @@ def lbfgs(
     References:
       Szegedy et al., 2013 (https://arxiv.org/abs/1312.6199), Sec. 4.1.
     """
-    return lbfgs_search(
-        logits_fn,
-        images,
-        labels,
-        key=key,
-        solver=solver,
-        num_search_steps=num_search_steps,
-        num_steps=num_steps,
-        memory=memory,
-        initial_distance_weight=initial_distance_weight,
-        targeted=targeted,
-        bounds=bounds,
-    ).images
+    del key
+    if solver not in SOLVERS:
+        raise checks.unknown_name("solver", solver, SOLVERS)
+    checks.check_at_least("num_steps", num_steps, 1)
+    checks.check_at_least("memory", memory, 1)
+    settings = Settings(num_search_steps, num_steps, memory, targeted, bounds)
+    model = Partial(logits_fn)
+    problem, search = begin(
+        model, images, labels, initial_distance_weight, settings=settings
+    )
+    search = SOLVERS[solver](model, problem, search, settings)
+    return end(model, problem, search, settings=settings)
+
+
+lbfgs = images_of(
+    lbfgs_search,
+    "Adversarial images; the clean image where the search failed, and where it is\n"
+    "  adversarial already.",
+)

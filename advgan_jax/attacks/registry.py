@@ -1,32 +1,31 @@
 """Attacks by name, attacks with their hyper-parameters bound, and several as one."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from advgan_jax import checks
-from advgan_jax.attacks import criteria
-from advgan_jax.attacks._api import keyword_defaults
+from advgan_jax import checks, losses
+from advgan_jax.attacks._api import keyword_defaults, refuse_unknown
+from advgan_jax.attacks._descent import per_image, succeeded
 from advgan_jax.attacks.apgd import apgd
-from advgan_jax.attacks.carlini_wagner_l2 import carlini_wagner_l2
+from advgan_jax.attacks.carlini_wagner import carlini_wagner_l2
 from advgan_jax.attacks.carlini_wagner_linf import carlini_wagner_linf
 from advgan_jax.attacks.deepfool import deepfool
 from advgan_jax.attacks.generator import advgan, aigan
-from advgan_jax.attacks.gradient import bim, fgsm, ilcm, mi_fgsm
+from advgan_jax.attacks.gradient import bim, fgsm, ilcm, mi_fgsm, pgd
 from advgan_jax.attacks.lbfgs import lbfgs
-from advgan_jax.attacks.pgd import pgd
 from advgan_jax.attacks.transfer import transfer
 from advgan_jax.logits import as_pytree, check_inputs, predict
 from advgan_jax.types import Array, Attack, Bounds, LogitsFn
 
-# A new attack is one line here; `make_attack`, the configs and the tests' contract
-# know it from then on.
-ATTACKS: dict[str, Callable[..., Array]] = {
+# To add an attack, add one line here, and its name to a family of the contract test.
+ATTACKS: dict[str, Attack] = {
     "advgan": advgan,
     "aigan": aigan,
     "apgd": apgd,
@@ -41,9 +40,7 @@ ATTACKS: dict[str, Callable[..., Array]] = {
     "pgd": pgd,
     "transfer": transfer,
 }
-
-
-# An evaluation at several sizes gives each with its call.
+# An evaluation at several sizes passes each with its call.
 _GIVEN_AT_CALL = ("epsilon",)
 
 
@@ -54,32 +51,40 @@ class BoundAttack:
     Attributes:
       name: as in the registry.
       function: the attack.
-      hyperparams: what was bound; arguments of a call take precedence.
+      hyperparams: the bound ones; arguments of a call take precedence.
     """
 
     name: str
-    function: Callable[..., Array]
+    function: Attack
     hyperparams: Mapping[str, Any]
 
     def __call__(
         self,
         logits_fn: LogitsFn,
-        images: Array,
-        labels: Array | None = None,
+        images: ArrayLike,
+        labels: ArrayLike | None = None,
         **arguments: Any,
     ) -> Array:
-        """Runs the attack; see `types.Attack`."""
+        """Run the attack; see `types.Attack`."""
         merged = {**self.hyperparams, **arguments}
         return self.function(logits_fn, images, labels, **merged)
 
     @property
+    def arguments(self) -> dict[str, Any]:
+        """All keyword arguments of a call, bound or by default.
+
+        A required one that is not bound is `inspect.Parameter.empty`.
+        """
+        return {**_defaults(self.function, self.hyperparams), **self.hyperparams}
+
+    @property
     def known(self) -> frozenset[str]:
-        """Names of all hyper-parameters that a call takes, `key` and all."""
-        return _known(self.function, self.hyperparams)
+        """Names of all keyword arguments of a call, `key` included."""
+        return frozenset(self.arguments)
 
 
 def make_attack(name: str, **hyperparams: Any) -> BoundAttack:
-    """An attack with its hyper-parameters bound.
+    """Return an attack with its hyper-parameters bound.
 
     Args:
       name: a key of `ATTACKS`.
@@ -97,33 +102,23 @@ def make_attack(name: str, **hyperparams: Any) -> BoundAttack:
     if name not in ATTACKS:
         raise checks.unknown_name("attack", name, ATTACKS)
     function = ATTACKS[name]
-    known = _known(function, hyperparams)
-    for given in hyperparams:
-        if given not in known:
-            error = checks.unknown_name(f"argument of {name}", given, known)
-            raise TypeError(str(error))
-    for required, default in keyword_defaults(function).items():
-        if required in _GIVEN_AT_CALL or default is not inspect.Parameter.empty:
-            continue
-        if required not in hyperparams:
-            raise TypeError(f"`{name}` needs the argument `{required}`.")
+    refuse_unknown(name, _defaults(function, hyperparams), hyperparams, _GIVEN_AT_CALL)
     return BoundAttack(name, function, MappingProxyType(dict(hyperparams)))
 
 
-def _known(function: Callable[..., Array], given: Mapping[str, Any]) -> frozenset[str]:
-    """Keyword arguments of an attack and of the attack that it passes them on to."""
+def _defaults(function: Attack, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments of an attack and of the one it forwards them to."""
     if isinstance(function, BoundAttack):
-        return function.known
-    names = frozenset(keyword_defaults(function))
+        return function.arguments
+    own = keyword_defaults(function)
     parameters = inspect.signature(function).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        inner = given.get("attack", keyword_defaults(function)["attack"])
-        names |= _known(inner, {})
-    return names
+    if "attack" in own and any(p.kind is p.VAR_KEYWORD for p in parameters):
+        own = {**_defaults(given.get("attack", own["attack"]), {}), **own}
+    return own
 
 
 def worst_case(attacks: Sequence[Attack]) -> Attack:
-    """For each image the worst of several attacks.
+    """Return the attack that keeps, for each image, the worst of several attacks.
 
     Args:
       attacks: as `make_attack` returns them, best with one threat model. They run in
@@ -142,14 +137,14 @@ def worst_case(attacks: Sequence[Attack]) -> Attack:
 
     def ensemble(
         logits_fn: LogitsFn,
-        images: Array,
-        labels: Array | None = None,
+        images: ArrayLike,
+        labels: ArrayLike | None = None,
         *,
         key: Array | None = None,
         targeted: bool = False,
         bounds: Bounds = (0.0, 1.0),
     ) -> Array:
-        """The worst of several attacks on each image; see `worst_case`."""
+        """Run several attacks and keep the worst result; see `worst_case`."""
         logits_fn = as_pytree(logits_fn)
         images, labels = check_inputs(logits_fn, images, labels, bounds)
         if labels is None and not targeted:
@@ -168,16 +163,16 @@ def worst_case(attacks: Sequence[Attack]) -> Attack:
 
 @jax.jit(static_argnames="targeted")
 def _worse(logits_fn, best, x, labels, *, targeted):
-    """The images, and what the model says of them, that are further along."""
+    """Choose between `x` and the best so far: images, success, and margin of each."""
     logits = logits_fn(x)
-    succeeded = criteria.succeeded(logits, labels, targeted=targeted)
-    left = criteria.margin(logits, labels, targeted=targeted)
+    success = succeeded(logits, labels, targeted=targeted)
+    margin = losses.logit_margin(logits, labels, targeted=targeted)
     if best is None:
-        return x, succeeded, left
-    old, old_succeeded, old_left = best
-    better = ~old_succeeded & (succeeded | (left < old_left))
+        return x, success, margin
+    old, old_success, old_margin = best
+    better = ~old_success & (success | (margin < old_margin))
     return (
-        jnp.where(better[:, None, None, None], x, old),
-        succeeded | old_succeeded,
-        jnp.where(better, left, old_left),
+        jnp.where(per_image(better), x, old),
+        success | old_success,
+        jnp.where(better, margin, old_margin),
     )

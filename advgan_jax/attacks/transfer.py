@@ -1,4 +1,4 @@
-"""Transfer: adversarial images of one model tried on another, a black box."""
+"""Transfer: attack a model by adversarial images of surrogate models."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -6,18 +6,22 @@ from typing import Any
 
 import jax
 from jax.tree_util import Partial
+from jax.typing import ArrayLike
 
 from advgan_jax import checks
-from advgan_jax.attacks.pgd import pgd
+from advgan_jax.attacks._api import share_args
+from advgan_jax.attacks.gradient import pgd
 from advgan_jax.logits import as_pytree, check_inputs, check_logits_fn, predict
 from advgan_jax.types import Array, Attack, Bounds, LogitsFn
 
 
 def _mean_logits(members: tuple[LogitsFn, ...], images: Array) -> Array:
+    """Average the logits."""
     return sum(member(images) for member in members) / len(members)
 
 
 def _mean_log_probabilities(members: tuple[LogitsFn, ...], images: Array) -> Array:
+    """Average the log-probabilities."""
     logs = [jax.nn.log_softmax(member(images), axis=-1) for member in members]
     return sum(logs) / len(members)
 
@@ -29,7 +33,7 @@ AVERAGES: dict[str, Callable[[tuple[LogitsFn, ...], Array], Array]] = {
 
 
 def average_models(surrogates: Sequence[LogitsFn], average: str = "logits") -> LogitsFn:
-    """Several models as one.
+    """Return several models as one.
 
     Args:
       surrogates: models of the same classes.
@@ -53,10 +57,11 @@ def average_models(surrogates: Sequence[LogitsFn], average: str = "logits") -> L
     return members[0] if len(members) == 1 else Partial(AVERAGES[average], members)
 
 
+@share_args
 def transfer(
     logits_fn: LogitsFn,
-    images: Array,
-    labels: Array | None = None,
+    images: ArrayLike,
+    labels: ArrayLike | None = None,
     *,
     surrogate_fn: LogitsFn | Sequence[LogitsFn],
     attack: Attack = pgd,
@@ -66,20 +71,15 @@ def transfer(
     bounds: Bounds = (0.0, 1.0),
     **hyperparams: Any,
 ) -> Array:
-    """Attacks a surrogate in the place of the model.
+    """Attack a surrogate instead of the model.
 
     Args:
-      logits_fn: the attacked model, a black box: asked for its predictions where
-        `labels` is None. Otherwise only checked, which outside of `jit` asks it about
-        the first eight images.
-      images: float32 `[B, H, W, C]` within `bounds`.
-      labels: int `[B]`, true (wanted when `targeted`); None: the model's prediction.
+      logits_fn: the attacked model, a black box: its predictions are used where
+        `labels` is None. Otherwise it is only checked, which outside `jit` evaluates it
+        on the first eight images.
       surrogate_fn: the model whose gradients are used, or several.
-      attack: how the surrogate is attacked.
+      attack: the attack on the surrogate.
       average: of several surrogates, `logits` or `log_probabilities`.
-      key: typed, if `attack` needs one.
-      targeted: whether to move towards `labels`.
-      bounds: the least and the greatest pixel value.
       **hyperparams: those of `attack`.
 
     Returns:

@@ -145,7 +145,7 @@ def test_carlini_wagner_is_within_one_percent(num_images, shape, targeted, make_
         expected = plane_distance(keep["w"], model(images), labels, chosen)
     else:
         expected = boundary_distance(model, images, labels, 2)
-    result = attacks.carlini_wagner_search(
+    result = attacks.carlini_wagner_l2_search(
         model, images, chosen, targeted=targeted, num_steps=400
     )
     assert result.success.all()
@@ -153,14 +153,14 @@ def test_carlini_wagner_is_within_one_percent(num_images, shape, targeted, make_
     np.testing.assert_allclose(result.l2, expected, rtol=0.01)
 
 
-def test_carlini_wagner_searches_c_for_each_image():
+def test_carlini_wagner_l2_searches_c_for_each_image():
     """Distances 25 times apart need constants as far apart."""
     images = jnp.full((3, 5, 7, 2), 0.5)
     model, weights = two_class(images)
     distances = jnp.array([0.04, 0.2, 1.0])
     unit = weights / jnp.linalg.norm(weights)
     images = images + distances[:, None, None, None] * unit
-    found = attacks.carlini_wagner_search(
+    found = attacks.carlini_wagner_l2_search(
         model,
         images,
         jnp.zeros(3, jnp.int32),
@@ -243,10 +243,10 @@ def test_carlini_wagner_moves_black_and_white_pixels(targeted, net, images):
 
 
 def test_carlini_wagner_reports_what_it_returns(net, images, labels):
-    found = attacks.carlini_wagner_search(net, images, labels, num_steps=100)
+    found = attacks.carlini_wagner_l2_search(net, images, labels, num_steps=100)
     np.testing.assert_allclose(norms(found.images - images, 2), found.l2, rtol=1e-5)
     assert (found.success == attacks.succeeded(net(found.images), labels)).all()
-    assert np.isfinite(found.c).all()
+    assert np.isfinite(found.loss_weight).all()
 
 
 def test_carlini_wagner_keeps_its_confidence(net, images, labels):
@@ -261,9 +261,10 @@ def test_carlini_wagner_tells_failure(images):
         return jnp.zeros((x.shape[0], 3)).at[:, 1].set(3.0)
 
     labels = jnp.ones(len(images), jnp.int32)
-    found = attacks.carlini_wagner_search(constant, images, labels, num_steps=5)
+    found = attacks.carlini_wagner_l2_search(constant, images, labels, num_steps=5)
     assert not found.success.any()
     assert np.isinf(found.l2).all()
+    assert np.isnan(found.loss_weight).all()
     np.testing.assert_array_equal(found.images, images)
 
 
@@ -354,7 +355,7 @@ def test_apgd_beats_pgd_on_average(net):
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_random_points_fill_the_ball(norm):
-    from advgan_jax.attacks.norms import NORMS
+    from advgan_jax.attacks._norms import NORMS
 
     images = jnp.zeros((2000, 1, 3, 1))
     noise = NORMS[norm].sample(jax.random.key(0), images, 2.0)

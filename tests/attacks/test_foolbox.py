@@ -64,7 +64,7 @@ def test_carlini_wagner_is_no_worse(net):
     theirs = foolbox.attacks.L2CarliniWagnerAttack(binary_search_steps=6, steps=100)
     model = foolbox.JAXModel(net, bounds=(0, 1))
     _, expected, _ = theirs(model, images, labels, epsilons=None)
-    found = attacks.carlini_wagner_search(
+    found = attacks.carlini_wagner_l2_search(
         net, images, labels, num_search_steps=6, num_steps=100
     )
     assert found.success.all()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from advgan_jax.attacks import lbfgs_bracket, succeeded
+from advgan_jax.attacks import _lbfgs, succeeded
 from advgan_jax.attacks.lbfgs import SOLVERS, lbfgs, lbfgs_search
 
 SHAPE = (5, 7, 2)
@@ -116,7 +116,7 @@ def test_the_largest_c_is_found_from_either_side(initial_distance_weight):
     largest = np.linalg.norm(model.args[0]) / (2 * distances)
     # Nine bisections of a factor ten leave half a percent, and so does the tolerance
     # of the minimisation.
-    np.testing.assert_allclose(found.c, largest, rtol=0.01)
+    np.testing.assert_allclose(found.distance_weight, largest, rtol=0.01)
     np.testing.assert_allclose(found.l2, distances, rtol=0.01)
 
 
@@ -126,11 +126,14 @@ def test_result_says_what_was_found(net, images, labels):
     assert found.success.all()
     np.testing.assert_array_equal(found.images[1], images[1])
     np.testing.assert_array_equal(found.l2[1], 0)
-    np.testing.assert_array_equal(found.c, [*found.c[:1], np.inf, *found.c[2:]])
+    np.testing.assert_array_equal(
+        found.distance_weight,
+        [*found.distance_weight[:1], np.inf, *found.distance_weight[2:]],
+    )
     # Squares are summed in another order.
     np.testing.assert_allclose(found.l2, lengths(found.images - images), rtol=1e-5)
     np.testing.assert_allclose(found.rms_distortion, found.l2 / np.sqrt(70), rtol=1e-6)
-    assert (found.evaluations[::2] > STEPS).all()
+    assert (found.num_evaluations[::2] > STEPS).all()
     np.testing.assert_array_equal(
         found.images, lbfgs(net, images, chosen, num_search_steps=STEPS)
     )
@@ -146,7 +149,7 @@ def test_failed_and_finished_images_stay(solver, images):
     found = lbfgs_search(constant, images, wanted, **settings)
     np.testing.assert_array_equal(found.images, images)
     np.testing.assert_array_equal(found.success, [False, True, False])
-    np.testing.assert_array_equal(found.c, [0, np.inf, 0])
+    np.testing.assert_array_equal(found.distance_weight, [np.nan, np.inf, np.nan])
     np.testing.assert_array_equal(found.l2, [np.inf, 0, np.inf])
 
 
@@ -157,7 +160,9 @@ def test_alone_as_in_a_batch(net, images, labels):
         alone = lbfgs_search(net, images[one], labels[one], num_search_steps=STEPS)
         # Another batch size rounds otherwise: within the tolerance of a minimisation,
         # and where `c r^2` changes by less than the rounding of a loss of about one.
-        rounding = 2 * float(jnp.sqrt(jnp.finfo(jnp.float32).eps / together.c[i]))
+        rounding = 2 * float(
+            jnp.sqrt(jnp.finfo(jnp.float32).eps / together.distance_weight[i])
+        )
         np.testing.assert_allclose(alone.l2, together.l2[one], rtol=1e-3, atol=rounding)
 
 
@@ -237,5 +242,5 @@ def test_bracket_by_tens_then_by_halves():
         )
     )
     failed_at = jnp.where(failed_at == 0, jnp.inf, failed_at)
-    following = lbfgs_bracket.next_c(c, succeeded_at, failed_at)
+    following = _lbfgs.next_c(c, succeeded_at, failed_at)
     np.testing.assert_allclose(following, [10, 0.1, 1, 1e18], rtol=1e-6)

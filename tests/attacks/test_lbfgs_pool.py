@@ -8,23 +8,20 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from advgan_jax.attacks import lbfgs_pool
-from advgan_jax.attacks.lbfgs_bracket import begin, end
-from advgan_jax.attacks.lbfgs_solvers import Settings
+from advgan_jax.attacks._lbfgs import Settings, search_by_lanes
+from advgan_jax.attacks.lbfgs import begin, end
 from advgan_jax.cpu import loops
 
 NUM_IMAGES = 9
 STEPS = 8
-SETTINGS = Settings(60, 10, targeted=True, bounds=(0.0, 1.0))
+SETTINGS = Settings(STEPS, 60, 10, targeted=True, bounds=(0.0, 1.0))
 
 
 def _search(model, images, wanted):
     problem, search = begin(
         model, images, wanted, jnp.ones((), images.dtype), settings=SETTINGS
     )
-    search = lbfgs_pool.search_by_lanes(
-        model, problem, search, STEPS, settings=SETTINGS
-    )
+    search = search_by_lanes(model, problem, search, SETTINGS)
     return end(model, problem, search, settings=SETTINGS)
 
 
@@ -53,7 +50,7 @@ def test_each_image_as_if_attacked_alone(num_lanes, run, net, problems):
     alone = jax.jit(partial(_search, net))
     np.testing.assert_array_equal(found.success, [True] * 6 + [False] + [True] * 2)
     np.testing.assert_array_equal(found.l2[4], 0)
-    np.testing.assert_array_equal(found.evaluations[4], 0)
+    np.testing.assert_array_equal(found.num_evaluations[4], 0)
     np.testing.assert_array_equal(found.images[4], problems[0][4])
     np.testing.assert_array_equal(found.images[6], problems[0][6])
     for i in range(NUM_IMAGES):
@@ -73,7 +70,7 @@ def test_a_lane_is_never_idle_while_an_image_waits(run, net, problems):
     images, wanted = (array[:4].repeat(2, axis=0) for array in problems)
     found = run(2, Partial(counting), images, wanted.at[1::2].set(5))
     jax.effects_barrier()
-    needed = np.where(found.success, found.evaluations, STEPS)
+    needed = np.where(found.success, found.num_evaluations, STEPS)
     assert needed[::2].min() > 3 * STEPS
     # Whoever takes the next image whenever a lane is free ends in this time (Graham).
     assert rounds.count(2) * 2 <= needed.sum() + needed.max()

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from advgan_jax import optimizers
-from advgan_jax.attacks import lbfgs_solvers, succeeded
-from advgan_jax.attacks.lbfgs import SOLVERS, lbfgs_search
+from advgan_jax.attacks import _lbfgs, succeeded
+from advgan_jax.attacks.deepfool import nearest_classes
+from advgan_jax.attacks.lbfgs import SOLVERS, lbfgs_search, solve_jax
 
 
 @pytest.fixture(scope="module")
@@ -51,14 +52,12 @@ def test_as_good_as_scipy_on_a_trained_net(
 
 def test_solvers_agree_at_a_given_c(digits_logits_fn, digit_problems, scipy_lbfgs):
     images, _, wanted = (array[:8] for array in digit_problems)
-    problem = lbfgs_solvers.Problem(images, wanted, wanted, jnp.ones(8, bool))
+    problem = _lbfgs.Problem(images, wanted, wanted, jnp.ones(8, bool))
     c = jnp.full(8, 0.5)
-    settings = lbfgs_solvers.Settings(60, 10, targeted=True, bounds=(0.0, 1.0))
+    settings = _lbfgs.Settings(1, 60, 10, targeted=True, bounds=(0.0, 1.0))
 
     def values_and_gradients(x):
-        return lbfgs_solvers.evaluate(digits_logits_fn, problem, x, c, targeted=True)[
-            :2
-        ]
+        return _lbfgs.evaluate(digits_logits_fn, problem, x, c, targeted=True)[:2]
 
     def solve_projected(*_):
         result = optimizers.minimize(values_and_gradients, images, 0.0, 1.0)
@@ -66,7 +65,7 @@ def test_solvers_agree_at_a_given_c(digits_logits_fn, digit_problems, scipy_lbfg
 
     solvers = {
         "projected": jax.jit(solve_projected, static_argnums=4),
-        "jax": jax.jit(lbfgs_solvers.solve_jax, static_argnums=4),
+        "jax": jax.jit(solve_jax, static_argnums=4),
         "scipy": scipy_lbfgs.solve,
     }
     mean = {}
@@ -95,8 +94,8 @@ def test_loss_is_the_cross_entropy_of_what_is_wanted():
     logits = jnp.log(jnp.array([[0.7, 0.2, 0.1], [0.25, 0.5, 0.25]])) + 4
     labels = jnp.array([0, 2])
     rivals = jnp.array([2, 0])
-    towards = lbfgs_solvers.attack_loss(logits, labels, rivals, targeted=True)
-    away = lbfgs_solvers.attack_loss(logits, labels, rivals, targeted=False)
+    towards = _lbfgs.attack_loss(logits, labels, rivals, targeted=True)
+    away = _lbfgs.attack_loss(logits, labels, rivals, targeted=False)
     np.testing.assert_allclose(towards, -np.log([0.7, 0.25]), rtol=1e-5)
     np.testing.assert_allclose(away, -np.log([1 / 8, 1 / 2]), rtol=1e-5)
 
@@ -110,11 +109,7 @@ def test_nearest_class_weighs_gaps_by_slopes_within_the_box():
         return slopes * (x.reshape(x.shape[0], -1) - jnp.array([0.0, 0.0, 0.95, 0.1]))
 
     # Gaps to class 0: 0.4, 0.45, 0.5; slopes sqrt(2), 1 (no box: sqrt(82)), sqrt(17)
-    nearest = lbfgs_solvers.nearest_classes(
-        logits_fn, images, jnp.array([0]), (0.0, 1.0)
-    )
+    nearest = nearest_classes(logits_fn, images, jnp.array([0]), (0.0, 1.0))
     np.testing.assert_array_equal(nearest, [3])
-    inside = lbfgs_solvers.nearest_classes(
-        logits_fn, images, jnp.array([0]), (0.0, 1.1)
-    )
+    inside = nearest_classes(logits_fn, images, jnp.array([0]), (0.0, 1.1))
     np.testing.assert_array_equal(inside, [2])

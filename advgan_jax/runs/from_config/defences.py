@@ -9,7 +9,6 @@ import optax
 from ml_collections import ConfigDict
 
 from advgan_jax.attacks import BoundAttack, make_attack
-from advgan_jax.attacks._api import keyword_defaults
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.runs.from_config.parts import UNDEFENDED, given, plain, trace_attack
 from advgan_jax.training import adversarial, classifier
@@ -103,7 +102,7 @@ def _check_attack(attack: BoundAttack, name: str) -> None:
 
 def _check_diverging(attack: BoundAttack) -> None:
     """Reject attacks that hardly ascend the divergence."""
-    values = keyword_defaults(attack.function) | attack.hyperparams
+    values = attack.arguments
     if not values.get("random_start", False):
         raise ValueError(
             "The attack of `trades` must begin away from the image, where the "

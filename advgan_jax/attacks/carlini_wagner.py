@@ -16,12 +16,15 @@ import optax
 from jax import lax
 
 from advgan_jax import losses
-from advgan_jax.attacks import criteria
-from advgan_jax.attacks._api import attack
-from advgan_jax.attacks.tanh_box import decode, encode
+from advgan_jax.attacks._api import attack, images_of
+from advgan_jax.attacks._descent import per_image, succeeded, succeeded_clearly
 from advgan_jax.cpu import loops
+from advgan_jax.projections import clip_inward
 from advgan_jax.types import Array, Bounds, LogitsFn
 
+# The tanh exceeds the box by this factor. At an edge its slope is then about a tenth of
+# that in the middle, instead of 0, and `w` is 1.9 instead of infinite.
+_STRETCH = 1.05
 # As released: an image rests when a tenth of the steps won less than 0.01 percent.
 _CHECKS_PER_RUN = 10
 _STALLED = 0.9999
@@ -30,19 +33,19 @@ _GROWTH = 10.0
 
 
 class CarliniWagnerResult(NamedTuple):
-    """What the search found for each image.
+    """The result of the search for each image.
 
     Attributes:
       images: adversarial images; the clean ones where the search failed.
       success: bool `[B]`, as the model judges `images`.
-      c: the weight of the loss at which each was found, `[B]`; 0 where the clean image
-        succeeds by itself, infinite where the search failed.
+      loss_weight: the c at which each was found, `[B]`; 0 where the clean image
+        succeeds by itself, NaN where the search failed.
       l2: the norm of each perturbation, `[B]`; infinite where the search failed.
     """
 
     images: Array
     success: Array
-    c: Array
+    loss_weight: Array
     l2: Array
 
 
@@ -81,7 +84,7 @@ class _Problem(NamedTuple):
 
     def succeeded(self, logits: Array) -> Array:
         """Whether the attack succeeds with its confidence."""
-        return criteria.succeeded_clearly(
+        return succeeded_clearly(
             logits, self.labels, targeted=self.targeted, confidence=self.confidence
         )
 
@@ -116,7 +119,7 @@ def _minimise(
         stalled = due & (objective > _STALLED * state.checked)
         return _Inner(
             step=state.step + 1,
-            w=state.w - jnp.where(_wide(state.active), learning_rate * updates, 0),
+            w=state.w - jnp.where(per_image(state.active), learning_rate * updates, 0),
             optimizer=optimizer,
             best=best,
             found=state.found | success,
@@ -141,40 +144,6 @@ def _minimise(
     return best, end.found | success
 
 
-def _search(
-    problem: _Problem,
-    *,
-    num_search_steps: int,
-    num_steps: int,
-    learning_rate: Array,
-    initial_loss_weight: Array,
-) -> CarliniWagnerResult:
-    def search(state: _Outer) -> _Outer:
-        best, found = _minimise(problem, state.best, state.c, num_steps, learning_rate)
-        return _next_c(state._replace(best=best), found)
-
-    images = problem.images
-    done = problem.succeeded(problem.logits_fn(images))
-    nothing = jnp.where(done, 0, jnp.inf).astype(images.dtype)
-    c = jnp.where(done, 0, initial_loss_weight)
-    start = _Outer(
-        _Best(images, nothing, nothing),
-        c,
-        lower=jnp.zeros_like(c),
-        upper=jnp.full_like(c, jnp.inf),
-    )
-    best = loops.repeat(search, start, num_search_steps).best
-    success = jnp.isfinite(best.squares) & criteria.succeeded(
-        problem.logits_fn(best.images), problem.labels, targeted=problem.targeted
-    )
-    return CarliniWagnerResult(
-        images=jnp.where(_wide(success), best.images, images),
-        success=success,
-        c=jnp.where(success, best.c, jnp.inf),
-        l2=jnp.where(success, jnp.sqrt(best.squares), jnp.inf),
-    )
-
-
 def _next_c(state: _Outer, found: Array) -> _Outer:
     """Halves the bracket of each image; grows c while it has no upper end."""
     upper = jnp.where(found, jnp.minimum(state.upper, state.c), state.upper)
@@ -185,26 +154,32 @@ def _next_c(state: _Outer, found: Array) -> _Outer:
     return _Outer(state.best, c, lower, upper)
 
 
-def _wide(mask: Array) -> Array:
-    return mask[:, None, None, None]
-
-
 def _select(mask: Array, new: _Best, old: _Best) -> _Best:
     return _Best(
-        jnp.where(_wide(mask), new.images, old.images),
+        jnp.where(per_image(mask), new.images, old.images),
         jnp.where(mask, new.squares, old.squares),
         jnp.where(mask, new.c, old.c),
     )
 
 
-_STATIC = ("num_search_steps", "num_steps")
+def decode(w: Array, bounds: Bounds) -> Array:
+    r"""Return `clip((l+h)/2 + s (h-l)/2 tanh(w), l, h)`; see `clip_inward`."""
+    middle, half = (bounds[0] + bounds[1]) / 2, (bounds[1] - bounds[0]) / 2
+    low, high = (jnp.asarray(bound, w.dtype) for bound in bounds)
+    return clip_inward(middle + _STRETCH * half * jnp.tanh(w), low, high)
 
 
-@attack(static=_STATIC)
-def carlini_wagner_search(
+def encode(images: Array, bounds: Bounds) -> Array:
+    """Return the `w` of images within `bounds`; finite at 0 and 1 as well."""
+    middle, half = (bounds[0] + bounds[1]) / 2, (bounds[1] - bounds[0]) / 2
+    return jnp.arctanh((images - middle) / (_STRETCH * half))
+
+
+@attack(static=("num_search_steps", "num_steps"))
+def carlini_wagner_l2_search(
     logits_fn: LogitsFn,
     images: Array,
-    labels: Array | None = None,
+    labels: Array,
     *,
     key: Array | None = None,
     num_search_steps: int = 9,
@@ -215,66 +190,59 @@ def carlini_wagner_search(
     targeted: bool = False,
     bounds: Bounds = (0.0, 1.0),
 ) -> CarliniWagnerResult:
-    """`carlini_wagner_l2` with all that it knows; same arguments."""
-    del key
-    return _search(
-        _Problem(logits_fn, images, labels, targeted, confidence, bounds),
-        num_search_steps=num_search_steps,
-        num_steps=num_steps,
-        learning_rate=learning_rate,
-        initial_loss_weight=initial_loss_weight,
-    )
-
-
-@attack(static=_STATIC)
-def carlini_wagner_l2(
-    logits_fn: LogitsFn,
-    images: Array,
-    labels: Array | None = None,
-    *,
-    key: Array | None = None,
-    num_search_steps: int = 9,
-    num_steps: int = 1000,
-    learning_rate: float = 1e-2,
-    initial_loss_weight: float = 1e-3,
-    confidence: float = 0.0,
-    targeted: bool = False,
-    bounds: Bounds = (0.0, 1.0),
-) -> Array:
     r"""Carlini & Wagner's L2 attack.
 
     .. math:: \min_w \lVert x'(w) - x\rVert_2^2 + c\,
       \max(\pm(Z_y - \max_{i \ne y} Z_i), -\kappa), \qquad
       x'(w) = \tfrac{l+h}{2} + \tfrac{h-l}{2}\tanh w
 
-    by Adam, for each image with the least c that a bisection finds to succeed; the tanh
-    stretched and clipped, see the module's docstring.
+    by Adam, for each image with the smallest c that a bisection finds to succeed. The
+    tanh is stretched and clipped, see the module's docstring.
 
     Args:
-      logits_fn: the attacked model, `[B, H, W, C] -> [B, K]` logits.
-      images: float32 `[B, H, W, C]` within `bounds`.
-      labels: int `[B]`, true (wanted when `targeted`); None: the model's prediction.
       key: not used.
-      num_search_steps: values of c tried: growing tenfold until one succeeds, then
+      num_search_steps: number of values of c: growing tenfold until one succeeds, then
         bisecting.
-      num_steps: the most Adam steps for each c. (The released code takes up to 10,000.)
+      num_steps: maximum number of Adam steps for each c. (The released code takes up to
+        10,000.)
       learning_rate: of Adam, in `w`.
       initial_loss_weight: the first c.
-      confidence: `kappa`, in logits.
-      targeted: whether to move towards `labels`.
-      bounds: the least and the greatest pixel value.
 
     Returns:
-      Adversarial images; the clean image where none was found.
+      The images, and the norm and the c of each.
 
     References:
       Carlini & Wagner, 2017 (https://arxiv.org/abs/1608.04644), Sec. VI-A.
     """
     del key
-    return _search(
-        _Problem(logits_fn, images, labels, targeted, confidence, bounds),
-        num_search_steps=num_search_steps,
-        num_steps=num_steps,
-        learning_rate=learning_rate,
-        initial_loss_weight=initial_loss_weight,
-    ).images
+    problem = _Problem(logits_fn, images, labels, targeted, confidence, bounds)
+
+    def search(state: _Outer) -> _Outer:
+        best, found = _minimise(problem, state.best, state.c, num_steps, learning_rate)
+        return _next_c(state._replace(best=best), found)
+
+    done = problem.succeeded(problem.logits_fn(images))
+    nothing = jnp.where(done, 0, jnp.inf).astype(images.dtype)
+    c = jnp.where(done, 0, initial_loss_weight)
+    start = _Outer(
+        _Best(images, nothing, nothing),
+        c,
+        lower=jnp.zeros_like(c),
+        upper=jnp.full_like(c, jnp.inf),
+    )
+    best = loops.repeat(search, start, num_search_steps).best
+    success = jnp.isfinite(best.squares) & succeeded(
+        logits_fn(best.images), labels, targeted=targeted
+    )
+    return CarliniWagnerResult(
+        images=jnp.where(per_image(success), best.images, images),
+        success=success,
+        loss_weight=jnp.where(success, best.c, jnp.nan),
+        l2=jnp.where(success, jnp.sqrt(best.squares), jnp.inf),
+    )
+
+
+carlini_wagner_l2 = images_of(
+    carlini_wagner_l2_search,
+    "Adversarial images; the clean image where the search failed.",
+)

@@ -1,4 +1,4 @@
-"""What an attack must know of a norm: its steepest step, its ball, a random point."""
+"""The geometry of a norm: steepest step, projection onto the ball, random point."""
 
 import math
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from advgan_jax.types import Array, Bounds
 _PIXELS = (1, 2, 3)
 # Share of the pixels that one L1 step moves; Tramer & Boneh use the top percent.
 _L1_SHARE = 0.01
-# Room, as a share of the box, below which an L1 step leaves a pixel alone. The
-# projection takes a trace off every full pixel, and the step must not be spent on it.
+# An L1 step ignores pixels with less room than this share of the box: the projection
+# moves every full pixel slightly off its edge, and the step must not be spent on it.
 _L1_ROOM = 1e-3
 
 
@@ -35,18 +35,18 @@ class Norm(NamedTuple):
     sample: Callable[[Array, Array, Array | float], Array]
 
 
-def _steepest_linf(direction, x, bounds):
+def _steepest_linf(direction: Array, x: Array, bounds: Bounds) -> Array:
     del x, bounds
     return jnp.sign(direction)
 
 
-def _steepest_l2(direction, x, bounds):
+def _steepest_l2(direction: Array, x: Array, bounds: Bounds) -> Array:
     del x, bounds
     norm = projections.norm_l2(direction)
     return direction / jnp.where(norm > 0, norm, 1)
 
 
-def _steepest_l1(direction, x, bounds):
+def _steepest_l1(direction: Array, x: Array, bounds: Bounds) -> Array:
     """Equal shares for the pixels of largest slope that have room to move."""
     room = jnp.where(direction < 0, x - bounds[0], bounds[1] - x)
     has_room = room > _L1_ROOM * (bounds[1] - bounds[0])
@@ -58,12 +58,12 @@ def _steepest_l1(direction, x, bounds):
     return jnp.where(chosen, jnp.sign(direction), 0) / jnp.maximum(num_chosen, 1)
 
 
-def _sample_linf(key, images, epsilon):
+def _sample_linf(key: Array, images: Array, epsilon: Array | float) -> Array:
     unit = jax.random.uniform(key, images.shape, images.dtype, -1, 1)
     return epsilon * unit
 
 
-def _sample_l2(key, images, epsilon):
+def _sample_l2(key: Array, images: Array, epsilon: Array | float) -> Array:
     for_direction, for_radius = jax.random.split(key)
     direction = jax.random.normal(for_direction, images.shape, images.dtype)
     direction = direction / projections.norm_l2(direction)
@@ -72,8 +72,8 @@ def _sample_l2(key, images, epsilon):
     return epsilon * direction * radius ** (1 / math.prod(pixels))
 
 
-def _sample_l1(key, images, epsilon):
-    # Exponential variates over their sum are uniform in a simplex; the one too many
+def _sample_l1(key: Array, images: Array, epsilon: Array | float) -> Array:
+    # Exponential variates divided by their sum are uniform in a simplex; the extra one
     # is the distance from the surface.
     for_size, for_sign, for_rest = jax.random.split(key, 3)
     sizes = jax.random.exponential(for_size, images.shape, images.dtype)
@@ -90,18 +90,7 @@ NORMS: dict[str, Norm] = {
 
 
 def get_norm(name: str, known: tuple[str, ...] = tuple(NORMS)) -> Norm:
-    """The norm of that name.
-
-    Args:
-      name: `linf`, `l2` or `l1`.
-      known: the names an attack knows, when not all.
-
-    Returns:
-      Its geometry.
-
-    Raises:
-      ValueError: for an unknown name; lists the known ones.
-    """
+    """Return the norm of that name; `ValueError` if the attack does not know it."""
     if name not in known:
         raise unknown_name("norm", name, known)
     return NORMS[name]

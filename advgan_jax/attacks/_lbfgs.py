@@ -1,0 +1,306 @@
+r"""The search over c of Szegedy's attack: problem, bracket, and a pool of lanes.
+
+.. math:: \min_{x'} \; c\,\lVert x' - x\rVert_2^2 + \ell(Z(x'), y),
+    \qquad x' \in [l, h]^n
+
+`judge` searches for the largest c that succeeds, for each image by itself: tenfold
+steps until one c has succeeded and one has failed, then bisection on `log c`.
+
+A model's value and gradient cost about the same per image whether one or many are
+evaluated together, at least on a CPU; only useless evaluations are a waste. So a fixed
+number of lanes works through the images: a lane whose minimisation has ended takes its
+next c at once, and a lane whose search has ended takes the next waiting image. Each
+round evaluates one trial point per lane, and judges it by its logits.
+
+Another c changes only the weight of the distance. At the same point and along the same
+curvature pairs `(s, y)` the new objective has exactly
+
+.. math:: f' = f + (c' - c) \lVert r\rVert^2, \quad g' = g + 2 (c' - c) r, \quad
+    y' = y + 2 (c' - c) s,
+
+so no point is evaluated again, and the memory of the curvature is kept.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from advgan_jax import losses, optimizers
+from advgan_jax.attacks._descent import per_image, succeeded_clearly
+from advgan_jax.cpu import loops
+from advgan_jax.types import Array, Bounds, LogitsFn
+
+_FACTOR = 10.0
+# Further out c would overflow, or vanish beside the loss.
+_RANGE = (1e-18, 1e18)
+GRADIENT_TOLERANCE = 1e-5
+# Relative decrease of the objective that ends a minimisation; the larger where the
+# distance is much of the objective, as 1e-5 doubles the evaluations for the same
+# distances. Close to a boundary the loss would hide the decrease of the distance.
+_VALUE_TOLERANCES = (1e-5, 1e-4)
+
+
+class Settings(NamedTuple):
+    """Static settings of a search, the same for all solvers."""
+
+    num_search_steps: int
+    num_steps: int
+    memory: int
+    targeted: bool
+    bounds: Bounds
+
+
+class Problem(NamedTuple):
+    """What all values of c have in common."""
+
+    images: Array
+    labels: Array
+    rivals: Array  # untargeted: the classes to move to from `labels`
+    active: Array  # whether an image is attacked; the others stay as they are
+
+
+class Search(NamedTuple):
+    """The state of a batch of searches."""
+
+    best: Array
+    squares: Array  # of the norm of the best; infinite before the first success
+    best_c: Array
+    c: Array
+    succeeded: Array  # the largest c that has succeeded; 0 before the first
+    failed: Array  # the smallest c that has failed; infinite before the first
+    num_evaluations: Array
+
+
+class _Lanes(NamedTuple):
+    """The work of each lane; each field has the lanes' axis first."""
+
+    index: Array  # of its image; the number of images where the lane is idle
+    problem: Problem
+    search: Search
+    solver: optimizers.State
+    success: Array  # whether `solver.x` is adversarial
+    steps: Array  # number of values of c tried
+
+
+class _Queue(NamedTuple):
+    """The images to attack, and all that a lane needs to start on one."""
+
+    problem: Problem
+    search: Search
+    loss: Array  # the objective at the clean image, whatever c
+    gradient: Array
+    order: Array  # image ids, those to attack first
+    length: Array  # number of images to attack
+
+
+def attack_loss(
+    logits: Array, labels: Array, rivals: Array, *, targeted: bool
+) -> Array:
+    r"""Return the cross-entropy of what is wanted; at least 0, convex in the logits.
+
+    .. math:: \ell = -\log p_y \quad\text{or}\quad
+        \ell = -\log \frac{p_k}{p_k + p_y} = \log(1 + e^{Z_y - Z_k})
+
+    towards a wanted class `y`, or from the true class `y` to one rival `k`. (`log p_y`,
+    which untargeted attacks often minimise, keeps falling behind the boundary; on
+    digits it made distortions two to three times as long.)
+    """
+    if targeted:
+        return losses.cross_entropy(logits, labels, targeted=True)
+    pairs = jnp.stack([labels, rivals], axis=-1)
+    at_label, at_rival = jnp.take_along_axis(logits, pairs, axis=-1).T
+    return jax.nn.softplus(at_label - at_rival)
+
+
+def objective(
+    logits_fn: LogitsFn, problem: Problem, x: Array, c: Array, *, targeted: bool
+) -> tuple[Array, Array]:
+    """Return the objective `[B]`, constant for inactive images, and the logits."""
+    squares = jnp.sum((x - problem.images) ** 2, axis=(1, 2, 3))
+    logits = logits_fn(x).astype(x.dtype)
+    loss = attack_loss(logits, problem.labels, problem.rivals, targeted=targeted)
+    return jnp.where(problem.active, c * squares + loss, 0), logits
+
+
+def evaluate(
+    logits_fn: LogitsFn, problem: Problem, x: Array, c: Array, *, targeted: bool
+) -> tuple[Array, Array, Array]:
+    """Return the objective of each image, `[B]`, its gradient, and the logits."""
+
+    def total(x: Array) -> tuple[Array, tuple[Array, Array]]:
+        values, logits = objective(logits_fn, problem, x, c, targeted=targeted)
+        return jnp.sum(values), (values, logits)
+
+    (_, (values, logits)), gradients = jax.value_and_grad(total, has_aux=True)(x)
+    return values, gradients, logits
+
+
+def judge(
+    search: Search, images: Array, x: Array, success: Array, ended: Array
+) -> Search:
+    """Keep the shortest adversarial image and choose the next c where `ended` `[B]`."""
+    c = search.c
+    good, bad = ended & success, ended & ~success
+    squares = jnp.sum((x - images) ** 2, axis=(1, 2, 3))
+    better = good & (squares < search.squares)
+    succeeded = jnp.where(good, jnp.maximum(search.succeeded, c), search.succeeded)
+    failed = jnp.where(bad, jnp.minimum(search.failed, c), search.failed)
+    return search._replace(
+        best=jnp.where(per_image(better), x, search.best),
+        squares=jnp.where(better, squares, search.squares),
+        best_c=jnp.where(better, c, search.best_c),
+        c=jnp.where(ended, next_c(c, succeeded, failed), c),
+        succeeded=succeeded,
+        failed=failed,
+    )
+
+
+def next_c(c: Array, succeeded: Array, failed: Array) -> Array:
+    """Return the c after `c`, given the largest success and the smallest failure."""
+    bracketed = (succeeded > 0) & jnp.isfinite(failed)
+    middle = jnp.sqrt(succeeded) * jnp.sqrt(jnp.where(bracketed, failed, 1))
+    outward = jnp.where(succeeded > 0, c * _FACTOR, c / _FACTOR)
+    return jnp.where(bracketed, middle, jnp.clip(outward, *_RANGE))
+
+
+def search_by_lanes(
+    logits_fn: LogitsFn, problem: Problem, search: Search, settings: Settings
+) -> Search:
+    """Run the search of all images to its end, in the order of the images."""
+    num_images = problem.images.shape[0]
+    num_lanes = loops.num_lanes(num_images)
+    queue = _enqueue(logits_fn, problem, search, settings)
+    idle = _idle(queue, num_lanes, settings)
+    lanes, taken = _fill(idle, queue, queue.length * 0, settings)
+
+    def work(carry: tuple[_Lanes, Search, Array]) -> tuple[_Lanes, Search, Array]:
+        lanes, results, taken = carry
+        lanes = _advance(logits_fn, lanes, settings)
+        lanes = _take_next_c(lanes, settings)
+        lanes, results = _hand_in(lanes, results, settings)
+        lanes, taken = _fill(lanes, queue, taken, settings)
+        return lanes, results, taken
+
+    def unfinished(carry: tuple[_Lanes, Search, Array]) -> Array:
+        return jnp.any(carry[0].index < num_images)
+
+    return lax.while_loop(unfinished, work, (lanes, search, taken))[1]
+
+
+def _enqueue(
+    logits_fn: LogitsFn, problem: Problem, search: Search, settings: Settings
+) -> _Queue:
+    """Evaluate all clean images once, and queue those to attack."""
+    loss, gradient, _ = evaluate(
+        logits_fn, problem, problem.images, search.c, targeted=settings.targeted
+    )
+    order = jnp.argsort(~problem.active)
+    return _Queue(problem, search, loss, gradient, order, jnp.sum(problem.active))
+
+
+def _idle(queue: _Queue, num_lanes: int, settings: Settings) -> _Lanes:
+    """Return lanes without work; only the shapes of their content matter."""
+    rows = jnp.arange(num_lanes) + 0 * queue.order[:num_lanes]
+    lanes = _start(queue, rows, settings)
+    return lanes._replace(index=rows * 0 + len(queue.order))
+
+
+def _start(queue: _Queue, index: Array, settings: Settings) -> _Lanes:
+    """Return lanes that start from the clean images `index` `[L]`."""
+    problem, search, loss, gradient = jax.tree.map(
+        lambda a: jnp.take(a, index, axis=0, mode="clip"),
+        (queue.problem, queue.search, queue.loss, queue.gradient),
+    )
+    images = problem.images
+    # Not constants: under `shard_map` they go through loops beside what varies.
+    lower, upper = (0 * images + bound for bound in settings.bounds)
+    solver = optimizers.begin(images, loss, gradient, lower, upper, _options(settings))
+    return _Lanes(
+        index=index,
+        problem=problem,
+        search=search._replace(num_evaluations=search.num_evaluations + 1),
+        solver=solver,
+        success=~problem.active,
+        steps=0 * index,
+    )
+
+
+def _options(settings: Settings) -> optimizers.Options:
+    """Return the optimiser's options."""
+    return optimizers.Options(
+        max_iterations=settings.num_steps,
+        memory=settings.memory,
+        gradient_tolerance=GRADIENT_TOLERANCE,
+    )
+
+
+def _advance(logits_fn: LogitsFn, lanes: _Lanes, settings: Settings) -> _Lanes:
+    """Evaluate a trial point in each lane, judge it and act on it."""
+    problem, before = lanes.problem, lanes.solver
+    trial = optimizers.propose(before)
+    value, gradient, logits = evaluate(
+        logits_fn, problem, trial, lanes.search.c, targeted=settings.targeted
+    )
+    # The tolerance is a fraction of what the distance adds to the objective.
+    squares = jnp.sum((before.x - problem.images) ** 2, axis=(1, 2, 3))
+    least, most = _VALUE_TOLERANCES
+    tolerance = jnp.clip(most * (lanes.search.c * squares), least, most)
+    options = _options(settings)._replace(value_tolerance=tolerance)
+    solver = optimizers.update(before, trial, value, gradient, options)
+    success = succeeded_clearly(logits, problem.labels, targeted=settings.targeted)
+    count = lanes.search.num_evaluations + optimizers.running(before)
+    accepted = solver.iterations > before.iterations
+    return lanes._replace(
+        search=lanes.search._replace(num_evaluations=count),
+        solver=solver,
+        success=jnp.where(accepted, success, lanes.success),
+    )
+
+
+def _take_next_c(lanes: _Lanes, settings: Settings) -> _Lanes:
+    """Continue lanes whose minimisation has ended from there with their next c."""
+    solver, images = lanes.solver, lanes.problem.images
+    ended = ~optimizers.running(solver)
+    steps = lanes.steps + ended
+    search = judge(lanes.search, images, solver.x, lanes.success, ended)
+    r = solver.x - images
+    change = per_image(search.c - lanes.search.c)
+    solver = optimizers.revise(
+        solver,
+        ended & (steps < settings.num_search_steps),
+        solver.value + jnp.sum(change * r**2, axis=(1, 2, 3)),
+        solver.gradient + 2 * change * r,
+        solver.memory.gradient_changes + 2 * change[:, None] * solver.memory.steps,
+        _options(settings),
+    )
+    return lanes._replace(search=search, solver=solver, steps=steps)
+
+
+def _hand_in(
+    lanes: _Lanes, results: Search, settings: Settings
+) -> tuple[_Lanes, Search]:
+    """Write the searches that have ended to their places and make their lanes idle."""
+    num_images = len(results.c)
+    done = lanes.steps >= settings.num_search_steps
+    rows = jnp.where(done, lanes.index, num_images)
+    results = jax.tree.map(
+        lambda all_, ours: all_.at[rows].set(ours, mode="drop"), results, lanes.search
+    )
+    return lanes._replace(index=jnp.where(done, num_images, lanes.index)), results
+
+
+def _fill(
+    lanes: _Lanes, queue: _Queue, taken: Array, settings: Settings
+) -> tuple[_Lanes, Array]:
+    """Give idle lanes the next images, as long as there are any."""
+    idle = lanes.index >= len(queue.order)
+    position = taken + jnp.cumsum(idle) - 1
+    new = idle & (position < queue.length)
+    fresh = _start(queue, jnp.take(queue.order, position, mode="clip"), settings)
+
+    def select(new_one: Array, old: Array) -> Array:
+        return jnp.where(new.reshape(-1, *(1,) * (old.ndim - 1)), new_one, old)
+
+    return jax.tree.map(select, fresh, lanes), taken + jnp.sum(new)
