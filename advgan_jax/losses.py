@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from advgan_jax.checks import check_at_least, unknown_name
-from advgan_jax.types import Array
+from advgan_jax.types import Array, Scalar
 
 
 def margin(
-    logits: Array, labels: Array, *, targeted: bool = False, confidence: float = 0.0
+    logits: Array, labels: Array, *, targeted: bool = False, confidence: Scalar = 0.0
 ) -> Array:
     r"""Carlini--Wagner margin by which an attack has not yet succeeded.
 

@@ -7,6 +7,7 @@ import jax
 from jax.typing import ArrayLike
 
 Array = jax.Array
+Scalar = float | Array  # a real number; in a compiled program a traced one
 Params = Any  # a pytree of arrays, as Flax' `init` returns it
 Metrics = Mapping[str, Array]
 LogitsFn = Callable[[Array], Array]
@@ -51,6 +52,7 @@ class Attack(Protocol):
             (untargeted only) means the model's own predictions.
           key: one typed PRNG key; only attacks that draw random numbers need it.
           epsilon: radius of the ball around each image, in pixel units of `norm`.
+          num_steps: number of steps, of each restart if there are several.
           norm: `linf`, `l2` or `l1`.
           loss: `cross_entropy`, `margin` or `dlr`; see `losses`.
           random_start: whether to start at a random point of the ball, which needs
@@ -65,3 +67,4 @@ class Attack(Protocol):
         Returns:
           Adversarial images, same shape and dtype as `images`, within `bounds`.
         """
+        ...

@@ -53,4 +53,4 @@ __all__ = [
 
 def __dir__() -> list[str]:
     """Show the attacks and their helpers, not the modules that hold them."""
-    return __all__
+    return sorted(__all__)

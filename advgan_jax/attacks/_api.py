@@ -12,7 +12,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeGuard, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -40,8 +40,6 @@ _POSITIVE = {
     "step_size",
     "tau_factor",
 }
-_BELOW_ONE = {"tau_factor"}
-_MAY_BE_ZERO = {"num_steps"}
 
 
 class AttackFunction(Protocol[_P, _Result]):
@@ -58,6 +56,7 @@ class AttackFunction(Protocol[_P, _Result]):
         **kwargs: _P.kwargs,
     ) -> _Result:
         """Run the attack; see `types.Attack`."""
+        ...
 
 
 class SearchResult(Protocol):
@@ -66,6 +65,7 @@ class SearchResult(Protocol):
     @property
     def images(self) -> Array:
         """Adversarial images; the clean ones where the search failed."""
+        ...
 
 
 def attack(
@@ -96,7 +96,7 @@ def attack(
       docstring.
     """
 
-    def decorate(core):
+    def decorate(core: Any) -> Any:
         name = core.__name__.removesuffix("_search")  # errors name the attack
         defaults = keyword_defaults(core)
         run = jax.jit(partial(_run, core), static_argnames="settings", inline=True)
@@ -130,8 +130,9 @@ def attack(
         shared = inspect.signature(AttackFunction.__call__).parameters.values()
         own = inspect.signature(core)
         parameters = [*list(shared)[1:4], *list(own.parameters.values())[3:]]
-        public.__signature__ = own.replace(parameters=parameters)
-        return share_args(public)
+        described: Any = public
+        described.__signature__ = own.replace(parameters=parameters)
+        return share_args(described)
 
     return decorate
 
@@ -142,9 +143,10 @@ def images_of(
     """Return the attack `NAME` that returns the images of the search `NAME_search`."""
 
     @functools.wraps(search)
-    def public(*args, **kwargs):
-        return search(*args, **kwargs).images
+    def run(logits_fn, images, labels=None, *args: _P.args, **kwargs: _P.kwargs):
+        return search(logits_fn, images, labels, *args, **kwargs).images
 
+    public: Any = run
     name = search.__name__.removesuffix("_search")
     public.__name__ = public.__qualname__ = name
     public.__signature__ = inspect.signature(search).replace(return_annotation=Array)
@@ -160,7 +162,8 @@ def share_args(fn: _Function) -> _Function:
 
     def split(doc: str) -> tuple[str, str, str]:
         head, _, rest = inspect.cleandoc(doc).partition("Args:\n")
-        return head, *rest.partition("\n\n")[::2]
+        own, _, tail = rest.partition("\n\n")
+        return head, own, tail
 
     def entries(section: str) -> dict[str, str]:
         found = re.split(r"\n(?=  \S)", section)
@@ -169,8 +172,7 @@ def share_args(fn: _Function) -> _Function:
     head, own, tail = split(fn.__doc__ or "")
     shared = entries(split(types.Attack.__call__.__doc__ or "")[1])
     known = shared | entries(own)
-    names = [name for name in inspect.signature(fn).parameters if name in known]
-    args = "\n".join(known[name] for name in names)
+    args = "\n".join(known[n] for n in inspect.signature(fn).parameters if n in known)
     fn.__doc__ = f"{head}Args:\n{args}\n\n{tail}"
     return fn
 
@@ -205,10 +207,7 @@ def keyword_defaults(fn: Callable) -> dict[str, Any]:
 
 
 def refuse_unknown(
-    name: str,
-    known: Mapping[str, Any],
-    given: Mapping[str, Any],
-    later: Sequence[str] = (),
+    name: str, known: Mapping[str, Any], given: Mapping[str, Any], later: tuple = ()
 ) -> None:
     """Raise `TypeError` for unknown arguments, and missing ones not given `later`."""
     for argument in given:
@@ -233,8 +232,8 @@ def _sort(
         raise TypeError(
             f"`targeted` must be True or False, got {values['targeted']!r}."
         )
-    settings["targeted"] = bool(values["targeted"])
-    settings["bounds"] = tuple(float(bound) for bound in values["bounds"])
+    bounds = tuple(float(bound) for bound in values["bounds"])
+    settings |= {"targeted": bool(values["targeted"]), "bounds": bounds}
     models = {name: as_pytree(values[name], name) for name in functions}
     rest = set(values) - set(settings) - set(models) - {"key"}
     numbers = {name: values[name] for name in sorted(rest)}
@@ -255,7 +254,7 @@ def _static(name: str, value: Any) -> Any:
             f"`{name}` must be a Python integer, bool or name, got {value!r} of type "
             f"{type(value).__name__}; it decides what is compiled."
         )
-    least = 0 if name in _MAY_BE_ZERO else 1
+    least = 0 if name == "num_steps" else 1
     if name.startswith("num_") and value < least:
         raise ValueError(f"`{name}` must be an integer >= {least}, got {value}.")
     return int(value)
@@ -271,7 +270,7 @@ def _check_numbers(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
         checks.check_at_least(name, value, 0)
         if name in _POSITIVE and checks.is_concrete(value) and value == 0:
             raise ValueError(f"`{name}` must be > 0, got {value}.")
-        if name in _BELOW_ONE and checks.is_concrete(value) and value >= 1:
+        if name == "tau_factor" and checks.is_concrete(value) and value >= 1:
             raise ValueError(f"`{name}` must be < 1, got {value}.")
     epsilon, step_size = values.get("epsilon"), values.get("step_size")
     if epsilon is None or step_size is None:
@@ -283,7 +282,7 @@ def _check_numbers(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
         )
 
 
-def _is_real_scalar(value: Any) -> bool:
+def _is_real_scalar(value: Any) -> TypeGuard[float]:
     """Whether a value is one real number, of Python, NumPy or JAX."""
     if isinstance(value, jax.Array | np.ndarray | np.generic):
         kinds = (jnp.floating, jnp.integer)

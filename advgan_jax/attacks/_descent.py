@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from advgan_jax import losses
 from advgan_jax.attacks._norms import Norm
 from advgan_jax.cpu import loops
-from advgan_jax.types import Array, Bounds, LogitsFn
+from advgan_jax.types import Array, Bounds, LogitsFn, Scalar
 
 # Another batch size or device rounds logits differently. Searches that stop just behind
 # the decision boundary need this much more, relative to the largest logit: about ten
@@ -37,7 +37,7 @@ def succeeded_clearly(
     labels: Array,
     *,
     targeted: bool = False,
-    confidence: Array | float = 0.0,
+    confidence: Scalar = 0.0,
 ) -> Array:
     """Like `succeeded`, by more than `confidence` and the rounding of a logit."""
     slack = _ROUNDING * jnp.max(jnp.abs(logits), axis=-1)
@@ -74,8 +74,8 @@ def make_gradient_fn(
 
 
 def derived_step(
-    step_size: Array | None, epsilon: Array, num_steps: int, reach: float
-) -> Array:
+    step_size: Scalar | None, epsilon: Scalar, num_steps: int, reach: float
+) -> Scalar:
     """Return the step size; if None, the one that reaches `reach * epsilon` in all."""
     if step_size is not None:
         return step_size
@@ -83,9 +83,15 @@ def derived_step(
 
 
 def random_point(
-    norm: Norm, key: Array, index: Array | int, images: Array, epsilon: Array, bounds
+    norm: Norm,
+    key: Array | None,
+    index: Array | int,
+    images: Array,
+    epsilon: Scalar,
+    bounds,
 ) -> Array:
     """Draw a point in the ball around each image and in the box."""
+    assert key is not None  # `@attack` has checked it
     noise = norm.sample(jax.random.fold_in(key, index), images, epsilon)
     return norm.project(images + noise, images, epsilon, bounds)
 
@@ -104,8 +110,8 @@ def descend(
     start: Array,
     images: Array,
     norm: Norm,
-    epsilon: Array,
-    step_size: Array,
+    epsilon: Scalar,
+    step_size: Scalar,
     num_steps: int,
     bounds: Bounds,
 ) -> Array:

@@ -171,7 +171,11 @@ def search_by_lanes(
     """Run the search of all images to its end, in the order of the images."""
     num_images = problem.images.shape[0]
     num_lanes = loops.num_lanes(num_images)
-    queue = _enqueue(logits_fn, problem, search, settings)
+    loss, gradient, _ = evaluate(
+        logits_fn, problem, problem.images, search.c, targeted=settings.targeted
+    )
+    order = jnp.argsort(~problem.active)
+    queue = _Queue(problem, search, loss, gradient, order, jnp.sum(problem.active))
     idle = _idle(queue, num_lanes, settings)
     lanes, taken = _fill(idle, queue, queue.length * 0, settings)
 
@@ -187,17 +191,6 @@ def search_by_lanes(
         return jnp.any(carry[0].index < num_images)
 
     return lax.while_loop(unfinished, work, (lanes, search, taken))[1]
-
-
-def _enqueue(
-    logits_fn: LogitsFn, problem: Problem, search: Search, settings: Settings
-) -> _Queue:
-    """Evaluate all clean images once, and queue those to attack."""
-    loss, gradient, _ = evaluate(
-        logits_fn, problem, problem.images, search.c, targeted=settings.targeted
-    )
-    order = jnp.argsort(~problem.active)
-    return _Queue(problem, search, loss, gradient, order, jnp.sum(problem.active))
 
 
 def _idle(queue: _Queue, num_lanes: int, settings: Settings) -> _Lanes:

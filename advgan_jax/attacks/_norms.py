@@ -10,7 +10,7 @@ from jax import lax
 
 from advgan_jax import projections
 from advgan_jax.checks import unknown_name
-from advgan_jax.types import Array, Bounds
+from advgan_jax.types import Array, Bounds, Scalar
 
 _PIXELS = (1, 2, 3)
 # Share of the pixels that one L1 step moves; Tramer & Boneh use the top percent.
@@ -58,12 +58,12 @@ def _steepest_l1(direction: Array, x: Array, bounds: Bounds) -> Array:
     return jnp.where(chosen, jnp.sign(direction), 0) / jnp.maximum(num_chosen, 1)
 
 
-def _sample_linf(key: Array, images: Array, epsilon: Array | float) -> Array:
+def _sample_linf(key: Array, images: Array, epsilon: Scalar) -> Array:
     unit = jax.random.uniform(key, images.shape, images.dtype, -1, 1)
     return epsilon * unit
 
 
-def _sample_l2(key: Array, images: Array, epsilon: Array | float) -> Array:
+def _sample_l2(key: Array, images: Array, epsilon: Scalar) -> Array:
     for_direction, for_radius = jax.random.split(key)
     direction = jax.random.normal(for_direction, images.shape, images.dtype)
     direction = direction / projections.norm_l2(direction)
@@ -72,7 +72,7 @@ def _sample_l2(key: Array, images: Array, epsilon: Array | float) -> Array:
     return epsilon * direction * radius ** (1 / math.prod(pixels))
 
 
-def _sample_l1(key: Array, images: Array, epsilon: Array | float) -> Array:
+def _sample_l1(key: Array, images: Array, epsilon: Scalar) -> Array:
     # Exponential variates divided by their sum are uniform in a simplex; the extra one
     # is the distance from the surface.
     for_size, for_sign, for_rest = jax.random.split(key, 3)

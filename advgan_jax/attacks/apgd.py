@@ -22,7 +22,7 @@ from advgan_jax.attacks._descent import (
 )
 from advgan_jax.attacks._norms import Norm, get_norm
 from advgan_jax.cpu import loops
-from advgan_jax.types import Array, Bounds, LogitsFn
+from advgan_jax.types import Array, Bounds, LogitsFn, Scalar
 
 _MOMENTUM = 0.75
 # Share of the steps that must have improved the loss for the step size to stay.
@@ -60,7 +60,7 @@ def apgd(
     labels: Array,
     *,
     key: Array | None = None,
-    epsilon: float,
+    epsilon: Scalar,
     num_steps: int = 100,
     norm: str = "linf",
     loss: str = "cross_entropy",
@@ -79,7 +79,6 @@ def apgd(
     its best loss nor its step size has changed since the last checkpoint.
 
     Args:
-      num_steps: number of steps of each restart.
       norm: `linf` or `l2`.
 
     Returns:
@@ -130,7 +129,7 @@ def _run(
     first: _Point,
     images: Array,
     ball: Norm,
-    epsilon: Array,
+    epsilon: Scalar,
     num_steps: int,
     bounds: Bounds,
 ) -> _Point:

@@ -8,7 +8,7 @@ iterate counts only if its margin exceeds the rounding of the logits, and in the
 model judges the very images returned.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from advgan_jax.attacks._api import attack, images_of
 from advgan_jax.attacks._descent import per_image, succeeded, succeeded_clearly
 from advgan_jax.cpu import loops
 from advgan_jax.projections import clip_inward
-from advgan_jax.types import Array, Bounds, LogitsFn
+from advgan_jax.types import Array, Bounds, LogitsFn, Scalar
 
 # The tanh exceeds the box by this factor. At an edge its slope is then about a tenth of
 # that in the middle, instead of 0, and `w` is 1.9 instead of infinite.
@@ -79,7 +79,7 @@ class _Problem(NamedTuple):
     images: Array
     labels: Array
     targeted: bool
-    confidence: Array
+    confidence: Scalar
     bounds: Bounds
 
     def succeeded(self, logits: Array) -> Array:
@@ -104,7 +104,7 @@ class _Problem(NamedTuple):
 
 
 def _minimise(
-    problem: _Problem, best: _Best, c: Array, num_steps: int, learning_rate: Array
+    problem: _Problem, best: _Best, c: Array, num_steps: int, learning_rate: Scalar
 ) -> tuple[_Best, Array]:
     """Adam for one c per image: the best images, and whether this run found any."""
     adam = optax.scale_by_adam()
@@ -114,12 +114,13 @@ def _minimise(
         gradient, (objective, best, success) = jax.grad(problem.look, has_aux=True)(
             state.w, c, state.best
         )
-        updates, optimizer = adam.update(gradient, state.optimizer)
+        update, optimizer = adam.update(gradient, state.optimizer)
+        change = learning_rate * cast(Array, update)
         due = state.step % interval == 0
         stalled = due & (objective > _STALLED * state.checked)
         return _Inner(
             step=state.step + 1,
-            w=state.w - jnp.where(per_image(state.active), learning_rate * updates, 0),
+            w=state.w - jnp.where(per_image(state.active), change, 0),
             optimizer=optimizer,
             best=best,
             found=state.found | success,
@@ -184,9 +185,9 @@ def carlini_wagner_l2_search(
     key: Array | None = None,
     num_search_steps: int = 9,
     num_steps: int = 1000,
-    learning_rate: float = 1e-2,
-    initial_loss_weight: float = 1e-3,
-    confidence: float = 0.0,
+    learning_rate: Scalar = 1e-2,
+    initial_loss_weight: Scalar = 1e-3,
+    confidence: Scalar = 0.0,
     targeted: bool = False,
     bounds: Bounds = (0.0, 1.0),
 ) -> CarliniWagnerResult:
@@ -200,7 +201,6 @@ def carlini_wagner_l2_search(
     tanh is stretched and clipped, see the module's docstring.
 
     Args:
-      key: not used.
       num_search_steps: number of values of c: growing tenfold until one succeeds, then
         bisecting.
       num_steps: maximum number of Adam steps for each c. (The released code takes up to

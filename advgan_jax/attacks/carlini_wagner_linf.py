@@ -18,7 +18,7 @@ from advgan_jax import losses
 from advgan_jax.attacks._api import attack
 from advgan_jax.attacks._descent import per_image, succeeded, succeeded_clearly
 from advgan_jax.attacks.carlini_wagner import decode, encode
-from advgan_jax.types import Array, Bounds, LogitsFn
+from advgan_jax.types import Array, Bounds, LogitsFn, Scalar
 
 _CHECKS_PER_RUN = 10
 _STALLED = 0.9999
@@ -50,12 +50,12 @@ def carlini_wagner_linf(
     *,
     key: Array | None = None,
     num_steps: int = 1000,
-    learning_rate: float = 5e-3,
-    initial_loss_weight: float = 1e-5,
-    max_const: float = 20.0,
-    tau_factor: float = 0.9,
-    min_tau: float = 1 / 256,
-    confidence: float = 0.0,
+    learning_rate: Scalar = 5e-3,
+    initial_loss_weight: Scalar = 1e-5,
+    max_const: Scalar = 20.0,
+    tau_factor: Scalar = 0.9,
+    min_tau: Scalar = 1 / 256,
+    confidence: Scalar = 0.0,
     targeted: bool = False,
     bounds: Bounds = (0.0, 1.0),
 ) -> Array:
@@ -68,7 +68,6 @@ def carlini_wagner_linf(
     `tau <- tau_factor * max |x' - x|`, after failure with `2 c`.
 
     Args:
-      key: not used.
       num_steps: maximum number of Adam steps for each pair of tau and c.
       learning_rate: of Adam, in `w`.
       initial_loss_weight: the first c.
@@ -120,7 +119,7 @@ def carlini_wagner_linf(
     return jnp.where(per_image(verdict), end.best, images)
 
 
-def _start(images: Array, done: Array, bounds: Bounds, c: Array) -> _State:
+def _start(images: Array, done: Array, bounds: Bounds, c: Scalar) -> _State:
     w = encode(images, bounds)
     zero = jnp.where(done, 0, jnp.zeros_like(images[:, 0, 0, 0]))
     return _State(
@@ -148,7 +147,7 @@ def _check(state: _State, objective: Array, num_steps: int) -> tuple[_State, Arr
 
 
 def _next_run(
-    state: _State, within: Array, over: Array, tau_factor: Array, bounds: Bounds
+    state: _State, within: Array, over: Array, tau_factor: Scalar, bounds: Bounds
 ) -> _State:
     """Begins new runs: a smaller tau after success, a larger c after failure."""
     new = within | over
@@ -165,7 +164,7 @@ def _next_run(
     )
 
 
-def _adam(state: _State, gradient: Array, learning_rate: Array) -> _State:
+def _adam(state: _State, gradient: Array, learning_rate: Scalar) -> _State:
     """One Adam step, in which each image counts its own steps."""
     step = state.step + 1
     mean = _DECAYS[0] * state.mean + (1 - _DECAYS[0]) * gradient

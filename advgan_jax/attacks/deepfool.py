@@ -17,7 +17,7 @@ from advgan_jax.attacks._api import attack
 from advgan_jax.attacks._descent import per_image, succeeded, succeeded_clearly
 from advgan_jax.attacks._norms import get_norm
 from advgan_jax.projections import norm_l2
-from advgan_jax.types import Array, Bounds, LogitsFn
+from advgan_jax.types import Array, Bounds, LogitsFn, Scalar
 
 # Classes of the largest logits among which `nearest_classes` searches.
 _NUM_CANDIDATES = 10
@@ -39,7 +39,7 @@ def deepfool(
     *,
     key: Array | None = None,
     num_steps: int = 50,
-    overshoot: float = 0.02,
+    overshoot: Scalar = 0.02,
     norm: str = "l2",
     num_candidates: int | None = None,
     targeted: bool = False,
@@ -55,7 +55,6 @@ def deepfool(
     the sum of `|w|`, and the step goes along its sign.
 
     Args:
-      key: not used.
       num_steps: maximum number of linearisations.
       overshoot: how much further than the boundary, as a share of the perturbation.
       norm: `l2` or `linf`.
@@ -138,15 +137,10 @@ def _nearest(
     return distances[nearest, lane], gradients[nearest, lane]
 
 
-def _dual_l2(gradient: Array) -> Array:
-    return jnp.sqrt(jnp.sum(gradient**2, axis=(1, 2, 3)))
-
-
-def _dual_linf(gradient: Array) -> Array:
-    return jnp.sum(jnp.abs(gradient), axis=(1, 2, 3))
-
-
-_DUALS = {"l2": _dual_l2, "linf": _dual_linf}
+_DUALS: dict[str, Callable[[Array], Array]] = {
+    "l2": lambda gradient: jnp.sqrt(jnp.sum(gradient**2, axis=(1, 2, 3))),
+    "linf": lambda gradient: jnp.sum(jnp.abs(gradient), axis=(1, 2, 3)),
+}
 
 
 def nearest_classes(

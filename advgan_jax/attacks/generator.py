@@ -2,10 +2,6 @@
 
 `training.advgan` and `training.aigan` train generators; this module only applies them.
 The attacked model need not be the one the generator was trained on, nor differentiable.
-
-References:
-  Xiao et al., 2018 (https://arxiv.org/abs/1801.02610), Sec. 3;
-  Bai et al., 2020 (https://arxiv.org/abs/2002.02196).
 """
 
 from collections.abc import Callable
@@ -17,7 +13,7 @@ from jax.typing import ArrayLike
 from advgan_jax.attacks._api import attack
 from advgan_jax.checks import is_concrete
 from advgan_jax.projections import perturb
-from advgan_jax.types import Array, Attack, Bounds, LogitsFn, Params
+from advgan_jax.types import Array, Attack, Bounds, LogitsFn, Params, Scalar
 
 
 @attack(functions=("generator",))
@@ -28,7 +24,7 @@ def advgan(
     *,
     key: Array | None = None,
     generator: Callable[[Array], Array],
-    epsilon: float,
+    epsilon: Scalar,
     targeted: bool = False,
     bounds: Bounds = (0.0, 1.0),
 ) -> Array:
@@ -40,7 +36,6 @@ def advgan(
       logits_fn: only checked, as in all attacks; outside `jit` that evaluates it on the
         first eight images.
       labels: only checked, too.
-      key: not used.
       generator: G, from images `[B, H, W, C]` to perturbations in pixel units.
       epsilon: bound of the perturbation, in pixel units; a bound above the one the
         generator was trained with changes nothing.
@@ -68,7 +63,7 @@ def aigan(
     *,
     key: Array | None = None,
     generator: Callable[[Array, Array], Array],
-    epsilon: float,
+    epsilon: Scalar,
     targeted: bool = False,
     bounds: Bounds = (0.0, 1.0),
 ) -> Array:
@@ -80,7 +75,6 @@ def aigan(
       logits_fn: only checked, as in all attacks; outside `jit` that evaluates it on the
         first eight images.
       labels: wanted classes, int `[B]`.
-      key: not used.
       generator: G, from images and wanted classes to perturbations in pixel units.
       epsilon: bound of the perturbation, in pixel units; a bound above the one the
         generator was trained with changes nothing.
@@ -109,7 +103,7 @@ def generator_attack(
     apply_fn: Callable[[Params, Array], Array],
     params: Params,
     *,
-    epsilon: float,
+    epsilon: Scalar,
     target_class: int | None = None,
 ) -> Attack:
     """Bind a trained generator; the attack rejects calls it was not trained for.
@@ -131,7 +125,7 @@ def generator_attack(
         images: ArrayLike,
         labels: ArrayLike | None = None,
         *,
-        epsilon: float = trained_epsilon,
+        epsilon: Scalar = trained_epsilon,
         targeted: bool = False,
         **arguments,
     ) -> Array:
@@ -144,7 +138,10 @@ def generator_attack(
 
 
 def conditional_generator_attack(
-    apply_fn: Callable[[Params, Array, Array], Array], params: Params, *, epsilon: float
+    apply_fn: Callable[[Params, Array, Array], Array],
+    params: Params,
+    *,
+    epsilon: Scalar,
 ) -> Attack:
     """Bind a trained generator that aims at the class it is given.
 
@@ -164,7 +161,7 @@ def conditional_generator_attack(
         images: ArrayLike,
         labels: ArrayLike | None = None,
         *,
-        epsilon: float = trained_epsilon,
+        epsilon: Scalar = trained_epsilon,
         **arguments,
     ) -> Array:
         """Apply a trained conditional generator; see `aigan`."""
@@ -184,7 +181,7 @@ def _check_aim(
             f"This generator was trained {kind}, got targeted={targeted}; "
             "pass the other value, or load another generator."
         )
-    if targeted and labels is not None and is_concrete(labels):
+    if target_class is not None and labels is not None and is_concrete(labels):
         others = np.setdiff1d(np.asarray(labels), target_class)
         if others.size:
             raise ValueError(

@@ -19,7 +19,7 @@ from advgan_jax.attacks._api import attack
 from advgan_jax.attacks._descent import derived_step, descend, make_gradient_fn
 from advgan_jax.attacks._norms import get_norm
 from advgan_jax.cpu import loops
-from advgan_jax.types import Array, Bounds, LogitsFn
+from advgan_jax.types import Array, Bounds, LogitsFn, Scalar
 
 
 @attack(static=("norm", "loss"))
@@ -29,7 +29,7 @@ def fgsm(
     labels: Array,
     *,
     key: Array | None = None,
-    epsilon: float,
+    epsilon: Scalar,
     norm: str = "linf",
     loss: str = "cross_entropy",
     targeted: bool = False,
@@ -42,7 +42,7 @@ def fgsm(
     and minus, towards the wanted class, when targeted.
 
     Args:
-      key: not used.
+      epsilon: radius of the ball and norm of the step, in pixel units of `norm`.
 
     Returns:
       Adversarial images, within the ball and `bounds`.
@@ -63,8 +63,8 @@ def bim(
     labels: Array,
     *,
     key: Array | None = None,
-    epsilon: float,
-    step_size: float | None = None,
+    epsilon: Scalar,
+    step_size: Scalar | None = None,
     num_steps: int = 40,
     norm: str = "linf",
     loss: str = "cross_entropy",
@@ -76,10 +76,8 @@ def bim(
     .. math:: x_{k+1} = \Pi(x_k + \alpha\,\mathrm{sign}(\nabla_x J(x_k, y)))
 
     Args:
-      key: not used.
       step_size: `alpha`, in the same unit; None: `1.25 epsilon / num_steps`, at most
         epsilon, so that a pixel can cross from the centre to the edge and some more.
-      num_steps: number of steps.
 
     Returns:
       The last iterate, within the ball and `bounds`.
@@ -106,8 +104,8 @@ def ilcm(
     labels: Array,
     *,
     key: Array | None = None,
-    epsilon: float,
-    step_size: float | None = None,
+    epsilon: Scalar,
+    step_size: Scalar | None = None,
     num_steps: int = 40,
     targeted: bool = False,
     bounds: Bounds = (0.0, 1.0),
@@ -119,9 +117,7 @@ def ilcm(
 
     Args:
       labels: not used, as the wanted class is the least likely one.
-      key: not used.
       step_size: `alpha`; None: `1.25 epsilon / num_steps`, at most epsilon.
-      num_steps: number of steps.
       targeted: must be False; the attack chooses its own class.
 
     Returns:
@@ -157,10 +153,10 @@ def mi_fgsm(
     labels: Array,
     *,
     key: Array | None = None,
-    epsilon: float,
-    step_size: float | None = None,
+    epsilon: Scalar,
+    step_size: Scalar | None = None,
     num_steps: int = 10,
-    decay: float = 1.0,
+    decay: Scalar = 1.0,
     loss: str = "cross_entropy",
     targeted: bool = False,
     bounds: Bounds = (0.0, 1.0),
@@ -171,9 +167,7 @@ def mi_fgsm(
       x_{k+1} = \Pi(x_k + \alpha\,\mathrm{sign}(g_{k+1}))
 
     Args:
-      key: not used.
       step_size: `alpha`; None: `epsilon / num_steps`.
-      num_steps: number of steps.
       decay: `mu >= 0`; 0 is BIM.
 
     Returns:
@@ -209,8 +203,8 @@ def pgd(
     labels: Array,
     *,
     key: Array | None = None,
-    epsilon: float,
-    step_size: float | None = None,
+    epsilon: Scalar,
+    step_size: Scalar | None = None,
     num_steps: int = 40,
     norm: str = "linf",
     loss: str = "cross_entropy",
@@ -228,7 +222,6 @@ def pgd(
       step_size: `alpha`, in the same unit; None: `2.5 epsilon / num_steps`, at most
         epsilon, so that the far side of the ball is within reach. (Madry et al. take
         0.01 for epsilon 0.3 and 40 steps.)
-      num_steps: number of steps of each restart.
 
     Returns:
       The last iterate of the best restart, within the ball and `bounds`.

@@ -18,9 +18,6 @@ The paper's attack is targeted. Untargeted, each image moves towards the class w
 boundary is nearest by the linearised model, among the ten classes of the largest
 logits, but any other class counts as success. On the 8x8 digits that is within one
 percent of the best of all nine targets.
-
-References:
-  Szegedy et al., 2013 (https://arxiv.org/abs/1312.6199), Sec. 4.1.
 """
 
 import math
@@ -41,7 +38,7 @@ from advgan_jax.attacks._descent import per_image, succeeded, succeeded_clearly
 from advgan_jax.attacks._lbfgs import Problem, Search, Settings
 from advgan_jax.attacks.deepfool import nearest_classes
 from advgan_jax.cpu import loops
-from advgan_jax.types import Array, Bounds, LogitsFn
+from advgan_jax.types import Array, Bounds, LogitsFn, Scalar
 
 # Relative decrease of the objective that ends a minimisation by `jax.scipy.optimize`.
 _VALUE_TOLERANCE = 1e-5
@@ -75,7 +72,7 @@ def begin(
     logits_fn: LogitsFn,
     images: Array,
     labels: Array,
-    initial_distance_weight: Array,
+    initial_distance_weight: Scalar,
     *,
     settings: Settings,
 ) -> tuple[Problem, Search]:
@@ -121,21 +118,12 @@ def end(
 def solve_jax(
     logits_fn: LogitsFn, problem: Problem, start: Array, c: Array, settings: Settings
 ) -> tuple[Array, Array]:
-    """Minimise by `jax.scipy.optimize`, image by image.
+    """Minimise by `jax.scipy.optimize`, image by image, with the c of each `[B]`.
 
     That solver knows no bounds: outside the box its objective gets a penalty, and its
     result is clipped. Its own report of success is ignored; its line search often gives
-    up in float32 at points that are good.
-
-    Args:
-      logits_fn: the attacked model.
-      problem: images and labels.
-      start: where each minimisation starts, like the images.
-      c: the weight of the distance, `[B]`.
-      settings: of the solver.
-
-    Returns:
-      The minima, and the number of evaluations of each image, int32 `[B]`.
+    up in float32 at points that are good. Returns the minima, and the number of
+    evaluations of each image, int32 `[B]`.
     """
 
     def solve(task: tuple[Problem, Array, Array]) -> tuple[Array, Array]:
@@ -161,7 +149,7 @@ def solve_jax(
             },
         )
         found = jnp.clip(result.x.reshape(start.shape), *settings.bounds)[0]
-        return jnp.where(jnp.isfinite(found), found, start[0]), result.nfev
+        return jnp.where(jnp.isfinite(found), found, start[0]), jnp.asarray(result.nfev)
 
     # Under `vmap` every image would repeat the line searches of the slowest.
     return lax.map(solve, (problem, start, c))
@@ -207,7 +195,7 @@ def lbfgs_search(
     num_search_steps: int = 12,
     num_steps: int = 60,
     memory: int = 10,
-    initial_distance_weight: float = 1.0,
+    initial_distance_weight: Scalar = 1.0,
     targeted: bool = False,
     bounds: Bounds = (0.0, 1.0),
 ) -> LBFGSResult:
@@ -222,7 +210,6 @@ def lbfgs_search(
     the module's docstring), and keeps the shortest adversarial image it meets.
 
     Args:
-      key: not used.
       solver: how to minimise for a given c. `projected`: the L-BFGS of `optimizers`,
         many images side by side, compiled with the search. `jax`: the L-BFGS of
         `jax.scipy.optimize`, image by image, with a penalty in place of the box, which

@@ -149,7 +149,7 @@ def worst_case(attacks: Sequence[Attack]) -> Attack:
         images, labels = check_inputs(logits_fn, images, labels, bounds)
         if labels is None and not targeted:
             labels = predict(logits_fn, images)
-        best = None
+        best: Any = None
         for index, attack in enumerate(attacks):
             own_key = None if key is None else jax.random.fold_in(key, index)
             x = attack(

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
@@ -17,13 +18,14 @@ from advgan_jax.types import Array, Attack, Bounds, LogitsFn
 
 def _mean_logits(members: tuple[LogitsFn, ...], images: Array) -> Array:
     """Average the logits."""
-    return sum(member(images) for member in members) / len(members)
+    total = sum(member(images) for member in members)
+    return jnp.asarray(total) / len(members)
 
 
 def _mean_log_probabilities(members: tuple[LogitsFn, ...], images: Array) -> Array:
     """Average the log-probabilities."""
     logs = [jax.nn.log_softmax(member(images), axis=-1) for member in members]
-    return sum(logs) / len(members)
+    return jnp.asarray(sum(logs)) / len(members)
 
 
 AVERAGES: dict[str, Callable[[tuple[LogitsFn, ...], Array], Array]] = {
@@ -92,7 +94,7 @@ def transfer(
       Papernot et al., 2017 (https://arxiv.org/abs/1602.02697); Tramer et al., 2018
       (https://arxiv.org/abs/1705.07204), for the attacks on static surrogates.
     """
-    several = isinstance(surrogate_fn, list | tuple)
+    several = isinstance(surrogate_fn, Sequence)
     members = tuple(surrogate_fn) if several else (surrogate_fn,)
     logits_fn = as_pytree(logits_fn)
     images, _ = check_inputs(logits_fn, images, labels, bounds)

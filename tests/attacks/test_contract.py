@@ -29,6 +29,7 @@ CHEAP = {
 }
 FIXED_EPSILON = ["apgd", "bim", "fgsm", "ilcm", "mi_fgsm", "pgd", "transfer"]
 MINIMUM = ["carlini_wagner_l2", "carlini_wagner_linf", "deepfool", "lbfgs"]
+GENERATORS = ["advgan", "aigan"]
 TARGETED = ["aigan"]  # and nothing else
 RANDOM = ["apgd", "pgd", "transfer"]
 EPSILON = 0.1
@@ -53,7 +54,14 @@ def bind(name, net, **hyperparams):
 
 
 def only(names):
-    return pytest.mark.parametrize("name", [n for n in names if n in NAMES])
+    """Parametrise over attacks, all of which must be in the registry."""
+    assert set(names) <= set(NAMES), f"not in ATTACKS: {set(names) - set(NAMES)}"
+    return pytest.mark.parametrize("name", names)
+
+
+def test_every_attack_is_in_one_family():
+    """An attack in no family would escape half of the contract."""
+    assert sorted(FIXED_EPSILON + MINIMUM + GENERATORS) == NAMES
 
 
 @only(NAMES)
@@ -101,6 +109,26 @@ def test_impossible_leaves_the_image_unchanged(name, images):
     labels = jnp.ones(images.shape[0], jnp.int32)
     result = bind(name, None)(constant, images, labels)
     np.testing.assert_array_equal(result, images)
+
+
+@pytest.mark.parametrize(
+    ("search", "weight"),
+    [
+        (attacks.carlini_wagner_l2_search, "loss_weight"),
+        (attacks.lbfgs_search, "distance_weight"),
+    ],
+)
+def test_results_of_failed_searches(search, weight, images):
+    def constant(x):
+        return jnp.zeros((x.shape[0], 3)).at[:, 1].set(3.0)
+
+    labels = jnp.ones(images.shape[0], jnp.int32)
+    found = search(constant, images, labels, num_steps=2, num_search_steps=2)
+    np.testing.assert_array_equal(found.images, images)
+    assert not found.success.any()
+    assert np.isnan(getattr(found, weight)).all()
+    norms = {"l2", "rms_distortion"} & set(found._fields)
+    assert all(np.isinf(getattr(found, norm)).all() for norm in norms)
 
 
 @only(MINIMUM)
@@ -174,7 +202,7 @@ def test_labels_none_means_the_prediction(name, net, images, labels):
     )
 
 
-@only([*FIXED_EPSILON, "advgan", "aigan"])
+@only([*FIXED_EPSILON, *GENERATORS])
 def test_epsilon_zero_is_the_identity(name, net, images, labels):
     run = bind(name, net, epsilon=0.0)
     result = run(net, images, labels, key=jax.random.key(0))

@@ -1,6 +1,7 @@
 """Bad input is refused with what was expected, what came and the cure."""
 
 import inspect
+import re
 import warnings
 from functools import partial
 
@@ -12,7 +13,7 @@ import pytest
 from flax import nnx
 from jax.tree_util import Partial
 
-from advgan_jax import attacks
+from advgan_jax import attacks, types
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -196,8 +197,39 @@ def test_traced_epsilon(net, images, labels):
 def test_signature_and_docstring_are_kept():
     parameters = inspect.signature(attacks.pgd).parameters
     assert list(parameters)[:3] == ["logits_fn", "images", "labels"]
+    assert parameters["labels"].default is None
     assert parameters["num_steps"].default == 40
     assert attacks.pgd.__doc__.startswith("Projected gradient descent.")
+
+
+PUBLIC = [*attacks.ATTACKS.values(), attacks.lbfgs_search]
+
+
+@pytest.mark.parametrize("function", PUBLIC, ids=lambda function: function.__name__)
+def test_docstrings_share_the_arguments_of_all_attacks(function):
+    documented = re.findall(r"(?m)^  \**(\w+): ", function.__doc__.split("Args:")[1])
+    expected = list(inspect.signature(function).parameters)
+    assert documented[: len(expected)] == expected
+    (shared,) = re.findall(r"bounds: .*", types.Attack.__call__.__doc__)
+    assert shared in function.__doc__
+
+
+def test_an_attack_may_document_its_own_arguments():
+    assert "labels: not used, as" in attacks.ilcm.__doc__
+    assert attacks.lbfgs.__name__ == "lbfgs"
+    assert "Returns:\n  Adversarial images; the clean" in attacks.lbfgs.__doc__
+    assert "Raises:" in attacks.lbfgs.__doc__
+
+    @attacks.attack()
+    def own(logits_fn, images, labels, *, key=None, targeted=False, bounds=(0, 1)):
+        return images
+
+    assert own.__doc__ is None
+
+
+def test_the_package_shows_its_attacks():
+    assert dir(attacks) == sorted(attacks.__all__)
+    assert set(attacks.ATTACKS) <= set(dir(attacks))
 
 
 def test_half_precision_models(net, images, labels):
