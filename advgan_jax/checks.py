@@ -1,7 +1,7 @@
-"""Errors at the border: what was expected, what came, and the cure.
+"""Errors for wrong input: what was expected, what came, and the cure.
 
 Shapes and dtypes are known while JAX traces, so those checks always run. Values are
-known only outside `jit`: on a traced array the value checks do nothing.
+known only outside `jit`: the checks of values ignore traced arrays.
 """
 
 import difflib
@@ -21,21 +21,12 @@ SUM_TOLERANCE = 1e-3
 
 
 def is_concrete(*arrays: Any) -> bool:
-    """Whether the values of all `arrays` can be looked at (no tracer among them)."""
+    """Return whether the values of all `arrays` are known (none is a tracer)."""
     return not any(isinstance(a, jax.core.Tracer) for a in arrays)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ValueError:
-    """An error that lists the known names and the nearest one.
-
-    Args:
-      kind: what was asked for, "attack" say.
-      name: the name that is not known.
-      known: all names that are.
-
-    Returns:
-      The `ValueError` to raise.
-    """
+    """Return the error for an unknown `kind` of thing; it lists the known names."""
     known = sorted(known)
     near = difflib.get_close_matches(str(name), known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -43,7 +34,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> ValueError:
 
 
 def check_bounds(bounds: Bounds) -> None:
-    """Raises `ValueError` unless `bounds` are two finite numbers, the lesser first."""
+    """Raise `ValueError` unless `bounds` are two finite numbers, the lesser first."""
     if len(bounds) != 2 or not all(math.isfinite(b) for b in bounds):
         raise ValueError(f"`bounds` must be two finite numbers, got {bounds!r}.")
     if not bounds[0] < bounds[1]:
@@ -51,11 +42,11 @@ def check_bounds(bounds: Bounds) -> None:
 
 
 def check_images(images: Array | np.ndarray, bounds: Bounds = (0.0, 1.0)) -> None:
-    """Checks a batch of images.
+    """Check a batch of images.
 
     Args:
       images: what should be float32 `[B, H, W, C]` within `bounds`.
-      bounds: the least and the greatest pixel value.
+      bounds: the smallest and the largest pixel value.
 
     Raises:
       TypeError: if the dtype is not float32 or float64.
@@ -93,7 +84,7 @@ def check_labels(
     *,
     name: str = "labels",
 ) -> None:
-    """Checks class ids.
+    """Check class ids.
 
     Args:
       labels: what should be integers `[B]` in `[0, num_classes)`.
@@ -127,17 +118,13 @@ def check_labels(
 
 
 def check_at_least(name: str, value: Any, least: float) -> None:
-    """Raises `ValueError` unless the concrete number `value` is finite, >= `least`."""
+    """Raise `ValueError` unless the concrete number `value` is finite, >= `least`."""
     if is_concrete(value) and not (value >= least and math.isfinite(value)):
         raise ValueError(f"`{name}` must be a finite number >= {least:g}, got {value}.")
 
 
 def check_key(name: str, key: Any) -> None:
-    """Checks the key of an attack that draws random numbers.
-
-    Args:
-      name: the attack's name for the message.
-      key: what should be one typed key.
+    """Check the key of an attack that draws random numbers.
 
     Raises:
       TypeError: if it is not a typed key.

@@ -11,12 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from advgan_jax.checks import (
-    SUM_TOLERANCE,
-    check_images,
-    check_labels,
-    is_concrete,
-)
+from advgan_jax.checks import SUM_TOLERANCE, check_images, check_labels, is_concrete
 from advgan_jax.types import Array, Bounds, LogitsFn
 
 _NUM_PROBED = 8
@@ -25,11 +20,11 @@ _call = jax.jit(lambda logits_fn, images: logits_fn(images))
 
 
 def as_pytree(logits_fn: LogitsFn, name: str = "logits_fn") -> LogitsFn:
-    """A model as `jit` takes it: a pytree that can be called.
+    """Return a model as `jit` takes it: a pytree that can be called.
 
     Models that are pytrees (`jax.tree_util.Partial`, Flax NNX modules) stay as they
-    are: new weights need no new compilation. Plain functions are static: what they
-    close over is read once, when they are compiled.
+    are: new weights need no new compilation. Plain functions are static: `jit` reads
+    the variables they close over once, when it compiles them.
 
     Args:
       logits_fn: any JAX function `[B, H, W, C] -> [B, K]`.
@@ -62,7 +57,7 @@ def as_pytree(logits_fn: LogitsFn, name: str = "logits_fn") -> LogitsFn:
 
 
 class _Rebuilt(NamedTuple):
-    """Calls a pytree of which some leaves are arrays and the others constants."""
+    """Call a pytree of which some leaves are arrays and the others constants."""
 
     treedef: Any
     constants: tuple[Any, ...]
@@ -78,8 +73,8 @@ class _Rebuilt(NamedTuple):
 class _Same:
     """A callable object that equals only itself.
 
-    Flax modules and data classes compare by their fields, which need not show that the
-    weights are others; or they have no hash at all.
+    Flax modules and data classes compare by their fields, which need not differ where
+    the weights do; or they have no hash at all.
     """
 
     def __init__(self, fn: Callable):
@@ -97,27 +92,21 @@ class _Same:
 
 @partial(jax.jit, inline=True)
 def predict(logits_fn: LogitsFn, images: Array) -> Array:
-    """Predicted classes, int32 `[B]`; `logits_fn` as `as_pytree` returns it."""
+    """Predict the classes, int32 `[B]`; `logits_fn` as `as_pytree` returns it."""
     return jnp.argmax(logits_fn(images), axis=-1).astype(jnp.int32)
 
 
 def check_inputs(
     logits_fn: LogitsFn, images: Any, labels: Any, bounds: Bounds
 ) -> tuple[Array, Array | None]:
-    """Checks images, labels and what the model makes of them.
-
-    Args:
-      logits_fn: a pytree that can be called.
-      images: what should be float32 `[B, H, W, C]` within `bounds`.
-      labels: what should be integers `[B]`, or None.
-      bounds: the least and the greatest pixel value.
+    """Check images, labels and the model's logits of them; see `types.Attack`.
 
     Returns:
       Images and labels as arrays of JAX.
 
     Raises:
       TypeError: for wrong dtypes.
-      ValueError: for wrong shapes and, outside of `jit`, wrong values.
+      ValueError: for wrong shapes and, outside `jit`, wrong values.
     """
     images = images if hasattr(images, "dtype") else np.asarray(images)
     check_images(images, bounds)
@@ -135,12 +124,7 @@ def check_inputs(
 def check_logits_fn(
     logits_fn: LogitsFn, images: Array, *, name: str = "logits_fn"
 ) -> int:
-    """Checks the shape and the dtype of a model's logits, without running it.
-
-    Args:
-      logits_fn: a pytree that can be called.
-      images: `[B, H, W, C]`.
-      name: the argument's name for the message.
+    """Check the shape and the dtype of a model's logits, without running it.
 
     Returns:
       K, the number of classes.
@@ -165,7 +149,7 @@ def check_logits_fn(
 
 
 def _probe(logits_fn: LogitsFn, images: Array) -> None:
-    """Looks at the logits of a few images; outside of `jit` only."""
+    """Check the logits of a few images; outside `jit` only."""
     logits = _call(logits_fn, images)
     if not is_concrete(logits):  # The function closes over traced weights.
         return
@@ -175,11 +159,16 @@ def _probe(logits_fn: LogitsFn, images: Array) -> None:
             "`logits_fn` must return finite logits, got NaN or infinity on the clean "
             "images; are the weights trained, and is the input scaled as it expects?"
         )
+    warn_of_probabilities(logits, stacklevel=5)
+
+
+def warn_of_probabilities(logits: np.ndarray, *, stacklevel: int) -> None:
+    """Warn if all rows of `logits` `[B, K]` look like probabilities."""
     sums_to_one = np.abs(logits.sum(axis=-1) - 1) <= SUM_TOLERANCE
     if (logits >= 0).all() and sums_to_one.all():
         warnings.warn(
             "The rows that `logits_fn` returned look like probabilities; pass logits, "
             "what comes before the softmax: gradients of probabilities vanish.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=stacklevel,
         )

@@ -16,7 +16,7 @@ from advgan_jax.types import Array, Scalar
 def margin(
     logits: Array, labels: Array, *, targeted: bool = False, confidence: Scalar = 0.0
 ) -> Array:
-    r"""Carlini--Wagner margin by which an attack has not yet succeeded.
+    r"""Return the Carlini--Wagner margin, by which an attack has not yet succeeded.
 
     .. math:: \ell = \max(\pm(Z_y - \max_{i \ne y} Z_i), -\kappa)
 
@@ -55,14 +55,14 @@ def logit_margin(logits: Array, labels: Array, *, targeted: bool = False) -> Arr
 
 
 def cross_entropy(logits: Array, labels: Array, *, targeted: bool = False) -> Array:
-    r"""Cross-entropy with the sign an attack minimises.
+    r"""Return the cross-entropy with the sign that an attack minimises.
 
     .. math:: \ell = \mp \log \mathrm{softmax}(Z)_y
         = \pm \log\big(1 + e^{-Z_y} \textstyle\sum_{i \ne y} e^{Z_i}\big)
 
     the usual cross-entropy towards a wanted class, its negative away from a true one.
-    In the second form nothing cancels where a model is sure: the gradient in `Z_y`
-    keeps its share, `1 - p_y`, long after `p_y` has been rounded to one.
+    In the second form nothing cancels where a model is certain: the gradient in `Z_y`
+    remains `1 - p_y` long after `p_y` has been rounded to one.
 
     Args:
       logits: shape `[B, K]`.
@@ -80,7 +80,7 @@ def cross_entropy(logits: Array, labels: Array, *, targeted: bool = False) -> Ar
 
 
 def dlr(logits: Array, labels: Array, *, targeted: bool = False) -> Array:
-    r"""Difference of logits ratio: a margin that ignores the scale of the logits.
+    r"""Return the difference of logits ratio, a margin independent of their scale.
 
     .. math:: \ell = \frac{Z_y - \max_{i \ne y} Z_i}{Z_{\pi_1} - Z_{\pi_3}}, \qquad
       \ell_t = \frac{Z_{m} - Z_t}{Z_{\pi_1} - (Z_{\pi_3} + Z_{\pi_4}) / 2}
@@ -123,7 +123,7 @@ ADVERSARIAL_LOSSES: dict[str, Callable[..., Array]] = {
 
 
 def hinge(perturbation: Array, *, bound: float) -> Array:
-    r"""Soft bound on the size of each image's perturbation.
+    r"""Return a soft bound on the size of each image's perturbation.
 
     .. math:: \ell_{hinge} = \max(0, \lVert r \rVert_2 - c)
 
@@ -132,7 +132,7 @@ def hinge(perturbation: Array, *, bound: float) -> Array:
       bound: `c >= 0`, an L2 norm over all pixels of one image.
 
     Returns:
-      Per-image loss, shape `[B]`: hinged for each image before any mean is taken.
+      Per-image loss, shape `[B]`; the hinge applies to each image before any mean.
 
     Raises:
       ValueError: if `bound < 0`.
@@ -142,7 +142,7 @@ def hinge(perturbation: Array, *, bound: float) -> Array:
     """
     check_at_least("bound", bound, 0)
     squares = jnp.sum(perturbation**2, axis=(1, 2, 3))
-    # The root's gradient is infinite at 0; below the bound none is wanted anyway.
+    # The gradient of the root is infinite at 0; below the bound it is not needed.
     outside = squares > bound**2
     norm = jnp.sqrt(jnp.where(outside, squares, 1.0))
     return jnp.where(outside, norm - bound, 0.0)
@@ -186,7 +186,7 @@ GAN_LOSSES: dict[str, tuple[Callable[..., Array], Callable[..., Array]]] = {
 
 
 def adversarial_loss(name: str) -> Callable[..., Array]:
-    """The adversarial loss of that name.
+    """Return the adversarial loss of that name.
 
     Args:
       name: `margin`, `cross_entropy` or `dlr`.
@@ -203,7 +203,7 @@ def adversarial_loss(name: str) -> Callable[..., Array]:
 
 
 def gan_loss(name: str) -> tuple[Callable[..., Array], Callable[..., Array]]:
-    """The GAN losses of that name.
+    """Return the GAN losses of that name.
 
     Args:
       name: `lsgan`, `bce` or `hinge`.

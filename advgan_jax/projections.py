@@ -1,4 +1,4 @@
-"""Projections onto the sets adversarial images must stay in."""
+"""Projections onto the sets that adversarial images must stay in."""
 
 from collections.abc import Callable
 
@@ -13,11 +13,11 @@ _PIXELS = (1, 2, 3)
 
 @jax.custom_vjp
 def clip_inward(x: Array, low: Array, high: Array) -> Array:
-    r"""Clips to a box; a clipped entry still feels gradients that point inwards.
+    r"""Clip to a box; a clipped entry keeps gradients that point inwards.
 
     The usual gradient of a clip is zero outside the box, so a perturbation that has
-    left it can never come back. Here a descent step that would move the entry back
-    towards the box passes, one that would move it further out does not:
+    left it can never return. Here the gradient is kept where a descent step moves the
+    entry back towards the box, and is zero where it would move it further out:
 
     .. math:: \bar x = g \cdot
         [\,l \le x \le h \;\lor\; (x < l \land g < 0) \;\lor\; (x > h \land g > 0)\,]
@@ -53,7 +53,7 @@ clip_inward.defvjp(_clip_inward_fwd, _clip_inward_bwd)
 def perturb(
     images: Array, perturbation: Array, epsilon: Array | float, bounds: Bounds
 ) -> Array:
-    r"""Adds a perturbation, bounded by epsilon (L-infinity) and by the pixel range.
+    r"""Add a perturbation, bounded by epsilon (L-infinity) and by the pixel range.
 
     .. math:: x_A = \mathrm{clip}(x + r,\ \max(x - \epsilon, l),\ \min(x + \epsilon, h))
 
@@ -61,11 +61,10 @@ def perturb(
       images: `[B, H, W, C]`, within `bounds`.
       perturbation: `[B, H, W, C]`, in pixel units.
       epsilon: the bound, in pixel units.
-      bounds: the least and the greatest pixel value.
+      bounds: the smallest and the largest pixel value.
 
     Returns:
-      Adversarial images. The gradient is that of `clip_inward`: it never dies at an
-      edge it could leave.
+      Adversarial images. The gradient is that of `clip_inward`.
     """
     return clip_inward(images + perturbation, *linf_box(images, epsilon, bounds))
 
@@ -73,12 +72,12 @@ def perturb(
 def linf_box(
     images: Array, epsilon: Array | float, bounds: Bounds
 ) -> tuple[Array, Array]:
-    r"""The least and the greatest image in the L-infinity ball and the pixel range.
+    r"""Return the smallest and the largest image in the ball and the pixel range.
 
     Args:
       images: centres of the balls, `[B, H, W, C]`, within `bounds`.
       epsilon: the radius, in pixel units.
-      bounds: the least and the greatest pixel value.
+      bounds: the smallest and the largest pixel value.
 
     Returns:
       Two arrays like `images`. They keep `|x - images| <= epsilon` to the last bit,
@@ -95,13 +94,13 @@ def linf_box(
 def project_linf(
     x: Array, images: Array, epsilon: Array | float, bounds: Bounds
 ) -> Array:
-    """The nearest point within `epsilon` of `images` in every pixel, and `bounds`.
+    """Return the nearest point in the L-infinity ball and the box.
 
     Args:
       x: what to project, `[B, H, W, C]`.
       images: centres of the balls, `[B, H, W, C]`, within `bounds`.
       epsilon: the radius, in pixel units.
-      bounds: the least and the greatest pixel value.
+      bounds: the smallest and the largest pixel value.
 
     Returns:
       An array like `x`; see `linf_box` for its rounding.
@@ -113,19 +112,12 @@ def project_linf(
 def project_l2(
     x: Array, images: Array, epsilon: Array | float, bounds: Bounds
 ) -> Array:
-    r"""Projects onto the L2 ball around each image, then onto the box.
+    r"""Project onto the L2 ball around each image, then onto the box.
 
     The second step moves no pixel away from its image, so the result is in both sets.
     It is not always the nearest such point, which only a search would find.
 
-    Args:
-      x: what to project, `[B, H, W, C]`.
-      images: centres of the balls, `[B, H, W, C]`, within `bounds`.
-      epsilon: the radius, a norm over all pixels of one image.
-      bounds: the least and the greatest pixel value.
-
-    Returns:
-      An array like `x`.
+    Arguments as in `project_linf`; `epsilon` bounds a norm over all pixels of an image.
     """
     perturbation = x - images
     norm = norm_l2(perturbation)
@@ -136,7 +128,7 @@ def project_l2(
 def project_l1(
     x: Array, images: Array, epsilon: Array | float, bounds: Bounds
 ) -> Array:
-    r"""The nearest point in the L1 ball around each image and in the box at once.
+    r"""Return the nearest point in the L1 ball and the box at once.
 
     With `a = |x - x_0|` and the room `b` up to the box on that side, the perturbation
     is a soft threshold with a cap, and the threshold the root of a falling function:
@@ -144,14 +136,14 @@ def project_l1(
     .. math:: |r_i| = \min(\max(a_i - \lambda, 0), b_i), \qquad
         \sum_i |r_i(\lambda)| = \epsilon
 
-    It is found by bisection down to the precision of the numbers, from the side where
-    the sum is not above epsilon.
+    Bisection finds it to the precision of the numbers, from the side where the sum does
+    not exceed epsilon.
 
     Args:
       x: what to project, `[B, H, W, C]`.
       images: centres of the balls, `[B, H, W, C]`, within `bounds`.
       epsilon: the radius, a sum over all pixels of one image.
-      bounds: the least and the greatest pixel value.
+      bounds: the smallest and the largest pixel value.
 
     Returns:
       An array like `x`.
@@ -187,7 +179,7 @@ def project_l1(
 
 
 def norm_l2(perturbation: Array) -> Array:
-    """L2 norm over all pixels of each image, `[B, 1, 1, 1]`; no square overflows."""
+    """Return the L2 norm of each image, `[B, 1, 1, 1]`; no square overflows."""
     largest = jnp.max(jnp.abs(perturbation), axis=_PIXELS, keepdims=True, initial=0)
     safe = jnp.where(largest > 0, largest, 1)
     squares = jnp.sum((perturbation / safe) ** 2, axis=_PIXELS, keepdims=True)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -12,9 +11,9 @@ import numpy as np
 from tqdm import tqdm
 
 from advgan_jax import parallel
-from advgan_jax.checks import SUM_TOLERANCE, check_bounds, check_images, check_labels
+from advgan_jax.checks import check_bounds, check_images, check_labels
 from advgan_jax.data import evaluation_batches, to_float
-from advgan_jax.logits import as_pytree, check_logits_fn
+from advgan_jax.logits import as_pytree, check_logits_fn, warn_of_probabilities
 from advgan_jax.types import Array, Bounds, LogitsFn
 
 
@@ -162,12 +161,5 @@ def predict_clean(task: Task, title: str | None = None) -> np.ndarray:
     """Predict the clean images, int32 `[N]`; of equal logits the first wins."""
     parts = [finite_logits(task, batch)[batch.mask] for batch in task.batches(title)]
     logits = np.concatenate(parts)
-    sums_to_one = np.abs(logits.sum(axis=-1) - 1) <= SUM_TOLERANCE
-    if (logits >= 0).all() and sums_to_one.all():
-        warnings.warn(
-            "The rows that `logits_fn` returned look like probabilities; pass logits, "
-            "what comes before the softmax: gradients of probabilities vanish.",
-            UserWarning,
-            stacklevel=3,
-        )
+    warn_of_probabilities(logits, stacklevel=4)
     return np.argmax(logits, axis=-1).astype(np.int32)

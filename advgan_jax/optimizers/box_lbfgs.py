@@ -2,22 +2,22 @@ r"""Batched L-BFGS in a box: many independent problems, solved side by side.
 
 Each problem `i` of a batch minimises its own `f_i(x_i)` over `l_i <= x_i <= u_i`, with
 its own curvature pairs, line search and end; only the evaluation is shared. A step is
-*one* evaluation of all problems: while one of them shortens its trial step, another is
-already on its next iteration, so no problem waits for its batch mates.
+*one* evaluation of all problems. While one problem shortens its trial step, another is
+already on its next iteration, so no problem waits for the rest of its batch.
 
-The direction is the two-metric projection: the L-BFGS inverse Hessian cut to the free
-variables, those not held at a bound by their gradient. The line search backtracks
-along the projected path `clip(x + t d, l, u)` until
+The direction is the two-metric projection: the L-BFGS inverse Hessian, restricted to
+the free variables, which their gradient does not hold at a bound. The line search
+backtracks along the projected path `clip(x + t d, l, u)` until
 
 .. math:: f(x_t) \le f(x) + 10^{-4} \min(g^T (x_t - x), 0),
 
-with steps from safeguarded quadratic interpolation. After a failed search the memory is
-dropped and steepest descent tried. Every evaluated point lies in the box, and values
+with steps from safeguarded quadratic interpolation. After a failed search it drops the
+memory and tries steepest descent. Every evaluated point lies in the box, and values
 never increase.
 
-Deviations from L-BFGS-B (Byrd, Lu, Nocedal & Zhu, 1995): no generalised Cauchy point,
-whose search over breakpoints is sequential in the variables, and no strong Wolfe
-search: a pair without curvature is skipped instead.
+Deviations from L-BFGS-B (Byrd, Lu, Nocedal & Zhu, 1995): there is no generalised Cauchy
+point, whose search over breakpoints is sequential in the variables, and no strong Wolfe
+search; pairs without curvature are skipped instead.
 
 References:
   Bertsekas, Projected Newton methods for optimization problems with simple
@@ -32,17 +32,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from advgan_jax.optimizers import box_step
-from advgan_jax.optimizers.box_problem import (
-    BoxLBFGSResult,
-    Options,
-    State,
-    Status,
-    check_evaluation,
-    check_options,
-    check_problem,
-)
-from advgan_jax.optimizers.box_step import running
+from advgan_jax.optimizers import box_problem, box_step
+from advgan_jax.optimizers.box_problem import BoxLBFGSResult, Options, State, Status
 from advgan_jax.types import Array
 
 ValueAndGrad = Callable[[Array], tuple[Array, Array]]
@@ -60,23 +51,22 @@ def minimize(
     value_tolerance: float = 1e-9,
     max_line_search: int = 20,
 ) -> BoxLBFGSResult:
-    """Minimises a batch of independent functions, each in its box.
+    """Minimise a batch of independent functions, each in its box.
 
-    The loop is a `lax.while_loop`. Call it within `jax.jit`; called eagerly it is
-    compiled anew each time.
+    Call it within `jax.jit`: an eager call compiles its loop again each time.
 
     Args:
       value_and_grad: `x [B, ...] -> (values [B], gradients [B, ...])`, where row `i`
         depends on `x[i]` alone. To get it, differentiate the sum of the values. A
         value or gradient that is not finite counts as a failed trial.
-      x0: start, `[B, ...]`, float32 or float64; put into the box first.
-      lower: least values, broadcastable to `x0`; may be `-inf`.
-      upper: greatest values, broadcastable to `x0`; may be `inf`.
-      max_iterations: see `Options`, as for the rest.
-      memory: curvature pairs kept per problem.
-      gradient_tolerance: bound on the projected gradient, in units of `f / x`.
-      value_tolerance: bound on the decrease, relative to `max(|f|, 1)`.
-      max_line_search: trials per line search.
+      x0: start, `[B, ...]`, float32 or float64; clipped to the box.
+      lower: lower bounds, broadcastable to `x0`; may be `-inf`.
+      upper: upper bounds, broadcastable to `x0`; may be `inf`.
+      max_iterations: see `Options`, like the rest.
+      memory: see `Options`.
+      gradient_tolerance: see `Options`, in units of `f / x`.
+      value_tolerance: see `Options`.
+      max_line_search: see `Options`.
 
     Returns:
       A `BoxLBFGSResult`; no value is above that of the start.
@@ -90,7 +80,7 @@ def minimize(
         max_iterations, memory, gradient_tolerance, value_tolerance, max_line_search
     )
     state = lax.while_loop(
-        lambda state: jnp.any(running(state)),
+        lambda state: jnp.any(box_step.running(state)),
         lambda state: step(value_and_grad, state, options),
         init(value_and_grad, x0, lower, upper, options),
     )
@@ -111,35 +101,28 @@ def init(
     upper: ArrayLike,
     options: Options | None = None,
 ) -> State:
-    """Evaluates the start, once; arguments and errors as in `minimize`."""
+    """Evaluate the start, once; arguments and errors as in `minimize`."""
     options = Options() if options is None else options
-    check_options(options)
-    x, lower, upper = check_problem(x0, lower, upper)
+    box_problem.check_options(options)
+    x, lower, upper = box_problem.check_problem(x0, lower, upper)
     value, gradient = value_and_grad(x)
-    check_evaluation(x, value, gradient)
+    box_problem.check_evaluation(x, value, gradient)
     state = box_step.begin(x, value, gradient, lower, upper, options)
     return state._replace(num_evaluations=state.num_evaluations + 1)
 
 
 def converged(state: State | BoxLBFGSResult) -> Array:
-    """Which problems met a tolerance (not merely stopped), bool `[B]`."""
+    """Return which problems met a tolerance (not merely stopped), bool `[B]`."""
     return (state.status == Status.GRADIENT_CONVERGED) | (
         state.status == Status.VALUE_CONVERGED
     )
 
 
 def step(value_and_grad: ValueAndGrad, state: State, options: Options) -> State:
-    """Evaluates one trial point of each running problem and acts on it.
+    """Evaluate one trial point of each running problem and update its state.
 
-    Problems that have stopped are evaluated again at their point and left unchanged.
-
-    Args:
-      value_and_grad: as in `minimize`.
-      state: from `init` or the last `step`.
-      options: the same as given to `init`.
-
-    Returns:
-      The next state, see `update`.
+    Problems that have stopped are evaluated again at their point and do not change.
+    `options` are those of `init`; see `propose` and `update` for the two halves.
     """
     trial = box_step.propose(state)
     return box_step.update(state, trial, *value_and_grad(trial), options)

@@ -1,4 +1,4 @@
-"""What the box-constrained L-BFGS works on: its settings, state, result and checks."""
+"""The box-constrained L-BFGS: its settings, state, result and checks."""
 
 from enum import IntEnum
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from advgan_jax.types import Array
 
 
 class Status(IntEnum):
-    """How a problem stands; `message` says it in words."""
+    """The status of a problem."""
 
     RUNNING = 0
     GRADIENT_CONVERGED = 1
@@ -24,7 +24,7 @@ class Status(IntEnum):
 
     @property
     def message(self) -> str:
-        """The reason as a sentence."""
+        """The status as a sentence."""
         return _MESSAGES[self]
 
 
@@ -47,7 +47,7 @@ class Options(NamedTuple):
       gradient_tolerance: stop when `max |clip(x - g, l, u) - x|` is at most this.
       value_tolerance: stop when a step lowers `f` by at most this times
         `max(|f|, 1)`; a decrease below the rounding of `f` always stops.
-        For `update` and `step` also one for each problem, `[B]`.
+        `update` and `step` also take one for each problem, `[B]`.
       max_line_search: trials per line search.
     """
 
@@ -59,39 +59,24 @@ class Options(NamedTuple):
 
 
 class State(NamedTuple):
-    """A batch of problems on its way; each field has the batch axis first.
+    """The state of a batch of problems; each field has the batch axis first."""
 
-    Attributes:
-      x: the best points so far, `[B, ...]`.
-      value: `f(x)`, `[B]`.
-      gradient: of `f` at `x`, `[B, ...]`.
-      lower: least values, `[B, ...]`.
-      upper: greatest values, `[B, ...]`.
-      step_size: of the next trial, in lengths of the direction, `[B]`.
-      trials: rejected ones in this line search, int32 `[B]`.
-      scale: steepest descent's step, `s^T y / y^T y` of the last good pair, `[B]`.
-      memory: curvature pairs in the order of time.
-      iterations: accepted steps, int32 `[B]`.
-      num_evaluations: evaluations before the problem stopped, int32 `[B]`.
-      status: `Status` values, int32 `[B]`.
-    """
-
-    x: Array
-    value: Array
-    gradient: Array
-    lower: Array
+    x: Array  # the best points so far, `[B, ...]`
+    value: Array  # `f(x)`, `[B]`
+    gradient: Array  # of `f` at `x`, `[B, ...]`
+    lower: Array  # bounds, `[B, ...]`
     upper: Array
-    step_size: Array
-    trials: Array
-    scale: Array
-    memory: Memory
-    iterations: Array
-    num_evaluations: Array
-    status: Array
+    step_size: Array  # of the next trial, in lengths of the direction, `[B]`
+    trials: Array  # number of rejected trials in this line search, int32 `[B]`
+    scale: Array  # step of steepest descent, `s^T y / y^T y` of the last good pair
+    memory: Memory  # curvature pairs, oldest first
+    iterations: Array  # accepted steps, int32 `[B]`
+    num_evaluations: Array  # before the problem stopped, int32 `[B]`
+    status: Array  # `Status` values, int32 `[B]`
 
 
 class BoxLBFGSResult(NamedTuple):
-    """What `minimize` found for each problem.
+    """The result of `minimize` for each problem.
 
     Attributes:
       x: the best points, `[B, ...]`.
@@ -99,8 +84,8 @@ class BoxLBFGSResult(NamedTuple):
       projected_gradient_norm: `max |clip(x - g, lower, upper) - x|`, `[B]`.
       iterations: accepted steps, int32 `[B]`.
       status: `Status` values, int32 `[B]`.
-      num_evaluations: evaluations that the problem needed, int32 `[B]`; the batch was
-        evaluated `max(num_evaluations)` times.
+      num_evaluations: evaluations that the problem needed, int32 `[B]`; of the batch
+        there were `max(num_evaluations)`.
     """
 
     x: Array
@@ -112,7 +97,7 @@ class BoxLBFGSResult(NamedTuple):
 
 
 def check_options(options: Options) -> None:
-    """Raises `ValueError` for an option out of range."""
+    """Raise `ValueError` for an option out of range."""
     check_at_least("max_iterations", options.max_iterations, 0)
     check_at_least("memory", options.memory, 1)
     check_at_least("max_line_search", options.max_line_search, 1)
@@ -123,7 +108,7 @@ def check_options(options: Options) -> None:
 def check_problem(
     x0: ArrayLike, lower: ArrayLike, upper: ArrayLike
 ) -> tuple[Array, Array, Array]:
-    """Returns the start within its box, and the box, all of one shape and dtype."""
+    """Return the start within its box, and the box, all of one shape and dtype."""
     x = jnp.asarray(x0)
     if x.dtype not in (jnp.float32, jnp.float64):
         raise TypeError(
@@ -136,10 +121,9 @@ def check_problem(
         )
     for name, bound in (("lower", lower), ("upper", upper)):
         shape = jnp.shape(bound)
-        tail = x.shape[x.ndim - len(shape) :] if len(shape) <= x.ndim else None
-        if tail is None or any(
-            b not in (1, n) for b, n in zip(shape, tail, strict=True)
-        ):
+        padded = (1,) * (x.ndim - len(shape)) + shape
+        pairs = zip(padded, x.shape, strict=False)
+        if len(padded) > x.ndim or any(b not in (1, n) for b, n in pairs):
             raise ValueError(
                 f"`{name}` must broadcast to the shape of `x0`, {x.shape}, got {shape}."
             )
@@ -154,7 +138,7 @@ def check_problem(
 
 
 def check_evaluation(x: Array, value: Array, gradient: Array) -> None:
-    """Raises unless the objective returned `[B]` values and gradients like `x`."""
+    """Raise unless the objective returned `[B]` values and gradients like `x`."""
     for name, array, shape in (
         ("values", value, x.shape[:1]),
         ("gradients", gradient, x.shape),

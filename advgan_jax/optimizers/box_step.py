@@ -1,12 +1,12 @@
-r"""One step of the batched L-BFGS in a box, cut where the objective is evaluated.
+"""One step of the batched L-BFGS in a box, split where the objective is evaluated.
 
-`propose` gives the next trial point of each problem and `update` takes the value and
-the gradient there. Whoever evaluates may so look at more than these two, or put another
-problem into a row whose own has ended. `revise` goes on from the same point with
-another objective: what was learnt of its curvature is kept, as the caller corrects it.
+`propose` returns the next trial point of each problem, and `update` takes the value and
+the gradient there. So the caller may compute more than these two, or put another
+problem into a row whose own has ended. `revise` continues from the same point with
+another objective and keeps the memory of its curvature, as the caller corrects it.
 
-A direction is not stored: it follows from the point, its gradient and the memory, which
-a rejected trial leaves as they were.
+The state holds no direction: it follows from the point, its gradient and the memory,
+which a rejected trial does not change.
 """
 
 import jax.numpy as jnp
@@ -29,18 +29,10 @@ def begin(
     upper: Array,
     options: Options,
 ) -> State:
-    """The state at a start that has been evaluated already.
+    """Return the state at a start that has been evaluated already.
 
-    Args:
-      x: the start, `[B, ...]`, within the box.
-      value: `f(x)`, `[B]`.
-      gradient: of `f` at `x`, `[B, ...]`.
-      lower: least values, `[B, ...]`.
-      upper: greatest values, `[B, ...]`.
-      options: of the optimiser; not checked here.
-
-    Returns:
-      A state without memory and without an evaluation counted.
+    The arguments are not checked; `State` describes them. The state has an empty memory
+    and counts no evaluation.
     """
     # The first trial step has length one, like that of L-BFGS-B. Dividing by the
     # largest entry first keeps the squares from overflow.
@@ -73,20 +65,20 @@ def revise(
     gradient_changes: Array,
     options: Options,
 ) -> State:
-    """Gives the problems in `where` another objective, at the point where they are.
+    """Give the problems in `where` `[B]` another objective at their present point.
 
     Args:
       state: from `begin`, `update` or `init`.
       where: bool `[B]`.
       value: of the new objectives at `state.x`, `[B]`.
       gradient: of the new objectives at `state.x`, `[B, ...]`.
-      gradient_changes: what the new gradients change by along `state.memory.steps`,
-        like these. Without a good guess, zeros: such pairs are passed over.
-      options: as for the rest.
+      gradient_changes: of the new gradients along `state.memory.steps`, same shape.
+        Zeros where they are unknown: such pairs are skipped.
+      options: of the optimiser.
 
     Returns:
-      The state; the chosen problems have a new count of iterations and run again,
-      unless they are at a minimum already.
+      The state; the chosen problems count their iterations from 0 and run again, unless
+      they are at a minimum already.
     """
     memory = state.memory._replace(
         gradient_changes=select(where, gradient_changes, state.memory.gradient_changes)
@@ -104,10 +96,7 @@ def revise(
 
 
 def propose(state: State) -> Array:
-    """The point to be evaluated next, `[B, ...]`, within the box.
-
-    Problems that have stopped propose the point where they are.
-    """
+    """Return the points to evaluate next, `[B, ...]`; stopped problems propose `x`."""
     x = state.x
     trial = x + expand(state.step_size, x) * _direction(state)
     trial = jnp.clip(trial, state.lower, state.upper)
@@ -117,18 +106,10 @@ def propose(state: State) -> Array:
 def update(
     state: State, trial: Array, value: Array, gradient: Array, options: Options
 ) -> State:
-    """Acts on the evaluation of one trial point of each running problem.
+    """Return the next state, given the value and the gradient at the proposed `trial`.
 
-    Args:
-      state: from which `trial` was proposed.
-      trial: from `propose`, `[B, ...]`.
-      value: `f(trial)`, `[B]`.
-      gradient: of `f` at `trial`, `[B, ...]`.
-      options: of the optimiser.
-
-    Returns:
-      The next state. A trial was accepted where `iterations` went up; elsewhere the
-      next one is shorter, or is steepest descent if the line search has failed.
+    A trial was accepted where `iterations` has increased. Elsewhere the next one is
+    shorter, or takes steepest descent if the line search has failed.
     """
     active = running(state)
     slope = dot(state.gradient, trial - state.x)
@@ -162,12 +143,12 @@ def update(
 
 
 def running(state: State) -> Array:
-    """Which problems are still being solved, bool `[B]`."""
+    """Return which problems are still being solved, bool `[B]`."""
     return state.status == Status.RUNNING
 
 
 def projected_gradient_norm(state: State) -> Array:
-    """Max-norm of `x - clip(x - g, l, u)`, `[B]`; in this form it never cancels."""
+    """Return `max |x - clip(x - g, l, u)|`, `[B]`, in a form without cancellation."""
     x = state.x
     projected = jnp.clip(state.gradient, x - state.upper, x - state.lower)
     return jnp.max(jnp.abs(projected), axis=_trailing(x), initial=0)
@@ -181,7 +162,7 @@ def _move(
     accept: Array,
     restart: Array,
 ) -> State:
-    """Takes the accepted trials and learns their pairs."""
+    """Take the accepted trials and remember their curvature pairs."""
     s, y = trial - state.x, gradient - state.gradient
     learn = accept & two_loop.has_curvature(s, y)
     memory = two_loop.push(state.memory, s, y, learn)
@@ -197,7 +178,7 @@ def _move(
 
 
 def _direction(state: State) -> Array:
-    """Quasi-Newton direction of the free variables, else steepest descent."""
+    """Return the quasi-Newton direction of the free variables, or steepest descent."""
     x, gradient = state.x, state.gradient
     held = ((x <= state.lower) & (gradient > 0)) | ((x >= state.upper) & (gradient < 0))
     newton = -two_loop.inverse_hessian_product(
@@ -209,6 +190,7 @@ def _direction(state: State) -> Array:
 
 
 def _status_at_start(state: State, options: Options) -> Array:
+    """Return the status of each problem before its first step, int32 `[B]`."""
     zeros = two_loop.blank(state.value, jnp.int32)
     status = jnp.where(zeros >= options.max_iterations, Status.ITERATION_LIMIT, zeros)
     small = projected_gradient_norm(state) <= options.gradient_tolerance
@@ -220,7 +202,7 @@ def _status_at_start(state: State, options: Options) -> Array:
 def _status_after_move(
     before: State, after: State, accept: Array, options: Options
 ) -> Array:
-    """Status of each problem by what the last step has changed, int32 `[B]`."""
+    """Return the status of each problem after the last step, int32 `[B]`."""
     size = jnp.maximum(jnp.abs(before.value), jnp.abs(after.value))
     tolerance = jnp.maximum(
         options.value_tolerance * jnp.maximum(size, 1),
@@ -238,7 +220,7 @@ def _status_after_move(
 
 
 def _shrink(rise: Array, slope: Array, finite: Array) -> Array:
-    """Factor for a rejected step: least of the parabola through values and slope."""
+    """Return the factor for a rejected step, from the parabola through the values."""
     least, most = _SHRINK_RANGE
     curved = finite & (slope < 0) & (rise > slope)
     factor = -slope / jnp.where(curved, 2 * (rise - slope), 1)
@@ -246,8 +228,10 @@ def _shrink(rise: Array, slope: Array, finite: Array) -> Array:
 
 
 def _finite(value: Array, gradient: Array) -> Array:
+    """Return whether the value and the gradient of each problem are finite."""
     return jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient), _trailing(gradient))
 
 
 def _trailing(x: Array) -> tuple[int, ...]:
+    """Return the axes of one problem."""
     return tuple(range(1, x.ndim))

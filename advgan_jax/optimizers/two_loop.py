@@ -1,9 +1,9 @@
 r"""Limited memory of curvature pairs and the two-loop product, batched and masked.
 
-For each problem the last `m` pairs `s = x_{k+1} - x_k`, `y = g_{k+1} - g_k` are kept in
-the order of time, oldest first: adding a pair shifts the others. (A ring buffer would
-save the shift, but every product over the pairs depends on their order.) Slots not yet
-used hold zeros, which the curvature test skips like any other useless pair.
+For each problem the memory holds the last `m` pairs `s = x_{k+1} - x_k`,
+`y = g_{k+1} - g_k`, oldest first; a new pair shifts the others. (A ring buffer would
+save the shift, but every product over the pairs depends on their order.) Unused slots
+hold zeros, which the curvature test skips like any other useless pair.
 
 References:
   Nocedal & Wright, Numerical Optimization, 2nd ed., 2006, Algorithm 7.4.
@@ -35,44 +35,45 @@ class Memory(NamedTuple):
 
 
 def dot(a: Array, b: Array) -> Array:
-    """Inner product of each problem: `[B, ...]`, `[B, ...]` -> `[B]`."""
+    """Return the inner product of each problem: `[B, ...]`, `[B, ...]` -> `[B]`."""
     return jnp.sum(a * b, axis=tuple(range(1, a.ndim)))
 
 
 def expand(per_problem: Array, like: Array) -> Array:
-    """Gives a `[B]` array the trailing axes of `like`, each of size one."""
+    """Give a `[B]` array the trailing axes of `like`, each of size one."""
     return per_problem.reshape(per_problem.shape + (1,) * (like.ndim - 1))
 
 
 def select(condition: Array, new: Array, old: Array) -> Array:
-    """Takes `new` for the problems where `condition` `[B]` holds, else `old`."""
+    """Take `new` for the problems where `condition` `[B]` holds, else `old`."""
     return jnp.where(expand(condition, new), new, old)
 
 
 def blank(like: Array, dtype: DTypeLike | None = None) -> Array:
-    """Zeros shaped like `like`, which under `shard_map` vary over the axes it does."""
+    """Return zeros like `like`; under `shard_map` they vary over the same axes."""
     return (like < like).astype(like.dtype if dtype is None else dtype)
 
 
 def empty_memory(x: Array, size: int) -> Memory:
-    """Returns a memory of `size` unused slots for problems shaped like `x`."""
+    """Return a memory of `size` unused slots for problems shaped like `x`."""
     slots = jnp.repeat(blank(x)[:, None], size, axis=1)
     return Memory(slots, slots, dot(blank(x), blank(x)).astype(jnp.int32))
 
 
 def has_curvature(s: Array, y: Array) -> Array:
-    r"""Whether `s^T y > eps ||s|| ||y||`, shape `[B]`, and both can be divided by."""
+    r"""Return whether `s^T y > eps ||s|| ||y||`, `[B]`, and both can be divided by."""
     return _curvature_suffices(dot(s, y), dot(s, s), dot(y, y))
 
 
 def _curvature_suffices(sy: Array, ss: Array, yy: Array) -> Array:
+    """Test the curvature of pairs by their inner products."""
     info = jnp.finfo(sy.dtype)
     enough = sy > info.eps * jnp.sqrt(ss) * jnp.sqrt(yy)
     return enough & (sy > info.tiny) & (yy > info.tiny)
 
 
 def push(memory: Memory, s: Array, y: Array, where: Array) -> Memory:
-    """Adds the pair of each problem in `where` `[B]` as the newest."""
+    """Add the pair of each problem in `where` `[B]` as the newest."""
 
     def shift(slots: Array, new: Array) -> Array:
         """Drop the oldest slot and append a new one."""
@@ -87,21 +88,21 @@ def push(memory: Memory, s: Array, y: Array, where: Array) -> Memory:
 
 
 def clear(memory: Memory, where: Array) -> Memory:
-    """Forgets all pairs of the problems in `where` `[B]`."""
+    """Remove all pairs of the problems in `where` `[B]`."""
     return jax.tree.map(lambda a: select(where, jnp.zeros_like(a), a), memory)
 
 
 def inverse_hessian_product(
     memory: Memory, vector: Array, free: Array, scale: Array
 ) -> Array:
-    r"""Multiplies by the L-BFGS inverse Hessian of the free variables.
+    r"""Multiply by the L-BFGS inverse Hessian of the free variables.
 
     .. math::
         H_{k+1} = (I - \rho s y^T) H_k (I - \rho y s^T) + \rho s s^T,
         \quad \rho = 1 / s^T y, \quad H_0 = \gamma I,
 
-    with `s` and `y` cut to the free variables. There a pair may lose its positive
-    curvature; it is then skipped for this product but kept in the memory.
+    with `s` and `y` restricted to the free variables. A pair may lose its positive
+    curvature there; this product then skips it, but the memory keeps it.
 
     Args:
       memory: the pairs, oldest first.
@@ -113,7 +114,7 @@ def inverse_hessian_product(
     Returns:
       The product, shape `[B, ...]`, zero at variables that are not free.
     """
-    # Curvatures of all slots at once, in rows: in the loops they took most of the time.
+    # Curvatures of all slots at once, in rows: inside the loops they took most time.
     batch, size = memory.steps.shape[:2]
     length = math.prod(vector.shape[1:])
     free = free.reshape(batch, length)

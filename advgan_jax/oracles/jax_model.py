@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
+from advgan_jax.logits import as_pytree
 from advgan_jax.oracles.answers import check_kind
 from advgan_jax.oracles.oracle import Oracle
 from advgan_jax.types import LogitsFn
@@ -43,7 +43,7 @@ def from_logits_fn(
     """
     check_kind(answers)
     answer = _ANSWER_FNS[answers]
-    model = logits_fn if isinstance(logits_fn, Partial) else Partial(logits_fn)
+    model = as_pytree(logits_fn)
     # As an argument, because weights would otherwise be constants of the program.
     compiled = jax.jit(lambda model, images: answer(model(images).astype(jnp.float32)))
 
