@@ -42,11 +42,7 @@ def check_bounds(bounds: Bounds) -> None:
 
 
 def check_images(images: Array | np.ndarray, bounds: Bounds = (0.0, 1.0)) -> None:
-    """Check a batch of images.
-
-    Args:
-      images: what should be float32 `[B, H, W, C]` within `bounds`.
-      bounds: the smallest and the largest pixel value.
+    """Check that images are float32 `[B, H, W, C]` within `bounds`.
 
     Raises:
       TypeError: if the dtype is not float32 or float64.

@@ -157,12 +157,15 @@ def project_l1(
     room = jnp.where(perturbation >= 0, bounds[1] - images, images - bounds[0])
 
     def kept(threshold):
+        """Return `|r|` at this threshold."""
         return jnp.clip(amount - threshold, 0, room)
 
     def total(threshold):
+        """Return the L1 norm at this threshold."""
         return jnp.sum(kept(threshold), axis=_PIXELS, keepdims=True)
 
     def halve(_, interval):
+        """Halve the interval of the threshold."""
         low, high = interval
         middle = (low + high) / 2
         inside = total(middle) <= epsilon

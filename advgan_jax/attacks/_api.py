@@ -59,15 +59,6 @@ class AttackFunction(Protocol[_P, _Result]):
         ...
 
 
-class SearchResult(Protocol):
-    """The result of a search, of which an attack returns the images alone."""
-
-    @property
-    def images(self) -> Array:
-        """Adversarial images; the clean ones where the search failed."""
-        ...
-
-
 def attack(
     *,
     static: Sequence[str] = (),
@@ -97,12 +88,14 @@ def attack(
     """
 
     def decorate(core: Any) -> Any:
+        """Make a public attack of one core."""
         name = core.__name__.removesuffix("_search")  # errors name the attack
         defaults = keyword_defaults(core)
         run = jax.jit(partial(_run, core), static_argnames="settings", inline=True)
 
         @functools.wraps(core)
         def public(logits_fn, images, labels=None, **hyperparams):
+            """Check the arguments and run the core."""
             refuse_unknown(name, defaults, hyperparams)
             values = {**defaults, **hyperparams}
             settings, models, numbers = _sort(defaults, values, static, functions)
@@ -138,12 +131,13 @@ def attack(
 
 
 def images_of(
-    search: AttackFunction[_P, SearchResult], returns: str
+    search: AttackFunction[_P, Any], returns: str
 ) -> AttackFunction[_P, Array]:
     """Return the attack `NAME` that returns the images of the search `NAME_search`."""
 
     @functools.wraps(search)
     def run(logits_fn, images, labels=None, *args: _P.args, **kwargs: _P.kwargs):
+        """Run the search."""
         return search(logits_fn, images, labels, *args, **kwargs).images
 
     public: Any = run
@@ -161,11 +155,13 @@ def share_args(fn: _Function) -> _Function:
         return fn
 
     def split(doc: str) -> tuple[str, str, str]:
+        """Return what precedes the `Args`, these, and what follows."""
         head, _, rest = inspect.cleandoc(doc).partition("Args:\n")
         own, _, tail = rest.partition("\n\n")
         return head, own, tail
 
     def entries(section: str) -> dict[str, str]:
+        """Return the lines of each argument."""
         found = re.split(r"\n(?=  \S)", section)
         return {entry.split(":")[0].strip(" *"): entry for entry in found}
 
@@ -192,6 +188,7 @@ def _run(
 
     def model(x: Array) -> Array:
         # Losses and margins of a half-precision model are taken in full precision.
+        """Return the logits in the dtype of the images."""
         return ready(x).astype(images.dtype)
 
     if labels is None:
@@ -243,13 +240,12 @@ def _sort(
 
 def _static(name: str, value: Any) -> Any:
     """Check a static hyper-parameter; names that begin with `num_` are counts."""
+    value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, str | bool) or value is None:
         if name.startswith("num_") and value is not None:
             raise TypeError(f"`{name}` must be an integer, got {value!r}.")
         return value
-    if isinstance(value, np.bool_):
-        return bool(value)
-    if not isinstance(value, int | np.integer):
+    if not isinstance(value, int):
         raise TypeError(
             f"`{name}` must be a Python integer, bool or name, got {value!r} of type "
             f"{type(value).__name__}; it decides what is compiled."
@@ -257,7 +253,7 @@ def _static(name: str, value: Any) -> Any:
     least = 0 if name == "num_steps" else 1
     if name.startswith("num_") and value < least:
         raise ValueError(f"`{name}` must be an integer >= {least}, got {value}.")
-    return int(value)
+    return value
 
 
 def _check_numbers(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from advgan_jax.attacks._norms import Norm
 from advgan_jax.cpu import loops
 from advgan_jax.types import Array, Bounds, LogitsFn, Scalar
 
+_Tree = TypeVar("_Tree")
 # Another batch size or device rounds logits differently. Searches that stop just behind
 # the decision boundary need this much more, relative to the largest logit: about ten
 # units in the last place of float32.
@@ -50,6 +52,16 @@ def per_image(values: Array) -> Array:
     return values[:, None, None, None]
 
 
+def select(mask: Array, new: _Tree, old: _Tree) -> _Tree:
+    """Take the rows of `new` where `mask` `[B]` holds, else those of `old`."""
+
+    def choose(a: Array, b: Array) -> Array:
+        """Choose the rows of one array."""
+        return jnp.where(mask.reshape((-1,) + (1,) * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(choose, new, old)
+
+
 def make_loss_fn(name: str, *, targeted: bool) -> Callable[[Array, Array], Array]:
     """Return `(logits, labels) -> loss [B]`; `margin` without its floor."""
     loss = losses.adversarial_loss(name)
@@ -66,6 +78,7 @@ def make_gradient_fn(
     gradient_fn = jax.grad(lambda x: jnp.sum(loss_fn(logits_fn(x), labels)))
 
     def finite_gradient_fn(x: Array) -> Array:
+        """Return the gradient at `x`."""
         gradient = gradient_fn(x)
         # An attack that meets NaN returns the image it has reached.
         return jnp.where(jnp.isfinite(gradient), gradient, 0)
@@ -118,6 +131,7 @@ def descend(
     """Return the last iterate of steepest descent in the balls and the box."""
 
     def step(x: Array) -> Array:
+        """Take one step."""
         direction = norm.steepest(-gradient_fn(x), x, bounds)
         return norm.project(x + step_size * direction, images, epsilon, bounds)
 

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from advgan_jax import losses, optimizers
-from advgan_jax.attacks._descent import per_image, succeeded_clearly
+from advgan_jax.attacks._descent import per_image, select, succeeded_clearly
 from advgan_jax.cpu import loops
 from advgan_jax.types import Array, Bounds, LogitsFn
 
@@ -130,6 +130,7 @@ def evaluate(
     """Return the objective of each image, `[B]`, its gradient, and the logits."""
 
     def total(x: Array) -> tuple[Array, tuple[Array, Array]]:
+        """Return the sum, whose gradient holds that of each image."""
         values, logits = objective(logits_fn, problem, x, c, targeted=targeted)
         return jnp.sum(values), (values, logits)
 
@@ -180,6 +181,7 @@ def search_by_lanes(
     lanes, taken = _fill(idle, queue, queue.length * 0, settings)
 
     def work(carry: tuple[_Lanes, Search, Array]) -> tuple[_Lanes, Search, Array]:
+        """Run one round of all lanes."""
         lanes, results, taken = carry
         lanes = _advance(logits_fn, lanes, settings)
         lanes = _take_next_c(lanes, settings)
@@ -187,10 +189,9 @@ def search_by_lanes(
         lanes, taken = _fill(lanes, queue, taken, settings)
         return lanes, results, taken
 
-    def unfinished(carry: tuple[_Lanes, Search, Array]) -> Array:
-        return jnp.any(carry[0].index < num_images)
-
-    return lax.while_loop(unfinished, work, (lanes, search, taken))[1]
+    return lax.while_loop(
+        lambda carry: jnp.any(carry[0].index < num_images), work, (lanes, search, taken)
+    )[1]
 
 
 def _idle(queue: _Queue, num_lanes: int, settings: Settings) -> _Lanes:
@@ -292,8 +293,4 @@ def _fill(
     position = taken + jnp.cumsum(idle) - 1
     new = idle & (position < queue.length)
     fresh = _start(queue, jnp.take(queue.order, position, mode="clip"), settings)
-
-    def select(new_one: Array, old: Array) -> Array:
-        return jnp.where(new.reshape(-1, *(1,) * (old.ndim - 1)), new_one, old)
-
-    return jax.tree.map(select, fresh, lanes), taken + jnp.sum(new)
+    return select(new, fresh, lanes), taken + jnp.sum(new)

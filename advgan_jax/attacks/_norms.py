@@ -36,11 +36,13 @@ class Norm(NamedTuple):
 
 
 def _steepest_linf(direction: Array, x: Array, bounds: Bounds) -> Array:
+    """Move every pixel by one."""
     del x, bounds
     return jnp.sign(direction)
 
 
 def _steepest_l2(direction: Array, x: Array, bounds: Bounds) -> Array:
+    """Follow the direction."""
     del x, bounds
     norm = projections.norm_l2(direction)
     return direction / jnp.where(norm > 0, norm, 1)
@@ -59,11 +61,13 @@ def _steepest_l1(direction: Array, x: Array, bounds: Bounds) -> Array:
 
 
 def _sample_linf(key: Array, images: Array, epsilon: Scalar) -> Array:
+    """Draw each pixel by itself."""
     unit = jax.random.uniform(key, images.shape, images.dtype, -1, 1)
     return epsilon * unit
 
 
 def _sample_l2(key: Array, images: Array, epsilon: Scalar) -> Array:
+    """Draw a direction and a radius."""
     for_direction, for_radius = jax.random.split(key)
     direction = jax.random.normal(for_direction, images.shape, images.dtype)
     direction = direction / projections.norm_l2(direction)
@@ -75,6 +79,7 @@ def _sample_l2(key: Array, images: Array, epsilon: Scalar) -> Array:
 def _sample_l1(key: Array, images: Array, epsilon: Scalar) -> Array:
     # Exponential variates divided by their sum are uniform in a simplex; the extra one
     # is the distance from the surface.
+    """Draw sizes from a simplex, and signs."""
     for_size, for_sign, for_rest = jax.random.split(key, 3)
     sizes = jax.random.exponential(for_size, images.shape, images.dtype)
     rest = jax.random.exponential(for_rest, (images.shape[0], 1, 1, 1), images.dtype)

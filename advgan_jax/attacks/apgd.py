@@ -12,14 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from advgan_jax.attacks import _descent
 from advgan_jax.attacks._api import attack
-from advgan_jax.attacks._descent import (
-    check_restarts,
-    make_loss_fn,
-    per_image,
-    random_point,
-    succeeded,
-)
+from advgan_jax.attacks._descent import per_image, select
 from advgan_jax.attacks._norms import Norm, get_norm
 from advgan_jax.cpu import loops
 from advgan_jax.types import Array, Bounds, LogitsFn, Scalar
@@ -39,6 +34,8 @@ class _Point(NamedTuple):
 
 
 class _State(NamedTuple):
+    """The state of one run."""
+
     num_done: Array
     now: _Point
     previous: Array
@@ -91,31 +88,35 @@ def apgd(
       Croce & Hein, 2020 (https://arxiv.org/abs/2003.01690), Alg. 1 and Sec. 3.
     """
     ball = get_norm(norm, ("linf", "l2"))
-    check_restarts(num_restarts, random_start)
-    loss_fn = make_loss_fn(loss, targeted=targeted)
+    _descent.check_restarts(num_restarts, random_start)
+    loss_fn = _descent.make_loss_fn(loss, targeted=targeted)
 
     def total_loss(x):
+        """Return the sum, whose gradient holds that of each image."""
         logits = logits_fn(x)
         losses = loss_fn(logits, labels)
         return jnp.sum(losses), (logits, losses)
 
     def look(x: Array) -> _Point:
+        """Evaluate the model at `x`."""
         (_, (logits, losses)), gradient = jax.value_and_grad(total_loss, has_aux=True)(
             x
         )
-        success = succeeded(logits, labels, targeted=targeted)
+        success = _descent.succeeded(logits, labels, targeted=targeted)
         return _Point(x, gradient, losses, success)
 
     def run(restart: Array | int) -> _Point:
+        """Run from the start of one restart."""
         start = images
         if random_start:
-            start = random_point(ball, key, restart, images, epsilon, bounds)
+            start = _descent.random_point(ball, key, restart, images, epsilon, bounds)
         return _run(look, look(start), images, ball, epsilon, num_steps, bounds)
 
     def again(carry):
+        """Keep the better of the best so far and another restart."""
         restart, best = carry
         other = run(restart)
-        return restart + 1, _select(_is_better(other, best), other, best)
+        return restart + 1, select(_is_better(other, best), other, best)
 
     if num_restarts == 1:
         return run(0).images
@@ -137,6 +138,7 @@ def _run(
     window_at = jnp.asarray(_windows(num_steps))
 
     def step(state: _State) -> _State:
+        """Take one step."""
         x = state.now.images
         size = per_image(state.step_size)
         slope = ball.steepest(-state.now.gradient, x, bounds)
@@ -149,8 +151,8 @@ def _run(
             num_done=state.num_done + 1,
             now=new,
             previous=x,
-            best=_select(new.loss < state.best.loss, new, state.best),
-            found=_select(_is_better(new, state.found), new, state.found),
+            best=select(new.loss < state.best.loss, new, state.best),
+            found=select(_is_better(new, state.found), new, state.found),
             num_improved=state.num_improved + (new.loss < state.now.loss),
         )
         return _check(state, window_at[state.num_done])
@@ -177,7 +179,7 @@ def _check(state: _State, window: Array) -> _State:
     stalls = ~state.was_halved & (state.best.loss >= state.loss_before)
     halve = due & (oscillates | stalls)
     return state._replace(
-        now=_select(halve, state.best, state.now),
+        now=select(halve, state.best, state.now),
         step_size=jnp.where(halve, state.step_size / 2, state.step_size),
         num_improved=jnp.where(due, 0, state.num_improved),
         was_halved=jnp.where(due, halve, state.was_halved),
@@ -202,12 +204,3 @@ def _is_better(new: _Point, old: _Point) -> Array:
     """Prefer success, then the lower loss."""
     less = (new.loss < old.loss) & (new.succeeded == old.succeeded)
     return (new.succeeded & ~old.succeeded) | less
-
-
-def _select(mask: Array, new: _Point, old: _Point) -> _Point:
-    """Take `new` where `mask` holds, else `old`."""
-
-    def choose(a, b):
-        return jnp.where(mask.reshape((-1,) + (1,) * (a.ndim - 1)), a, b)
-
-    return jax.tree.map(choose, new, old)

@@ -17,7 +17,7 @@ from jax import lax
 
 from advgan_jax import losses
 from advgan_jax.attacks._api import attack, images_of
-from advgan_jax.attacks._descent import per_image, succeeded, succeeded_clearly
+from advgan_jax.attacks._descent import per_image, select, succeeded, succeeded_clearly
 from advgan_jax.cpu import loops
 from advgan_jax.projections import clip_inward
 from advgan_jax.types import Array, Bounds, LogitsFn, Scalar
@@ -50,12 +50,16 @@ class CarliniWagnerResult(NamedTuple):
 
 
 class _Best(NamedTuple):
+    """The best image so far."""
+
     images: Array
     squares: Array  # of the L2 norm; infinite before the first success
     c: Array
 
 
 class _Inner(NamedTuple):
+    """The state of one minimisation."""
+
     step: Array
     w: Array
     optimizer: optax.OptState
@@ -66,6 +70,8 @@ class _Inner(NamedTuple):
 
 
 class _Outer(NamedTuple):
+    """The bracket of c of each image."""
+
     best: _Best
     c: Array
     lower: Array
@@ -98,7 +104,7 @@ class _Problem(NamedTuple):
         )
         success = self.succeeded(logits)
         better = success & (squares < best.squares)
-        best = _select(better, _Best(x, squares, c), best)
+        best = select(better, _Best(x, squares, c), best)
         objective = squares + c * loss
         return jnp.sum(objective), (objective, best, success)
 
@@ -111,6 +117,7 @@ def _minimise(
     interval = max(num_steps // _CHECKS_PER_RUN, 1)
 
     def step(state: _Inner) -> _Inner:
+        """Take one step of Adam and check the progress."""
         gradient, (objective, best, success) = jax.grad(problem.look, has_aux=True)(
             state.w, c, state.best
         )
@@ -153,14 +160,6 @@ def _next_c(state: _Outer, found: Array) -> _Outer:
     middle = (lower + jnp.where(bracketed, upper, 0)) / 2
     c = jnp.where(bracketed, middle, state.c * _GROWTH)
     return _Outer(state.best, c, lower, upper)
-
-
-def _select(mask: Array, new: _Best, old: _Best) -> _Best:
-    return _Best(
-        jnp.where(per_image(mask), new.images, old.images),
-        jnp.where(mask, new.squares, old.squares),
-        jnp.where(mask, new.c, old.c),
-    )
 
 
 def decode(w: Array, bounds: Bounds) -> Array:
@@ -218,6 +217,7 @@ def carlini_wagner_l2_search(
     problem = _Problem(logits_fn, images, labels, targeted, confidence, bounds)
 
     def search(state: _Outer) -> _Outer:
+        """Minimise at one c and choose the next."""
         best, found = _minimise(problem, state.best, state.c, num_steps, learning_rate)
         return _next_c(state._replace(best=best), found)
 

@@ -85,6 +85,7 @@ def carlini_wagner_linf(
     options = {"targeted": targeted, "confidence": confidence}
 
     def look(w, c, tau):
+        """Return the summed objective, and all about each image."""
         x = decode(w, bounds)
         logits = logits_fn(x)
         size = jnp.abs(x - images)
@@ -95,6 +96,7 @@ def carlini_wagner_linf(
         return jnp.sum(objective), (objective, x, linf, success)
 
     def step(state: _State) -> _State:
+        """Take one step of Adam, and begin a new run where one ends."""
         gradient, (objective, x, linf, success) = jax.grad(look, has_aux=True)(
             state.w, state.c, state.tau
         )
@@ -120,6 +122,7 @@ def carlini_wagner_linf(
 
 
 def _start(images: Array, done: Array, bounds: Bounds, c: Scalar) -> _State:
+    """Return the state before the first step."""
     w = encode(images, bounds)
     zero = jnp.where(done, 0, jnp.zeros_like(images[:, 0, 0, 0]))
     return _State(

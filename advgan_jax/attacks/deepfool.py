@@ -24,6 +24,8 @@ _NUM_CANDIDATES = 10
 
 
 class _State(NamedTuple):
+    """One search per image."""
+
     step: Array
     perturbation: Array  # before the overshoot
     x: Array
@@ -73,6 +75,7 @@ def deepfool(
     dual = _DUALS[norm]
 
     def step(state: _State) -> _State:
+        """Cross the nearest boundary of the linearised model."""
         classes = _candidates(state.logits, labels, num_candidates, targeted)
         gaps, gradients = _linearise(logits_fn, state.x, labels, classes, targeted)
         outward = ((state.x <= bounds[0]) & (gradients < 0)) | (
@@ -151,17 +154,8 @@ def nearest_classes(
     .. math:: \arg\min_{k \ne y}
         \frac{Z_y - Z_k}{\lVert \nabla Z_k - \nabla Z_y\rVert_2}
 
-    among the ten classes of the largest logits. Pixels at an edge of the box count only
-    if they would move inwards.
-
-    Args:
-      logits_fn: the attacked model.
-      images: `[B, H, W, C]` within `bounds`.
-      labels: true classes, `[B]`.
-      bounds: the smallest and the largest pixel value.
-
-    Returns:
-      Class ids, int32 `[B]`.
+    among the ten classes of the largest logits, int32 `[B]`. Pixels at an edge of the
+    box count only if they would move inwards.
     """
     logits, pull_back = jax.vjp(lambda x: logits_fn(x).astype(x.dtype), images)
     num_classes = logits.shape[-1]
@@ -171,6 +165,7 @@ def nearest_classes(
     candidates = lax.top_k(others, count)[1].T
 
     def distance(classes: Array) -> Array:
+        """Return the distance to the boundaries of these classes."""
         seeds = jax.nn.one_hot(classes, num_classes, dtype=logits.dtype) - own
         direction = pull_back(seeds)[0]
         outward = ((images <= bounds[0]) & (direction < 0)) | (

@@ -72,8 +72,7 @@ def aigan(
     .. math:: x_A = \mathrm{clip}(x + \mathrm{clip}(G(x, t), -\epsilon, \epsilon), l, h)
 
     Args:
-      logits_fn: only checked, as in all attacks; outside `jit` that evaluates it on the
-        first eight images.
+      logits_fn: only checked, see `advgan`.
       labels: wanted classes, int `[B]`.
       generator: G, from images and wanted classes to perturbations in pixel units.
       epsilon: bound of the perturbation, in pixel units; a bound above the one the

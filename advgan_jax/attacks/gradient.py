@@ -4,12 +4,11 @@ All of them minimise an adversarial loss (see `losses`), summed over the images 
 each image's gradient is its own, and project onto the ball and the box after each step.
 
 Deviations: Kurakin et al. derive the number of BIM steps from epsilon; here the caller
-gives it, and the step size is derived. FGSM and BIM also exist in L2 and L1, where the
-steepest step of that norm replaces the sign. The best of several PGD restarts is the
-first that succeeds, else the one of least loss, judged by the model on the very images
-returned. In L1 the iterate is projected onto the ball and the box at once (Croce &
-Hein, 2021), and a step moves one percent of the pixels, among those that have room
-(Tramer & Boneh, 2019).
+gives it, and the step size is derived. FGSM and BIM also exist in L2 and L1, with the
+steepest step of that norm. The best of several PGD restarts is the first that succeeds,
+else the one of least loss, judged by the model on the very images returned. In L1 the
+iterate is projected onto the ball and the box at once (Croce & Hein, 2021), and a step
+moves one percent of the pixels, among those that have room (Tramer & Boneh, 2019).
 """
 
 import jax.numpy as jnp
@@ -182,6 +181,7 @@ def mi_fgsm(
     ball = get_norm("linf")
 
     def step(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        """Take one step."""
         x, momentum = carry
         gradient = gradient_fn(x)
         size = jnp.sum(jnp.abs(gradient), axis=(1, 2, 3), keepdims=True)
@@ -238,6 +238,7 @@ def pgd(
     step_size = derived_step(step_size, epsilon, num_steps, 2.5)
 
     def run(restart: Array | int) -> Array:
+        """Run one restart."""
         start = images
         if random_start:
             start = _descent.random_point(ball, key, restart, images, epsilon, bounds)
@@ -251,6 +252,7 @@ def pgd(
     loss_fn = _descent.make_loss_fn(loss, targeted=targeted)
 
     def again(carry: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Keep the better of the best so far and another restart."""
         restart, best, best_succeeded, best_loss = carry
         x = run(restart)
         logits = logits_fn(x)

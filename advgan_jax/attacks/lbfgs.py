@@ -127,9 +127,11 @@ def solve_jax(
     """
 
     def solve(task: tuple[Problem, Array, Array]) -> tuple[Array, Array]:
+        """Minimise for one image."""
         problem, start, c = jax.tree.map(lambda a: a[None], task)
 
         def penalised(flat: Array) -> Array:
+            """Return the objective, with a penalty outside the box."""
             x = flat.reshape(start.shape)
             value, _ = _lbfgs.objective(
                 logits_fn, problem, x, c, targeted=settings.targeted
@@ -166,6 +168,7 @@ def search_by(
     everywhere = jnp.ones(len(problem.images), bool)
 
     def step(carry: tuple[Search, Array]) -> tuple[Search, Array]:
+        """Minimise at one c and choose the next."""
         search, x = carry
         x, count = solve(logits_fn, problem, x, search.c, settings)
         success = succeeded_clearly(

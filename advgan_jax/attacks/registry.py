@@ -71,10 +71,7 @@ class BoundAttack:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """All keyword arguments of a call, bound or by default.
-
-        A required one that is not bound is `inspect.Parameter.empty`.
-        """
+        """All keyword arguments; a required one not bound is `Parameter.empty`."""
         return {**_defaults(self.function, self.hyperparams), **self.hyperparams}
 
     @property
@@ -122,11 +119,11 @@ def worst_case(attacks: Sequence[Attack]) -> Attack:
 
     Args:
       attacks: as `make_attack` returns them, best with one threat model. They run in
-        this order, with keys of their own.
+        this order, each with its own key.
 
     Returns:
-      An attack that keeps for each image the first result that succeeds on the model,
-      else the one of least margin. It takes no hyper-parameters.
+      An attack without hyper-parameters. It returns for each image the first result
+      that succeeds on the model, else the one of least margin.
 
     Raises:
       ValueError: without attacks.

@@ -76,7 +76,7 @@ def push(memory: Memory, s: Array, y: Array, where: Array) -> Memory:
     """Add the pair of each problem in `where` `[B]` as the newest."""
 
     def shift(slots: Array, new: Array) -> Array:
-        """Drop the oldest slot and append a new one."""
+        """Append the new pair, drop the oldest."""
         return jnp.concatenate([slots[:, 1:], new[:, None]], axis=1)
 
     count = jnp.minimum(memory.count + 1, memory.steps.shape[1])
@@ -131,13 +131,13 @@ def inverse_hessian_product(
     gamma = jnp.where(jnp.any(usable, axis=1), gamma, scale)
 
     def newest_to_oldest(q: Array, pair: tuple[Array, ...]) -> tuple[Array, Array]:
-        """Do a step of the first loop."""
+        """Take one step of the first loop."""
         s, y, rho = pair
         alpha = rho * dot(s, q)
         return q - expand(alpha, q) * y, alpha
 
     def oldest_to_newest(r: Array, pair: tuple[Array, ...]) -> tuple[Array, None]:
-        """Do a step of the second loop."""
+        """Take one step of the second loop."""
         s, y, rho, alpha = pair
         return r + expand(alpha - rho * dot(y, r), r) * s, None
 
