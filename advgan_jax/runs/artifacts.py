@@ -55,10 +55,11 @@ def chosen(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
 class Artifacts(abc.ABC):
     """What the tables of one run need."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run) -> None:
         """Prepare for a run; this makes and writes nothing."""
-        self.run, self.store = run, Store(run.workdir)
-        self.settings = from_config.plain(run.config)
+        self.run: Run = run
+        self.store: Store = Store(run.workdir)
+        self.settings: dict[str, Any] = from_config.plain(run.config)
         self._loaded: dict[Hashable, Any] = {}
 
     @property
@@ -223,8 +224,9 @@ class GeneratorArtifacts(Artifacts):
             found = craft(
                 self.surrogate(models), *shown, batch_size=batch_size, key=key
             )
-            clean = to_float(test.images)
-            return np.asarray(project_linf(found, clean, config.epsilon, (0.0, 1.0)))
+            clean: Any = to_float(test.images)
+            moved: Any = found
+            return np.asarray(project_linf(moved, clean, config.epsilon, (0.0, 1.0)))
 
         descriptions = [self.describe(model) for model in models]
         depends_on = [self._images_settings(name, images), descriptions]

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -87,14 +87,15 @@ def _attack_rows(
 ) -> list[dict[str, Any]]:
     config = artifacts.run.config.copy_and_resolve_references()
     config.target_model = entry.on.title
+    name: Any = entry.attack
     row = attack_row(
         artifacts.run._replace(config=config),
         evaluation,
-        attack=_NAMES.get(entry.attack, entry.attack),
+        attack=cast(str, _NAMES.get(name, name)),
         threat_model=_threat_model(entry),
         epsilon=epsilon,
         norm=None if epsilon is None else "linf",
-        queries=artifacts.queries(entry.attack, entry.through),
+        queries=artifacts.queries(name, entry.through),
     )
     return [row]
 
@@ -104,8 +105,9 @@ def _threat_model(entry: Entry) -> str:
         return (
             "transfer"  # also of a generator that learns from another model's answers
         )
-    if GENERATORS.get(entry.attack) == "blackbox":
-        return f"black-box-{entry.attack}"
+    name: Any = entry.attack
+    if GENERATORS.get(name) == "blackbox":
+        return f"black-box-{name}"
     # A fitted generator needs the model for each new image.
     needs_model = entry.attack not in GENERATORS or entry.attack == "fitted"
     return "white-box" if needs_model else "semi-white-box"
@@ -114,7 +116,8 @@ def _threat_model(entry: Entry) -> str:
 def _attacked(artifacts: GeneratorArtifacts, entry: Entry) -> Measured:
     """Accuracy, or the attack's success over the images that are right without it."""
     config, test = artifacts.run.config, artifacts.images(entry.images)
-    moved = artifacts.adversarial(entry.attack, entry.through, entry.images)
+    name: Any = entry.attack
+    moved = artifacts.adversarial(name, entry.through, entry.images)
     if entry.images == "challenge":
         check_submission(moved, test.images, epsilon=config.epsilon)
     shown = (artifacts.logits_fn(entry.on), test.images, moved, test.labels)
@@ -135,8 +138,9 @@ def _seconds(artifacts: GeneratorArtifacts, entry: Entry) -> Measured:
     wanted = None
     if entry.attack == "aigan":  # has no untargeted form
         wanted = (test.labels + 1) % artifacts.run.dataset.num_classes
-    shared = {"target_labels": wanted, "batch_size": config.evaluation.batch_size}
-    attack = artifacts.attack(entry.attack, entry.through)
+    batch_size, name = config.evaluation.batch_size, cast(str, entry.attack)
+    shared: Any = {"target_labels": wanted, "batch_size": batch_size}
+    attack = artifacts.attack(name, entry.through)
     evaluation = timed = evaluate(
         artifacts.surrogate(entry.through),
         attack,
@@ -148,13 +152,13 @@ def _seconds(artifacts: GeneratorArtifacts, entry: Entry) -> Measured:
         **shared,
     )
     if entry.through != (entry.on,):
-        shown = (test.images, timed.examples, test.labels)
+        shown: Any = (test.images, timed.examples, test.labels)
         logits_fn = artifacts.logits_fn(entry.on)
         evaluation = evaluate_adversarial(logits_fn, *shown, **shared)
         evaluation = dataclasses.replace(evaluation, seconds=timed.seconds)
     # Nothing is projected here: an attack that minimises the distance has no bound.
     epsilon = config.epsilon if takes_epsilon(attack) else None
-    seconds = 1000 * timed.seconds / timed.num_images
+    seconds = 1000 * cast(float, timed.seconds) / timed.num_images
     return seconds, _attack_rows(artifacts, entry, evaluation, epsilon)
 
 
@@ -204,7 +208,8 @@ def _shown(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
     clean = artifacts.images(entry.images)
     shown, size = clean.images, entry.size
     if entry.through:
-        shown = artifacts.attacked(*entry.through, entry.images).examples
+        (other,) = entry.through
+        shown = cast(np.ndarray, artifacts.attacked(other, entry.images).examples)
         if size is not None:
             shown = rescale_perturbations(clean.images, shown, size)
     elif size is not None:
@@ -236,11 +241,12 @@ def _expansions(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
     """Each layer's upper bound and measured expansion, last the whole network's."""
     module, variables = artifacts.trained(entry.on)
     images = artifacts.images(entry.images).images
-    moved = artifacts.attacked(entry.on, entry.images).examples
+    moved = cast(np.ndarray, artifacts.attacked(entry.on, entry.images).examples)
     bounds = upper_bounds(module, variables, images.shape[1:])
     measured = measured_expansions(module, variables, images, moved)
     names = ("layer", "kind", "size", "stride", "upper bound", "upper bound, circular")
-    lines = [dict(zip(names, layer, strict=True)) for layer in bounds.layers]
+    layers = bounds.layers
+    lines: list[dict[str, Any]] = [dict(zip(names, one, strict=True)) for one in layers]
     lines.append({"layer": "network", "upper bound": bounds.network})
     for line in lines:
         seen = measured[line["layer"]]

@@ -29,7 +29,7 @@ EPSILON = 0.3
 MODELS = ("A", "B", "C")  # two of Tramer's models, and Carlini & Wagner's
 
 # Table 1, for 1,000 images. Its 'Opt.' is Carlini & Wagner's attack.
-SECONDS = {
+SECONDS: dict[str, tuple[Any, ...]] = {
     "FGSM": (0.06,),
     "Opt. (Carlini & Wagner)": ("> 10800",),
     "AdvGAN": ("< 0.01",),
@@ -74,7 +74,7 @@ def is_comparable(config: ConfigDict) -> bool:
 
 
 def attack_table(
-    config: ConfigDict, name: str, rows: Sequence[Row], printed: dict
+    config: ConfigDict, name: str, rows: Sequence[Row], printed: dict[Any, Any]
 ) -> list[Table]:
     """Build one table with a heatmap, or a chart of times, beside it."""
     title = f"Table {name}" if name.isdigit() else name

@@ -90,7 +90,8 @@ def _check_entries(config: ConfigDict, dataset: Dataset) -> None:
         _METHODS[section].check(own, dataset)
         if section == "fitted":
             from_config.training_plan(own.training, artifacts.training_set(section))
-    for name in {entry.attack for entry in entries} - {None, *GENERATORS}:
+    names = {entry.attack for entry in entries if entry.attack is not None}
+    for name in names - set(GENERATORS):
         _check_attack(config, name, dataset)
 
 

@@ -76,7 +76,7 @@ class Row(NamedTuple):
     """
 
     titles: Mapping[str, str]
-    entries: Mapping[str, Entry]
+    entries: dict[str, Entry]
     facts: Mapping[str, Any] = MappingProxyType({})
 
     @property

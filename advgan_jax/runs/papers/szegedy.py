@@ -128,7 +128,7 @@ def distortion(config: ConfigDict) -> list[Table]:
     def draw(artifacts: SzegedyArtifacts, records: Sequence[Record]) -> Figure:
         images, lines = artifacts.images("train"), {}
         for name in config.models[: len(records)]:
-            found = artifacts.attacked(parse(name), "train")
+            found: Any = artifacts.attacked(parse(name), "train")
             shown = (found.examples[:_SHOWN], found.adversarial_predictions[:_SHOWN])
             lines[printed_title(config, parse(name))] = shown
         # Above the clean images are their classes: the models may differ about them.

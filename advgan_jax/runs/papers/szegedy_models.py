@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 import re
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -73,12 +73,12 @@ def variants(num_hidden: int) -> dict[str, dict[str, Any]]:
 
 def layerwise_parts(
     config: ConfigDict, dataset: Dataset, variant: str
-) -> tuple[nn.Module, layerwise.Mixture, tuple[float, ...]]:
+) -> tuple[models.FullyConnected, layerwise.Mixture, tuple[float, ...]]:
     """Return module, mixture and weight decays of one way of layer-wise training."""
     section, network = config.layerwise, config.networks[config.layerwise.model]
     way = variants(len(network.hidden))[variant]
     module = make_model(config, section.model, dataset)
-    module = module.clone(dropout=section.dropout if way["drops"] else 0.0)
+    module: Any = module.clone(dropout=section.dropout if way["drops"] else 0.0)
     own = {name: section[name] for name in _MIXTURE}
     decays = [decay if way["decays"] else 0.0 for decay in network.weight_decay]
     return module, layerwise.Mixture(layers=way["layers"], **own), tuple(decays)
@@ -260,7 +260,9 @@ class SzegedyArtifacts(Artifacts):
     def _layerwise(self, model: TargetModel) -> tuple[nn.Module, Params]:
         config, dataset = self.run.config, self.run.dataset
         section, described = config.layerwise, self.describe(model)
-        module, mixture, decays = layerwise_parts(config, dataset, model.variant)
+        module, mixture, decays = layerwise_parts(
+            config, dataset, cast(str, model.variant)
+        )
         plan = from_config.training_plan(section, dataset)
         optimizer = from_config.make_optimizer(section, plan.num_steps)
         attack, key = layerwise_attack(config), jax.random.key(config.seed)
