@@ -27,7 +27,7 @@ def margin(
       logits: `Z`, shape `[B, K]`.
       labels: class ids, shape `[B]`.
       targeted: whether `labels` are wanted rather than true.
-      confidence: `kappa >= 0` in logits; above 0 the attack goes on that far beyond
+      confidence: `kappa >= 0` in logits; above 0 the attack continues that far beyond
         the decision boundary. (AdvGAN prints `max(., kappa)`, which for kappa > 0
         would stop before the boundary; the two agree at 0.)
 

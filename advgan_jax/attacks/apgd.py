@@ -188,7 +188,7 @@ def _check(state: _State, window: Array) -> _State:
 
 
 def _windows(num_steps: int) -> np.ndarray:
-    """For each number of steps done: steps since the last checkpoint, 0 in between."""
+    """Return, by steps done, those since the last checkpoint; 0 between checkpoints."""
     windows = np.zeros(num_steps + 1, np.int32)
     last, percent, width = 0, 22, 22
     while (checkpoint := -(-percent * num_steps // 100)) < num_steps:

@@ -1,11 +1,11 @@
-"""Carlini & Wagner's L2 attack: the least perturbation, by a search over c per image.
+"""Carlini & Wagner's L2 attack: the smallest perturbation, by a search over c.
 
-Deviations: the tanh that keeps pixels in the box reaches five percent beyond it and is
-clipped, so that pixels which are exactly 0 or 1 (most of MNIST) have a finite `w` with
-a gradient that is not zero; the search begins at the very image. Every image of the
-batch has its own c, its own early stop, and the last iterate is looked at too. An
-iterate counts only if its margin exceeds the rounding of the logits, and in the end the
-model judges the very images returned.
+Deviations: the tanh that keeps pixels in the box exceeds it by five percent and is
+clipped. So pixels that are exactly 0 or 1 (most of MNIST) have a finite `w` with a
+nonzero gradient, and the search starts at the clean image itself. Each image has its
+own c and its own early stop, and the last iterate counts too. An iterate succeeds only
+if its margin exceeds the rounding of the logits, and finally the model judges the very
+images returned.
 """
 
 from typing import NamedTuple, cast
@@ -25,7 +25,7 @@ from advgan_jax.types import Array, Bounds, LogitsFn, Scalar
 # The tanh exceeds the box by this factor. At an edge its slope is then about a tenth of
 # that in the middle, instead of 0, and `w` is 1.9 instead of infinite.
 _STRETCH = 1.05
-# As released: an image rests when a tenth of the steps won less than 0.01 percent.
+# As released: an image stops when a tenth of the steps improves less than 0.01 percent.
 _CHECKS_PER_RUN = 10
 _STALLED = 0.9999
 # Growth of c until the first success.
@@ -79,7 +79,7 @@ class _Outer(NamedTuple):
 
 
 class _Problem(NamedTuple):
-    """What is attacked, and what counts as success."""
+    """The attacked images, and the criterion of success."""
 
     logits_fn: LogitsFn
     images: Array
@@ -89,13 +89,13 @@ class _Problem(NamedTuple):
     bounds: Bounds
 
     def succeeded(self, logits: Array) -> Array:
-        """Whether the attack succeeds with its confidence."""
+        """Return whether the attack succeeds with its confidence."""
         return succeeded_clearly(
             logits, self.labels, targeted=self.targeted, confidence=self.confidence
         )
 
     def look(self, w: Array, c: Array, best: _Best):
-        """The summed objective; that of each image, the best so far, successes."""
+        """Return the summed objective; that of each image, the best so far, success."""
         x = decode(w, self.bounds)
         logits = self.logits_fn(x)
         squares = jnp.sum((x - self.images) ** 2, axis=(1, 2, 3))
@@ -112,7 +112,7 @@ class _Problem(NamedTuple):
 def _minimise(
     problem: _Problem, best: _Best, c: Array, num_steps: int, learning_rate: Scalar
 ) -> tuple[_Best, Array]:
-    """Adam for one c per image: the best images, and whether this run found any."""
+    """Run Adam at one c per image; return the best images, and where it succeeded."""
     adam = optax.scale_by_adam()
     interval = max(num_steps // _CHECKS_PER_RUN, 1)
 
@@ -153,7 +153,7 @@ def _minimise(
 
 
 def _next_c(state: _Outer, found: Array) -> _Outer:
-    """Halves the bracket of each image; grows c while it has no upper end."""
+    """Halve the bracket of each image; grow c while it has no upper end."""
     upper = jnp.where(found, jnp.minimum(state.upper, state.c), state.upper)
     lower = jnp.where(found, state.lower, jnp.maximum(state.lower, state.c))
     bracketed = jnp.isfinite(upper)

@@ -1,11 +1,10 @@
-"""Carlini & Wagner's L-infinity attack: a bound tau that shrinks as long as it can.
+"""Carlini & Wagner's L-infinity attack: a bound tau that shrinks after each success.
 
-Deviations: each image walks through its own sequence of tau and c, so none waits for
-another; a run that stalls (0.01 percent in a tenth of the steps) ends early; after a
-failure the next one begins at the best image so far; the tanh is stretched by a
-twentieth and clipped, so that pixels at the edges of the box can move; and tau shrinks
-only after an iterate that is adversarial and within tau, where the released code looks
-at the loss.
+Deviations: each image has its own sequence of tau and c, so none waits for another. A
+run that stalls (0.01 percent in a tenth of the steps) ends early. After a failure the
+next run starts at the best image so far. The tanh is stretched by a twentieth and
+clipped, so that pixels at the edges of the box can move. Finally, tau shrinks only
+after an iterate that is adversarial and within tau; the released code tests the loss.
 """
 
 from typing import NamedTuple
@@ -141,7 +140,7 @@ def _start(images: Array, done: Array, bounds: Bounds, c: Scalar) -> _State:
 
 
 def _check(state: _State, objective: Array, num_steps: int) -> tuple[_State, Array]:
-    """Keeps the least objective; says which images' runs have stalled."""
+    """Keep the least objective; return which runs have stalled."""
     due = state.step % max(num_steps // _CHECKS_PER_RUN, 1) == 0
     least = jnp.minimum(state.least, objective)
     stalled = due & (least > _STALLED * state.checked)
@@ -152,7 +151,7 @@ def _check(state: _State, objective: Array, num_steps: int) -> tuple[_State, Arr
 def _next_run(
     state: _State, within: Array, over: Array, tau_factor: Scalar, bounds: Bounds
 ) -> _State:
-    """Begins new runs: a smaller tau after success, a larger c after failure."""
+    """Begin new runs: a smaller tau after success, a larger c after failure."""
     new = within | over
     again = encode(state.best, bounds)
     return state._replace(
@@ -168,7 +167,7 @@ def _next_run(
 
 
 def _adam(state: _State, gradient: Array, learning_rate: Scalar) -> _State:
-    """One Adam step, in which each image counts its own steps."""
+    """Take one Adam step, in which each image counts its own steps."""
     step = state.step + 1
     mean = _DECAYS[0] * state.mean + (1 - _DECAYS[0]) * gradient
     square = _DECAYS[1] * state.square + (1 - _DECAYS[1]) * gradient**2

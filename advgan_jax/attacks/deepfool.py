@@ -1,9 +1,8 @@
 """DeepFool: steps across the nearest decision boundary of the linearised model.
 
-Deviations: the box is respected at every step (a pixel at an edge takes no part in a
-step that would push it out), `labels` and not the prediction are what the attack moves
-away from, and there is a targeted form, which crosses the boundary between the wanted
-class and the best other one.
+Deviations: every step stays in the box (a pixel at an edge does not take part in a step
+that would push it out). The attack moves away from `labels`, not from the prediction. A
+targeted form crosses the boundary between the wanted class and the best other one.
 """
 
 from collections.abc import Callable
@@ -47,7 +46,7 @@ def deepfool(
     targeted: bool = False,
     bounds: Bounds = (0.0, 1.0),
 ) -> Array:
-    r"""DeepFool.
+    r"""DeepFool: cross the nearest boundary of the linearised model.
 
     .. math:: r_k = \frac{|f_l|}{\lVert w_l\rVert_2^2} w_l, \qquad
       l = \arg\min_{i \ne y} \frac{|f_i|}{\lVert w_i\rVert_2}, \qquad
@@ -108,7 +107,7 @@ def deepfool(
 def _candidates(
     logits: Array, labels: Array, num_candidates: int | None, targeted: bool
 ) -> Array:
-    """Classes on the other side of the boundaries that are looked at, `[B, N]`."""
+    """Return the classes whose boundaries are considered, `[B, N]`."""
     num_others = logits.shape[-1] - 1
     hidden = jax.nn.one_hot(labels, num_others + 1, dtype=bool)
     others = jnp.where(hidden, -jnp.inf, logits)
@@ -120,7 +119,7 @@ def _candidates(
 def _linearise(
     logits_fn: LogitsFn, x: Array, labels: Array, classes: Array, targeted: bool
 ) -> tuple[Array, Array]:
-    """Gaps `[N, B]`, positive after success, and gradients `[N, B, H, W, C]`."""
+    """Return gaps `[N, B]`, positive after success, and gradients `[N, B, H, W, C]`."""
     logits, pull_back = jax.vjp(logits_fn, x)
     seeds = jax.nn.one_hot(classes, logits.shape[-1], dtype=logits.dtype)
     seeds -= jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)[:, None]
@@ -132,7 +131,7 @@ def _linearise(
 def _nearest(
     gaps: Array, gradients: Array, usable: Array, dual: Callable[[Array], Array]
 ) -> tuple[Array, Array]:
-    """Distance to the nearest boundary, infinite without one, and its gradient."""
+    """Return the distance to the nearest boundary, or infinity, and its gradient."""
     slopes = jax.vmap(dual)(gradients)
     distances = jnp.abs(gaps) / jnp.where(slopes > 0, slopes, 1)
     distances = jnp.where(usable & (slopes > 0), distances, jnp.inf)

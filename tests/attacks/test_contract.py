@@ -250,7 +250,7 @@ def test_generator_aims_each_image_at_its_own_class(net, images):
         run(net, images, None, targeted=True)
 
 
-# A step, a loop and a search; the rest is the border's.
+# A step, a loop and a search; `@attack` does the rest.
 @only(["fgsm", "pgd", "deepfool"])
 def test_it_is_a_constant_to_gradients(name, net, images, labels):
     run, key = bind(name, net), jax.random.key(1)

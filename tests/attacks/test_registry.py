@@ -49,7 +49,7 @@ def other(net):
     return Partial(lambda fn, x: jnp.tanh(fn(x[:, ::-1]) / 3), net)
 
 
-def test_substitute_is_the_attack_on_the_other_model(net, other, images, labels):
+def test_transfer_is_the_attack_on_the_surrogate(net, other, images, labels):
     hyper = {"epsilon": 0.1, "num_steps": 5}
     bound = attacks.make_attack(
         "transfer", surrogate_fn=other, attack=attacks.bim, **hyper
@@ -60,7 +60,7 @@ def test_substitute_is_the_attack_on_the_other_model(net, other, images, labels)
     np.testing.assert_array_equal(bound(net, images, None), expected)
 
 
-def test_substitutes_are_averaged(net, other, images):
+def test_surrogates_are_averaged(net, other, images):
     both = average_models([net, other])
     np.testing.assert_allclose(
         both(images), (net(images) + other(images)) / 2, rtol=1e-6
@@ -79,14 +79,14 @@ def test_substitutes_are_averaged(net, other, images):
         average_models([])
 
 
-def test_an_ensemble_of_substitutes(net, other, images, labels):
+def test_an_ensemble_of_surrogates(net, other, images, labels):
     hyper = {"attack": attacks.fgsm, "epsilon": 0.1}
     pair = attacks.transfer(net, images, labels, surrogate_fn=[net, other], **hyper)
     expected = attacks.fgsm(average_models([net, other]), images, labels, epsilon=0.1)
     np.testing.assert_array_equal(pair, expected)
 
 
-def test_substitutes_must_know_the_same_classes(net, images, labels):
+def test_surrogates_must_have_the_same_classes(net, images, labels):
     with pytest.raises(ValueError, match="5 classes of `logits_fn`, got 4"):
         attacks.transfer(
             net, images, labels, surrogate_fn=lambda x: net(x)[:, :4], epsilon=0.3
