@@ -1,9 +1,9 @@
 """Generator-based adversarial attacks as pure functions of JAX.
 
-`attacks` holds the attacks, `models` the networks of the papers, `oracles` what makes
-black boxes of them, `data` the data sets, `training` pure training steps, `analysis`
-bounds of layers and what units respond to, and `evaluation` what measures an attack.
-`load_generator` turns the checkpoint of a trained generator into an attack.
+`attacks` has the attacks, `models` the papers' networks, `oracles` turns a model into a
+black box, `data` loads the data sets, `training` has pure training steps, `analysis`
+bounds layers and explains units, and `evaluation` measures attacks. `load_generator`
+returns a trained generator as an attack, from the checkpoints of a run.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
         oracles,
         training,
     )
-    from advgan_jax.runs.from_config import load_generator
+    from advgan_jax.generators import load_generator
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a part when it is first used: importing the package stays cheap."""
+    """Import a part on first use, so that `import advgan_jax` is fast."""
     import importlib
 
     if name == "load_generator":
-        return importlib.import_module("advgan_jax.runs.from_config").load_generator
+        return importlib.import_module("advgan_jax.generators").load_generator
     if name in __all__:
         return importlib.import_module(f"advgan_jax.{name}")
     raise AttributeError(f"module 'advgan_jax' has no attribute {name!r}")

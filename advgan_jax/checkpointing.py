@@ -1,20 +1,22 @@
-"""Whole train states on disk, through Orbax: all of a state or nothing.
+"""Train states on disk, through Orbax: a checkpoint is complete or absent.
 
 A checkpoint is written in the background into a temporary folder and renamed when it
-is complete, so a killed run leaves no half-written one. One that was damaged later is
-passed over, with a warning, for the last whole one, and kept aside.
+is complete, so a killed run never leaves a partial one. If a checkpoint was damaged
+later, `restore` warns, reads the latest undamaged one, and a run moves the damaged one
+to the folder `unreadable`.
 
-States come and go as arrays of one device. What is on disk knows neither devices nor
-processes, so it can be restored on any number of them; with several processes all of
-them call every function here, and write to one folder that all of them see.
+States are saved from and restored to one device. Files do not depend on the number of
+devices or processes, so any number of them can restore a state. With several processes
+all of them call every function here, and all of them see the same folder.
 """
 
 import itertools
+import json
 import logging
 import os
 import pathlib
-from collections.abc import Mapping
-from typing import Any, Self, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -22,124 +24,142 @@ import orbax.checkpoint as ocp
 
 from advgan_jax import parallel
 
-State = TypeVar("State")
 _log = logging.getLogger(__name__)
-_ASIDE = "unreadable"  # where damaged checkpoints are kept
+_ASIDE = "unreadable"  # the folder of damaged checkpoints
 
 
 class _Manager(ocp.CheckpointManager):
-    """Orbax's manager without a mind of its own about when to stop."""
+    """Orbax's manager, which does not decide when to stop."""
 
     def reached_preemption(self, step: int) -> bool:
-        """Never: whoever asks the runtime moves the point at which all shall stop.
+        """Return False: a call to the runtime would move the step at which all stop.
 
-        It is one more than the last number asked with, and Orbax would ask with steps:
-        behind the numbers of `parallel.agreed_stop`, which then never come to it.
+        The runtime stops all processes one number after the last number that any of
+        them called it with. Orbax would call it with steps, which are larger than the
+        numbers of `parallel.agreed_stop`: these would never reach the stop.
         """
         del step
         return False
 
 
 class Checkpoints:
-    """The checkpoints of one run; a context manager that ends by finishing writes.
+    """The checkpoints of one training; a context manager that waits for writes.
 
-    Each holds the state and a description of the run: plain JSON values, enough to
-    build the objects that the state belongs to.
+    Each checkpoint holds the state and a description: JSON values that say what was
+    trained and on which settings it depends.
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, max_to_keep: int = 3):
-        """Opens a folder of checkpoints, which need not exist yet.
+        """Open a folder of checkpoints, and create it if it is missing.
 
         Args:
-          directory: where they are; relative to the working directory or absolute.
-          max_to_keep: older checkpoints are deleted.
+          directory: the folder; relative to the working directory or absolute.
+          max_to_keep: how many checkpoints are kept; older ones are deleted.
         """
-        # Orbax writes nothing, in silence, where the path is relative.
-        self.directory = pathlib.Path(directory).absolute()
+        # With a relative path Orbax writes nothing and raises nothing.
+        self.directory: pathlib.Path = pathlib.Path(directory).absolute()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=max_to_keep, enable_async_checkpointing=True
         )
-        self._manager = _Manager(self.directory, options=options)
+        # With handlers, the manager can read the structure of a state from its files.
+        handlers = {
+            "state": ocp.StandardCheckpointHandler(),
+            "run": ocp.JsonCheckpointHandler(),
+        }
+        self._manager = _Manager(
+            self.directory, options=options, item_handlers=handlers
+        )
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind, error, traceback) -> None:
-        # What devices or the runtime report may be the loss of another process, for
-        # which closing would wait.
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        # A runtime error may mean that another process is lost; closing would wait for
+        # it.
         lost = isinstance(error, jax.errors.JaxRuntimeError)
         if not (lost and parallel.num_processes() > 1):
             self.close()
 
     def close(self) -> None:
-        """Waits for what is being written."""
+        """Wait until all checkpoints are written."""
         self._manager.close()
 
     def steps(self) -> list[int]:
-        """The steps of which there is a checkpoint, in order."""
+        """Return the steps of the checkpoints, in order."""
         return sorted(self._manager.all_steps())
 
-    def save(self, step: int, state: Any, run: Mapping[str, Any]) -> None:
-        """Writes a state, unless there is one of this step already.
+    def save(self, step: int, state: Any, description: Mapping[str, Any]) -> None:
+        """Write a state, unless this step has a checkpoint already.
 
         Args:
-          step: how many steps the state has made.
-          state: a pytree of arrays. It is copied first: the caller may donate it.
-          run: JSON values that describe the run.
+          step: the number of steps that the state has made.
+          state: a pytree of arrays. It is copied first, so the caller may donate it.
+          description: JSON values that describe what was trained.
         """
         if step in self._manager.all_steps():
             return
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(_copy(state)),
-            run=ocp.args.JsonSave(dict(run)),
+            run=ocp.args.JsonSave(dict(description)),
         )
         self._manager.save(step, args=items)
 
     def describe(self) -> dict[str, Any]:
-        """The description of the run, from the latest checkpoint that has it whole.
+        """Return the description in the latest undamaged checkpoint.
 
         Returns:
-          What `save` was given as `run`.
+          The JSON values that `save` was given.
 
         Raises:
           FileNotFoundError: if there is no checkpoint.
-          ValueError: if there are some, but all are damaged.
+          ValueError: if all checkpoints are damaged.
         """
         items = ocp.args.Composite(run=ocp.args.JsonRestore())
-        return self._latest_whole(items)[1]["run"]
+        return self._latest_whole(lambda step: items)[1]["run"]
 
-    def restore(self, like: State) -> State:
-        """The latest whole state.
+    def restore(self, like: Any = None) -> Any:
+        """Return the latest undamaged state.
 
         Args:
           like: a state of the same structure, its leaves arrays or
-            `jax.ShapeDtypeStruct`s (from `jax.eval_shape`).
+            `jax.ShapeDtypeStruct`s (from `jax.eval_shape`). None: the structure is
+            read from the checkpoint.
 
         Returns:
-          The state, with the saved values, on one device of this process.
+          The saved values on one device of this process, in the structure of `like`;
+          without it, nested dictionaries by the names of the state's fields.
 
         Raises:
           FileNotFoundError: if there is no checkpoint.
-          ValueError: if all are damaged, or the keys are of another kind.
+          ValueError: if all checkpoints are damaged, or a dtype differs.
         """
-        sharding = parallel.replicated_sharding()
-        abstract = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), like
-        )
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-        step, restored = self._latest_whole(items)
-        # Orbax does not compare dtypes: it would give back another kind of key.
-        for wanted, got in zip(
-            jax.tree.leaves(abstract), jax.tree.leaves(restored["state"]), strict=True
-        ):
+
+        def _items(step: int) -> ocp.args.Composite:
+            given = like
+            if like is None:
+                given = self._manager.item_metadata(step)["state"].tree
+            return ocp.args.Composite(state=ocp.args.StandardRestore(_abstract(given)))
+
+        step, restored = self._latest_whole(_items)
+        state = restored["state"]
+        if like is not None:
+            self._check_dtypes(step, like, state)
+        return parallel.local(state)
+
+    def _check_dtypes(self, step: int, like: Any, state: Any) -> None:
+        """Raise unless dtypes are equal: Orbax would return another kind of key."""
+        leaves = zip(jax.tree.leaves(like), jax.tree.leaves(state), strict=True)
+        for wanted, got in leaves:
             if wanted.dtype != got.dtype:
                 raise ValueError(
                     f"Checkpoint {step} in {self.directory} has {got.dtype} where "
                     f"{wanted.dtype} is expected; it was saved by other code."
                 )
-        return parallel.local(restored["state"])
 
-    def _latest_whole(self, items: ocp.args.Composite) -> tuple[int, Any]:
+    def _latest_whole(
+        self, items: Callable[[int], ocp.args.Composite]
+    ) -> tuple[int, Any]:
+        """Restore from the latest step whose files can be read."""
         steps = self.steps()
         if not steps:
             raise FileNotFoundError(
@@ -148,8 +168,8 @@ class Checkpoints:
             )
         for step in reversed(steps):
             try:
-                return step, self._manager.restore(step, args=items)
-            # Orbax, TensorStore and JSON each report damage by errors of their own.
+                return step, self._manager.restore(step, args=items(step))
+            # Orbax, TensorStore and JSON report damage with errors of their own.
             except Exception as error:
                 reason = str(error).splitlines()[0] if str(error) else repr(error)
                 _log.warning(
@@ -164,21 +184,21 @@ class Checkpoints:
         )
 
     def set_aside_after(self, step: int) -> None:
-        """Moves checkpoints later than `step` away: damaged ones that were passed over.
+        """Move damaged checkpoints, those after `step`, to the folder `unreadable`.
 
-        They are kept in the folder `unreadable`, and a warning says so.
+        A warning names them.
 
         Args:
-          step: of the latest checkpoint that is left where it is.
+          step: the step of the latest undamaged checkpoint.
         """
         later = [s for s in self.steps() if s > step]
         if not later:
             return
         aside = self.directory / _ASIDE
-        parallel.first_alone(lambda: [_move(self.directory, s, aside) for s in later])
+        parallel.first_alone(lambda: _move(self.directory, later, aside))
         self._manager.reload()
         _log.warning(
-            "Checkpoints %s of %s were moved to %s; the run goes on from step %d.",
+            "Checkpoints %s of %s were moved to %s; the run resumes at step %d.",
             later,
             self.directory,
             aside,
@@ -186,15 +206,48 @@ class Checkpoints:
         )
 
 
+def differences(
+    saved: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = ""
+) -> list[str]:
+    """Return a sentence for each difference between two descriptions.
+
+    Args:
+      saved: nested JSON values.
+      ours: likewise; tuples equal lists.
+      prefix: begins each name.
+
+    Returns:
+      For example `["loss.gan is lsgan there and bce here"]`.
+    """
+    ours, found = json.loads(json.dumps(ours)), []
+    for key in sorted({*saved, *ours}):
+        a, b = saved.get(key), ours.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key} is {a} there and {b} here")
+    return found
+
+
 def _copy(state: Any) -> Any:
-    """The state in memory of its own, as all processes save it together."""
-    # On CPU the writer would share the state's memory, which the next step reuses.
+    """Copy a state, and replicate it when several processes save it together."""
+    # On a CPU the writer would share the state's memory, which the next step reuses.
     copied = jax.tree.map(jnp.copy, parallel.local(state))
     return parallel.replicate(copied) if parallel.num_processes() > 1 else copied
 
 
-def _move(directory: pathlib.Path, step: int, aside: pathlib.Path) -> None:
-    """Moves one checkpoint, beside others of its step that were moved before."""
+def _abstract(state: Any) -> Any:
+    """Return shapes and dtypes, on all devices of this process."""
+    sharding = parallel.replicated_sharding()
+    return jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), state
+    )
+
+
+def _move(directory: pathlib.Path, steps: list[int], aside: pathlib.Path) -> None:
+    """Move checkpoints beside those of their steps that were moved before."""
     aside.mkdir(exist_ok=True)
-    names = (aside / f"{step}-{number}" for number in itertools.count())
-    (directory / str(step)).rename(next(name for name in names if not name.exists()))
+    for step in steps:
+        names = (aside / f"{step}-{number}" for number in itertools.count())
+        free = next(name for name in names if not name.exists())
+        (directory / str(step)).rename(free)

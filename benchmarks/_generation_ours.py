@@ -12,8 +12,7 @@ import jax.numpy as jnp
 
 from advgan_jax import attacks, models, parallel
 from advgan_jax.cpu import process
-from advgan_jax.runs import from_config
-from advgan_jax.training import advgan
+from advgan_jax.training import advgan, precision
 
 
 def generate_fn(settings):
@@ -26,7 +25,7 @@ def generate_fn(settings):
     fresh = jnp.zeros((1, 28, 28, 1))
     params = generator.init(jax.random.key(0), fresh)["params"]
     generator_fn = advgan.make_generator_fn(
-        from_config.mixed_module(settings["dtype"], generator)
+        precision.mixed_module(settings["dtype"], generator)
     )
     attack = attacks.generator_attack(generator_fn, params, epsilon=_task.EPSILON)
     return jax.jit(lambda images: attack(_task.unseen, images))

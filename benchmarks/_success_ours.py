@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from advgan_jax import data, models, parallel
 from advgan_jax.cpu import process
 from advgan_jax.data import Split
-from advgan_jax.runs import from_config
+from advgan_jax.runs.from_config import gans
 from advgan_jax.training import advgan, fit
 
 _CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "advgan.py"
@@ -23,8 +23,8 @@ def main():
     process.keep_memory()
     config = runpy.run_path(str(_CONFIG))["get_config"]("mnist")
     target = models.make_logits_fn(models.make_classifier("C", 10), variables)
-    networks = from_config.advgan_networks(config, settings["max_steps"])
-    objective = from_config.advgan_objective(config, 10)
+    networks = gans.advgan_networks(config, settings["max_steps"])
+    objective = gans.advgan_objective(config, 10)
     shape = arrays["test_images"].shape[1:]
     state = advgan.init_state(networks, jax.random.key(settings["seed"]), shape)
     run = parallel.compile_steps(advgan.make_train_step(networks, objective))

@@ -11,8 +11,7 @@ import optax
 from advgan_jax import models, parallel
 from advgan_jax.cpu import process
 from advgan_jax.data import Split
-from advgan_jax.runs import from_config
-from advgan_jax.training import advgan, classifier, fit
+from advgan_jax.training import advgan, classifier, fit, precision
 from advgan_jax.training.gan import Networks
 
 EPSILON = 0.3
@@ -30,8 +29,8 @@ def networks():
 
 def advgan_of(target, shape, dtype):
     """Return state, step and frozen arguments of AdvGAN."""
-    mixed = from_config.mixed_networks(dtype, networks())
-    target = from_config.mixed_logits_fn(dtype, target)
+    mixed = precision.mixed_networks(dtype, networks())
+    target = precision.mixed_logits_fn(dtype, target)
     state = advgan.init_state(mixed, jax.random.key(0), shape)
     return (
         state,
@@ -44,7 +43,7 @@ def classifier_of(target, shape, dtype):
     """Return state, step and frozen arguments of model C, with its dropout."""
     del target
     optimizer = optax.adam(1e-3)
-    model = from_config.mixed_module(dtype, models.make_classifier("C", 10))
+    model = precision.mixed_module(dtype, models.make_classifier("C", 10))
     state = classifier.init_state(model, optimizer, jax.random.key(0), shape)
     return state, classifier.make_train_step(model, optimizer), ()
 

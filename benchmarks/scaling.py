@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from absl import app, flags
 
 from advgan_jax import models
-from advgan_jax.runs import from_config
+from advgan_jax.runs.from_config import gans
 from advgan_jax.training import advgan
 from advgan_jax.types import Batch
 
@@ -64,8 +64,8 @@ WORKLOADS = {
 def step_of(work):
     """Return the step, and a function for its state and the target model's weights."""
     config = runpy.run_path(str(CONFIG))["get_config"](work.variant)
-    networks = from_config.advgan_networks(config, 1)
-    objective = from_config.advgan_objective(config, 10)
+    networks = gans.advgan_networks(config, 1)
+    objective = gans.advgan_objective(config, 10)
     target = models.make_classifier(work.target, work.classes)
     step = advgan.make_train_step(networks, objective)
     images = jnp.zeros((1, *work.shape))

@@ -1,4 +1,4 @@
-"""See `advgan_jax/configs/advgan.py`."""
+"""The configuration in `advgan_jax/configs/advgan.py`, for `--config=configs/advgan.py`."""
 
 from advgan_jax.configs.advgan import get_config
 

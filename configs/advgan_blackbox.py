@@ -1,4 +1,4 @@
-"""See `advgan_jax/configs/advgan_blackbox.py`."""
+"""The configuration in `advgan_jax/configs/advgan_blackbox.py`, for `--config=configs/advgan_blackbox.py`."""
 
 from advgan_jax.configs.advgan_blackbox import get_config
 

@@ -1,4 +1,4 @@
-"""See `advgan_jax/configs/aigan.py`."""
+"""The configuration in `advgan_jax/configs/aigan.py`, for `--config=configs/aigan.py`."""
 
 from advgan_jax.configs.aigan import get_config
 

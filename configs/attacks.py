@@ -1,4 +1,4 @@
-"""See `advgan_jax/configs/attacks.py`."""
+"""The configuration in `advgan_jax/configs/attacks.py`, for `--config=configs/attacks.py`."""
 
 from advgan_jax.configs.attacks import get_config
 

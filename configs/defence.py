@@ -1,4 +1,4 @@
-"""See `advgan_jax/configs/defence.py`."""
+"""The configuration in `advgan_jax/configs/defence.py`, for `--config=configs/defence.py`."""
 
 from advgan_jax.configs.defence import get_config
 

@@ -1,4 +1,4 @@
-"""See `advgan_jax/configs/generators.py`."""
+"""The configuration in `advgan_jax/configs/generators.py`, for `--config=configs/generators.py`."""
 
 from advgan_jax.configs.generators import get_config
 

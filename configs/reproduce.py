@@ -1,4 +1,4 @@
-"""See `advgan_jax/configs/reproduce.py`."""
+"""The configuration in `advgan_jax/configs/reproduce.py`, for `--config=configs/reproduce.py`."""
 
 from advgan_jax.configs.reproduce import get_config
 

@@ -1,4 +1,4 @@
-"""See `advgan_jax/configs/szegedy.py`."""
+"""The configuration in `advgan_jax/configs/szegedy.py`, for `--config=configs/szegedy.py`."""
 
 from advgan_jax.configs.szegedy import get_config
 

@@ -1,4 +1,4 @@
-"""See `advgan_jax/configs/target_model.py`."""
+"""The configuration in `advgan_jax/configs/target_model.py`, for `--config=configs/target_model.py`."""
 
 from advgan_jax.configs.target_model import get_config
 

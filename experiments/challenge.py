@@ -1,11 +1,12 @@
-r"""Accuracy of a trained classifier on a file of adversarial images.
+r"""Measure the accuracy of a trained classifier on a file of adversarial images.
 
     python experiments/challenge.py --config=configs/defence.py:mnist \
         --config.target_model_dir=runs/target_models --file=attack.npy
 
-The classifier is trained if the folder has none of this configuration, which a progress
-bar tells. The nets of `reproduce.py` lie in its workdir's `target_models/`, if it was given
-no other folder; that of `--table=challenge --scale=full` is named by
+The classifier is trained if the folder has none of this configuration; a progress bar
+shows it. `reproduce.py` keeps its classifiers in its workdir's `target_models/`, unless
+it was given another folder. These flags describe the classifier of
+`--table=challenge --scale=full`:
 
     --config.target_training.defences.iterative.training.num_epochs=84
     --config.target_training.defences.iterative.training.batch_size=50
@@ -13,9 +14,9 @@ no other folder; that of `--table=challenge --scale=full` is named by
     --config.target_training.defences.iterative.attack.num_steps=40
     --config.target_training.defences.iterative.attack.step_size=0.01
 
-The file must hold all test images in their order, float32 in [0, 1], none further than
-`--config.epsilon` (0.3) from the clean ones in any pixel. What breaks a rule is refused
-with the number of the first such image.
+The file must hold all test images in their order, float32 in [0, 1], and no pixel may
+differ from the clean image by more than `--config.epsilon` (0.3). If a file breaks a
+rule, the error names the first such image.
 """
 
 from absl import app, flags, logging
@@ -25,20 +26,22 @@ from advgan_jax.cli import faults
 from advgan_jax.cpu import process
 from advgan_jax.runs.methods import challenge
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "That of the classifier.")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Configuration of the classifier."
+)
 _FILE = flags.DEFINE_string("file", None, "The adversarial images, an .npy file.")
 _CACHE = flags.DEFINE_string(
-    "compilation_cache", None, "Folder for compiled programs, or none; see train.py."
+    "compilation_cache", None, "Folder of compiled programs, or none; see train.py."
 )
 flags.mark_flags_as_required(["config", "file"])
 
 
 def main(argv: list[str]) -> None:
-    """Checks, measures, prints."""
+    """Check the file, evaluate the classifier and print three numbers."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
-    logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it writes
-    with faults.told("The same command goes on."):
+    logging.set_verbosity(logging.WARNING)  # Orbax logs every file that it writes
+    with faults.one_line_errors("Run the same command again to resume."):
         process.compute_in_caller()
         process.set_compilation_cache(_CACHE.value)
         process.keep_memory()

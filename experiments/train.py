@@ -1,11 +1,11 @@
-"""Trains what a configuration describes, and evaluates it.
+"""Run what a configuration describes: train, evaluate and write the results.
 
     python experiments/train.py --config=configs/advgan.py
     python experiments/train.py --config=configs/advgan.py:mnist --config.epsilon=0.2
     python experiments/train.py --config=configs/advgan.py --resume
 
 The workdir gets `config.json`, `metrics.jsonl`, TensorBoard events, `checkpoints/`,
-`figures/` and `results.json`. Ctrl-C and SIGTERM save before they end the run.
+`figures/` and `results.json`. Ctrl-C and SIGTERM save a checkpoint before the run ends.
 """
 
 from absl import app, flags

@@ -76,3 +76,15 @@ def test_pure_parts_read_no_clock_flag_or_config(repository):
         if name.split(".")[0] in HOST_MODULES
     ]
     assert not impure, "\n".join(impure)
+
+
+def test_only_runs_configs_and_commands_read_configurations(repository):
+    root = repository / "advgan_jax"
+    readers = [
+        f"{path.relative_to(root)} imports {name}"
+        for path in sources(root)
+        if part_of(path, root) not in ("runs", "configs", "cli")
+        for name in imported(path)
+        if name.split(".")[0] == "ml_collections"
+    ]
+    assert not readers, "\n".join(readers)

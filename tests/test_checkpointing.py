@@ -9,7 +9,7 @@ import optax
 import pytest
 from jax.experimental import multihost_utils
 
-from advgan_jax.checkpointing import Checkpoints
+from advgan_jax.checkpointing import Checkpoints, differences
 from advgan_jax.training.states import ClassifierState, NetState, first_step
 
 
@@ -50,6 +50,43 @@ def test_latest_comes_back_with_the_same_bits(folder):
         assert checkpoints.steps() == [1, 2, 3]
         assert checkpoints.describe() == {"seed": 3}
         assert_same(checkpoints.restore(jax.eval_shape(make_state)), make_state(3))
+
+
+def test_structure_is_read_from_the_checkpoint(folder):
+    with Checkpoints(folder) as checkpoints:
+        found = checkpoints.restore()
+    state = make_state(3)
+    assert set(found) == {"step", "key", "net", "batch_stats"}
+    assert int(found["step"]) == 3
+    assert_same(found["net"]["params"], state.net.params)
+    assert_same(found["key"], state.key)
+
+
+def test_a_damaged_checkpoint_is_skipped_without_a_structure(folder):
+    spoil(folder, 3)
+    with Checkpoints(folder) as checkpoints:
+        assert int(checkpoints.restore()["step"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("saved", "ours", "found"),
+    [
+        ({"a": 1}, {"a": 1}, []),
+        ({"a": [1, 2]}, {"a": (1, 2)}, []),
+        (
+            {"a": 1},
+            {"b": 1},
+            ["a is 1 there and None here", "b is None there and 1 here"],
+        ),
+        (
+            {"a": {"b": 1, "c": 2}},
+            {"a": {"b": 3, "c": 2}},
+            ["a.b is 1 there and 3 here"],
+        ),
+    ],
+)
+def test_differences_are_named(saved, ours, found):
+    assert differences(saved, ours) == found
 
 
 def test_relative_paths_are_written_too(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The command line that the experiments share; each of them tells what it is for."""
+"""The command line of the scripts in `experiments/`; each script says what it does."""
 
 import argparse
 import os
@@ -6,6 +6,7 @@ import pathlib
 import re
 import sys
 from collections.abc import Mapping
+from typing import NoReturn
 
 import jax
 from absl import app, flags, logging
@@ -20,48 +21,52 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration fil
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run (default: runs/METHOD-DATASET-MODEL)."
 )
-_RESUME = flags.DEFINE_bool("resume", False, "Go on with the run in the workdir.")
+_RESUME = flags.DEFINE_bool("resume", False, "Continue the run in the workdir.")
 _OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Discard the run in the workdir, but keep its target models."
 )
 _CACHE = flags.DEFINE_string(
     "compilation_cache",
     None,
-    "Folder for compiled programs, or none (default: JAX_COMPILATION_CACHE_DIR, or "
+    "Folder of compiled programs, or none (default: JAX_COMPILATION_CACHE_DIR, or "
     "advgan_jax/programs in the user's cache folder).",
 )
 _CPU_DEVICES = flags.DEFINE_integer(
     "cpu_devices",
     1,
-    "Devices to make of the CPU, at most one a core: trainings are faster, and differ "
-    "in rounding and in what they draw.",
+    "Devices to split the CPU into, at most one for each core: training is faster, and "
+    "differs in rounding and in random draws.",
 )
 _DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "Run in step with the same command in other processes."
+    "distributed", False, "Run together with the same command in other processes."
 )
 _COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "host:port of process 0; found out on TPU pods, Slurm, GKE."
+    "coordinator", None, "host:port of process 0; detected on TPU pods, Slurm and GKE."
 )
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many there are.")
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is, from 0.")
+_NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "How many processes there are."
+)
+_PROCESS_ID = flags.DEFINE_integer(
+    "process_id", None, "The number of this process, from 0."
+)
 _HEARTBEAT = flags.DEFINE_integer(
     "heartbeat",
     parallel.HEARTBEAT,
-    "Seconds without a sign of life after which a process is lost.",
+    "Seconds without a sign of life after which a process counts as lost.",
 )
 flags.mark_flag_as_required("config")
 
-LOST = 3
+_RESUME_HINT = "Add --resume to resume."
 _CONFIGS = pathlib.Path(configs.__file__).parent
 
 
 def main(argv: list[str]) -> None:
-    """Runs, and prints the table of results last."""
+    """Run what the flags say, and print the table of results last."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
-    logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it writes
-    with faults.told("Go on with --resume."):
-        # Before processes connect: they compute something then.
+    logging.set_verbosity(logging.WARNING)  # Orbax logs every file that it writes
+    with faults.one_line_errors(_RESUME_HINT):
+        # Before processes connect, which runs a computation.
         process.set_compilation_cache(_CACHE.value)
         process.split_cpu(_CPU_DEVICES.value)
         process.compute_in_caller()
@@ -73,7 +78,7 @@ def main(argv: list[str]) -> None:
     except jax.errors.JaxRuntimeError as error:
         if parallel.num_processes() == 1:
             raise
-        _leave(error)
+        _exit_without_others(error)
 
 
 def _connect() -> None:
@@ -82,9 +87,9 @@ def _connect() -> None:
         try:
             parallel.start(*given, heartbeat=_HEARTBEAT.value)
         except ValueError as error:
-            faults.refuse(error)
+            faults.exit_with_error(error)
     elif any(value is not None for value in given):
-        faults.refuse(
+        faults.exit_with_error(
             "--coordinator, --num_processes and --process_id need --distributed."
         )
 
@@ -94,31 +99,31 @@ def _check_backend() -> None:
         return
     backend = jax.default_backend()
     if backend != "cpu":
-        faults.refuse(
-            f"--cpu_devices is for a CPU, got {backend}; leave it out, or set "
+        faults.exit_with_error(
+            f"--cpu_devices needs a CPU, got {backend}; leave it out, or set "
             "JAX_PLATFORMS=cpu."
         )
 
 
-def _leave(error: Exception) -> None:
-    """Ends a process that lost the others, at once: an orderly end would wait."""
+def _exit_without_others(error: Exception) -> NoReturn:
+    """End a process that lost the others at once: an orderly exit would wait."""
     this, number = jax.process_index(), parallel.num_processes()
     print(
         f"error: Process {this} of {number} cannot reach the others, one of which must "
-        f"have ended ({str(error).splitlines()[0]}). Checkpoints are whole; start all "
-        "processes again with --resume.",
+        f"have ended ({str(error).splitlines()[0]}). Checkpoints are complete; start "
+        "all processes again with --resume.",
         file=sys.stderr,
     )
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(LOST)
+    os._exit(faults.LOST)
 
 
 def _run() -> None:
     config = _CONFIG.value
     name = f"{config.method}-{config.dataset}-{config.target_model}"
     workdir = _WORKDIR.value or "runs/" + re.sub(r"[^\w.-]+", "_", name)
-    with faults.told("Go on with --resume."):
+    with faults.one_line_errors(_RESUME_HINT):
         rows = runs.train(
             config, workdir, resume=_RESUME.value, overwrite=_OVERWRITE.value
         )
@@ -135,17 +140,17 @@ def as_config(
     config_name: str,
     scales: Mapping[str, str],
 ) -> list[str]:
-    """Replaces `--CHOICE` and `--scale` by values of a configuration.
+    """Replace `--CHOICE` and `--scale` by flags of a configuration.
 
     Args:
-      argv: of the command.
-      usage: what `--scale=unknown` is answered with.
-      choice: the field that says what is run, `study` say.
-      config_name: the configuration of which a scale is a variant.
-      scales: variants by scale, `cpu` among them, which is the default.
+      argv: the arguments of the command.
+      usage: the text that an unknown `--scale` prints.
+      choice: the field that chooses what is run, such as `study`.
+      config_name: the configuration; each scale is one of its variants.
+      scales: variants by scale; `cpu` is the default.
 
     Returns:
-      The arguments that `main` understands.
+      The arguments for `main`.
     """
     parser = argparse.ArgumentParser(
         usage=usage, add_help=False, allow_abbrev=False, argument_default=None

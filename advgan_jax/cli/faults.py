@@ -1,41 +1,43 @@
-"""How the experiments end when something goes wrong: one line, and a status."""
+"""How a command ends when a run fails: one line on stderr, and an exit status."""
 
 import contextlib
 import sys
 from collections.abc import Iterator
+from typing import NoReturn
 
 from advgan_jax import runs
 from advgan_jax.oracles import OracleError
 
-# The caller's mistakes, and what else comes with its cure.
+# Mistakes of the caller, and errors whose message says what to do.
 FAULTS = (ValueError, TypeError, OSError, ImportError, FloatingPointError, OracleError)
-_FRAMES = "JAX has removed its internal frames"
 REFUSED = 2
+LOST = 3  # another process of the run ended
 INTERRUPTED = 130  # what shells report after Ctrl-C
+_FRAMES = "JAX has removed its internal frames"
 
 
 @contextlib.contextmanager
-def told(go_on: str) -> Iterator[None]:
-    """Ends the process with one line for what is no fault of the program.
+def one_line_errors(how_to_resume: str) -> Iterator[None]:
+    """End the process with one line if the block raises one of `FAULTS` or stops.
 
     Args:
-      go_on: how an interrupted run is continued.
+      how_to_resume: a sentence that follows the message of an interrupted run.
     """
     try:
         yield
     except runs.Stopped as stopped:
-        print(f"{stopped} {go_on}", file=sys.stderr)
+        print(f"{stopped} {how_to_resume}", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except KeyboardInterrupt:
-        print(f"Interrupted. {go_on}", file=sys.stderr)
+        print(f"Interrupted. {how_to_resume}", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except FAULTS as error:
-        # A traceback would bury the cure, and so would JAX's note on its own frames.
+        # A traceback, or JAX's note on its own frames, would hide what to do.
         notes = [n for n in getattr(error, "__notes__", []) if _FRAMES not in n]
-        refuse("\n".join([str(error), *notes]))
+        exit_with_error("\n".join([str(error), *notes]))
 
 
-def refuse(error: object) -> None:
-    """Ends the process with what is wrong."""
+def exit_with_error(error: object) -> NoReturn:
+    """End the process with an error message and the status `REFUSED`."""
     print(f"error: {error}", file=sys.stderr)
     sys.exit(REFUSED)

@@ -1,10 +1,11 @@
-"""How target models are defended: a part of all configurations with a `target`.
+"""The defences of target models, a part of every `target_training`.
 
-`--config.target_training.defence=iterative` chooses one. Its `training` takes the place of the
-same names in `target`, so that an attack finds the defended model by the defence's name
-and the target folder alone. For the same reason an attack of a defence has its own
-epsilon, `--config.target_training.defences.iterative.attack.epsilon`, which `--config.epsilon`,
-that of the attack run, does not move.
+`--config.target_training.defence=iterative` chooses one. The settings of its `training`
+replace those of the same names in `target_training`; an attack run therefore finds the
+defended model by the defence's name and `target_model_dir` alone. The attack of a
+defence has its own epsilon,
+`--config.target_training.defences.iterative.attack.epsilon`: `--config.epsilon`, that of
+the attack run, does not change the defended model.
 """
 
 import copy
@@ -14,26 +15,26 @@ from ml_collections.config_dict import placeholder
 
 
 def get_config(variant: str, epsilon: float) -> ConfigDict:
-    """The settings of all defences for one data set."""
+    """Return the settings of all defences for one data set."""
     mnist = variant == "mnist"
     one_step = {
         "attack": {"kind": "fgsm", "epsilon": epsilon},
         "clean_weight": 0.5,
-        "predicted_labels": True,  # as Tramer's code does, against label leaking
+        "predicted_labels": True,  # like Tramer's code, against label leaking
         "warmup_epochs": 0.0,
         "training": {
             "num_epochs": {"digits": 30, "mnist": 6, "cifar10": 60}[variant],
             "batch_size": 64 if mnist else 128,
-            "learning_rate": placeholder(float),  # default: the target's
+            "learning_rate": placeholder(float),  # default: that of `target_training`
         },
     }
-    # Madry takes 40 steps of 0.01 on MNIST; fewer and wider ones let one core finish.
+    # Madry uses 40 steps of 0.01 on MNIST; one core can do fewer and larger steps.
     many_steps = {
         "attack": {
             "kind": "pgd",
             "epsilon": epsilon,
             "num_steps": 5 if mnist else 7,
-            "step_size": placeholder(float),  # default: what `pgd` derives
+            "step_size": placeholder(float),  # default: derived by `pgd`
         },
         "predicted_labels": False,
         "warmup_epochs": {"digits": 20.0, "mnist": 2.0, "cifar10": 0.0}[variant],
@@ -43,13 +44,13 @@ def get_config(variant: str, epsilon: float) -> ConfigDict:
             "learning_rate": placeholder(float),
         },
     }
-    # Nets that are not defended, trained as `target` says with seeds of their own.
+    # Undefended models, trained by `target_training` with other seeds.
     sources = {
         "digits": ("small", "fc100_100_10"),
         "mnist": ("A", "B", "C"),
         "cifar10": ("resnet32", "resnet32"),
     }[variant]
-    # Copied: a dictionary that stands in two places would be one section.
+    # Copies: one dictionary in two places would be one section.
     return ConfigDict(
         {
             "adv": copy.deepcopy(one_step),

@@ -5,6 +5,12 @@
     python experiments/train.py --config=configs/advgan.py:cifar10
 
 Override any value: `--config.epsilon=0.2 --config.target_class=3`.
+
+| variant | target model | run time | clean accuracy | success |
+|---|---|---|---|---|
+| digits | small | 40 s on two cores | 98.9 % | 99.4 % |
+| mnist | C | 6 minutes on one core after C | 99.5 % | 99.9 % |
+| cifar10 | resnet32 | not measured | not measured | not measured |
 """
 
 from ml_collections import ConfigDict
@@ -12,15 +18,12 @@ from ml_collections.config_dict import placeholder
 
 from advgan_jax.configs import _defences
 
-VARIANTS = ("digits", "mnist", "cifar10")
+VARIANTS: tuple[str, ...] = ("digits", "mnist", "cifar10")
 
 
 def get_config(variant: str = "digits") -> ConfigDict:
-    """The configuration of one data set's run."""
-    if variant not in VARIANTS:
-        raise ValueError(
-            f"Unknown variant {variant!r} of this config. Known: {', '.join(VARIANTS)}."
-        )
+    """Return the configuration of one data set's run."""
+    check_variant(variant, VARIANTS)
     config = ConfigDict()
     config.method = "advgan"
     config.dataset = variant
@@ -28,67 +31,88 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.target_model = {"digits": "small", "mnist": "C", "cifar10": "resnet32"}[
         variant
     ]
-    config.target_model_dir = placeholder(str)  # default: the workdir's `target_models`
-    config.target_class = placeholder(int)  # none: untargeted
+    # Default: the folder `target_models` in the workdir.
+    config.target_model_dir = placeholder(str)
+    config.target_class = placeholder(int)  # default: an untargeted attack
     config.epsilon = 8 / 255 if variant == "cifar10" else 0.3
-    config.distillation = placeholder(str)  # none: semi-white-box
+    config.distillation = placeholder(str)  # default: semi-white-box
     config.parallel = "auto"
-    # Training images of more bytes are read while training, not kept on the devices.
+    # A data set with more bytes is read during training and not kept on the devices.
     config.max_resident_bytes = 2 * 2**30
     config.seed = 0
-
-    # The target model's training; see also configs/target_model.py.
-    config.target_training = ConfigDict()
-    config.target_training.num_images = placeholder(
-        int
-    )  # default: the whole training split
-    config.target_training.num_epochs = {"digits": 25, "mnist": 12, "cifar10": 60}[
-        variant
-    ]
-    # On MNIST about as many steps as Carlini & Wagner's 50 epochs of batches of 128.
-    config.target_training.batch_size = 32 if variant == "mnist" else 128
-    config.target_training.optimizer = "sgd" if variant == "cifar10" else "adam"
-    config.target_training.learning_rate = 0.1 if variant == "cifar10" else 1e-3
-    config.target_training.weight_decay = 5e-4 if variant == "cifar10" else 0.0
-    config.target_training.label_smoothing = 0.0
-    config.target_training.max_shift = 4 if variant == "cifar10" else 0
-    config.target_training.flip = variant == "cifar10"
-    config.target_training.compute_dtype = "float32"  # or bfloat16, for accelerators
-    config.target_training.epochs_per_checkpoint = 1
-    config.target_training.steps_per_call = placeholder(int)  # default: by platform
-    config.target_training.defence = (
-        "none"  # or a name in `defences`; see also defence.py
-    )
-    config.target_training.defences = _defences.get_config(variant, config.epsilon)
-
-    # Generator and discriminator; the paper gives no weights, these were measured.
-    config.generator = ConfigDict()
-    config.generator.widths = (8, 16, 32) if variant != "cifar10" else (32, 64, 128)
-    config.generator.num_residual = 4
-    config.generator.learning_rate = 1e-2 if variant == "mnist" else 1e-3
-    config.discriminator = ConfigDict()
-    config.discriminator.widths = (8, 16, 32)
-    config.discriminator.learning_rate = 1e-3
-
-    config.loss = ConfigDict()
-    config.loss.adversarial = "margin"
-    config.loss.confidence = 10.0
-    config.loss.gan = "lsgan"
-    config.loss.gan_weight = 0.1
-    config.loss.hinge_weight = 0.1
-    config.loss.hinge_bound = 1.0
-
-    config.training = ConfigDict()
-    config.training.num_epochs = {"digits": 25, "mnist": 4, "cifar10": 40}[variant]
-    config.training.batch_size = 64 if variant == "mnist" else 128
-    # What generator, discriminator and the frozen target model multiply in while the
-    # first two are trained: float32, or bfloat16 for accelerators.
-    config.training.compute_dtype = "float32"
-    config.training.epochs_per_checkpoint = 10 if variant == "digits" else 1
-    config.training.steps_per_call = placeholder(int)  # default: by platform
-
+    config.target_training = _target_training(variant, config.epsilon)
+    config.generator, config.discriminator = _networks(variant)
+    config.loss = _loss()
+    config.training = _training(variant)
     config.evaluation = ConfigDict()
     config.evaluation.num_images = placeholder(int)  # default: the whole test split
     config.evaluation.batch_size = 500
     config.evaluation.grid_images = 10
     return config
+
+
+def check_variant(variant: str, known: tuple[str, ...]) -> None:
+    """Raise `ValueError` for an unknown variant; its message lists the known ones."""
+    if variant not in known:
+        raise ValueError(
+            f"Unknown variant {variant!r} of this config. Known: {', '.join(known)}."
+        )
+
+
+def _target_training(variant: str, epsilon: float) -> ConfigDict:
+    """Return how the target model is trained; see also configs/target_model.py."""
+    cifar10 = variant == "cifar10"
+    section = ConfigDict()
+    section.num_images = placeholder(int)  # default: the whole training split
+    section.num_epochs = {"digits": 25, "mnist": 12, "cifar10": 60}[variant]
+    # On MNIST about as many steps as Carlini & Wagner's 50 epochs of batches of 128.
+    section.batch_size = 32 if variant == "mnist" else 128
+    section.optimizer = "sgd" if cifar10 else "adam"
+    section.learning_rate = 0.1 if cifar10 else 1e-3
+    section.weight_decay = 5e-4 if cifar10 else 0.0
+    section.label_smoothing = 0.0
+    section.max_shift = 4 if cifar10 else 0
+    section.flip = cifar10
+    section.compute_dtype = "float32"  # or bfloat16, for accelerators
+    section.epochs_per_checkpoint = 1
+    section.steps_per_call = placeholder(int)  # default: by platform
+    # Or a name in `defences`; see also configs/defence.py.
+    section.defence = "none"
+    section.defences = _defences.get_config(variant, epsilon)
+    return section
+
+
+def _networks(variant: str) -> tuple[ConfigDict, ConfigDict]:
+    """Return the generator and the discriminator."""
+    generator, discriminator = ConfigDict(), ConfigDict()
+    generator.widths = (8, 16, 32) if variant != "cifar10" else (32, 64, 128)
+    generator.num_residual = 4
+    generator.learning_rate = 1e-2 if variant == "mnist" else 1e-3
+    discriminator.widths = (8, 16, 32)
+    discriminator.learning_rate = 1e-3
+    return generator, discriminator
+
+
+def _loss() -> ConfigDict:
+    """Return the losses; the paper gives no weights, these were measured."""
+    section = ConfigDict()
+    section.adversarial = "margin"
+    section.confidence = 10.0
+    section.gan = "lsgan"
+    section.gan_weight = 0.1
+    section.hinge_weight = 0.1
+    section.hinge_bound = 1.0
+    return section
+
+
+def _training(variant: str) -> ConfigDict:
+    """Return how generator and discriminator are trained."""
+    section = ConfigDict()
+    section.num_epochs = {"digits": 25, "mnist": 4, "cifar10": 40}[variant]
+    section.batch_size = 64 if variant == "mnist" else 128
+    # Of generator, discriminator and the frozen target model: float32, or bfloat16 for
+    # accelerators.
+    section.compute_dtype = "float32"
+    section.epochs_per_checkpoint = 10 if variant == "digits" else 1
+    section.steps_per_call = placeholder(int)  # default: by platform
+    return section

@@ -1,6 +1,6 @@
 """Evaluate a model under attacks: results image by image, and the rates from them."""
 
-from advgan_jax.evaluation.challenge import check_submission
+from advgan_jax.evaluation.challenge import check_submission, load_submission
 from advgan_jax.evaluation.evaluate import (
     craft,
     evaluate,
@@ -9,7 +9,7 @@ from advgan_jax.evaluation.evaluate import (
     evaluate_many,
     takes_epsilon,
 )
-from advgan_jax.evaluation.per_class import evaluate_per_class, pool
+from advgan_jax.evaluation.per_class import evaluate_per_class, pool, summarize_classes
 from advgan_jax.evaluation.result import (
     Evaluation,
     PairSuccess,
@@ -40,11 +40,13 @@ __all__ = [
     "evaluate_clean",
     "evaluate_many",
     "evaluate_per_class",
+    "load_submission",
     "make_clean_row",
     "make_row",
     "pool",
     "rescale_perturbations",
     "success_by_pair",
+    "summarize_classes",
     "takes_epsilon",
     "transfer_matrix",
     "wilson_interval",

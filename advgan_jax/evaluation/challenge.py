@@ -9,6 +9,7 @@ References:
 """
 
 import math
+import os
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,28 @@ def check_submission(
     wanted = f"differ from the clean ones by at most {epsilon:g}"
     _check_rule(distance > limit, distance, wanted)
     return adversarial
+
+
+def load_submission(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read a file of adversarial images.
+
+    Args:
+      path: an `.npy` file.
+
+    Returns:
+      Its array, for `check_submission`.
+
+    Raises:
+      ValueError: if the file is not a complete array of numbers.
+      OSError: if it cannot be read.
+    """
+    try:
+        return np.load(path, allow_pickle=False)
+    except (EOFError, ValueError) as error:  # an empty file, or no array
+        raise ValueError(
+            f"{path} must be a complete .npy file of one array of numbers, got "
+            f"something else ({error}); write it with `numpy.save`."
+        ) from error
 
 
 def _shaped(adversarial: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Evaluate a targeted attack towards one class after another, on the same images."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,3 +72,23 @@ def pool(evaluations: Sequence[Evaluation]) -> Evaluation:
         if field.name not in ("seconds", "examples")
     }
     return Evaluation(**columns, seconds=total_seconds(evaluations))
+
+
+def summarize_classes(by_class: Mapping[int, Evaluation]) -> dict[str, Any]:
+    """Summarize evaluations towards several classes as JSON values.
+
+    Args:
+      by_class: from `evaluate_per_class`.
+
+    Returns:
+      `success_by_target` (the rate towards each class), `success_mean` over the classes
+      and `l2_mean` over the successes; None without any.
+    """
+    everything = pool(list(by_class.values()))
+    successes = everything.counted() & everything.succeeded
+    rates = [evaluation.success().rate for evaluation in by_class.values()]
+    return {
+        "success_by_target": rates,
+        "success_mean": float(np.nanmean(rates)),
+        "l2_mean": float(everything.l2[successes].mean()) if successes.any() else None,
+    }

@@ -1,4 +1,9 @@
-"""What the experiments do: whole runs, from a configuration to results."""
+"""Whole runs, from a configuration to results.
+
+`train` is what the commands call. `methods` has one module for each kind of run,
+`papers` the tables of the papers, and `from_config` turns a configuration into objects.
+Below this package no module reads a configuration.
+"""
 
 import pathlib
 from typing import Any
@@ -10,6 +15,7 @@ from advgan_jax.checks import unknown_name
 from advgan_jax.data import load_dataset
 from advgan_jax.reporting import write_results
 from advgan_jax.runs import from_config
+from advgan_jax.runs.from_config import gans
 from advgan_jax.runs.methods import (
     advgan,
     aigan,
@@ -20,12 +26,12 @@ from advgan_jax.runs.methods import (
     target_model,
 )
 from advgan_jax.runs.papers import reproduce, szegedy
-from advgan_jax.runs.run import Run
+from advgan_jax.runs.run import Method, Run
 from advgan_jax.runs.training import Stopped
 from advgan_jax.runs.workdir import claim
 
-# Each has `check(config, dataset)` and `train(run) -> rows`.
-METHODS = {
+# By `config.method`.
+METHODS: dict[str, Method] = {
     "advgan": advgan,
     "advgan_blackbox": blackbox,
     "aigan": aigan,
@@ -37,7 +43,7 @@ METHODS = {
     "target_model": target_model,
 }
 
-__all__ = ["METHODS", "Run", "Stopped", "train"]
+__all__ = ["METHODS", "Method", "Run", "Stopped", "train"]
 
 
 def train(
@@ -47,31 +53,33 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
 ) -> list[dict[str, Any]]:
-    """Runs what `config.method` names, from training to results, and writes them all.
+    """Run the method that `config.method` names, and write its results.
 
     Args:
-      config: see `configs/`.
-      workdir: a folder for this run; made if missing.
-      resume: go on with the run that is in the folder.
-      overwrite: discard the run that is in the folder, but keep its target models.
+      config: the configuration of the run, see `advgan_jax.configs`.
+      workdir: a folder for this run; created if missing.
+      resume: continue the run in the folder. Settings on which nothing in the folder
+        depends may differ.
+      overwrite: discard the run in the folder, except its target models.
 
     Returns:
       The rows of `results.json`.
 
     Raises:
-      Stopped: if a signal ended the run early; it can be resumed.
+      Stopped: if a signal interrupted the run, which can then be resumed.
       ValueError: if the configuration is wrong, or the folder holds another run.
+      TypeError: if a setting has a wrong type or name.
     """
     if config.method not in METHODS:
         raise unknown_name("method", config.method, METHODS)
-    workdir = pathlib.Path(workdir).absolute()
-    # Preparing a data set for the first time is for one process alone.
+    workdir, method = pathlib.Path(workdir).absolute(), METHODS[config.method]
+    # Only one process prepares a data set.
     with parallel.first_before_others():
         dataset = load_dataset(config.dataset, data_dir=config.data_dir)
-    METHODS[config.method].check(config, dataset)
-    parallel.first_alone(
-        lambda: claim(workdir, config, resume=resume, overwrite=overwrite)
-    )
-    rows = METHODS[config.method].run(Run(config, workdir, dataset))
+    method.check(config, dataset)
+    trains_generator = config.method in gans.DEPENDS_ON
+    description = gans.describe(config, dataset) if trains_generator else None
+    claim(workdir, config, description, resume=resume, overwrite=overwrite)
+    rows = method.run(Run(config, workdir, dataset))
     write_results(workdir, rows, from_config.plain(config))
     return rows

@@ -19,6 +19,7 @@ from advgan_jax.data import Dataset, Split, to_float
 from advgan_jax.evaluation import Evaluation, craft, evaluate_clean
 from advgan_jax.projections import project_linf
 from advgan_jax.runs import from_config
+from advgan_jax.runs.from_config import target_models
 from advgan_jax.runs.methods import advgan, aigan, blackbox, compare_generators
 from advgan_jax.runs.methods.target_model import trained_logits_fn
 from advgan_jax.runs.papers.rows import Entry, TargetModel
@@ -149,7 +150,7 @@ class GeneratorArtifacts(Artifacts):
 
         def describe() -> dict[str, Any]:
             config = self.config_of(model, model.section)
-            return from_config.target_model_description(config)
+            return target_models.describe(config)
 
         return self.once(("description", model), describe)
 

@@ -1,13 +1,15 @@
-"""A run: its configuration, folder and data set, and the rows that it reports."""
+"""A run: its configuration, its folder, its data set and the rows that it reports."""
 
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ml_collections import ConfigDict
 
+from advgan_jax.checks import check_at_least
 from advgan_jax.data import Dataset, Split
 from advgan_jax.evaluation import Evaluation, make_row
-from advgan_jax.runs import from_config
+from advgan_jax.runs.from_config import target_models
+from advgan_jax.runs.store import Store
 
 
 class Run(NamedTuple):
@@ -15,7 +17,7 @@ class Run(NamedTuple):
 
     Attributes:
       config: the resolved configuration.
-      workdir: where the run leaves everything.
+      workdir: the folder of everything that the run writes.
       dataset: training and test images.
     """
 
@@ -23,34 +25,68 @@ class Run(NamedTuple):
     workdir: pathlib.Path
     dataset: Dataset
 
+    @property
+    def store(self) -> Store:
+        """What the run has made; files are named by everything that decides them."""
+        return Store(self.workdir)
+
+    @property
+    def target_models(self) -> Store:
+        """Trained target models, which runs with one `target_model_dir` share."""
+        return Store(self.config.target_model_dir or self.workdir / "target_models")
+
+
+class Method(Protocol):
+    """What each value of `config.method` names: a module with these two functions."""
+
+    def check(self, config: ConfigDict, dataset: Dataset) -> None:
+        """Raise `ValueError` or `TypeError` for a wrong configuration; write nothing."""
+        ...
+
+    def run(self, run: Run) -> list[dict[str, Any]]:
+        """Train and measure; return the rows of `results.json`.
+
+        What the folder has from an interrupted run is reused. A signal raises
+        `Stopped` after the state is saved.
+        """
+        ...
+
+
+def check_evaluation(config: ConfigDict, dataset: Dataset) -> None:
+    """Raise `ValueError` if the test images do not allow the section `evaluation`."""
+    section, most = config.evaluation, len(dataset.test)
+    if section.num_images is not None and not 1 <= section.num_images <= most:
+        raise ValueError(
+            f"`num_images` must be from 1 to the {most} test images, got "
+            f"{section.num_images}; leave it out for all."
+        )
+    check_at_least("grid_images", section.grid_images, 1)
+
 
 def test_images(run: Run) -> Split:
-    """The test split, or as much of its beginning as `evaluation.num_images` says."""
+    """Return the first `evaluation.num_images` test images, or all of them."""
     test, wanted = run.dataset.test, run.config.evaluation.num_images
     return test if wanted is None else test.take(wanted)
 
 
-def attack_row(
-    run: Run,
-    evaluation: Evaluation,
-    *,
-    attack: str,
-    threat_model: str,
-    epsilon: float | None,
-    norm: str | None,
-    queries: int | None = None,
-) -> dict[str, Any]:
-    """A row of `results.json`; what is the same in all rows comes from the run."""
+def attack_row(run: Run, evaluation: Evaluation, **fields: Any) -> dict[str, Any]:
+    """Return a row of `results.json`; see `evaluation.make_row` for the other fields."""
     config = run.config
     return make_row(
         evaluation,
         experiment=config.method,
         dataset=config.dataset,
-        target_model=from_config.target_model_title(config),
-        attack=attack,
-        threat_model=threat_model,
-        epsilon=epsilon,
-        norm=norm,
+        target_model=target_models.title(config),
         seed=config.seed,
-        queries=queries,
+        **fields,
+    )
+
+
+def generator_row(
+    run: Run, evaluation: Evaluation, attack: str, **fields: Any
+) -> dict[str, Any]:
+    """Return the row of a generator, which `config.epsilon` bounds in L-infinity."""
+    values = {"threat_model": "semi-white-box", "norm": "linf", **fields}
+    return attack_row(
+        run, evaluation, attack=attack, epsilon=run.config.epsilon, **values
     )

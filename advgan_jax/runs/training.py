@@ -1,30 +1,26 @@
-"""Training that saves checkpoints and can be resumed."""
+"""Training that saves checkpoints and resumes from them."""
 
 import contextlib
-import json
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
 from advgan_jax import parallel
-from advgan_jax.checkpointing import Checkpoints
+from advgan_jax.checkpointing import Checkpoints, differences
 from advgan_jax.reporting import MetricsLog
+from advgan_jax.reporting.training_time import Clock
 from advgan_jax.runs import from_config
 from advgan_jax.runs.run import Run
-from advgan_jax.runs.training_time import Clock
-from advgan_jax.runs.workdir import differences
 from advgan_jax.training import batches
 from advgan_jax.training import fit as host_loop
 from advgan_jax.types import Batch
 
-State = TypeVar("State")
-
 
 class Stopped(Exception):
-    """The run was interrupted; its state is saved."""
+    """A signal interrupted the run; its state is saved."""
 
 
 def fit(
@@ -32,21 +28,21 @@ def fit(
     directory: pathlib.Path,
     section: ConfigDict,
     state: Any,
-    step: Callable,
+    step: Callable[..., Any],
     *,
     description: Mapping[str, Any],
     frozen: tuple[Any, ...] = (),
     title: str,
 ) -> Any:
-    """Trains a state in `directory`, from its last checkpoint if there is one.
+    """Train a state in `directory`, from the latest checkpoint if there is one.
 
     Args:
-      run: the run that needs it.
-      directory: of the checkpoints and metrics.
+      run: its data set, its seed and its `parallel` mode.
+      directory: the folder of checkpoints and metrics.
       section: how long to train; `config.target_training` or `config.training`.
-      state: fresh.
+      state: the initial state.
       step: the pure training step.
-      description: what the state is, kept with each checkpoint.
+      description: what the state depends on; each checkpoint keeps it.
       frozen: further arguments of the step.
       title: of the progress bar.
 
@@ -55,7 +51,7 @@ def fit(
 
     Raises:
       Stopped: if a signal came; the state is saved.
-      ValueError: if the checkpoints are those of something else.
+      ValueError: if the checkpoints depend on other settings.
     """
     plan = from_config.training_plan(section, run.dataset)
     opened = resumable(directory, state, description, num_steps=plan.num_steps)
@@ -73,7 +69,7 @@ def fit(
                 epochs_per_save=section.epochs_per_checkpoint, description=title
             ),
         )
-        # Also after the last step: what would come next was not wanted either.
+        # A signal during the last step stops the rest of the run, too.
         stopped = hooks.stop()
     if stopped:
         raise Stopped(f"Stopped at step {int(state.step)} of {title}; saved.")
@@ -81,7 +77,7 @@ def fit(
 
 
 def _training_images(run: Run) -> Batch | batches.Stream:
-    """On the devices where they are few enough, else to be read while training."""
+    """Return the training images on the devices, or a stream if they are too large."""
     train, config = run.dataset.train, run.config
     if train.num_bytes > config.max_resident_bytes:
         return batches.Stream(train, config.parallel)
@@ -91,30 +87,36 @@ def _training_images(run: Run) -> Batch | batches.Stream:
 @contextlib.contextmanager
 def resumable(
     directory: pathlib.Path,
-    state: State,
+    state: Any,
     description: Mapping[str, Any],
     *,
     num_steps: int | None = None,
-) -> Iterator[tuple[State, host_loop.Hooks]]:
-    """Opens what a training needs to be resumed.
+) -> Iterator[tuple[Any, host_loop.Hooks]]:
+    """Open the checkpoints and metrics of a training that may be interrupted.
 
     Args:
-      directory: of the checkpoints and metrics.
-      state: fresh; has a `step`.
-      description: what the state is, kept with each checkpoint.
-      num_steps: of the whole training: once they are made nothing is written. None:
-        there is something to log even then.
+      directory: the folder of checkpoints and metrics.
+      state: the initial state; has a `step`.
+      description: what the state depends on; each checkpoint keeps it.
+      num_steps: the length of the training, after which nothing is written. None: the
+        caller logs after the last step, too.
 
     Yields:
-      The state as it was saved last, or else as given; and hooks that log, save and
-      stop.
+      The state of the latest checkpoint, or else the initial one; and hooks that log,
+      save and stop.
 
     Raises:
-      ValueError: if the checkpoints are those of something else.
+      ValueError: if the checkpoints depend on other settings.
     """
     with Checkpoints(directory / "checkpoints") as checkpoints:
         if checkpoints.steps():
-            _check_same(checkpoints, description)
+            differ = differences(checkpoints.describe(), description)
+            if differ:
+                raise ValueError(
+                    f"The checkpoints in {checkpoints.directory} were trained with "
+                    f"other settings ({'; '.join(differ)}). Discard them with "
+                    "--overwrite, or choose another --workdir."
+                )
             state = checkpoints.restore(state)
             checkpoints.set_aside_after(int(state.step))
         first = int(state.step)
@@ -126,27 +128,9 @@ def resumable(
             host_loop.interruptible() as stop,
         ):
             clock = Clock(directory, first)
-            save = _timed_save(checkpoints, description, clock)
-            yield state, host_loop.Hooks(log=metrics.write, save=save, stop=stop)
 
+            def _save(step: int, state: Any) -> None:
+                checkpoints.save(step, state, description)
+                clock.write(step)
 
-def _timed_save(
-    checkpoints: Checkpoints, description: Mapping[str, Any], clock: Clock
-) -> Callable[[int, Any], None]:
-    def save(step: int, state: Any) -> None:
-        checkpoints.save(step, state, description)
-        clock.write(step)
-
-    return save
-
-
-def _check_same(checkpoints: Checkpoints, description: Mapping[str, Any]) -> None:
-    """Refuses checkpoints of a state that is described otherwise."""
-    ours = json.loads(json.dumps(description))
-    differ = differences(checkpoints.describe(), ours)
-    if differ:
-        raise ValueError(
-            f"The checkpoints in {checkpoints.directory} are of something else "
-            f"({'; '.join(differ)}). Discard them with --overwrite, or choose another "
-            "--workdir."
-        )
+            yield state, host_loop.Hooks(log=metrics.write, save=_save, stop=stop)

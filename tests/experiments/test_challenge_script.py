@@ -1,6 +1,5 @@
 """A file of adversarial images as a command: an accuracy, or what is wrong with it."""
 
-import runpy
 import subprocess
 import sys
 import textwrap
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 from advgan_jax import runs
+from advgan_jax.cli import faults
 from advgan_jax.data import to_float
 from advgan_jax.runs.methods import challenge
 
@@ -64,13 +64,15 @@ def test_names_the_first_image_that_breaks_a_rule(run, digits, tmp_path):
 def test_an_empty_file_is_refused(get_config, tmp_path):
     config = get_config("defence", target_model_dir=str(tmp_path))
     (tmp_path / "attack.npy").touch()
-    with pytest.raises(ValueError, match=r"attack\.npy must be a whole \.npy file"):
+    with pytest.raises(ValueError, match=r"attack\.npy must be a complete \.npy file"):
         challenge.measure_file(config, tmp_path / "attack.npy")
 
 
 def test_a_configuration_without_epsilon_is_refused(get_config, tmp_path):
     config = get_config("target_model", target_model_dir=str(tmp_path))
-    with pytest.raises(ValueError, match=r"`epsilon`.*'target'.*configs/defence\.py"):
+    with pytest.raises(
+        ValueError, match=r"`epsilon`.*'target_model'.*configs/defence\.py"
+    ):
         challenge.measure_file(config, tmp_path / "attack.npy")
 
 
@@ -103,7 +105,10 @@ def test_a_signal_ends_it_with_one_line(repository):
         timeout=300,
     )
     assert result.returncode == 130, result.stderr
-    assert "Stopped at step 7; saved. The same command goes on." in result.stderr
+    assert (
+        "Stopped at step 7; saved. Run the same command again to resume."
+        in result.stderr
+    )
     assert "Traceback" not in result.stderr
 
 
@@ -120,24 +125,22 @@ def test_a_signal_ends_it_with_one_line(repository):
         (FloatingPointError("NaN"), 2, "error: NaN"),
     ],
 )
-def test_endings_are_told(repository, capsys, error, code, message):
-    faults = runpy.run_path(str(repository / "experiments" / "_faults.py"))
-    with pytest.raises(SystemExit) as ended, faults["told"]("On!"):
+def test_endings(capsys, error, code, message):
+    with pytest.raises(SystemExit) as ended, faults.one_line_errors("On!"):
         raise error
     assert ended.value.code == code
     assert capsys.readouterr().err == f"{message}\n"
 
 
-def test_a_mistake_found_while_tracing_is_told_in_one_line(repository, capsys):
+def test_an_error_while_tracing_is_one_line(capsys):
     """JAX adds a note on its frames to what is raised there."""
-    faults = runpy.run_path(str(repository / "experiments" / "_faults.py"))
 
     def mistaken(x):
         error = ValueError("`num_steps` must be >= 1, got 0.")
         error.add_note("In the attack `pgd`.")
         raise error
 
-    with pytest.raises(SystemExit), faults["told"]("On!"):
+    with pytest.raises(SystemExit), faults.one_line_errors("On!"):
         jax.eval_shape(jax.jit(mistaken), 1.0)
     told = capsys.readouterr().err
     assert told == "error: `num_steps` must be >= 1, got 0.\nIn the attack `pgd`.\n"
@@ -146,4 +149,4 @@ def test_a_mistake_found_while_tracing_is_told_in_one_line(repository, capsys):
 def test_needs_the_folder_of_the_classifier(run, digits):
     result = run(to_float(digits.test.images))
     assert result.returncode == 2
-    assert "looked for in `target_model_dir`, got none" in result.stderr
+    assert "`target_model_dir` must be the folder" in result.stderr

@@ -6,12 +6,10 @@ import textwrap
 
 # Flags are global to a process, so this has its own; the run is replaced.
 FAILING = """
-    import sys
-    sys.path.insert(0, sys.argv.pop(1))
     import numpy as np
     from absl import app
-    import _command
     from advgan_jax import runs
+    from advgan_jax.cli import command
     from advgan_jax.oracles import Oracle
 
     def model(images):
@@ -22,7 +20,7 @@ FAILING = """
         ask(np.zeros((3, 2, 2, 1), np.float32))
 
     runs.train = train
-    app.run(_command.main)
+    app.run(command.main)
 """
 
 
@@ -32,7 +30,6 @@ def test_failing_black_box_is_one_clear_error(repository, tmp_path):
             sys.executable,
             "-c",
             textwrap.dedent(FAILING),
-            str(repository / "experiments"),
             f"--config={repository / 'configs' / 'advgan_blackbox.py'}",
             f"--workdir={tmp_path / 'run'}",
         ],

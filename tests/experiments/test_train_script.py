@@ -44,7 +44,7 @@ def test_a_signal_saves_and_a_whole_run_prints_the_table_last(command, tmp_path)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "Go on with --resume" in errors
+    assert "Add --resume to resume." in errors
     steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
     saved = {int(p.name) for p in (tmp_path / "run" / "checkpoints").glob("[0-9]*")}
     assert steps[-1] in saved

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from advgan_jax import runs
-from advgan_jax.attacks import make_attack
 from advgan_jax.evaluation import evaluate_many
 from advgan_jax.reporting import read_metrics
-from advgan_jax.runs import kept
+from advgan_jax.runs import store
 from advgan_jax.runs.methods import attacks
 
 SMALL = {
@@ -109,7 +108,7 @@ def test_random_targets_are_other_classes(load, tmp_path):
     rows = runs.train(config, tmp_path)
     assert [row["success_over"] for row in rows] == ["correct-not-target"] * 2
     (path,) = (tmp_path / "evaluations").glob("deepfool-*")
-    (evaluation,) = kept.load(path).values()
+    (evaluation,) = store.EVALUATIONS.load(path).values()
     assert not np.any(evaluation.labels == evaluation.target_labels)
     assert len(np.unique(evaluation.target_labels)) > 5
 
@@ -138,25 +137,3 @@ def test_wrong_configuration_writes_nothing(load, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         runs.train(load(**changes), tmp_path / "new")
     assert not (tmp_path / "new").exists()
-
-
-def test_evaluations_survive_the_disk(digits, digits_logits_fn, tmp_path):
-    bound = {"fgsm": make_attack("fgsm"), "deepfool": make_attack("deepfool")}
-    found = evaluate_many(
-        digits_logits_fn,
-        bound,
-        digits.test.images[:5],
-        digits.test.labels[:5],
-        epsilons=(0.1, 0.3),
-        keep=2,
-    )
-    for name in bound:
-        by_size = {size: e for (n, size), e in found.items() if n == name}
-        kept.save(tmp_path / "one.npz", by_size)
-        loaded = kept.load(tmp_path / "one.npz")
-        assert list(loaded) == list(by_size)
-        for size, evaluation in by_size.items():
-            for field in kept._FIELDS:
-                np.testing.assert_array_equal(
-                    getattr(loaded[size], field), getattr(evaluation, field)
-                )

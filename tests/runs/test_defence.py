@@ -13,8 +13,9 @@ from advgan_jax import models, runs
 from advgan_jax.attacks import make_attack
 from advgan_jax.data import to_float
 from advgan_jax.evaluation import evaluate
-from advgan_jax.runs import from_config
+from advgan_jax.runs import from_config, store
 from advgan_jax.runs.artifacts import GeneratorArtifacts
+from advgan_jax.runs.from_config import target_models
 from advgan_jax.runs.methods.target_model import trained_logits_fn
 from advgan_jax.runs.papers.rows import TargetModel
 from advgan_jax.runs.run import Run
@@ -48,40 +49,13 @@ def load(get_config):
 
 
 def name_of(config):
-    return from_config.fingerprint(from_config.target_model_description(config))
-
-
-@pytest.mark.parametrize(
-    ("variant", "folder"), [("digits", "b43a3eea"), ("mnist", "b0b4ab01")]
-)
-def test_undefended_models_keep_the_folders_they_had(repository, variant, folder):
-    """These names are on disks; a change trains every target model again."""
-    loaded = runpy.run_path(str(repository / "configs" / "advgan.py"))
-    assert name_of(loaded["get_config"](variant)) == folder
-
-
-@pytest.mark.parametrize(
-    ("defence", "folder"), [("iterative", "af7e3556"), ("ensemble", "e7d1a7bb")]
-)
-def test_defended_models_keep_the_folders_they_had(repository, defence, folder):
-    config = runpy.run_path(str(repository / "configs" / "defence.py"))["get_config"](
-        "mnist"
-    )
-    config.target_training.defence = defence
-    assert name_of(config) == folder
-
-
-def test_a_run_without_defence_is_described_as_before(get_config):
-    target = from_config.plain(get_config())["target_training"]
-    assert not {"defence", "defences"} & set(target)
-    both = from_config.plain(get_config("generators"))
-    assert "defences" not in both["advgan"]["target_training"]
+    return store.fingerprint(target_models.describe(config))
 
 
 def test_each_defence_is_another_model(load):
     names = {
         name_of(load(**{"target_training.defence": name}))
-        for name in from_config.DEFENCES
+        for name in target_models.DEFENCES
     }
     assert len(names | {name_of(load(**{"target_training.defence": "none"}))}) == 5
 
@@ -110,8 +84,8 @@ def test_only_what_a_defence_reads_makes_another_model(load):
 
 def test_a_defence_may_have_a_learning_rate_of_its_own(load):
     own = {"target_training.defences.iterative.training.learning_rate": 0.1}
-    assert from_config.target_model_training(load()).learning_rate != 0.1
-    assert from_config.target_model_training(load(**own)).learning_rate == 0.1
+    assert target_models.training_section(load()).learning_rate != 0.1
+    assert target_models.training_section(load(**own)).learning_rate == 0.1
     assert name_of(load(**own)) != name_of(load())
     # The target's is then read by nobody.
     other = own | {"target_training.learning_rate": 0.2}
@@ -133,7 +107,7 @@ def test_the_challenge_finds_the_net_of_the_whole_table(repository, digits, tmp_
     settings.attack.update({"num_steps": 40, "step_size": 0.01})
     run = Run(config_of("reproduce", "full"), tmp_path, digits)
     made = GeneratorArtifacts(run).describe(TargetModel("madry", "iterative"))
-    assert from_config.target_model_description(config) == made
+    assert target_models.describe(config) == made
 
 
 def test_defences_share_no_settings(load):
@@ -162,7 +136,11 @@ def test_ensemble_trains_its_sources_once_and_attack_runs_find_it(
         "target_model_dir": str(tmp_path / "targets"),
     }
     rows = runs.train(load(**changes), tmp_path / "run")
-    assert titles == ["target fc10", "target fc100_100_10", "target fc100_100_10"]
+    assert titles == [
+        "target model fc10",
+        "target model fc100_100_10",
+        "target model fc100_100_10",
+    ]
     assert len(list((tmp_path / "targets").iterdir())) == 3
     assert [row["attack"] for row in rows] == ["fgsm", "pgd"]
     assert rows[1]["epsilon"] == 0.3
@@ -210,7 +188,7 @@ def test_warmup_is_told_in_epochs(load, digits, step, share):
         f"target_training.defences.adv.{name}": value for name, value in names.items()
     }
     config = load(**changes, **{"target_training.defence": "adv"})
-    from_config.check_defence(config)
+    target_models.check_defence(config)
 
     def after(step_fn):
         return step_fn(state, batch)[0].net.params["Dense_0"]["kernel"]
@@ -219,7 +197,7 @@ def test_warmup_is_told_in_epochs(load, digits, step, share):
     wanted = adversarial.make_adversarial_step(
         model, sgd, adversarial.Crafting(fgsm, predicted_labels=True), clean_weight=0.5
     )
-    found = from_config.make_target_model_step(config, model, sgd, 3)
+    found = target_models.make_step(config, model, sgd, 3)
     np.testing.assert_allclose(after(found), after(wanted), atol=1e-6)  # rounding
     other = adversarial.Crafting(make_attack("fgsm", epsilon=0.3 * share + 0.1), True)
     other = adversarial.make_adversarial_step(model, sgd, other, clean_weight=0.5)
@@ -264,6 +242,7 @@ def test_warmup_is_told_in_epochs(load, digits, step, share):
                 "target_training.defence": "adv",
                 "target_training.defences.adv.attack": {
                     "kind": "fgsm",
+                    "epsilon": 0.3,
                     "loss": "margins",
                 },
             },
@@ -290,7 +269,11 @@ def test_warmup_is_told_in_epochs(load, digits, step, share):
             ValueError,
             "must have one start.*got `num_restarts=2`",
         ),
-        (trades(kind="apgd", loss="dlr"), ValueError, "at least 3 classes, got 2"),
+        (
+            trades(kind="apgd", epsilon=0.3, loss="dlr"),
+            ValueError,
+            "at least 3 classes, got 2",
+        ),
     ],
 )
 def test_refuses_before_anything_is_written(load, tmp_path, changes, error, message):

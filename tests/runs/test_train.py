@@ -14,7 +14,7 @@ from advgan_jax import runs
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.evaluation import evaluate
 from advgan_jax.reporting import read_metrics
-from advgan_jax.runs import from_config
+from advgan_jax.runs.from_config import target_models
 from advgan_jax.training import batches, fit
 
 
@@ -160,9 +160,7 @@ def test_target_may_get_a_part_of_the_images(get_config, tmp_path, monkeypatch):
     runs.train(config, tmp_path)
     assert seen == [(700, 700)]
     whole = get_config("target_model")
-    assert from_config.target_model_description(
-        config
-    ) != from_config.target_model_description(whole)
+    assert target_models.describe(config) != target_models.describe(whole)
 
 
 def test_epsilon_zero_leaves_the_images_alone(sharing, tmp_path):
@@ -211,7 +209,7 @@ class TestWorkdirOfAnotherRun:
             runs.train(get_config(epsilon=0.1), finished[0], resume=True)
 
     def test_same_configuration_without_resume(self, get_config, finished):
-        with pytest.raises(ValueError, match="holds this very run already; continue"):
+        with pytest.raises(ValueError, match="holds a run already; continue"):
             runs.train(get_config(), finished[0])
 
     def test_another_way_of_sharing_the_work_goes_on(
@@ -226,6 +224,17 @@ class TestWorkdirOfAnotherRun:
     def test_tables_share_no_folder_with_a_run(self, get_config, finished):
         with pytest.raises(ValueError, match="holds a run with another configuration"):
             runs.train(get_config("reproduce"), finished[0], resume=True)
+
+    def test_settings_that_decide_nothing_there_may_change(
+        self, sharing, finished, tmp_path
+    ):
+        shutil.copytree(finished[0] / "checkpoints", tmp_path / "checkpoints")
+        shutil.copy(finished[0] / "config.json", tmp_path / "config.json")
+        changed = sharing(
+            **{"evaluation.num_images": 50, "training.epochs_per_checkpoint": 7}
+        )
+        (row,) = runs.train(changed, tmp_path, resume=True)
+        assert row["num_images"] == 50
 
     def test_nothing_to_resume(self, get_config, tmp_path):
         with pytest.raises(ValueError, match="holds no run to resume"):
@@ -248,7 +257,7 @@ class TestWorkdirOfAnotherRun:
 
     def test_checkpoints_without_their_configuration(self, sharing, finished, tmp_path):
         shutil.copytree(finished[0] / "checkpoints", tmp_path / "checkpoints")
-        with pytest.raises(ValueError, match=r"config.epsilon is 0.3 there and 0.1"):
+        with pytest.raises(ValueError, match=r"epsilon is 0.3 there and 0.1"):
             runs.train(sharing(epsilon=0.1), tmp_path)
 
     def test_damaged_checkpoint_falls_back_to_the_one_before(
@@ -270,15 +279,3 @@ def test_finished_run_resumes_without_training(sharing, tmp_path, finished):
     before = jax.device_get(read_metrics(tmp_path))
     runs.train(config, tmp_path, resume=True)
     assert read_metrics(tmp_path) == before
-
-
-@pytest.mark.parametrize("what", ["nothing there", "no generator"])
-def test_no_generator_to_load(what, finished, tmp_path):
-    if what == "nothing there":
-        with pytest.raises(FileNotFoundError, match="expected the workdir"):
-            advgan_jax.load_generator(tmp_path / "mistyped")
-        assert not (tmp_path / "mistyped").exists()
-    else:
-        (target,) = (finished[0] / "target_models").iterdir()
-        with pytest.raises(ValueError, match="no generator"):
-            advgan_jax.load_generator(target)

@@ -1,73 +1,99 @@
-"""From a configuration to objects; with `runs`, the only reader of configurations."""
+"""From a configuration to objects, and to the settings that a result depends on.
 
-from advgan_jax.runs.from_config.blackbox import blackbox_attacker
-from advgan_jax.runs.from_config.defences import (
-    DEFENCES,
-    check_defence,
-    chosen_defence,
-    make_target_model_step,
-    source_configs,
-    target_model_title,
-    target_model_training,
-)
-from advgan_jax.runs.from_config.gans import (
-    advgan_networks,
-    advgan_objective,
-    aigan_attacker,
-    aigan_like,
-    aigan_networks,
-    aigan_objective,
-    bind_aigan,
-)
-from advgan_jax.runs.from_config.loading import load_generator
-from advgan_jax.runs.from_config.parts import (
-    UNDEFENDED,
-    bound_attack,
-    fingerprint,
-    make_optimizer,
-    plain,
-    registry_name,
-    target_model_description,
-    trace_attack,
-    training_plan,
-)
-from advgan_jax.runs.from_config.precision import (
-    DEFAULT_DTYPE,
-    compute_dtype,
-    mixed_logits_fn,
-    mixed_module,
-    mixed_networks,
-)
+This module reads what all runs share; `gans` and `target_models` read what is trained.
+"""
 
-__all__ = [
-    "DEFAULT_DTYPE",
-    "DEFENCES",
-    "UNDEFENDED",
-    "advgan_networks",
-    "advgan_objective",
-    "aigan_attacker",
-    "aigan_like",
-    "aigan_networks",
-    "aigan_objective",
-    "bind_aigan",
-    "blackbox_attacker",
-    "bound_attack",
-    "check_defence",
-    "chosen_defence",
-    "compute_dtype",
-    "fingerprint",
-    "load_generator",
-    "make_optimizer",
-    "make_target_model_step",
-    "mixed_logits_fn",
-    "mixed_module",
-    "mixed_networks",
-    "plain",
-    "registry_name",
-    "source_configs",
-    "target_model_description",
-    "target_model_title",
-    "target_model_training",
-    "trace_attack",
-    "training_plan",
-]
+import json
+from functools import reduce
+from operator import getitem
+from typing import Any
+
+import optax
+from ml_collections import ConfigDict
+
+from advgan_jax import parallel
+from advgan_jax.attacks import BoundAttack, make_attack
+from advgan_jax.checks import check_at_least, unknown_name
+from advgan_jax.data import Dataset
+from advgan_jax.training import fit
+from advgan_jax.training.precision import COMPUTE_DTYPES
+
+OPTIMIZERS = ("adam", "sgd")
+UNDEFENDED = "none"  # the defence of most target models
+
+
+def plain(config: ConfigDict) -> dict[str, Any]:
+    """Return a configuration as JSON values; placeholders without a value are None."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def select(config: ConfigDict, *names: str) -> dict[str, Any]:
+    """Return settings as JSON values, by dotted names such as `training.batch_size`."""
+    values = plain(config)
+    return {name: reduce(getitem, name.split("."), values) for name in names}
+
+
+def without_none(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that have a value."""
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def make_optimizer(section: ConfigDict, num_steps: int) -> optax.GradientTransformation:
+    """Return a classifier's optimiser; its learning rate falls to zero along a cosine.
+
+    It is Adam, or SGD with Nesterov momentum 0.9. Weight decay is added to the gradient.
+
+    Raises:
+      ValueError: for an unknown optimiser; lists the known ones.
+    """
+    if section.optimizer not in OPTIMIZERS:
+        raise unknown_name("optimizer", section.optimizer, OPTIMIZERS)
+    schedule = optax.cosine_decay_schedule(section.learning_rate, max(num_steps, 1))
+    if section.optimizer == "adam":
+        rule = optax.adam(schedule)
+    else:
+        rule = optax.sgd(schedule, momentum=0.9, nesterov=True)
+    return optax.chain(optax.add_decayed_weights(section.weight_decay), rule)
+
+
+def training_plan(section: ConfigDict, dataset: Dataset) -> fit.Plan:
+    """Return how long a section trains; raise `ValueError` for a wrong number."""
+    steps_per_call = section.steps_per_call
+    if steps_per_call is None:
+        steps_per_call = parallel.default_steps_per_call()
+    check_at_least("epochs_per_checkpoint", section.epochs_per_checkpoint, 1)
+    return fit.Plan(
+        len(dataset.train), section.batch_size, section.num_epochs, steps_per_call
+    )
+
+
+def compute_dtype(section: ConfigDict) -> str:
+    """Return the `compute_dtype` of a section; raise `ValueError` for an unknown one."""
+    if section.compute_dtype not in COMPUTE_DTYPES:
+        raise unknown_name("compute_dtype", section.compute_dtype, COMPUTE_DTYPES)
+    return section.compute_dtype
+
+
+def registry_name(config: ConfigDict, name: str) -> str:
+    """Return the registry's name of the attack that `config.attacks` calls `name`."""
+    return config.attacks[name].get("kind", name)
+
+
+def bound_attack(config: ConfigDict, name: str, **models: Any) -> BoundAttack:
+    """Return an attack with the hyper-parameters of its section of `config.attacks`.
+
+    Args:
+      config: the run's.
+      name: of the section.
+      **models: arguments that no configuration can hold.
+
+    Returns:
+      The attack, bound.
+
+    Raises:
+      ValueError: for an unknown attack; lists the known ones.
+      TypeError: for an unknown hyper-parameter, or one that is missing.
+    """
+    hyperparams = plain(config.attacks[name])
+    hyperparams.pop("kind", None)
+    return make_attack(registry_name(config, name), **hyperparams, **models)

@@ -1,108 +1,118 @@
-"""Generators, discriminators and their objectives, of AdvGAN and of AI-GAN."""
+"""Generators, discriminators and objectives of AdvGAN, AI-GAN and the black box."""
 
 from typing import Any
 
-import jax
 import optax
 from ml_collections import ConfigDict
 
-from advgan_jax import losses, models
-from advgan_jax.attacks import (
-    BoundAttack,
-    conditional_generator_attack,
-    make_attack,
+from advgan_jax import losses, models, parallel
+from advgan_jax.attacks import BoundAttack, make_attack
+from advgan_jax.checks import check_at_least, unknown_name
+from advgan_jax.data import Dataset
+from advgan_jax.generators import describe_module
+from advgan_jax.runs.from_config import make_optimizer, select, target_models
+from advgan_jax.training import advgan, aigan, blackbox
+from advgan_jax.training.gan import Networks
+
+DISTILLATIONS = ("dynamic", "static")
+_SHARED = (
+    *("seed", "epsilon", "loss", "discriminator", "generator.learning_rate"),
+    *("training.batch_size", "training.compute_dtype"),
 )
-from advgan_jax.checks import check_at_least
-from advgan_jax.training import advgan, aigan
-from advgan_jax.training.gan import Networks, make_generator_fn
-from advgan_jax.types import Attack
+_ADVGAN = (*_SHARED, "target_class", "training.num_epochs")
+# What decides the weights of the generator in a run's workdir, by method.
+DEPENDS_ON: dict[str, tuple[str, ...]] = {
+    "advgan": _ADVGAN,
+    "advgan_blackbox": (
+        *(*_SHARED, "target_class", "training.num_rounds", "training.steps_per_round"),
+        *("distillation", "distilled", "answers"),
+        *("queries.clean", "queries.perturbed_per_round"),
+    ),
+    "aigan": (*_SHARED, "attacker", "stage_one.num_epochs", "stage_two.num_epochs"),
+    "attacks": _ADVGAN,
+}
 
 
-def check_widths(section: ConfigDict) -> None:
-    """Raises `ValueError` unless a generator's `widths` are three."""
+def describe(config: ConfigDict, dataset: Dataset) -> dict[str, Any]:
+    """Return the description of the generator that a run trains in its workdir.
+
+    Args:
+      config: the run's; its method is one of `DEPENDS_ON`.
+      dataset: the images.
+
+    Returns:
+      JSON values: what `advgan_jax.generators` needs, and every setting that decides
+      the weights.
+    """
+    if config.method == "aigan":
+        networks = aigan_networks(config, dataset.num_classes, 1)
+    else:
+        networks = advgan_networks(config, 1)
+    return {
+        "kind": "advgan" if config.method == "attacks" else config.method,
+        "generator": describe_module(networks.generator),
+        "image_shape": list(dataset.train.image_shape),
+        "num_classes": dataset.num_classes,
+        "target_model": target_models.describe(config),
+        **select(config, *DEPENDS_ON[config.method]),
+    }
+
+
+def advgan_networks(config: ConfigDict, num_steps: int) -> Networks:
+    """Return AdvGAN's networks and optimisers for a run of `num_steps` steps.
+
+    Raises:
+      ValueError: if there are not three widths.
+    """
+    return Networks(
+        models.Generator(epsilon=config.epsilon, **_size(config)),
+        models.Discriminator(widths=tuple(config.discriminator.widths)),
+        _adam(config.generator, num_steps),
+        _adam(config.discriminator, num_steps),
+    )
+
+
+def aigan_networks(config: ConfigDict, num_classes: int, num_steps: int) -> Networks:
+    """Return AI-GAN's networks and optimisers for `num_steps` steps of both stages.
+
+    Raises:
+      ValueError: if there are not three widths, or neither one nor two heads.
+    """
+    widths, heads = tuple(config.discriminator.widths), config.discriminator.num_heads
+    if heads not in (1, 2):
+        raise ValueError(
+            "`discriminator.num_heads` must be 1 (source) or 2 (source and class), "
+            f"got {heads}."
+        )
+    return Networks(
+        models.ConditionalGenerator(
+            epsilon=config.epsilon, num_classes=num_classes, **_size(config)
+        ),
+        models.Discriminator(widths=widths)
+        if heads == 1
+        else models.TwoHeadDiscriminator(num_classes, widths=widths),
+        _adam(config.generator, num_steps),
+        _adam(config.discriminator, num_steps),
+    )
+
+
+def _size(config: ConfigDict) -> dict[str, Any]:
+    section = config.generator
     if len(section.widths) != 3:
         raise ValueError(
             "`generator.widths` must be three numbers of filters, at full, half and "
             f"quarter size, got {tuple(section.widths)}."
         )
+    return {"widths": tuple(section.widths), "num_residual": section.num_residual}
 
 
-def adam(section: ConfigDict, num_steps: int) -> optax.GradientTransformation:
-    """The optimiser of a generator or discriminator.
-
-    Args:
-      section: `learning_rate`, which falls to zero along a cosine.
-      num_steps: of the whole run.
-
-    Returns:
-      Adam, whose first moment decays with 0.5, as in other image-to-image GANs.
-    """
+def _adam(section: ConfigDict, num_steps: int) -> optax.GradientTransformation:
     rate = optax.cosine_decay_schedule(section.learning_rate, max(num_steps, 1))
-    return optax.adam(rate, b1=0.5)
-
-
-def objective_fields(config: ConfigDict) -> dict[str, Any]:
-    """What the objectives of AdvGAN and AI-GAN share, checked.
-
-    Args:
-      config: the run's; reads `epsilon` and `loss`.
-
-    Returns:
-      Fields by name.
-
-    Raises:
-      ValueError: if a bound is negative or a GAN loss unknown.
-    """
-    fields = {
-        "epsilon": config.epsilon,
-        "adversarial_loss": config.loss.adversarial,
-        "confidence": config.loss.confidence,
-        "gan_loss": config.loss.gan,
-        "gan_weight": config.loss.gan_weight,
-        "hinge_weight": config.loss.hinge_weight,
-        "hinge_bound": config.loss.hinge_bound,
-    }
-    losses.gan_loss(fields["gan_loss"])
-    for name in ("epsilon", "confidence", "gan_weight", "hinge_weight", "hinge_bound"):
-        check_at_least(name, fields[name], 0)
-    return fields
-
-
-def advgan_networks(config: ConfigDict, num_steps: int) -> Networks:
-    """Generator, discriminator and their optimisers.
-
-    Args:
-      config: the run's; reads `epsilon`, `generator` and `discriminator`.
-      num_steps: of the whole run; both learning rates fall to zero along a cosine.
-
-    Returns:
-      What `training.advgan` trains.
-
-    Raises:
-      ValueError: if there are not three widths.
-    """
-    check_widths(config.generator)
-    return Networks(
-        models.Generator(
-            epsilon=config.epsilon,
-            widths=tuple(config.generator.widths),
-            num_residual=config.generator.num_residual,
-        ),
-        models.Discriminator(widths=tuple(config.discriminator.widths)),
-        adam(config.generator, num_steps),
-        adam(config.discriminator, num_steps),
-    )
+    return optax.adam(rate, b1=0.5)  # as in other image-to-image GANs
 
 
 def advgan_objective(config: ConfigDict, num_classes: int) -> advgan.AdvGANObjective:
-    """AdvGAN's losses, weights and bounds, checked.
-
-    Args:
-      config: the run's; reads `epsilon`, `target_class` and `loss`.
-      num_classes: K.
-
-    Returns:
-      What `training.advgan` minimises.
+    """Return AdvGAN's losses, weights and bounds.
 
     Raises:
       ValueError: if a bound is negative, a loss unknown, or there is no such class.
@@ -113,120 +123,80 @@ def advgan_objective(config: ConfigDict, num_classes: int) -> advgan.AdvGANObjec
             f"`target_class` must be in [0, {num_classes}), got {target}; "
             "leave it out for an untargeted attack."
         )
-    objective = advgan.AdvGANObjective(target_class=target, **objective_fields(config))
-    # Refuses what is unknown or does not fit together.
-    advgan.make_adversarial_loss(objective)
+    objective = advgan.AdvGANObjective(target_class=target, **_objective_fields(config))
+    advgan.make_adversarial_loss(objective)  # raises for values that do not match
     return objective
 
 
-def aigan_networks(config: ConfigDict, num_classes: int, num_steps: int) -> Networks:
-    """Conditional generator, discriminator and their optimisers.
-
-    Args:
-      config: the run's; reads `epsilon`, `generator` and `discriminator`.
-      num_classes: K.
-      num_steps: of both stages together.
-
-    Returns:
-      What `training.aigan` trains.
-
-    Raises:
-      ValueError: if there are not three widths, or neither one nor two heads.
-    """
-    check_widths(config.generator)
-    widths, heads = tuple(config.discriminator.widths), config.discriminator.num_heads
-    if heads not in (1, 2):
-        raise ValueError(
-            "`discriminator.num_heads` must be 1 (source) or 2 (source and class), "
-            f"got {heads}."
-        )
-    return Networks(
-        models.ConditionalGenerator(
-            epsilon=config.epsilon,
-            num_classes=num_classes,
-            widths=tuple(config.generator.widths),
-            num_residual=config.generator.num_residual,
-        ),
-        models.Discriminator(widths=widths)
-        if heads == 1
-        else models.TwoHeadDiscriminator(num_classes, widths=widths),
-        adam(config.generator, num_steps),
-        adam(config.discriminator, num_steps),
-    )
-
-
 def aigan_objective(config: ConfigDict, num_classes: int) -> aigan.AIGANObjective:
-    """AI-GAN's losses, weights and bounds, checked.
-
-    Args:
-      config: the run's; reads `epsilon` and `loss`.
-      num_classes: K.
-
-    Returns:
-      What `training.aigan` minimises.
+    """Return AI-GAN's losses, weights and bounds.
 
     Raises:
-      ValueError: if a bound is negative, a loss unknown, or there is but one class.
+      ValueError: if a bound is negative, a loss unknown, or there is only one class.
     """
     if num_classes < 2:
         raise ValueError(
-            f"AI-GAN needs a class to aim at beside the true one, got {num_classes}."
+            f"AI-GAN needs a wanted class beside the true one, got {num_classes} class."
         )
     weight = config.loss.class_weight
     check_at_least("class_weight", weight, 0)
     objective = aigan.AIGANObjective(
-        num_classes=num_classes, class_weight=weight, **objective_fields(config)
+        num_classes=num_classes, class_weight=weight, **_objective_fields(config)
     )
-    aigan.named_loss(objective)  # refuses what is unknown or does not fit together
+    advgan.named_loss(objective)  # raises for values that do not match
     return objective
 
 
+def _objective_fields(config: ConfigDict) -> dict[str, Any]:
+    """Return the fields that both objectives share."""
+    loss = config.loss
+    fields = {
+        "epsilon": config.epsilon,
+        "confidence": loss.confidence,
+        "gan_weight": loss.gan_weight,
+        "hinge_weight": loss.hinge_weight,
+        "hinge_bound": loss.hinge_bound,
+    }
+    losses.gan_loss(loss.gan)
+    for name, value in fields.items():
+        check_at_least(name, value, 0)
+    return {"adversarial_loss": loss.adversarial, "gan_loss": loss.gan, **fields}
+
+
 def aigan_attacker(config: ConfigDict) -> BoundAttack:
-    """The attacker of stage one.
-
-    Args:
-      config: the run's; reads `epsilon` and `attacker`, its hyper-parameters.
-
-    Returns:
-      PGD, bound.
-
-    Raises:
-      TypeError: for an unknown hyper-parameter.
-    """
+    """Return the PGD attack of AI-GAN's first stage, with the section `attacker`."""
     return make_attack("pgd", epsilon=config.epsilon, **config.attacker.to_dict())
 
 
-def aigan_like(config: ConfigDict, num_classes: int, image_shape: Any) -> Any:
-    """The shapes of an AI-GAN's state, for reading a checkpoint.
+def blackbox_attacker(
+    config: ConfigDict, num_classes: int
+) -> tuple[blackbox.Attacker, blackbox.Schedule]:
+    """Return what the attacker of a black box trains, and its schedule.
 
-    Args:
-      config: the run's.
-      num_classes: K.
-      image_shape: (H, W, C).
-
-    Returns:
-      A state of `jax.ShapeDtypeStruct`s.
+    Raises:
+      ValueError: for an unknown name, or a number out of range.
     """
-    networks = aigan_networks(config, num_classes, 1)
-    return jax.eval_shape(
-        lambda: aigan.init_state(networks, jax.random.key(0), tuple(image_shape))
+    if config.distillation not in DISTILLATIONS:
+        raise unknown_name("distillation", config.distillation, DISTILLATIONS)
+    training, distilled, queries = config.training, config.distilled, config.queries
+    schedule = blackbox.Schedule(
+        num_rounds=training.num_rounds,
+        generator_steps=training.steps_per_round,
+        distilled_steps=distilled.steps_per_round,
+        initial_epochs=distilled.initial_rounds,
+        clean_queries=queries.clean,
+        perturbed_queries=queries.perturbed_per_round,
+        generator_batch_size=training.batch_size,
+        distilled_batch_size=distilled.batch_size,
+        dynamic=config.distillation == "dynamic",
+        replay=distilled.replay,
     )
-
-
-def bind_aigan(state: Any, config: ConfigDict, num_classes: int) -> Attack:
-    """The generator of a state as an attack.
-
-    Args:
-      state: trained or in training.
-      config: the run's.
-      num_classes: K.
-
-    Returns:
-      An attack: `attack(logits_fn, images, target_labels, targeted=True)`.
-    """
-    networks = aigan_networks(config, num_classes, 1)
-    return conditional_generator_attack(
-        make_generator_fn(networks.generator),
-        state.generator.params,
-        epsilon=config.epsilon,
+    axis = parallel.axis_name(config.parallel)
+    distilled_steps = schedule.distilled_epochs * schedule.distilled_steps
+    attacker = blackbox.Attacker(
+        advgan_networks(config, schedule.num_rounds * schedule.generator_steps),
+        advgan_objective(config, num_classes),
+        models.make_classifier(distilled.model, num_classes, axis_name=axis),
+        make_optimizer(distilled, distilled_steps),
     )
+    return attacker, schedule

@@ -1,4 +1,4 @@
-"""AI-GAN from target model to results: two stages, every pair of classes."""
+"""AI-GAN: two stages of training, then one generator towards every class."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from advgan_jax import parallel
+from advgan_jax.attacks._trace import trace_attack
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.data import Dataset
 from advgan_jax.evaluation import (
@@ -15,7 +15,9 @@ from advgan_jax.evaluation import (
     evaluate_per_class,
     pool,
     success_by_pair,
+    summarize_classes,
 )
+from advgan_jax.generators import bind_generator
 from advgan_jax.reporting import (
     heatmap,
     read_metrics,
@@ -24,213 +26,211 @@ from advgan_jax.reporting import (
     training_curves,
     write_json,
 )
-from advgan_jax.runs import from_config, kept
-from advgan_jax.runs.methods import advgan, target_model
-from advgan_jax.runs.run import Run, attack_row, test_images
+from advgan_jax.runs import from_config, store
+from advgan_jax.runs.from_config import gans, target_models
+from advgan_jax.runs.methods import target_model
+from advgan_jax.runs.run import Run, check_evaluation, generator_row, test_images
 from advgan_jax.runs.training import fit
 from advgan_jax.training import aigan
+from advgan_jax.training.precision import mixed_logits_fn, mixed_networks
 from advgan_jax.types import Attack, LogitsFn
 
-STAGES = ("stage_one", "stage_two")
-_ATTACKS = {"stage_one": "aigan-stage-one", "stage_two": "aigan"}
+_ATTACKS = {"stage_one": "aigan-stage-one", "stage_two": "aigan"}  # by stage
 _MOST_COLUMNS = 10  # classes in the picture of perturbations
 
 
 def check(config: ConfigDict, dataset: Dataset) -> None:
-    """Refuses a wrong configuration before anything is written."""
+    """See `Method`."""
     target_model.check(config, dataset)
-    advgan.check_evaluation(config, dataset)
-    from_config.aigan_objective(config, dataset.num_classes)
+    check_evaluation(config, dataset)
+    num_classes, shape = dataset.num_classes, dataset.train.image_shape
+    gans.aigan_objective(config, num_classes)
     from_config.compute_dtype(config.training)
-    attacker = from_config.aigan_attacker(config)
-    from_config.trace_attack(
-        attacker, dataset.train.image_shape, dataset.num_classes, targeted=True
-    )
-    for stage in STAGES:
-        from_config.training_plan(_section(config, config[stage].num_epochs), dataset)
-    shape = dataset.train.image_shape
-    from_config.aigan_like(config, dataset.num_classes, shape)
+    attacker = gans.aigan_attacker(config)
+    trace_attack(attacker, shape, num_classes, targeted=True)
+    for stage in _ATTACKS:
+        section = _training_until(config, config[stage].num_epochs)
+        from_config.training_plan(section, dataset)
+    networks = gans.aigan_networks(config, num_classes, 1)
+    jax.eval_shape(lambda: aigan.init_state(networks, jax.random.key(0), shape))
 
 
 def run(run: Run) -> list[dict[str, Any]]:
-    """Both stages, then each of their generators towards every class."""
+    """Train both stages and measure their generators towards every class.
+
+    Returns:
+      For stage one a row of all classes; for stage two also a row for each class.
+    """
     logits_fn = target_model.trained_logits_fn(run)
     generators = trained_generators(run, logits_fn)
-    measured = {
-        stage: evaluated(run, logits_fn, attack, range(run.dataset.num_classes), stage)
-        for stage, attack in generators.items()
-    }
+    description = gans.describe(run.config, run.dataset)
+    classes, measured = range(run.dataset.num_classes), {}
+    for stage, attack in generators.items():
+        made_by = {"generator": description, "stage": stage}
+        measured[stage] = evaluate_classes(run, logits_fn, attack, classes, made_by)
     _write_pairs(run, measured)
     _draw(run, measured)
-    return [row for stage in measured for row in _rows(run, stage, measured[stage])]
+    return [
+        row
+        for stage, by_class in measured.items()
+        for row in class_rows(run, _ATTACKS[stage], by_class)
+        if stage == "stage_two" or row["target_class"] is None
+    ]
 
 
 def trained_generators(run: Run, logits_fn: LogitsFn) -> dict[str, Attack]:
-    """The generator after each stage, trained as far as checkpoints do not have it.
-
-    Args:
-      run: the run that needs them.
-      logits_fn: the target model.
+    """Return the generators of the run's workdir, trained as far as they are missing.
 
     Returns:
-      Attacks by stage; without `stage_one` if that has no epochs.
+      The generator after each stage; without `stage_one` if that has no epochs.
     """
     config, dataset = run.config, run.dataset
-    first_epochs = config.stage_one.num_epochs
-    all_epochs = first_epochs + config.stage_two.num_epochs
-    sections = [_section(config, number) for number in (first_epochs, all_epochs)]
-    num_steps = from_config.training_plan(sections[1], dataset).num_steps
-    networks = from_config.aigan_networks(config, dataset.num_classes, num_steps)
-    objective = from_config.aigan_objective(config, dataset.num_classes)
+    num_epochs = config.stage_one.num_epochs
+    one = _training_until(config, num_epochs)
+    two = _training_until(config, num_epochs + config.stage_two.num_epochs)
+    num_steps = from_config.training_plan(two, dataset).num_steps
+    networks = gans.aigan_networks(config, dataset.num_classes, num_steps)
+    objective = gans.aigan_objective(config, dataset.num_classes)
     shape, dtype = dataset.train.image_shape, from_config.compute_dtype(config.training)
     shared = {
-        "description": {
-            "config": from_config.plain(config),
-            "image_shape": list(shape),
-            "num_classes": dataset.num_classes,
-        },
-        "frozen": (from_config.mixed_logits_fn(dtype, logits_fn),),
+        "description": gans.describe(config, dataset),
+        "frozen": (mixed_logits_fn(dtype, logits_fn),),
     }
+    mixed, attacker = (
+        mixed_networks(dtype, networks),
+        gans.aigan_attacker(config),
+    )
     state = aigan.init_state(networks, jax.random.key(config.seed), shape)
-    attacker = from_config.aigan_attacker(config)
-    mixed = from_config.mixed_networks(dtype, networks)
     step = aigan.make_first_step(mixed, objective, attacker)
     title = "AI-GAN, stage 1"
-    state = fit(run, run.workdir, sections[0], state, step, title=title, **shared)
+    state = fit(run, run.workdir, one, state, step, title=title, **shared)
     found = {}
-    if first_epochs:
-        switch = from_config.training_plan(sections[0], dataset).num_steps
-        at_switch = _keep_first_stage(run, state, switch, shared["description"])
-        found["stage_one"] = from_config.bind_aigan(
-            at_switch, config, dataset.num_classes
-        )
+    if num_epochs:
+        last = from_config.training_plan(one, dataset).num_steps
+        found["stage_one"] = _keep_stage_one(run, state, last, shared["description"])
     step = aigan.make_second_step(mixed, objective)
     title = "AI-GAN, stage 2"
-    state = fit(run, run.workdir, sections[1], state, step, title=title, **shared)
-    found["stage_two"] = from_config.bind_aigan(state, config, dataset.num_classes)
-    return found
+    found["stage_two"] = fit(run, run.workdir, two, state, step, title=title, **shared)
+    return {
+        stage: bind_generator(shared["description"], state.generator.params)
+        for stage, state in found.items()
+    }
 
 
-def _section(config: ConfigDict, num_epochs: int) -> ConfigDict:
-    """How to train up to an epoch."""
+def _training_until(config: ConfigDict, num_epochs: int) -> ConfigDict:
+    """Return the section `training` with a number of epochs."""
     section = config.training.copy_and_resolve_references()
     with section.unlocked():
         section.num_epochs = num_epochs
     return section
 
 
-def _keep_first_stage(
-    run: Run, state: Any, switch: int, description: Mapping[str, Any]
+def _keep_stage_one(
+    run: Run, state: Any, last: int, description: Mapping[str, Any]
 ) -> Any:
-    """The state between the stages, in a folder that no later checkpoint empties."""
+    """Return the state after stage one; its folder keeps it beside later checkpoints."""
     with Checkpoints(run.workdir / "stage_one" / "checkpoints") as checkpoints:
-        if int(state.step) == switch:
-            # Nobody donates it: stage two goes on from the run's own checkpoint.
-            checkpoints.save(switch, state, description)
+        if int(state.step) == last:
+            checkpoints.save(last, state, description)
             return state
         return checkpoints.restore(state)
 
 
-def evaluated(
-    run: Run, logits_fn: LogitsFn, attack: Attack, classes: Sequence[int], name: str
+def evaluate_classes(
+    run: Run,
+    logits_fn: LogitsFn,
+    attack: Attack,
+    classes: Sequence[int],
+    made_by: Mapping[str, Any],
 ) -> dict[int, Evaluation]:
-    """A generator towards some classes, unless it was measured before an interruption.
+    """Evaluate a generator towards some classes, or load a stored evaluation.
 
     Args:
-      run: the run that needs it.
+      run: the run.
       logits_fn: the target model.
       attack: a generator that was trained for these classes.
       classes: the wanted classes.
-      name: of the kept file.
+      made_by: the description of the `generator`, and what else decides its weights.
 
     Returns:
       Evaluations by class.
     """
     config, test = run.config, test_images(run)
-    protocol = from_config.fingerprint(from_config.plain(config)["evaluation"])
-    path = run.workdir / "evaluations" / f"{name}-{protocol}.npz"
-    if parallel.agreed(path.exists()):
-        return {int(wanted): found for wanted, found in kept.load(path).items()}
-    found = evaluate_per_class(
-        logits_fn,
-        attack,
-        test.images,
-        test.labels,
-        classes,
-        batch_size=config.evaluation.batch_size,
-        keep=config.evaluation.grid_images,
-        progress=True,
+    depends_on = {
+        "target_model": target_models.describe(config),
+        "classes": list(classes),
+        **made_by,
+        **from_config.select(config, "evaluation"),
+    }
+    return run.store.get(
+        f"evaluations/{made_by['generator']['kind']}",
+        depends_on,
+        lambda: evaluate_per_class(
+            logits_fn,
+            attack,
+            test.images,
+            test.labels,
+            classes,
+            batch_size=config.evaluation.batch_size,
+            keep=config.evaluation.grid_images,
+            progress=True,
+        ),
+        store.EVALUATIONS,
     )
-    kept.save(path, found)
-    return found
 
 
-def _rows(
-    run: Run, stage: str, by_class: Mapping[int, Evaluation]
+def class_rows(
+    run: Run, attack: str, by_class: Mapping[int, Evaluation]
 ) -> list[dict[str, Any]]:
-    """Of stage two a row for each class, of both stages one of all classes."""
-    chosen = list(by_class.values()) if stage == "stage_two" else []
-    return [
-        attack_row(
-            run,
-            evaluation,
-            attack=_ATTACKS[stage],
-            threat_model="semi-white-box",
-            epsilon=run.config.epsilon,
-            norm="linf",
-        )
-        for evaluation in [*chosen, pool(list(by_class.values()))]
-    ]
+    """Return a row for each class and, if there are several, one of all classes."""
+    evaluations = list(by_class.values())
+    if len(evaluations) > 1:
+        evaluations.append(pool(evaluations))
+    return [generator_row(run, evaluation, attack) for evaluation in evaluations]
 
 
 def _write_pairs(run: Run, measured: Mapping[str, Mapping[int, Evaluation]]) -> None:
-    """Leaves the matrices of success in numbers, and what sums them up."""
-    summary = {}
-    for stage, by_class in measured.items():
-        everything = pool(list(by_class.values()))
-        pairs = success_by_pair(everything, run.dataset.num_classes)
-        rates = [evaluation.success().rate for evaluation in by_class.values()]
-        won = everything.counted() & everything.succeeded
-        summary[stage] = {
-            "success_by_target": rates,
-            "success_mean": float(np.nanmean(rates)),
-            "l2_mean": float(everything.l2[won].mean()) if won.any() else None,
-            **pairs._asdict(),
-        }
+    """Write the success of each pair of classes, and its summary, to `pairs.json`."""
+    num_classes = run.dataset.num_classes
+    summary = {
+        stage: summarize_classes(by_class)
+        | success_by_pair(pool(list(by_class.values())), num_classes)._asdict()
+        for stage, by_class in measured.items()
+    }
     write_json(run.workdir / "pairs.json", summary)
 
 
 def _draw(run: Run, measured: Mapping[str, Mapping[int, Evaluation]]) -> None:
-    """Leaves the pictures a person would want in `figures/`."""
+    """Save the success of each pair, perturbations and training curves as figures."""
     figures, test = run.workdir / "figures", run.dataset.test
-    num_classes = run.dataset.num_classes
-    names = [str(number) for number in range(num_classes)]
+    names = [str(number) for number in range(run.dataset.num_classes)]
     panels = {}
     for stage, by_class in measured.items():
-        pairs = success_by_pair(pool(list(by_class.values())), num_classes)
-        mean = np.nanmean([e.success().rate for e in by_class.values()])
-        title = f"AI-GAN, {stage.replace('_', ' ')}: {mean:.2%} on average"
+        pairs = success_by_pair(pool(list(by_class.values())), len(names))
+        mean = summarize_classes(by_class)["success_mean"]
         figure = heatmap(
             pairs.rates,
             names,
             names,
-            title,
+            f"AI-GAN, {stage.replace('_', ' ')}: {mean:.2%} on average",
             row_label="true class",
             column_label="target class",
         )
         save_figure(figure, figures / f"pairs-{stage}.png")
-        shown = [e.examples for e in list(by_class.values())[:_MOST_COLUMNS]]
+        first = list(by_class.values())[:_MOST_COLUMNS]
+        shown = [np.asarray(evaluation.examples) for evaluation in first]
         panels[stage.replace("_", " ")] = np.stack(shown, axis=1)
     clean = test.images[: next(iter(panels.values())).shape[0]]
     save_figure(target_grids(clean, panels, names), figures / "perturbations.png")
     metrics = read_metrics(run.workdir)
-    if metrics:  # none, if no step was asked for
+    if metrics:  # none after a training without steps
         curves = training_curves(metrics, switches=_switches(run))
         save_figure(curves, figures / "curves.png")
 
 
 def _switches(run: Run) -> list[int]:
-    """The step after which stage two begins, if there are both stages."""
-    epochs = [run.config[stage].num_epochs for stage in STAGES]
-    first = from_config.training_plan(_section(run.config, epochs[0]), run.dataset)
-    return [first.num_steps] if all(epochs) else []
+    """Return the step after which stage two begins, if there are both stages."""
+    epochs = [run.config[stage].num_epochs for stage in _ATTACKS]
+    section = _training_until(run.config, epochs[0])
+    plan = from_config.training_plan(section, run.dataset)
+    return [plan.num_steps] if all(epochs) else []

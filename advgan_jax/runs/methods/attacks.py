@@ -1,4 +1,4 @@
-"""Many attacks on one target model: a row each, robustness curves and a picture."""
+"""Many attacks on one target model: a row for each, robustness curves and pictures."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,6 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from advgan_jax import parallel
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.data import Dataset, Split
 from advgan_jax.evaluation import (
@@ -17,24 +16,27 @@ from advgan_jax.evaluation import (
     worst_case_evaluation,
 )
 from advgan_jax.reporting import comparison_grid, robustness_curve, save_figure
-from advgan_jax.runs import from_config, kept
+from advgan_jax.runs import from_config, store
+from advgan_jax.runs.from_config import gans, target_models
 from advgan_jax.runs.methods import advgan, target_model
 from advgan_jax.runs.run import Run, attack_row, test_images
 from advgan_jax.types import Attack, LogitsFn
 
 NORMS = ("linf", "l2")
-# By the registry's names; these need a network that the run has to train.
+# By the registry's names; the run trains a network for each of these.
 _THREAT_MODELS = {"advgan": "semi-white-box", "transfer": "transfer"}
+
+# Evaluations by size, or by None for an attack that minimises the distance.
+BySize = Mapping[float | None, Evaluation]
 
 
 def check(config: ConfigDict, dataset: Dataset) -> None:
-    """Refuses a wrong configuration before anything is written."""
+    """See `Method`."""
     advgan.check(config, dataset)
     other = _surrogate_config(config)
     target_model.check(other, dataset)
-    if from_config.target_model_description(
-        other
-    ) == from_config.target_model_description(config):
+    describe = target_models.describe
+    if describe(other) == describe(config):
         raise ValueError(
             "`surrogate` describes the target model itself; give it another seed or "
             "another target_model."
@@ -43,13 +45,10 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
 
 
 def check_attacks(config: ConfigDict) -> None:
-    """Refuses `names` and `attacks` that cannot be measured.
-
-    Args:
-      config: reads `names`, `attacks`, the sizes, `random_targets`, `target_class`.
+    """Raise for `names` and `attacks` that cannot be measured.
 
     Raises:
-      ValueError: for an unknown name, a negative size, or aims that exclude each other.
+      ValueError: for an unknown name, a negative size, or contradicting targets.
       TypeError: for an unknown hyper-parameter.
     """
     if not config.names:
@@ -57,28 +56,28 @@ def check_attacks(config: ConfigDict) -> None:
     for name in config.names:
         if name not in config.attacks:
             raise unknown_name("attack", name, config.attacks)
-        _check_attack(config, name)
-        if _norm(config, name) not in NORMS:
-            raise unknown_name("norm of an attack", _norm(config, name), NORMS)
-    for norm in {_norm(config, name) for name in config.names}:
+        _check_hyperparams(config, name)
+        norm = _norm(config, name)
+        if norm not in NORMS:
+            raise unknown_name("norm of an attack", norm, NORMS)
         for size in _sizes(config, norm):
             check_at_least("epsilon", size, 0)
-    _check_aim(config)
+    _check_targets(config)
 
 
-def _check_attack(config: ConfigDict, name: str) -> None:
+def _check_hyperparams(config: ConfigDict, name: str) -> None:
     kind = from_config.registry_name(config, name)
     if kind == "advgan" and len(config.attacks[name]):
         raise ValueError(
             f"A generator has no hyper-parameters of its own, got "
             f"{sorted(config.attacks[name])}; its training has, see `generator`."
         )
-    # In the place of the networks; only names are looked at here.
+    # In place of the networks: only names are checked here.
     networks = {"advgan": {"generator": len}, "transfer": {"surrogate_fn": len}}
     from_config.bound_attack(config, name, **networks.get(kind, {}))
 
 
-def _check_aim(config: ConfigDict) -> None:
+def _check_targets(config: ConfigDict) -> None:
     if config.random_targets and config.target_class is not None:
         raise ValueError(
             "`random_targets` and `target_class` exclude each other; set one."
@@ -95,52 +94,52 @@ def _check_aim(config: ConfigDict) -> None:
 
 
 def run(run: Run) -> list[dict[str, Any]]:
-    """Trains what the attacks need, runs them, and compares."""
-    logits_fn = target_model.trained_logits_fn(run)
-    test = test_images(run)
+    """Train what the attacks need, run them and compare them.
+
+    Returns:
+      A row for each attack, and one for all attacks together in each norm.
+    """
+    logits_fn, test = target_model.trained_logits_fn(run), test_images(run)
     measured = {name: measure(run, logits_fn, test, name) for name in run.config.names}
-    rows = [row(run, name, measured[name]) for name in run.config.names]
+    rows = [row(run, name, by_size) for name, by_size in measured.items()]
     for norm in NORMS:
         rows += _compare(run, measured, norm)
     _draw_examples(run, test, measured)
     return rows
 
 
-def measure(
-    run: Run, logits_fn: LogitsFn, test: Split, name: str
-) -> dict[float | None, Evaluation]:
-    """One attack at all its sizes, unless it was measured before an interruption.
+def measure(run: Run, logits_fn: LogitsFn, test: Split, name: str) -> BySize:
+    """Evaluate the attack of a section at all its sizes, or load its evaluation."""
+    config, sizes = run.config, _sizes(run.config, _norm(run.config, name))
+    depends_on = {
+        "target_model": target_models.describe(config),
+        "sizes": sizes,
+        **from_config.select(config, "seed", "target_class", "random_targets"),
+        **from_config.select(config, f"attacks.{name}", "evaluation"),
+    }
+    kind = from_config.registry_name(config, name)
+    if kind == "advgan":
+        depends_on["generator"] = gans.describe(config, run.dataset)
+    if kind == "transfer":
+        other = _surrogate_config(config)
+        depends_on["surrogate"] = target_models.describe(other)
 
-    Args:
-      run: the run; its workdir keeps what is measured.
-      logits_fn: the target model.
-      test: the images.
-      name: a section of `config.attacks`.
+    def _make() -> dict[float | None, Evaluation]:
+        found = evaluate_many(
+            logits_fn,
+            {name: _attack(run, logits_fn, name)},
+            test.images,
+            test.labels,
+            epsilons=sizes,
+            target_labels=target_labels(config, test, run.dataset.num_classes),
+            batch_size=config.evaluation.batch_size,
+            key=jax.random.key(config.seed + 2),
+            keep=config.evaluation.grid_images,
+            progress=True,
+        )
+        return {size: evaluation for (_, size), evaluation in found.items()}
 
-    Returns:
-      Evaluations by size, None for an attack that looks for the least.
-    """
-    config = run.config
-    protocol = from_config.fingerprint(from_config.plain(config)["evaluation"])
-    path = run.workdir / "evaluations" / f"{name}-{protocol}.npz"
-    if parallel.agreed(path.exists()):
-        return kept.load(path)
-    attack = _attack(run, logits_fn, name)
-    found = evaluate_many(
-        logits_fn,
-        {name: attack},
-        test.images,
-        test.labels,
-        epsilons=_sizes(config, _norm(config, name)),
-        target_labels=target_labels(config, test, run.dataset.num_classes),
-        batch_size=config.evaluation.batch_size,
-        key=jax.random.key(config.seed + 2),
-        keep=config.evaluation.grid_images,
-        progress=True,
-    )
-    by_size = {size: evaluation for (_, size), evaluation in found.items()}
-    kept.save(path, by_size)
-    return by_size
+    return run.store.get(f"evaluations/{name}", depends_on, _make, store.EVALUATIONS)
 
 
 def _attack(run: Run, logits_fn: LogitsFn, name: str) -> Attack:
@@ -155,7 +154,7 @@ def _attack(run: Run, logits_fn: LogitsFn, name: str) -> Attack:
 
 
 def _surrogate_config(config: ConfigDict) -> ConfigDict:
-    """The target's configuration with what the surrogate has of its own."""
+    """Return the configuration of the surrogate, in place of the target model's."""
     other, own = config.copy_and_resolve_references(), config.surrogate
     if own.target_model is not None:
         other.target_model = own.target_model
@@ -166,7 +165,7 @@ def _surrogate_config(config: ConfigDict) -> ConfigDict:
 def target_labels(
     config: ConfigDict, test: Split, num_classes: int
 ) -> np.ndarray | None:
-    """The wanted classes: one, a random other one for each image, or none.
+    """Return the wanted classes: one, a random wrong one for each image, or none.
 
     Args:
       config: the run's; reads `target_class`, `random_targets` and `seed`.
@@ -174,7 +173,7 @@ def target_labels(
       num_classes: K.
 
     Returns:
-      int `[N]`, or None for an untargeted attack.
+      int `[N]`; None for an untargeted attack.
     """
     if config.target_class is not None:
         return np.full_like(test.labels, config.target_class)
@@ -186,34 +185,27 @@ def target_labels(
 
 
 def _norm(config: ConfigDict, name: str) -> str:
-    """In which norm an attack is bounded or (`carlini_wagner_l2`, ...) least."""
+    """Return the norm that an attack bounds or minimises."""
+    if "norm" in config.attacks[name]:
+        return config.attacks[name].norm
     kind = from_config.registry_name(config, name)
-    section = config.attacks[name]
-    if "norm" in section:
-        return section.norm
     return "l2" if kind in ("carlini_wagner_l2", "deepfool", "lbfgs") else "linf"
 
 
-def _size(config: ConfigDict, norm: str) -> float:
-    """The size that the rows are about."""
+def _row_size(config: ConfigDict, norm: str) -> float:
     return config.epsilon if norm == "linf" else config.epsilon_l2
 
 
 def _sizes(config: ConfigDict, norm: str) -> list[float]:
-    """That size and those of the curve."""
+    """Return the size of the rows and those of the curve."""
     more = config.epsilons if norm == "linf" else config.epsilons_l2
-    return sorted({_size(config, norm), *more})
+    return sorted({_row_size(config, norm), *more})
 
 
-def _at(by_size: Mapping, size: float, norm: str) -> Evaluation:
-    """An attack at one size, whether it takes one or looks for the least."""
-    return by_size[size] if size in by_size else within(by_size[None], size, norm)
-
-
-def row(run: Run, name: str, by_size: Mapping) -> dict[str, Any]:
-    """The row of `results.json` of what `measure` found."""
+def row(run: Run, name: str, by_size: BySize) -> dict[str, Any]:
+    """Return the row of `results.json` for what `measure` returned for a section."""
     config, norm = run.config, _norm(run.config, name)
-    size = None if None in by_size else _size(config, norm)
+    size = None if None in by_size else _row_size(config, norm)
     kind = from_config.registry_name(config, name)
     return attack_row(
         run,
@@ -225,18 +217,25 @@ def row(run: Run, name: str, by_size: Mapping) -> dict[str, Any]:
     )
 
 
-def _compare(run: Run, measured: Mapping, norm: str) -> list[dict[str, Any]]:
-    """The curves of one norm, and the row of all its attacks together."""
+def _compare(
+    run: Run, measured: Mapping[str, BySize], norm: str
+) -> list[dict[str, Any]]:
+    """Draw the curves of one norm; return the row of all its attacks together."""
     config = run.config
-    chosen = {n: m for n, m in measured.items() if _norm(config, n) == norm}
-    if not chosen:
-        return []
     sizes = _sizes(config, norm)
     curves = {
-        name: {size: _at(by_size, size, norm) for size in sizes}
-        for name, by_size in chosen.items()
+        name: {
+            size: by_size[size]
+            if size in by_size
+            else within(by_size[None], size, norm)
+            for size in sizes
+        }
+        for name, by_size in measured.items()
+        if _norm(config, name) == norm
     }
-    if len(chosen) > 1:
+    if not curves:
+        return []
+    if len(curves) > 1:
         curves["ensemble"] = {
             size: worst_case_evaluation([curve[size] for curve in curves.values()])
             for size in sizes
@@ -253,27 +252,27 @@ def _compare(run: Run, measured: Mapping, norm: str) -> list[dict[str, Any]]:
     save_figure(figure, run.workdir / "figures" / f"robustness-{norm}.png")
     if "ensemble" not in curves:
         return []
-    together = curves["ensemble"][_size(config, norm)]
-    return [
-        attack_row(
-            run,
-            together,
-            attack="ensemble",
-            threat_model="white-box",
-            epsilon=_size(config, norm),
-            norm=norm,
-        )
-    ]
+    size = _row_size(config, norm)
+    together = attack_row(
+        run,
+        curves["ensemble"][size],
+        attack="ensemble",
+        threat_model="white-box",
+        epsilon=size,
+        norm=norm,
+    )
+    return [together]
 
 
-def _draw_examples(run: Run, test: Split, measured: Mapping) -> None:
-    """A line of adversarial images for each attack, at the size of its row."""
+def _draw_examples(run: Run, test: Split, measured: Mapping[str, BySize]) -> None:
+    """Draw a line of adversarial images for each attack, at the size of its row."""
     lines = {}
     for name, by_size in measured.items():
-        size = None if None in by_size else _size(run.config, _norm(run.config, name))
-        found = by_size[size]
-        shown = len(found.examples)
-        lines[name] = (found.examples, found.adversarial_predictions[:shown])
+        row_size = _row_size(run.config, _norm(run.config, name))
+        found = by_size[None if None in by_size else row_size]
+        examples = np.asarray(found.examples)
+        shown = len(examples)
+        lines[name] = (examples, found.adversarial_predictions[:shown])
     grid = comparison_grid(
         test.images[:shown], test.labels[:shown], found.clean_predictions[:shown], lines
     )

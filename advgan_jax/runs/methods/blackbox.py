@@ -1,12 +1,11 @@
-"""AdvGAN against a black box: from asking it to results.
+"""AdvGAN against a black box: distillation by queries, then results on the black box.
 
-The black box is a target model that was trained on the first `target_training.num_images`
-training images; the attacker has the others. Questions that only measure how well the
-attacker does are asked of the model itself, and are no queries.
+The black box is a target model that was trained on the first `target_training.
+num_images` training images; the attacker has the others. The oracle counts what the
+attacker asks. Evaluations call the model itself and are no queries.
 """
 
 import logging
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -18,37 +17,34 @@ from advgan_jax import parallel
 from advgan_jax.checks import check_at_least
 from advgan_jax.data import Dataset, Split
 from advgan_jax.evaluation import evaluate_adversarial
+from advgan_jax.generators import bind_generator
 from advgan_jax.oracles import Ledger, Oracle, answers, from_logits_fn
 from advgan_jax.reporting import query_curve, read_metrics, save_figure
 from advgan_jax.runs import from_config
+from advgan_jax.runs.from_config import gans
 from advgan_jax.runs.methods import advgan, target_model
-from advgan_jax.runs.run import Run, attack_row
+from advgan_jax.runs.run import Run, check_evaluation, generator_row
 from advgan_jax.runs.training import Stopped, resumable
 from advgan_jax.runs.workdir import LEDGER
 from advgan_jax.training import blackbox
+from advgan_jax.training.precision import mixed_module, mixed_networks
 from advgan_jax.training.states import BlackBoxState
 from advgan_jax.types import Attack, LogitsFn
 
 _log = logging.getLogger(__name__)
-_MEASURED = 10  # images that are asked about again at the end
+_NUM_REPEATED = 10  # images that the attacker asks about again, to measure noise
 
 
 def check(config: ConfigDict, dataset: Dataset) -> None:
-    """Refuses a wrong configuration before anything is written."""
+    """See `Method`."""
     target_model.check(config, dataset)
-    advgan.check_evaluation(config, dataset)
+    check_evaluation(config, dataset)
     answers.check_kind(config.answers)
     from_config.compute_dtype(config.training)
-    attacker, schedule = from_config.blackbox_attacker(config, dataset.num_classes)
+    attacker, schedule = gans.blackbox_attacker(config, dataset.num_classes)
     _check_classes(config, dataset)
     schedule.check_images(len(_attackers_images(config, dataset)))
-    _check_shards(config)
-    if parallel.num_processes() > 1:
-        raise ValueError(
-            "A black box is asked by one process, which counts and keeps the answers, "
-            f"got {parallel.num_processes()}; leave --distributed out. One process "
-            "uses all devices of its machine."
-        )
+    _check_processes(config)
     check_at_least("queries.batch_size", config.queries.batch_size, 1)
     if config.queries.budget is not None:
         check_at_least("queries.budget", config.queries.budget, 1)
@@ -58,24 +54,23 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
             f"`monitor_images` must be from 1 to the {most} test images, got "
             f"{monitored}."
         )
-    shape = dataset.train.image_shape
-    key = jax.random.key(0)
+    shape, key = dataset.train.image_shape, jax.random.key(0)
     jax.eval_shape(lambda: blackbox.init_state(attacker, schedule, key, shape))
 
 
 def _attackers_images(config: ConfigDict, dataset: Dataset) -> Split:
-    """The training images that the black box was not trained on."""
+    """Return the training images that the black box was not trained on."""
     train, taken = dataset.train, config.target_training.num_images
     if taken is None or taken >= len(train):
         raise ValueError(
-            "`target_training.num_images` must leave some of the training images to the "
-            f"attacker, got {taken} of {len(train)}."
+            "`target_training.num_images` must leave some of the training images to "
+            f"the attacker, got {taken} of {len(train)}."
         )
     return Split(train.images[taken:], train.labels[taken:])
 
 
 def _check_classes(config: ConfigDict, dataset: Dataset) -> None:
-    """Refuses a split that leaves the black box or the attacker without a class."""
+    """Raise for a split in which the black box or the attacker lacks a class."""
     theirs = _attackers_images(config, dataset)
     parts = {
         "the black box": dataset.train.take(config.target_training.num_images),
@@ -87,12 +82,13 @@ def _check_classes(config: ConfigDict, dataset: Dataset) -> None:
             raise ValueError(
                 f"The {len(part)} training images of {owner} must be of all "
                 f"{dataset.num_classes} classes, got none of class {missing[0]}; the "
-                "black box has the first `target_training.num_images`: shuffle the file, or "
-                "choose another number."
+                "black box has the first `target_training.num_images`: shuffle the "
+                "file, or choose another number."
             )
 
 
-def _check_shards(config: ConfigDict) -> None:
+def _check_processes(config: ConfigDict) -> None:
+    """Raise unless one process asks, and batches divide among its devices."""
     shards = parallel.num_shards(config.parallel)
     for name in ("training", "distilled"):
         size = config[name].batch_size
@@ -101,63 +97,52 @@ def _check_shards(config: ConfigDict) -> None:
                 f"`{name}.batch_size` must be a multiple of the {shards} devices, got "
                 f"{size}; change it or use parallel='jit'."
             )
+    if parallel.num_processes() > 1:
+        raise ValueError(
+            "One process must ask the black box, count the queries and record the "
+            f"answers, got {parallel.num_processes()}; leave --distributed out. One "
+            "process uses all devices of its machine."
+        )
 
 
 def run(run: Run) -> list[dict[str, Any]]:
-    """Distils, attacks the copy, and evaluates on the black box."""
+    """Distil, train the generator on the copy, and evaluate it on the black box."""
     logits_fn = target_model.trained_logits_fn(run)
     attack, queries = trained_generator(run, logits_fn)
     evaluation = advgan.evaluate_generator(run, logits_fn, attack)
     advgan.draw(run, evaluation)
     _draw_curve(run)
-    row = attack_row(
-        run,
-        evaluation,
-        attack="advgan",
-        threat_model=f"black-box-{run.config.distillation}",
-        epsilon=run.config.epsilon,
-        norm="linf",
-        queries=queries,
-    )
-    return [row]
+    fields = {"threat_model": f"black-box-{run.config.distillation}"}
+    return [generator_row(run, evaluation, "advgan", queries=queries, **fields)]
 
 
 def trained_generator(run: Run, logits_fn: LogitsFn) -> tuple[Attack, int]:
-    """The run's generator, trained as far as its checkpoints do not have it.
-
-    Args:
-      run: the run that needs it.
-      logits_fn: the black box.
-
-    Returns:
-      The generator as an attack, and the queries that it cost.
+    """Return the generator of the run's workdir and the number of queries.
 
     Raises:
-      Stopped: if a signal came; the state is saved.
+      OracleError: if the black box fails; a resumed run reuses the recorded answers.
     """
     config, dataset = run.config, run.dataset
-    attacker, schedule = from_config.blackbox_attacker(config, dataset.num_classes)
-    shape = dataset.train.image_shape
-    images = _attackers_images(config, dataset)
-    description = {
-        "config": from_config.plain(config),
-        "image_shape": list(shape),
-        "num_classes": dataset.num_classes,
-    }
-    oracle = make_oracle(run, logits_fn)
+    attacker, schedule = gans.blackbox_attacker(config, dataset.num_classes)
+    description = gans.describe(config, dataset)
+    shape, dtype = dataset.train.image_shape, from_config.compute_dtype(config.training)
+    images, oracle = _attackers_images(config, dataset), make_oracle(run, logits_fn)
     state = blackbox.init_state(attacker, schedule, jax.random.key(config.seed), shape)
+    mixed = attacker._replace(
+        networks=mixed_networks(dtype, attacker.networks),
+        model=mixed_module(dtype, attacker.model),
+    )
     with resumable(run.workdir, state, description) as (state, hooks):
-        record = _Record(run, logits_fn, attacker, hooks.log)
         state, finished = blackbox.fit(
             state,
             oracle,
             images.images,
             images.labels,
-            _mixed(from_config.compute_dtype(config.training), attacker),
+            mixed,
             schedule,
             mode=config.parallel,
             hooks=hooks,
-            record=record,
+            record=_make_record(run, logits_fn, attacker, hooks.log),
         )
         if finished:
             _measure_noise(run, oracle, state.step, hooks.log)
@@ -165,18 +150,12 @@ def trained_generator(run: Run, logits_fn: LogitsFn) -> tuple[Attack, int]:
         raise Stopped(
             f"Stopped at step {int(state.step)}, after {oracle.queries} queries; saved."
         )
-    return blackbox.bind_generator(attacker, state), oracle.queries
-
-
-def _mixed(dtype: str, attacker: blackbox.Attacker) -> blackbox.Attacker:
-    return attacker._replace(
-        networks=from_config.mixed_networks(dtype, attacker.networks),
-        model=from_config.mixed_module(dtype, attacker.model),
-    )
+    attack = bind_generator(description, state.advgan.generator.params)
+    return attack, oracle.queries
 
 
 def make_oracle(run: Run, logits_fn: LogitsFn) -> Oracle:
-    """The black box, as far as the attacker sees it."""
+    """Return the black box as the attacker sees it; the workdir keeps its answers."""
     config = run.config
     return from_logits_fn(
         logits_fn,
@@ -184,16 +163,18 @@ def make_oracle(run: Run, logits_fn: LogitsFn) -> Oracle:
         num_classes=run.dataset.num_classes,
         batch_size=config.queries.batch_size,
         budget=config.queries.budget,
-        ledger=Ledger(pathlib.Path(run.workdir, LEDGER)),
+        ledger=Ledger(run.workdir / LEDGER),
     )
 
 
-def _measure_noise(run: Run, oracle: Oracle, step: int, log: Callable) -> None:
-    """Logs whether the black box repeats its answers, unless that was done before."""
+def _measure_noise(
+    run: Run, oracle: Oracle, step: int, log: Callable[..., None]
+) -> None:
+    """Log whether the black box repeats its answers, unless the log has it."""
     known = any("noise_rate" in row for row in read_metrics(run.workdir))
     if known or oracle.remaining == 0:
         return
-    noise = oracle.measure_noise(_MEASURED)
+    noise = oracle.measure_noise(_NUM_REPEATED)
     if noise.changed:
         _log.warning(
             "The black box is noisy: of %d images that were asked about again, beside "
@@ -208,53 +189,59 @@ def _measure_noise(run: Run, oracle: Oracle, step: int, log: Callable) -> None:
     log(step, {"noise_rate": noise.changed / noise.images})
 
 
-class _Record:
-    """After each round: how well f agrees with b, and what the generator does to b."""
+def _make_record(
+    run: Run, logits_fn: LogitsFn, attacker: blackbox.Attacker, log: Callable[..., None]
+) -> Callable[[BlackBoxState, int], None]:
+    """Return what is called after each round.
 
-    def __init__(self, run, logits_fn, attacker, log):
-        self._run, self._logits_fn, self._log = run, logits_fn, log
-        self._attacker = attacker
-        self._monitor = run.dataset.test.take(run.config.evaluation.monitor_images)
+    It logs the success on the black box and how often the copy agrees with it.
+    """
+    monitor = run.dataset.test.take(run.config.evaluation.monitor_images)
+    images, labels = monitor.images, monitor.labels
+    wanted = run.config.target_class
+    wanted = None if wanted is None else np.full_like(labels, wanted)
 
-    def __call__(self, state: BlackBoxState, number: int) -> None:
-        """Logs it, unless that was done before an interruption."""
+    def _record(state: BlackBoxState, number: int) -> None:
         step = int(state.step)
-        rows = read_metrics(self._run.workdir)
-        if any(row["step"] == step and "queries" in row for row in rows):
-            return
-        images, labels = self._monitor.images, self._monitor.labels
-        wanted = self._run.config.target_class
-        wanted = None if wanted is None else np.full_like(labels, wanted)
-        adversarial = blackbox.perturb_images(self._attacker, state, images)
-        ours = blackbox.distilled_logits_fn(self._attacker, state)
-        on_b, on_f = (
+        logged = read_metrics(run.workdir)
+        if any(row["step"] == step and "queries" in row for row in logged):
+            return  # by a run that was interrupted afterwards
+        adversarial = blackbox.perturb_images(attacker, state, images)
+        ours = blackbox.distilled_logits_fn(attacker, state)
+        on_box, on_copy = (
             evaluate_adversarial(fn, images, adversarial, labels, target_labels=wanted)
-            for fn in (self._logits_fn, ours)
+            for fn in (logits_fn, ours)
         )
-        agree = on_b.clean_predictions == on_f.clean_predictions
-        agree_perturbed = on_b.adversarial_predictions == on_f.adversarial_predictions
+        agree = on_box.clean_predictions == on_copy.clean_predictions
+        agree_perturbed = (
+            on_box.adversarial_predictions == on_copy.adversarial_predictions
+        )
         values = {
             "queries": int(state.queries.max()),
-            "black_box_success_rate": on_b.success().rate,
+            "black_box_success_rate": on_box.success().rate,
             "agreement_clean_rate": float(np.mean(agree)),
             "agreement_perturbed_rate": float(np.mean(agree_perturbed)),
         }
-        self._log(step, values)
+        log(step, values)
+
+    return _record
 
 
 def _draw_curve(run: Run) -> None:
     rows = [row for row in read_metrics(run.workdir) if "queries" in row]
-    curves = {
+    names = {
         "success on the black box": "black_box_success_rate",
         "agreement, clean images": "agreement_clean_rate",
         "agreement, perturbed images": "agreement_perturbed_rate",
     }
-    figure = query_curve(
-        {
-            label: [(row["queries"], row[name]) for row in rows]
-            for label, name in curves.items()
-        },
-        title=f"{run.config.dataset}, model {run.config.target_model}, "
-        f"{run.config.distillation} distillation",
+    curves = {
+        label: [(row["queries"], row[name]) for row in rows]
+        for label, name in names.items()
+    }
+    config = run.config
+    title = (
+        f"{config.dataset}, model {config.target_model}, "
+        f"{config.distillation} distillation"
     )
+    figure = query_curve(curves, title=title)
     save_figure(figure, run.workdir / "figures" / "queries.png")

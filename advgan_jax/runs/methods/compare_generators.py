@@ -2,40 +2,36 @@
 
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from advgan_jax.checkpointing import Checkpoints
+from advgan_jax.checkpointing import differences
 from advgan_jax.data import Dataset
-from advgan_jax.evaluation import Evaluation, pool
-from advgan_jax.reporting import heatmap, replacing, save_figure, write_json
-from advgan_jax.runs import from_config
+from advgan_jax.evaluation import pool, summarize_classes
+from advgan_jax.generators import describe_generator, load_generator
+from advgan_jax.reporting import (
+    heatmap,
+    markdown_records,
+    replacing,
+    save_figure,
+    write_json,
+)
+from advgan_jax.reporting.training_time import training_seconds
+from advgan_jax.runs.from_config import gans
 from advgan_jax.runs.methods import advgan, aigan, target_model
-from advgan_jax.runs.run import Run, attack_row
-from advgan_jax.runs.training_time import training_seconds
-from advgan_jax.runs.workdir import differences
+from advgan_jax.runs.run import Run
 from advgan_jax.types import Attack, LogitsFn
 
-_SAME = ("dataset", "target_model", "target_training", "seed", "epsilon")
-_PACE = ("epochs_per_checkpoint", "steps_per_call")
-
-
-class Trained(NamedTuple):
-    """A generator and where it is from.
-
-    Attributes:
-      attack: the generator.
-      workdir: of its training.
-    """
-
-    attack: Attack
-    workdir: pathlib.Path
+# What generators must share to be compared.
+_SHARED = ("kind", "target_model", "epsilon", "seed")
+_TITLES = {"advgan": "AdvGAN, one for each class", "aigan": "AI-GAN"}
 
 
 def check(config: ConfigDict, dataset: Dataset) -> None:
-    """Refuses a wrong configuration before anything is written."""
+    """See `Method`."""
     classes = tuple(config.target_classes)
     if not classes or len(set(classes)) < len(classes):
         raise ValueError(
@@ -44,14 +40,13 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
         )
     advgan.check(_advgan_config(config, classes[0]), dataset)
     for wanted in classes:
-        from_config.advgan_objective(
-            _advgan_config(config, wanted), dataset.num_classes
-        )
+        own = _advgan_config(config, wanted)
+        gans.advgan_objective(own, dataset.num_classes)
         if config.advgan_workdirs is not None:
-            _check_given(config, config.advgan_workdirs.format(wanted), wanted)
+            _check_given(config.advgan_workdirs.format(wanted), own, dataset)
     aigan.check(config.aigan, dataset)
     if config.aigan_workdir is not None:
-        _check_given(config, config.aigan_workdir, None)
+        _check_given(config.aigan_workdir, config.aigan, dataset)
 
 
 def _advgan_config(config: ConfigDict, wanted: int) -> ConfigDict:
@@ -60,23 +55,20 @@ def _advgan_config(config: ConfigDict, wanted: int) -> ConfigDict:
     return own
 
 
-def _check_given(config: ConfigDict, workdir: str, wanted: int | None) -> None:
-    """Refuses the workdir of an unfinished run, or of one that is not comparable."""
+def _check_given(workdir: str, own: ConfigDict, dataset: Dataset) -> None:
+    """Raise for the workdir of an unfinished run, or of one that is not comparable."""
     if not pathlib.Path(workdir, "results.json").exists():
         raise ValueError(
             f"{workdir} holds no finished run (no results.json); finish it, or leave "
             "the folder out to train the generator here."
         )
-    with Checkpoints(pathlib.Path(workdir, "checkpoints")) as checkpoints:
-        saved = checkpoints.describe()["config"]
-    kind = "aigan" if wanted is None else "advgan"
-    ours = {"method": kind, "target_class": wanted}
-    ours |= {name: from_config.plain(config)[name] for name in _SAME}
-    theirs = {name: saved.get(name) for name in ours}
-    for values in (ours, theirs):
-        section = values["target_training"]
-        values["target_training"] = {k: v for k, v in section.items() if k not in _PACE}
-    differ = differences(theirs, ours)
+    ours = gans.describe(own, dataset)
+    theirs = describe_generator(workdir)
+    names = [*_SHARED, "target_class"] if ours["kind"] == "advgan" else _SHARED
+    saved, own_values = (
+        {name: values.get(name) for name in names} for values in (theirs, ours)
+    )
+    differ = differences(saved, own_values)
     if differ:
         raise ValueError(
             f"{workdir} holds a generator that cannot be compared "
@@ -85,125 +77,87 @@ def _check_given(config: ConfigDict, workdir: str, wanted: int | None) -> None:
 
 
 def run(run: Run) -> list[dict[str, Any]]:
-    """Trains what is missing, measures all, and compares."""
-    classes = tuple(run.config.target_classes)
-    logits_fn = target_model.trained_logits_fn(run)
-    groups = {
-        "advgan": [(_advgan(run, logits_fn, wanted), (wanted,)) for wanted in classes],
-        "aigan": [(_aigan(run, logits_fn), classes)],
-    }
-    measured, summary = {}, {}
+    """Train the generators that are missing, evaluate all and compare them.
+
+    Returns:
+      For each method a row for each class and, if there are several, one of all.
+    """
+    config, classes = run.config, tuple(run.config.target_classes)
+    logits_fn, rows, summary = target_model.trained_logits_fn(run), [], {}
+    generator, folders = partial(_generator, run, logits_fn), config.advgan_workdirs
+    groups = {"advgan": [], "aigan": []}
+    for wanted in classes:
+        own, given = _advgan_config(config, wanted), folders and folders.format(wanted)
+        groups["advgan"].append((generator(f"advgan-{wanted}", own, given), (wanted,)))
+    trained = generator("aigan", config.aigan, config.aigan_workdir)
+    groups["aigan"].append((trained, classes))
     for name, group in groups.items():
         found = {}
-        for trained, aims in group:
-            # Another folder or other classes are another measurement.
-            own = from_config.fingerprint([str(trained.workdir), aims])
-            found |= aigan.evaluated(
-                run, logits_fn, trained.attack, aims, f"{name}-{own}"
-            )
-        seconds = [training_seconds(trained.workdir) for trained, _ in group]
-        measured[name], summary[name] = found, _summary(found, seconds)
-    _write(run, summary)
-    return [row for name in measured for row in _rows(run, name, measured[name])]
+        for (attack, description, _), aims in group:
+            made_by = {"generator": description}
+            found |= aigan.evaluate_classes(run, logits_fn, attack, aims, made_by)
+        everything = pool(list(found.values()))
+        spent: Any = everything.seconds
+        seconds: list[Any] = [training_seconds(folder) for (*_, folder), _ in group]
+        summary[name] = summarize_classes(found) | {
+            "num_generators": len(seconds),
+            "training_seconds": seconds,
+            "training_seconds_total": None if None in seconds else sum(seconds),
+            "generation_seconds_per_1000": 1000 * spent / everything.num_images,
+        }
+        rows += aigan.class_rows(run, name, found)
+    _write(run.workdir, summary, classes, f"{config.dataset}, {config.target_model}")
+    return rows
 
 
-def _advgan(run: Run, logits_fn: LogitsFn, wanted: int) -> Trained:
-    given = run.config.advgan_workdirs
+def _generator(
+    run: Run, logits_fn: LogitsFn, name: str, config: ConfigDict, given: str | None
+) -> tuple[Attack, dict[str, Any], pathlib.Path]:
+    """Return a generator, loaded or trained, its description and its folder."""
     if given is not None:
-        workdir = pathlib.Path(given.format(wanted))
-        return Trained(from_config.load_generator(workdir), workdir)
-    workdir = run.workdir / "generators" / f"advgan-{wanted}"
-    own = run._replace(config=_advgan_config(run.config, wanted), workdir=workdir)
-    return Trained(advgan.trained_generator(own, logits_fn), workdir)
+        return load_generator(given), describe_generator(given), pathlib.Path(given)
+    description = gans.describe(config, run.dataset)
+    workdir = run.store.folder(f"generators/{name}", description)
+    own = run._replace(config=config, workdir=workdir)
+    if config.method == "aigan":
+        attack = aigan.trained_generators(own, logits_fn)["stage_two"]
+    else:
+        attack = advgan.trained_generator(own, logits_fn)
+    return attack, description, workdir
 
 
-def _aigan(run: Run, logits_fn: LogitsFn) -> Trained:
-    given = run.config.aigan_workdir
-    if given is not None:
-        return Trained(from_config.load_generator(given), pathlib.Path(given))
-    workdir = run.workdir / "generators" / "aigan"
-    own = run._replace(config=run.config.aigan, workdir=workdir)
-    return Trained(aigan.trained_generators(own, logits_fn)["stage_two"], workdir)
-
-
-def _rows(
-    run: Run, name: str, by_class: Mapping[int, Evaluation]
-) -> list[dict[str, Any]]:
-    """A row for each class, and one of all if there are several."""
-    evaluations = list(by_class.values())
-    if len(evaluations) > 1:
-        evaluations.append(pool(evaluations))
-    return [
-        attack_row(
-            run,
-            evaluation,
-            attack=name,
-            threat_model="semi-white-box",
-            epsilon=run.config.epsilon,
-            norm="linf",
-        )
-        for evaluation in evaluations
-    ]
-
-
-def _summary(
-    by_class: Mapping[int, Evaluation], seconds: list[float | None]
-) -> dict[str, Any]:
-    """What one method achieves, and what it costs."""
-    everything = pool(list(by_class.values()))
-    won = everything.counted() & everything.succeeded
-    rates = [evaluation.success().rate for evaluation in by_class.values()]
-    return {
-        "success_by_target": rates,
-        "success_mean": float(np.nanmean(rates)),
-        "success_least": float(np.nanmin(rates)),
-        "l2_mean": float(everything.l2[won].mean()) if won.any() else None,
-        "num_generators": len(seconds),
-        "training_seconds": seconds,
-        "training_seconds_total": None if None in seconds else sum(seconds),
-        "generation_seconds_per_1000": 1000
-        * everything.seconds
-        / everything.num_images,
-    }
-
-
-def _write(run: Run, summary: Mapping[str, Mapping[str, Any]]) -> None:
-    """The comparison as numbers, as a table and as a figure."""
-    config, workdir = run.config, run.workdir
+def _write(
+    workdir: pathlib.Path,
+    summary: Mapping[str, Mapping[str, Any]],
+    classes: tuple[int, ...],
+    subject: str,
+) -> None:
+    """Write the comparison as numbers, as a table and as a figure."""
     write_json(workdir / "generators.json", summary)
+    records = [_record(_TITLES[name], summary[name], classes) for name in summary]
     with replacing(workdir / "generators.md") as partial:
-        partial.write_text(_table(summary, config.target_classes), encoding="utf8")
+        partial.write_text(markdown_records(records) + "\n", encoding="utf8")
     figure = heatmap(
         np.array([values["success_by_target"] for values in summary.values()]),
-        ["AdvGAN, one each", "AI-GAN, one for all"],
-        [str(wanted) for wanted in config.target_classes],
-        f"success, {config.dataset}, model {config.target_model}",
+        [_TITLES[name] for name in summary],
+        [str(wanted) for wanted in classes],
+        f"success, {subject}",
         column_label="target class",
     )
     save_figure(figure, workdir / "figures" / "generators.png")
 
 
-def _table(summary: Mapping[str, Mapping[str, Any]], classes: tuple[int, ...]) -> str:
-    """The comparison in Markdown."""
-    names = {"advgan": "AdvGAN, one for each class", "aigan": "AI-GAN"}
-    lines = [
-        "| | generators | training, all | 1,000 images | mean L2 | mean success | "
-        + " | ".join(map(str, classes))
-        + " |",
-        "|---|" + "---:|" * (5 + len(classes)),
-    ]
-    for name, values in summary.items():
-        total, size = values["training_seconds_total"], values["l2_mean"]
-        cells = [
-            names[name],
-            str(values["num_generators"]),
-            "not timed" if total is None else f"{total:,.0f} s",
-            f"{1000 * values['generation_seconds_per_1000']:,.0f} ms",
-            "-" if size is None else f"{size:.2f}",
-            *(
-                f"{rate:.2%}"
-                for rate in (values["success_mean"], *values["success_by_target"])
-            ),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+def _record(
+    title: str, values: Mapping[str, Any], classes: tuple[int, ...]
+) -> dict[str, str]:
+    total, distance = values["training_seconds_total"], values["l2_mean"]
+    rates = dict(zip(map(str, classes), values["success_by_target"], strict=True))
+    return {
+        "": title,
+        "generators": str(values["num_generators"]),
+        "training, all": "not timed" if total is None else f"{total:,.0f} s",
+        "1,000 images": f"{1000 * values['generation_seconds_per_1000']:,.0f} ms",
+        "mean L2": "-" if distance is None else f"{distance:.2f}",
+        "mean success": f"{values['success_mean']:.2%}",
+        **{name: f"{rate:.2%}" for name, rate in rates.items()},
+    }

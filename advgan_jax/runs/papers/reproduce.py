@@ -8,6 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from advgan_jax.attacks._trace import trace_attack
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.data import Dataset
 from advgan_jax.models import CLASSIFIERS
@@ -18,7 +19,7 @@ from advgan_jax.runs.papers.advgan import black_box, semi_white_box, speed, succ
 from advgan_jax.runs.papers.aigan import compared
 from advgan_jax.runs.papers.madry import challenge
 from advgan_jax.runs.papers.rows import Entry, TargetModel
-from advgan_jax.runs.run import Run
+from advgan_jax.runs.run import Run, check_evaluation
 
 TABLES = {
     "1": speed,
@@ -58,7 +59,7 @@ def run(run: Run) -> list[dict[str, Any]]:
 def check(config: ConfigDict, dataset: Dataset) -> None:
     """Reject a wrong configuration before anything is written."""
     runner.check_choice("table", config.table, TABLES)
-    advgan.check_evaluation(config, dataset)
+    check_evaluation(config, dataset)
     check_at_least("evaluation.batch_size", config.evaluation.batch_size, 1)
     check_at_least("num_timed", config.num_timed, 1)
     check_at_least("num_surrogates", config.num_surrogates, 1)
@@ -109,7 +110,7 @@ def _check_attack(config: ConfigDict, name: str, dataset: Dataset) -> None:
     if name not in config.attacks:
         raise unknown_name("attack", name, config.attacks)
     attack = from_config.bound_attack(config, name)
-    from_config.trace_attack(attack, dataset.train.image_shape, dataset.num_classes)
+    trace_attack(attack, dataset.train.image_shape, dataset.num_classes)
     own = config.attacks[name].get("epsilon", config.epsilon)
     if own != config.epsilon:
         raise ValueError(

@@ -16,6 +16,7 @@ from advgan_jax.data import Dataset, Split, split_for_distillation, to_float
 from advgan_jax.evaluation import Evaluation, evaluate
 from advgan_jax.runs import from_config, full_batch
 from advgan_jax.runs.artifacts import Artifacts, chosen
+from advgan_jax.runs.from_config import target_models
 from advgan_jax.runs.methods.attacks import target_labels
 from advgan_jax.runs.methods.target_model import trained_logits_fn
 from advgan_jax.runs.papers.rows import Entry, TargetModel
@@ -120,7 +121,7 @@ class SzegedyArtifacts(Artifacts):
         ours = self.settings
         found = {"half": model.half, **chosen(ours, "dataset", "seed")}
         if model.name not in ours["networks"]:
-            return found | from_config.target_model_description(self._config(model))
+            return found | target_models.describe(self._config(model))
         network = ours["networks"][model.name]
         found["network"] = chosen(network, "hidden", "weight_decay", "autoencoder")
         if model.variant is not None:

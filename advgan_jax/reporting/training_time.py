@@ -1,4 +1,4 @@
-"""How long a training took, kept beside its checkpoints."""
+"""The duration of a training, in a file beside its checkpoints."""
 
 import json
 import pathlib
@@ -10,42 +10,35 @@ _FILE = "training_time.json"
 
 
 class Clock:
-    """Counts the seconds of work that a state holds, over all interruptions.
+    """Measure the seconds of work that a state needed, over all interruptions.
 
-    What a stopped run did after its last checkpoint is lost, and not counted. To
-    compile, and to compile again after an interruption, counts as work.
+    Work after the last checkpoint of a stopped run is lost and does not count.
+    Compilation counts, also when a resumed run compiles again.
     """
 
     def __init__(self, directory: pathlib.Path, restored_step: int):
-        """Starts at the time of the restored step.
+        """Start at the time of the restored step.
 
         Args:
-          directory: of the training.
-          restored_step: the step from which it goes on; 0 for a fresh one.
+          directory: the folder of the training.
+          restored_step: the step at which it resumes; 0 for a new training.
         """
         self._path = directory / _FILE
         known = _read(directory)
         self._known = {s: t for s, t in known.items() if s <= restored_step}
-        # None: checkpoints of a training that nobody timed.
+        # None: nobody measured the time of these checkpoints.
         self._before = self._known.get(restored_step) if restored_step else 0.0
         self._start = time.perf_counter()
 
     def write(self, step: int) -> None:
-        """Notes the time of a state that is saved now."""
+        """Record the time of a state that is saved now."""
         worked = time.perf_counter() - self._start
         self._known[step] = None if self._before is None else self._before + worked
         write_json(self._path, {str(s): t for s, t in self._known.items()})
 
 
 def training_seconds(directory: pathlib.Path) -> float | None:
-    """How long a training took.
-
-    Args:
-      directory: of the training.
-
-    Returns:
-      Seconds up to its last checkpoint; None if it was not timed.
-    """
+    """Return the seconds of a training up to its last checkpoint; None if unknown."""
     known = _read(directory)
     return known[max(known)] if known else None
 
