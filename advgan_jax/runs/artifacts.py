@@ -6,7 +6,6 @@ loaded stays in memory.
 
 import abc
 import dataclasses
-import pathlib
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
@@ -19,12 +18,12 @@ from advgan_jax.data import Dataset, Split, to_float
 from advgan_jax.evaluation import Evaluation, craft, evaluate_clean
 from advgan_jax.projections import project_linf
 from advgan_jax.runs import from_config
-from advgan_jax.runs.from_config import target_models
+from advgan_jax.runs.from_config import gans, target_models
 from advgan_jax.runs.methods import advgan, aigan, blackbox, compare_generators
 from advgan_jax.runs.methods.target_model import trained_logits_fn
 from advgan_jax.runs.papers.rows import Entry, TargetModel
 from advgan_jax.runs.run import Run, test_images
-from advgan_jax.runs.store import ARRAY, Store
+from advgan_jax.runs.store import ARRAY
 from advgan_jax.types import Attack, LogitsFn
 
 Models = tuple[TargetModel, ...]
@@ -35,14 +34,6 @@ GENERATORS = {
     "dynamic": "blackbox",
     "fitted": "fitted",
     "static": "blackbox",
-}
-# What decides a generator beside the data set, epsilon, seed and models, by section.
-_GAN = ("generator", "discriminator", "loss", "training")
-_DECIDES = {
-    "advgan": _GAN,
-    "fitted": _GAN,
-    "aigan": (*_GAN, "attacker", "stage_one", "stage_two"),
-    "blackbox": (*_GAN, "answers", "distilled"),
 }
 # What the tables set in the configuration of each of their runs.
 _SHARED = ("dataset", "data_dir", "epsilon", "parallel")
@@ -59,15 +50,8 @@ class Artifacts(abc.ABC):
     def __init__(self, run: Run) -> None:
         """Prepare for a run; this makes and writes nothing."""
         self.run: Run = run
-        self.store: Store = Store(run.workdir)
         self.settings: dict[str, Any] = from_config.plain(run.config)
         self._loaded: dict[Hashable, Any] = {}
-
-    @property
-    def target_model_dir(self) -> pathlib.Path:
-        """The folder of target models, which runs may share."""
-        given = self.run.config.target_model_dir
-        return pathlib.Path(given or self.run.workdir / "target_models").absolute()
 
     def once(self, name: Hashable, make: Callable[[], Any]) -> Any:
         """Return what `make` returned when it was first called for this name."""
@@ -132,7 +116,7 @@ class GeneratorArtifacts(Artifacts):
         training.defence = model.defence
         values = {name: ours[name] for name in _SHARED} | {
             "target_model": model.name,
-            "target_model_dir": str(self.target_model_dir),
+            "target_model_dir": str(self.run.target_models.directory),
             "target_training": training,
             "seed": ours.seed + model.seed,
         }
@@ -186,30 +170,28 @@ class GeneratorArtifacts(Artifacts):
         return self.once((name, models), train)
 
     def generator_run(self, name: str, models: Models) -> Run:
-        """Return the run that trains a generator, or `generators`: one for each class.
+        """Return the run that trains a generator.
 
         Its folder is named by all models; its configuration names only the first.
         """
-        section = GENERATORS.get(name, name)
-        config = self.config_of(models[0], section)
-        if section == "blackbox":
-            config.distillation = name
-        workdir = self.store.folder(
-            f"generators/{name}-{_titles(models)}",
-            [self._generator_settings(name), [self.describe(m) for m in models]],
-        )
+        config = self._generator_config(name, models[0])
+        kind = f"generators/{name}-{_titles(models)}"
+        workdir = self.run.store.folder(kind, self._generator_settings(name, models))
         return Run(config, workdir, self.training_set(name))
 
-    def _generator_settings(self, name: str) -> dict[str, Any]:
-        """Return what decides a generator beside its models."""
-        section, ours = GENERATORS.get(name, name), self.settings
-        own, shared = ours[section], chosen(ours, "dataset", "epsilon", "seed")
-        if section == "generators":  # keeps AdvGANs, each class in its own folder
-            return shared | chosen(own["advgan"], *_GAN)
-        if section == "blackbox":  # how fast it is asked decides nothing
-            asked = chosen(own["queries"], "clean", "perturbed_per_round")
-            shared |= {"queries": asked, "distillation": name}
-        return shared | chosen(own, *_DECIDES[section])
+    def _generator_config(self, name: str, model: TargetModel) -> ConfigDict:
+        config = self.config_of(model, GENERATORS[name])
+        if GENERATORS[name] == "blackbox":
+            config.distillation = name
+        return config
+
+    def _generator_settings(self, name: str, models: Models) -> list[Any]:
+        def describe() -> list[Any]:
+            config = self._generator_config(name, models[0])
+            described = gans.describe(config, self.training_set(name))
+            return [name, described, [self.describe(model) for model in models]]
+
+        return self.once(("settings", name, models), describe)
 
     def adversarial(self, name: str, models: Models, images: str) -> np.ndarray:
         """Return adversarial images within `config.epsilon`, made once.
@@ -229,13 +211,14 @@ class GeneratorArtifacts(Artifacts):
             moved: Any = found
             return np.asarray(project_linf(moved, clean, config.epsilon, (0.0, 1.0)))
 
-        descriptions = [self.describe(model) for model in models]
-        depends_on = [self._images_settings(name, images), descriptions]
         kind = f"crafted/{name}-{_titles(models)}"
-        return self.store.get(kind, depends_on, make, ARRAY)
+        depends_on = self._images_settings(name, models, images)
+        return self.run.store.get(kind, depends_on, make, ARRAY)
 
-    def _images_settings(self, attack: str | None, images: str) -> dict[str, Any]:
-        """Return what decides adversarial images beside the models."""
+    def _images_settings(
+        self, attack: str | None, models: Models, images: str
+    ) -> dict[str, Any]:
+        """Return what decides images: clean ones, or adversarial ones."""
         ours = self.settings
         found = chosen(ours, "dataset", "epsilon", "seed")
         # Each batch has its own draws.
@@ -243,35 +226,40 @@ class GeneratorArtifacts(Artifacts):
         if images != "challenge":
             found["num_images"] = ours["evaluation"]["num_images"]
         if attack in GENERATORS:
-            found["generator"] = [attack, self._generator_settings(attack)]
+            found["generator"] = self._generator_settings(attack, models)
         elif attack is not None:
-            found["attack"] = [attack, ours["attacks"][attack]]
+            descriptions = [self.describe(model) for model in models]
+            found["attack"] = [attack, ours["attacks"][attack], descriptions]
         return found
 
     def depends_on(self, entry: Entry) -> dict[str, Any]:
         """See `Artifacts`."""
-        ours = self.settings
+        ours, (attack, through) = self.settings, (entry.attack, entry.through)
         if entry.metric.startswith("success_"):
-            own = chosen(ours["generators"], "target_classes", "evaluation")
-            generators = map(self._generator_settings, ("generators", "aigan"))
-            return own | {"generators": list(generators)}
-        whole = entry.metric in ("clean_accuracy", "seconds")
-        found = self._images_settings(
-            entry.attack, "challenge" if whole else entry.images
-        )
-        timed = {"num_timed": ours["num_timed"]}
-        return found | timed if entry.metric == "seconds" else found
+            found = chosen(ours["generators"], "target_classes", "evaluation")
+            config = self.config_of(entry.on, "generators")
+            described = gans.describe(config.advgan, self.run.dataset)
+            aigan_settings = self._generator_settings("aigan", (entry.on,))
+            return found | {"advgan": described, "aigan": aigan_settings}
+        if entry.metric == "clean_accuracy":
+            return self._images_settings(None, (), "challenge")
+        if entry.metric == "seconds":
+            timed = {"num_timed": ours["num_timed"]}
+            return timed | self._images_settings(attack, through, "challenge")
+        return self._images_settings(attack, through, entry.images)
 
     def compared(self, model: TargetModel) -> list[dict[str, Any]]:
         """Return the rows of one AdvGAN for each class, and of one AI-GAN for all."""
 
         def compare() -> list[dict[str, Any]]:
-            run = self.generator_run("generators", (model,))
+            config = self.config_of(model, "generators")
             # Table 1 has it too: trained once, as all generators are.
             self.attack("aigan", (model,))
             trained = self.generator_run("aigan", (model,))
-            run.config.aigan_workdir = str(trained.workdir)
-            return compare_generators.run(run)
+            config.aigan_workdir = str(trained.workdir)
+            # Everything in it is named by what decides it.
+            workdir = self.run.workdir / "generators" / f"compared-{model.title}"
+            return compare_generators.run(Run(config, workdir, self.run.dataset))
 
         return self.once(("compared", model), compare)
 

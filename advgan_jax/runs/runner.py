@@ -70,7 +70,7 @@ def tables_of(config: ConfigDict, makers: Makers, choice: str) -> list[Table]:
 def _results(artifacts: Artifacts, tables: Sequence[Table]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for row in (row for table in tables for row in table.rows):
-        finished = artifacts.store.find(*_place(artifacts, row))
+        finished = artifacts.run.store.find(*_place(artifacts, row))
         for result in finished["results"] if finished else []:
             if result not in found:
                 found.append(result)
@@ -96,7 +96,7 @@ def _finished(artifacts: Artifacts, row: Row) -> dict[str, Any]:
         }
         return to_json(finished)  # as it is when it is loaded
 
-    return artifacts.store.get(*_place(artifacts, row), make)
+    return artifacts.run.store.get(*_place(artifacts, row), make)
 
 
 def _place(artifacts: Artifacts, row: Row) -> tuple[str, dict[str, Any]]:

@@ -316,13 +316,14 @@ class TestSharedSettings:
 def test_how_a_generator_is_measured_makes_no_other_one(tables, digits, tmp_path):
     def folder(config):
         artifacts = GeneratorArtifacts(Run(config, tmp_path, digits))
-        return artifacts.generator_run("generators", (TargetModel("small"),)).workdir
+        return artifacts.generator_run("advgan", (TargetModel("small"),)).workdir
 
     ours = folder(tables())
-    assert folder(tables(**{"generators.evaluation.num_images": 50})) == ours
+    assert folder(tables(**{"advgan.evaluation.num_images": 50})) == ours
+    assert folder(tables(**{"advgan.training.epochs_per_checkpoint": 7})) == ours
     assert folder(tables(**{"evaluation.num_images": 50})) == ours
-    assert folder(tables(**{"aigan.stage_two.num_epochs": 7})) == ours  # beside it
-    assert folder(tables(**{"generators.advgan.loss.gan_weight": 0.5})) != ours
+    assert folder(tables(**{"aigan.stage_two.num_epochs": 7})) == ours
+    assert folder(tables(**{"advgan.loss.gan_weight": 0.5})) != ours
 
 
 def test_how_fast_a_black_box_is_asked_makes_no_other_generator(
@@ -380,36 +381,3 @@ def test_a_target_may_be_trained_on_more_images_than_are_attacked(tables, digits
     too_large = tables(table="challenge", **{"fitted.training.batch_size": 720})
     with pytest.raises(ValueError, match="`batch_size` must be from 1 to the 360"):
         reproduce.check(too_large, digits)
-
-
-@pytest.mark.parametrize(
-    "section", ["advgan", "fitted", "aigan", "blackbox", "generators"]
-)
-def test_every_setting_of_a_generator_is_told_apart(tables, digits, tmp_path, section):
-    """A new part of a configuration must be added to what decides a generator."""
-    elsewhere = {
-        *("method", "distillation", "evaluation", "max_resident_bytes"),
-        *("target_class", "target_training"),  # the tables set them
-        *("target_classes", "advgan_workdirs", "aigan_workdir"),
-    }
-    config = tables()
-    own = config[section].advgan if section == "generators" else config[section]
-    names = [name for name in own if name not in elsewhere]
-    model = (TargetModel("small", is_black_box=section == "blackbox"),)
-    attack = "dynamic" if section == "blackbox" else section
-
-    def folder(**changes):
-        artifacts = GeneratorArtifacts(Run(tables(**changes), tmp_path, digits))
-        return artifacts.generator_run(attack, model).workdir
-
-    prefix = "generators.advgan" if section == "generators" else section
-    for name in names:
-        part = own[name]
-        path, value = f"{prefix}.{name}", part
-        if isinstance(part, ConfigDict):
-            # How many queries a batch has decides nothing.
-            numbers = {k: v for k, v in part.items() if isinstance(v, int | float)}
-            inner, value = next(kv for kv in numbers.items() if kv[0] != "batch_size")
-            path = f"{path}.{inner}"
-        other = "labels" if isinstance(value, str) else value + 1
-        assert folder(**{path: other}) != folder(), path

@@ -20,7 +20,7 @@ from advgan_jax.runs.from_config import target_models
 from advgan_jax.runs.methods.attacks import target_labels
 from advgan_jax.runs.methods.target_model import trained_logits_fn
 from advgan_jax.runs.papers.rows import Entry, TargetModel
-from advgan_jax.runs.store import EVALUATIONS, Store
+from advgan_jax.runs.store import EVALUATIONS
 from advgan_jax.runs.training import fit
 from advgan_jax.training import full_batch as objectives
 from advgan_jax.training import layerwise
@@ -176,7 +176,7 @@ class SzegedyArtifacts(Artifacts):
         depends_on = [images, self.describe(model), settings]
         return self.once(
             ("attacked", model, images),
-            lambda: self.store.get(where, depends_on, attack, EVALUATIONS)[None],
+            lambda: self.run.store.get(where, depends_on, attack, EVALUATIONS)[None],
         )
 
     def trained(self, model: TargetModel) -> tuple[nn.Module, Params]:
@@ -242,7 +242,7 @@ class SzegedyArtifacts(Artifacts):
     ) -> Params:
         key = jax.random.key(self._config(model).seed)
         params = module.init(key, batch.images[:1])["params"]
-        kept = (Store(self.target_model_dir), self._kind(model) + part)
+        kept = (self.run.target_models, self._kind(model) + part)
         described = self.describe(model)
         return full_batch.trained(*kept, described, section, loss_fn, params, batch)
 
@@ -250,7 +250,7 @@ class SzegedyArtifacts(Artifacts):
         """Train a target model like those of other runs."""
         config = self._config(model)
         if model.half is not None:  # its own description does not name the half
-            store, described = Store(self.target_model_dir), self.describe(model)
+            store, described = self.run.target_models, self.describe(model)
             config.target_model_dir = str(store.folder(self._kind(model), described))
         train = self._train_split(model)
         dataset = dataclasses.replace(self.run.dataset, train=train)
@@ -270,7 +270,7 @@ class SzegedyArtifacts(Artifacts):
         shape = dataset.train.image_shape
         state = fit(
             self.run,
-            Store(self.target_model_dir).folder(self._kind(model), described),
+            self.run.target_models.folder(self._kind(model), described),
             section,
             layerwise.init_state(module, optimizer, key, shape, mixture),
             layerwise.make_train_step(
