@@ -171,7 +171,7 @@ def test_resume_repeats_nothing(every, load):
     assert [row["target_model"] for row in other if row["attack"]] == ["fc10_1e4"]
     assert len(table(workdir, "distortion")) == 1
     assert written(workdir) == before
-    with pytest.raises(ValueError, match="already; continue with --resume"):
+    with pytest.raises(ValueError, match="already; continue it with --resume"):
         runs.train(load(), workdir)
 
 
