@@ -11,7 +11,6 @@ from advgan_jax.types import Array, Bounds
 _PIXELS = (1, 2, 3)
 
 
-@jax.custom_vjp
 def clip_inward(x: Array, low: Array, high: Array) -> Array:
     r"""Clip to a box; a clipped entry keeps gradients that point inwards.
 
@@ -30,14 +29,26 @@ def clip_inward(x: Array, low: Array, high: Array) -> Array:
     Returns:
       `clip(x, low, high)`.
     """
+    return _clip_inward(x, low, high)
+
+
+@jax.custom_vjp
+def _clip_inward(x: Array, low: Array, high: Array) -> Array:
+    """Clip; typed completely only where it is wrapped."""
     return jnp.clip(x, low, high)
 
 
-def _clip_inward_fwd(x, low, high):
+def _clip_inward_fwd(
+    x: Array, low: Array, high: Array
+) -> tuple[Array, tuple[Array, Array, Array, Array]]:
+    """Clip, and keep what is outside of the box."""
     return jnp.clip(x, low, high), (x < low, x > high, low, high)
 
 
-def _clip_inward_bwd(residuals, gradient):
+def _clip_inward_bwd(
+    residuals: tuple[Array, Array, Array, Array], gradient: Array
+) -> tuple[Array, Array, Array]:
+    """Drop the gradients that point outwards."""
     below, above, low, high = residuals
     outward = (below & (gradient > 0)) | (above & (gradient < 0))
     return (
@@ -47,7 +58,7 @@ def _clip_inward_bwd(residuals, gradient):
     )
 
 
-clip_inward.defvjp(_clip_inward_fwd, _clip_inward_bwd)
+_clip_inward.defvjp(_clip_inward_fwd, _clip_inward_bwd)
 
 
 def perturb(

@@ -29,6 +29,8 @@ gets half the epochs (`--config.trainings.A.num_epochs=6`) and smaller PGD steps
 black box has no configuration for CIFAR-10.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -149,7 +151,8 @@ def trainings(variant: str) -> ConfigDict:
     if variant != "mnist":
         return ConfigDict()
     # A step of A takes more than four times the arithmetic of one of B or C.
-    defences = {name: {"training": {"num_epochs": 3}} for name in ("adv", "ensemble")}
+    names = ("adv", "ensemble")
+    defences: dict[str, Any] = {name: {"training": {"num_epochs": 3}} for name in names}
     defences["iterative"] = {
         "warmup_epochs": 1.0,
         "training": {"num_epochs": 4},

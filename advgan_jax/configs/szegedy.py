@@ -25,7 +25,7 @@ from advgan_jax.configs import attacks
 VARIANTS = ("digits", "smoke", "mnist", "full")
 
 # Title in the paper, hidden layers, and lambda of each trained layer.
-NETWORKS = {
+NETWORKS: dict[str, tuple[str, tuple[int, ...], tuple[float, ...]]] = {
     "fc10_1e4": ("FC10(1e-4)", (), (1e-4,)),
     "fc10_1e2": ("FC10(1e-2)", (), (1e-2,)),
     "fc10_1": ("FC10(1)", (), (1.0,)),

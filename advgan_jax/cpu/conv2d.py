@@ -124,7 +124,6 @@ def _few_filters(
     return total.astype(x.dtype)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def conv2d(
     x: Array,
     kernel: Array,
@@ -142,6 +141,12 @@ def conv2d(
     Returns:
       `[B, H - h + 1, W - w + 1, D]`, plus the padding.
     """
+    return _conv2d(x, kernel, padding, precision)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv2d(x: Array, kernel: Array, padding: Padding, precision: Precision) -> Array:
+    """Convolve; typed completely only where it is wrapped."""
     return _convolve(x, kernel, padding, precision)
 
 
@@ -262,4 +267,4 @@ def _row_products(
     return total.transpose(0, 2, 3, 1)
 
 
-conv2d.defvjp(_conv2d_fwd, _conv2d_bwd)
+_conv2d.defvjp(_conv2d_fwd, _conv2d_bwd)

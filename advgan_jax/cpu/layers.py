@@ -38,10 +38,10 @@ def promote(*operands: Any, **options: Any) -> list[Any]:
     return promote_dtype(inputs, kernel, bias, **options)
 
 
-Conv = partial(
+Conv: partial[nn.Conv] = partial(
     nn.Conv, conv_general_dilated=conv_general_dilated, promote_dtype=promote
 )
-Dense = partial(nn.Dense, promote_dtype=promote)
+Dense: partial[nn.Dense] = partial(nn.Dense, promote_dtype=promote)
 
 
 def max_pool(x: Array, window: int) -> Array:

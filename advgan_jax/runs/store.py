@@ -76,12 +76,13 @@ def _load_evaluations(path: pathlib.Path) -> dict[float | None, Evaluation]:
             key, name = label.split("/")
             fields = found.setdefault(json.loads(key), {})
             fields[name] = array if array.ndim else array.item()
-    missing = dict.fromkeys(field.name for field in dataclasses.fields(Evaluation))
+    names = (field.name for field in dataclasses.fields(Evaluation))
+    missing: dict[str, Any] = dict.fromkeys(names)
     return {key: Evaluation(**(missing | fields)) for key, fields in found.items()}
 
 
 def _save_params(path: pathlib.Path, params: Params) -> None:
-    arrays = flatten_dict(jax.device_get(params), sep="/")
+    arrays: Any = flatten_dict(jax.device_get(params), sep="/")
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)
 
@@ -101,9 +102,9 @@ PARAMS = Format(".npz", _save_params, _load_params)
 class Store:
     """The made things in one folder, which need not exist yet."""
 
-    def __init__(self, directory: pathlib.Path):
+    def __init__(self, directory: pathlib.Path) -> None:
         """Open a store; this writes nothing."""
-        self.directory = pathlib.Path(directory).absolute()
+        self.directory: pathlib.Path = pathlib.Path(directory).absolute()
 
     def folder(self, kind: str, depends_on: Any) -> pathlib.Path:
         """Name the folder of a training, which resumes from the checkpoints inside.
