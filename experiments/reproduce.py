@@ -5,17 +5,17 @@ r"""The tables of AdvGAN's and AI-GAN's papers, our numbers beside the printed o
     python experiments/reproduce.py --table=3 --scale=cpu --workdir=runs/tables --resume
 
 Tables: `1` (seconds for 1,000 images), `2` (accuracy and success), `3` and `4` (against
-defended nets, semi-white-box and black-box), `challenge` (Madry's MNIST challenge),
-`aigan`, or `all`. Each leaves a CSV file and a Markdown table in the workdir's
-`tables/` and a picture in `figures/`. Nets, generators and adversarial images are made
-when they are missing. A finished row is never repeated: `--resume` goes on with the
-next one, and one workdir serves all tables and settings; its `results.json` has the
-rows that were measured with the last ones. `--config.epsilon` and `--config.dataset`
-stand for all parts of a table.
+defended models, semi-white-box and black-box), `challenge` (Madry's MNIST challenge),
+`aigan`, or `all`. Each writes a CSV, a Markdown and a JSON file (the schema of
+`results/*.json`) to the workdir's `tables/` and a picture to `figures/`. Models,
+generators and adversarial images are made when they are missing. A finished row is never
+repeated: `--resume` continues with the next one, and one workdir serves all tables and
+settings. Its `results.json` has the rows of the latest settings. `--config.epsilon` and
+`--config.dataset` hold for all parts of a table.
 
-Scales: `smoke`, digits in two minutes; `cpu`, MNIST in hours, all nets trained for
+Scales: `smoke`, digits in two minutes; `cpu`, MNIST in hours, all models trained for
 fewer steps than the papers'; `full`, MNIST on a GPU or TPU with as many images, and
-defended nets with as many steps, as the papers tell. CIFAR-10 is at no scale. They are
+defended models with as many steps, as in the papers. CIFAR-10 has no scale. They are
 variants of configs/reproduce.py, which says what they deviate in.
 """
 

@@ -8,7 +8,7 @@ r"""The studies of Szegedy et al., "Intriguing properties of neural networks".
 
 Studies: `distortion` (Table 1), `cross-model` (Table 2), `cross-training-set` (Tables 3
 and 4), `spectral` (like Table 5), `units` (Figures 1 to 4), `layerwise`, or `all`. Each
-leaves a CSV file and a Markdown table in the workdir's `tables/` and a picture in
+writes a CSV, a Markdown and a JSON file to the workdir's `tables/` and a picture to
 `figures/`; on MNIST the paper's numbers stand beside ours. `--resume` repeats no
 training that is finished and no attack that was run, so one workdir serves all studies.
 Scales are variants of configs/szegedy.py.

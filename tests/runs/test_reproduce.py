@@ -81,7 +81,7 @@ def test_killed_run_never_repeats_a_finished_row(tables, measured, tmp_path):
     assert len(table(tmp_path, "table-3")) == 1
     stops.clear()
     runs.train(config, tmp_path, resume=True)
-    # Only the cells of the row that was under way are asked again.
+    # Only the entries of the interrupted row are measured again.
     assert asked == [*whole[: len(whole) // 3 + 2], *whole[len(whole) // 3 :]]
     numbers = [row["FGSM"] for row in table(tmp_path, "table-3")]
     assert numbers[0] == "0.03"
@@ -178,7 +178,7 @@ def test_processes_agree_on_what_is_there(tables, measured, tmp_path, monkeypatc
     runs.train(tables(table="2"), tmp_path)
     once = list(asked)
     monkeypatch.setattr(parallel, "agreed", lambda found: False)
-    runs.train(tables(table="2"), tmp_path, resume=True)
+    runs.train(tables(table="2"), tmp_path)
     assert asked == once * 2
 
 

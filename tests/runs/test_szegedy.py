@@ -308,7 +308,10 @@ def test_target_models_may_be_shared(load, every, tmp_path):
         ({"models": ("fc10_1", "fc10_1@1")}, "different names, got FC10"),
         ({"models": ("C",)}, "needs images of at least 16 by 16"),
         ({"networks.fc10_1e4.weight_decay": (1.0, 1.0)}, "must be 1 numbers"),
-        ({"full_batch.iterations_per_call": 0}, "`iterations_per_call` must be"),
+        (
+            {"full_batch.iterations_per_call": 0},
+            "`full_batch.iterations_per_call` must be",
+        ),
         ({"autoencoder.num_images": 2000}, "from 1 to the 1437 training images"),
         ({"autoencoder.units": 13}, r"`networks.ae400_10.hidden` must be \(13,\)"),
         ({"units.num_permutations": 0}, "`units.num_permutations` must be"),
