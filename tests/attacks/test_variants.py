@@ -21,7 +21,7 @@ HYPERPARAMETERS = {
     "deepfool": STEPS,
     "fgsm": {"epsilon": 0.3},
     "ilcm": BALL,
-    "lbfgs": {**SEARCH, "max_iterations": 5},
+    "lbfgs": {**SEARCH, "num_steps": 5},
     "mi_fgsm": BALL,
     "pgd": BALL,
 }
