@@ -1,4 +1,4 @@
-"""The configuration in `advgan_jax/configs/advgan.py`, for `--config=configs/advgan.py`."""
+"""Re-export `advgan_jax/configs/advgan.py`, for `--config`."""
 
 from advgan_jax.configs.advgan import get_config
 

@@ -1,4 +1,4 @@
-"""The configuration in `advgan_jax/configs/advgan_blackbox.py`, for `--config=configs/advgan_blackbox.py`."""
+"""Re-export `advgan_jax/configs/advgan_blackbox.py`, for `--config`."""
 
 from advgan_jax.configs.advgan_blackbox import get_config
 

@@ -1,4 +1,4 @@
-"""The configuration in `advgan_jax/configs/aigan.py`, for `--config=configs/aigan.py`."""
+"""Re-export `advgan_jax/configs/aigan.py`, for `--config`."""
 
 from advgan_jax.configs.aigan import get_config
 

@@ -1,4 +1,4 @@
-"""The configuration in `advgan_jax/configs/attacks.py`, for `--config=configs/attacks.py`."""
+"""Re-export `advgan_jax/configs/attacks.py`, for `--config`."""
 
 from advgan_jax.configs.attacks import get_config
 

@@ -1,4 +1,4 @@
-"""The configuration in `advgan_jax/configs/defence.py`, for `--config=configs/defence.py`."""
+"""Re-export `advgan_jax/configs/defence.py`, for `--config`."""
 
 from advgan_jax.configs.defence import get_config
 

@@ -1,4 +1,4 @@
-"""The configuration in `advgan_jax/configs/generators.py`, for `--config=configs/generators.py`."""
+"""Re-export `advgan_jax/configs/generators.py`, for `--config`."""
 
 from advgan_jax.configs.generators import get_config
 

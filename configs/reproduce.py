@@ -1,4 +1,4 @@
-"""The configuration in `advgan_jax/configs/reproduce.py`, for `--config=configs/reproduce.py`."""
+"""Re-export `advgan_jax/configs/reproduce.py`, for `--config`."""
 
 from advgan_jax.configs.reproduce import get_config
 

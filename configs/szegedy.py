@@ -1,4 +1,4 @@
-"""The configuration in `advgan_jax/configs/szegedy.py`, for `--config=configs/szegedy.py`."""
+"""Re-export `advgan_jax/configs/szegedy.py`, for `--config`."""
 
 from advgan_jax.configs.szegedy import get_config
 

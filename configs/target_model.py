@@ -1,4 +1,4 @@
-"""The configuration in `advgan_jax/configs/target_model.py`, for `--config=configs/target_model.py`."""
+"""Re-export `advgan_jax/configs/target_model.py`, for `--config`."""
 
 from advgan_jax.configs.target_model import get_config
 

@@ -19,7 +19,6 @@ BANNED = {
     r"hangs? on": "depend on",
     r"workshop": "store",
 }
-UNFINISHED = pytest.mark.xfail(strict=False, reason="issue 21 is being worked on")
 _BANNED = re.compile(
     rf"(?<![\w.\-/])(?:{'|'.join(BANNED)})(?![\w\-/(=\[]|\.\w)", re.IGNORECASE
 )
@@ -74,7 +73,6 @@ def without_code(text):
     return re.sub(r"\]\([^)]*\)", "]", text)
 
 
-@UNFINISHED
 def test_every_public_name_has_a_docstring(repository):
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     bare = [
@@ -89,7 +87,6 @@ def test_every_public_name_has_a_docstring(repository):
     assert not bare, "\n".join(bare)
 
 
-@UNFINISHED
 def test_functions_are_short(repository):
     long = [
         f"{path}:{node.lineno} {node.name} has {length(node)} lines"
@@ -100,7 +97,7 @@ def test_functions_are_short(repository):
     assert not long, "\n".join(long)
 
 
-@UNFINISHED
+@pytest.mark.xfail(strict=False, reason="runs/measure.py is to be cut in two")
 def test_files_are_short(repository):
     long = [
         f"{path} has {text.count(chr(10))} lines"
@@ -110,7 +107,6 @@ def test_files_are_short(repository):
     assert not long, "\n".join(long)
 
 
-@UNFINISHED
 def test_code_speaks_plainly(repository):
     found = [
         f"{path}:{line} {match[0]!r} in {' '.join(match.string.split())[:80]!r}"
@@ -122,7 +118,6 @@ def test_code_speaks_plainly(repository):
     assert not found, "\n".join(found)
 
 
-@UNFINISHED
 def test_pages_speak_plainly(repository):
     found = [
         f"{path}: {match[0]!r} in {paragraph[:80]!r}"

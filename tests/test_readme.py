@@ -1,4 +1,4 @@
-"""What the README and the pages of docs/ say works: snippets run, links lead somewhere."""
+"""What README and the pages of docs/ say works: snippets run, links lead somewhere."""
 
 import os
 import pathlib

@@ -4,8 +4,8 @@
 replace those of the same names in `target_training`; an attack run therefore finds the
 defended model by the defence's name and `target_model_dir` alone. The attack of a
 defence has its own epsilon,
-`--config.target_training.defences.iterative.attack.epsilon`: `--config.epsilon`, that of
-the attack run, does not change the defended model.
+`--config.target_training.defences.iterative.attack.epsilon`: `--config.epsilon`, that
+of the attack run, does not change the defended model.
 """
 
 import copy

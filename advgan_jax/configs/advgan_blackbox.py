@@ -14,7 +14,7 @@ the answers are noisy.
 | variant | queries | run time | success (dynamic) |
 |---|---|---|---|
 | digits | 437 | a minute on one core | 96.9 % |
-| mnist | 20,000 | 8 minutes on one core after the black box | A 97.4, B 98.9, C 96.6 % |
+| mnist | 20,000 | 8 minutes on a core after the black box | A 97.4, B 98.9, C 96.6 % |
 
 With `--resume`, `queries.budget` and `queries.batch_size` may change.
 """

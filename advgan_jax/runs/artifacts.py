@@ -84,6 +84,7 @@ class Artifacts(abc.ABC):
         """Return what a model makes of all images of a split."""
 
         def measure() -> Evaluation:
+            """Evaluate the clean images."""
             split, size = self.split(images), self.run.config.evaluation.batch_size
             shown = (self.logits_fn(model), split.images, split.labels)
             return evaluate_clean(*shown, batch_size=size)
@@ -133,6 +134,7 @@ class GeneratorArtifacts(Artifacts):
         """See `Artifacts`; the settings of the model's defence count, too."""
 
         def describe() -> dict[str, Any]:
+            """Describe the training of the model."""
             config = self.config_of(model, model.section)
             return target_models.describe(config)
 
@@ -160,6 +162,7 @@ class GeneratorArtifacts(Artifacts):
 
     def _generator(self, name: str, models: Models) -> tuple[Attack, int | None]:
         def train() -> tuple[Attack, int | None]:
+            """Train the generator."""
             run, logits_fn = self.generator_run(name, models), self.surrogate(models)
             if name in ("dynamic", "static"):
                 return blackbox.trained_generator(run, logits_fn)
@@ -187,6 +190,7 @@ class GeneratorArtifacts(Artifacts):
 
     def _generator_settings(self, name: str, models: Models) -> list[Any]:
         def describe() -> list[Any]:
+            """Describe the training of the generator."""
             config = self._generator_config(name, models[0])
             described = gans.describe(config, self.training_set(name))
             return [name, described, [self.describe(model) for model in models]]
@@ -201,6 +205,7 @@ class GeneratorArtifacts(Artifacts):
         config = self.run.config
 
         def make() -> np.ndarray:
+            """Attack the images."""
             test, key = self.images(images), jax.random.key(config.seed + 2)
             shown = (self.attack(name, models), test.images, test.labels)
             batch_size = config.evaluation.batch_size
@@ -252,6 +257,7 @@ class GeneratorArtifacts(Artifacts):
         """Return the rows of one AdvGAN for each class, and of one AI-GAN for all."""
 
         def compare() -> list[dict[str, Any]]:
+            """Compare the generators."""
             config = self.config_of(model, "generators")
             # Table 1 has it too: trained once, as all generators are.
             self.attack("aigan", (model,))

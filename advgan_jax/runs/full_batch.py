@@ -49,6 +49,7 @@ def trained(
     directory, stopped = store.folder(kind, depends_on), False
 
     def train() -> Params:
+        """Train from the last checkpoint."""
         nonlocal stopped
         fresh = full_batch.init_state(params)
         with resumable(directory, fresh, depends_on) as (state, hooks):

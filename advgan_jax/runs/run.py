@@ -40,7 +40,7 @@ class Method(Protocol):
     """What each value of `config.method` names: a module with these two functions."""
 
     def check(self, config: ConfigDict, dataset: Dataset) -> None:
-        """Raise `ValueError` or `TypeError` for a wrong configuration; write nothing."""
+        """Raise `ValueError` or `TypeError` for a wrong configuration."""
         ...
 
     def run(self, run: Run) -> list[dict[str, Any]]:
@@ -70,7 +70,7 @@ def test_images(run: Run) -> Split:
 
 
 def attack_row(run: Run, evaluation: Evaluation, **fields: Any) -> dict[str, Any]:
-    """Return a row of `results.json`; see `evaluation.make_row` for the other fields."""
+    """Return a row of `results.json`; see `evaluation.make_row` for other fields."""
     config = run.config
     return make_row(
         evaluation,

@@ -81,6 +81,7 @@ def _finished(artifacts: Artifacts, row: Row) -> dict[str, Any]:
     """Return a row's numbers, and where and when they were measured."""
 
     def make() -> dict[str, Any]:
+        """Measure all entries of the row."""
         entries = row.entries.items()
         found = {column: measure.measure(artifacts, entry) for column, entry in entries}
         models = {model for entry in row.entries.values() for model in entry.models}

@@ -41,7 +41,7 @@ def without_none(settings: dict[str, Any]) -> dict[str, Any]:
 def make_optimizer(section: ConfigDict, num_steps: int) -> optax.GradientTransformation:
     """Return a classifier's optimiser; its learning rate falls to zero along a cosine.
 
-    It is Adam, or SGD with Nesterov momentum 0.9. Weight decay is added to the gradient.
+    It is Adam, or SGD with Nesterov momentum 0.9. Weight decay adds to the gradient.
 
     Raises:
       ValueError: for an unknown optimiser; lists the known ones.
@@ -68,7 +68,7 @@ def training_plan(section: ConfigDict, dataset: Dataset) -> fit.Plan:
 
 
 def compute_dtype(section: ConfigDict) -> str:
-    """Return the `compute_dtype` of a section; raise `ValueError` for an unknown one."""
+    """Return a section's `compute_dtype`; raise `ValueError` for an unknown one."""
     if section.compute_dtype not in COMPUTE_DTYPES:
         raise unknown_name("compute_dtype", section.compute_dtype, COMPUTE_DTYPES)
     return section.compute_dtype

@@ -70,7 +70,7 @@ def trained_generator(run: Run, logits_fn: LogitsFn) -> Attack:
 
 
 def evaluate_generator(run: Run, logits_fn: LogitsFn, attack: Attack) -> Evaluation:
-    """Evaluate a trained generator on the test images, towards `target_class` if set."""
+    """Evaluate a trained generator on test images, towards `target_class` if set."""
     config, test = run.config, test_images(run)
     wanted = config.target_class
     return evaluate(

@@ -128,7 +128,7 @@ def _training_until(config: ConfigDict, num_epochs: int) -> ConfigDict:
 def _keep_stage_one(
     run: Run, state: Any, last: int, description: Mapping[str, Any]
 ) -> Any:
-    """Return the state after stage one; its folder keeps it beside later checkpoints."""
+    """Return the state after stage one; its folder keeps it and later checkpoints."""
     with Checkpoints(run.workdir / "stage_one" / "checkpoints") as checkpoints:
         if int(state.step) == last:
             checkpoints.save(last, state, description)

@@ -81,6 +81,7 @@ def attack_table(
     printed = printed if is_comparable(config) else {}
 
     def draw(_: Any, records: Sequence[Record]) -> Figure:
+        """Draw the figure of the table."""
         return _figure(title, rows, records)
 
     return [Table(f"table-{name}", title, rows, printed, draw)]

@@ -126,6 +126,7 @@ def distortion(config: ConfigDict) -> list[Table]:
         rows.append(Row({"model": printed_title(config, model)}, entries))
 
     def draw(artifacts: SzegedyArtifacts, records: Sequence[Record]) -> Figure:
+        """Draw clean and adversarial images."""
         images, lines = artifacts.images("train"), {}
         for name in config.models[: len(records)]:
             found: Any = artifacts.attacked(parse(name), "train")
@@ -214,6 +215,7 @@ def _matrix(
     columns = [printed_title(config, model) for model in models]
 
     def draw(_: SzegedyArtifacts, records: Sequence[Record]) -> Figure:
+        """Draw the matrix of errors."""
         ours, published = matrices(records, columns)
         names = [record["made for"] for record in records]
         heading = f"errors, {config.dataset}, {config.attack}"
@@ -253,6 +255,7 @@ def layerwise(config: ConfigDict) -> list[Table]:
         rows.append(Row({"adversarial examples of": variant}, entries))
 
     def draw(_: SzegedyArtifacts, records: Sequence[Record]) -> Figure:
+        """Draw a bar for each training."""
         printed = LAYERWISE if config.dataset == "mnist" else {}
         return bar_chart(
             {r["adversarial examples of"]: r["test error"] for r in records},

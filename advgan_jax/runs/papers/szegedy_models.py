@@ -60,6 +60,7 @@ def variants(num_hidden: int) -> dict[str, dict[str, Any]]:
     """Return the ways of layer-wise training: adversarial layers, decay, dropout."""
 
     def way(*layers: int, decays: bool = True, drops: bool = False) -> dict[str, Any]:
+        """Name the settings of a variant."""
         return {"layers": layers, "decays": decays, "drops": drops}
 
     return {
@@ -156,6 +157,7 @@ class SzegedyArtifacts(Artifacts):
         config, split = self.run.config, self.images(images)
 
         def attack() -> dict[None, Evaluation]:
+            """Attack the images."""
             found = evaluate(
                 self.logits_fn(model),
                 from_config.bound_attack(config, config.attack),
