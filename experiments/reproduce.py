@@ -8,7 +8,7 @@ Tables: `1` (seconds for 1,000 images), `2` (accuracy and success), `3` and `4` 
 defended models, semi-white-box and black-box), `challenge` (Madry's MNIST challenge),
 `aigan`, or `all`. Each writes a CSV, a Markdown and a JSON file (the schema of
 `results/*.json`) to the workdir's `tables/` and a picture to `figures/`. Models,
-generators and adversarial images are made when they are missing. A finished row is never
+generators and adversarial images are made when they are missing. No finished row is
 repeated: `--resume` continues with the next one, and one workdir serves all tables and
 settings. Its `results.json` has the rows of the latest settings. `--config.epsilon` and
 `--config.dataset` hold for all parts of a table.
