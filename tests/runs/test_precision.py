@@ -82,7 +82,6 @@ def test_what_is_kept_is_a_generator_of_float32(
     assert products(lambda x: attack(digits_logits_fn, x, labels), images) == {"f32"}
 
 
-def test_another_dtype_is_another_run(get_config, tmp_path):
-    runs.train(get_config(**TRAINING), tmp_path)
-    with pytest.raises(ValueError, match="compute_dtype is bfloat16 there and float32"):
-        runs.train(get_config(), tmp_path, resume=True)
+def test_another_dtype_is_another_run(get_config, finished):
+    with pytest.raises(ValueError, match="compute_dtype is float32 there and bfloat16"):
+        runs.train(get_config(**TRAINING), finished[0], resume=True)

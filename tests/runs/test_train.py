@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 
-import jax
 import numpy as np
 import pytest
 
@@ -241,9 +240,8 @@ class TestWorkdirOfAnotherRun:
             runs.train(get_config(), tmp_path, resume=True)
 
     def test_overwrite_keeps_the_target(self, get_config, finished, tmp_path):
-        shutil.copytree(finished[0] / "target_models", tmp_path / "target_models")
+        shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
         kept = sorted((tmp_path / "target_models").rglob("*"))
-        runs.train(get_config(**{"training.num_epochs": 1}), tmp_path)
         config = get_config(epsilon=0.1, **{"training.num_epochs": 1})
         (row,) = runs.train(config, tmp_path, overwrite=True)
         assert row["epsilon"] == 0.1
@@ -261,21 +259,19 @@ class TestWorkdirOfAnotherRun:
             runs.train(sharing(epsilon=0.1), tmp_path)
 
     def test_damaged_checkpoint_falls_back_to_the_one_before(
-        self, sharing, tmp_path, caplog
+        self, get_config, finished, tmp_path, caplog
     ):
-        config = sharing()
-        (whole,) = runs.train(config, tmp_path)
+        shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
         for path in (tmp_path / "checkpoints" / "22").rglob("*"):
             if path.is_file():
                 path.write_bytes(path.read_bytes()[:10])
-        (row,) = runs.train(config, tmp_path, resume=True)
+        (row,) = runs.train(get_config(), tmp_path, resume=True)
         assert "trying the one before" in caplog.text
-        assert row["robust_accuracy"] == whole["robust_accuracy"]
+        assert row["robust_accuracy"] == finished[1][0]["robust_accuracy"]
 
 
-def test_finished_run_resumes_without_training(sharing, tmp_path, finished):
-    config = sharing(**{"training.num_epochs": 1})
-    runs.train(config, tmp_path)
-    before = jax.device_get(read_metrics(tmp_path))
-    runs.train(config, tmp_path, resume=True)
+def test_finished_run_resumes_without_training(get_config, finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    before = read_metrics(tmp_path)
+    runs.train(get_config(), tmp_path, resume=True)
     assert read_metrics(tmp_path) == before
