@@ -131,7 +131,7 @@ class TestMeasure:
     def test_a_net_that_was_not_asked_is_attacked_by_transfer(
         self, artifacts, monkeypatch, digits_logits_fn
     ):
-        """Of table 4: a generator on the answers of the undefended model, or its own."""
+        """Of table 4: a generator on answers of the undefended model, or its own."""
         monkeypatch.setattr(
             blackbox,
             "trained_generator",
@@ -368,7 +368,8 @@ def test_a_fitted_generator_is_measured_on_all_images_of_the_challenge(
     model = TargetModel("small")
     entry = Entry("robust_accuracy", model, "fitted", (model,), images="challenge")
     accuracy, (row,) = measure.measure(artifacts, entry)
-    # Almost all images that an undefended model classifies correctly; it was over 0.5 untrained.
+    # Almost all images that an undefended model classifies correctly; before
+    # training, accuracy was over 0.5.
     assert accuracy < 0.1
     assert row["num_images"] == len(artifacts.run.dataset.test)
     assert (row["attack"], row["threat_model"]) == ("advgan-fitted", "white-box")
