@@ -66,6 +66,19 @@ def test_imports_point_down(repository):
     assert not upward, "\n".join(upward)
 
 
+def test_no_package_imports_a_private_module_of_another(repository):
+    private = []
+    for path in sources(repository / "advgan_jax"):
+        for name in imported(path):
+            package = repository
+            for part in name.split(".") if name.startswith("advgan_jax.") else ():
+                hidden = part.startswith("_") and not part.startswith("__")
+                if hidden and package not in path.parents:
+                    private.append(f"{path.relative_to(repository)} imports {name}")
+                package = package / part
+    assert not private, "\n".join(private)
+
+
 def test_pure_parts_read_no_clock_flag_or_config(repository):
     root = repository / "advgan_jax"
     impure = [

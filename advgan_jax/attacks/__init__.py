@@ -2,6 +2,13 @@
 
 from advgan_jax.attacks._api import attack
 from advgan_jax.attacks._descent import succeeded
+from advgan_jax.attacks._registry import (
+    ATTACKS,
+    BoundAttack,
+    make_attack,
+    trace_attack,
+    worst_case,
+)
 from advgan_jax.attacks.apgd import apgd
 from advgan_jax.attacks.carlini_wagner import (
     CarliniWagnerResult,
@@ -18,7 +25,6 @@ from advgan_jax.attacks.generator import (
 )
 from advgan_jax.attacks.gradient import bim, fgsm, ilcm, mi_fgsm, pgd
 from advgan_jax.attacks.lbfgs import LBFGSResult, lbfgs, lbfgs_search
-from advgan_jax.attacks.registry import ATTACKS, BoundAttack, make_attack, worst_case
 from advgan_jax.attacks.transfer import average_models, transfer
 
 __all__ = [
@@ -46,6 +52,7 @@ __all__ = [
     "mi_fgsm",
     "pgd",
     "succeeded",
+    "trace_attack",
     "transfer",
     "worst_case",
 ]

@@ -12,8 +12,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from advgan_jax.attacks import BoundAttack, make_attack
-from advgan_jax.attacks._trace import trace_attack
+from advgan_jax.attacks import BoundAttack, make_attack, trace_attack
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.runs.from_config import (
     UNDEFENDED,

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from advgan_jax.attacks._trace import trace_attack
+from advgan_jax.attacks import trace_attack
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.data import Dataset
 from advgan_jax.evaluation import (

@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from advgan_jax.attacks._trace import trace_attack
+from advgan_jax.attacks import trace_attack
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.data import Dataset
 from advgan_jax.models import CLASSIFIERS

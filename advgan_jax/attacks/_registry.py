@@ -1,7 +1,7 @@
-"""Attacks by name, attacks with their hyper-parameters bound, and several as one."""
+"""The registry of attacks; functions that bind, check and combine them."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -112,6 +112,35 @@ def _defaults(function: Attack, given: Mapping[str, Any]) -> dict[str, Any]:
     if "attack" in own and any(p.kind is p.VAR_KEYWORD for p in parameters):
         own = {**_defaults(given.get("attack", own["attack"]), {}), **own}
     return own
+
+
+def trace_attack(
+    attack: Callable[..., Array],
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    **options: Any,
+) -> None:
+    """Check the hyper-parameters of an attack without running it.
+
+    Args:
+      attack: bound; it is traced on one image.
+      image_shape: (H, W, C).
+      num_classes: K.
+      **options: of the call, such as `targeted=True`.
+
+    Raises:
+      TypeError: if the attack raises it.
+      ValueError: if the attack raises it.
+    """
+
+    def _logits_fn(images):
+        return jnp.zeros((len(images), num_classes)) + jnp.sum(images)
+
+    def _craft(images, labels):
+        return attack(_logits_fn, images, labels, key=jax.random.key(0), **options)
+
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    jax.eval_shape(_craft, images, jax.ShapeDtypeStruct((1,), jnp.int32))
 
 
 def worst_case(attacks: Sequence[Attack]) -> Attack:
