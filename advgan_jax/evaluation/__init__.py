@@ -7,19 +7,21 @@ from advgan_jax.evaluation.evaluate import (
     evaluate_adversarial,
     evaluate_clean,
     evaluate_many,
+    evaluate_per_class,
+    pool,
+    summarize_classes,
     takes_epsilon,
 )
-from advgan_jax.evaluation.per_class import evaluate_per_class, pool, summarize_classes
 from advgan_jax.evaluation.result import (
     Evaluation,
     PairSuccess,
     Success,
     success_by_pair,
+    wilson_interval,
     within,
     worst_case_evaluation,
 )
 from advgan_jax.evaluation.rows import ROW_KEYS, THREAT_MODELS, make_clean_row, make_row
-from advgan_jax.evaluation.statistics import wilson_interval
 from advgan_jax.evaluation.transfer import (
     add_noise,
     rescale_perturbations,

@@ -1,4 +1,4 @@
-"""What every evaluation starts from: a model and images, checked and cut in batches."""
+"""Check the model and the images of an evaluation, and divide them into batches."""
 
 import dataclasses
 import functools
@@ -14,35 +14,20 @@ from advgan_jax import parallel
 from advgan_jax.checks import check_bounds, check_images, check_labels
 from advgan_jax.data import evaluation_batches, to_float
 from advgan_jax.logits import as_pytree, check_logits_fn, warn_of_probabilities
-from advgan_jax.types import Array, Bounds, LogitsFn
+from advgan_jax.types import Bounds, LogitsFn
 
 
 class PaddedBatch(NamedTuple):
-    """One batch of images, padded to the batch size.
+    """One batch of images, padded to the batch size."""
 
-    Attributes:
-      images: float32 `[B, H, W, C]`.
-      index: int `[B]`, position of each image in the whole set; padding repeats one.
-      mask: bool `[B]`, False on padding.
-    """
-
-    images: np.ndarray
-    index: np.ndarray
-    mask: np.ndarray
+    images: np.ndarray  # float32 `[B, H, W, C]`
+    index: np.ndarray  # int `[B]`, positions in the whole set; padding repeats one
+    mask: np.ndarray  # bool `[B]`, False on padding
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Task:
-    """A model and the N images it is evaluated on, both checked by `make_task`.
-
-    Attributes:
-      logits_fn: the model as the caller passed it.
-      images: uint8 or float32 `[N, H, W, C]`.
-      labels: int32 `[N]`.
-      target_labels: int32 `[N]` or None.
-      bounds: the least and the greatest pixel value.
-      batch_size: B, at most N.
-    """
+    """A model and its N images, both checked by `make_task`; `batch_size` <= N."""
 
     logits_fn: LogitsFn
     images: np.ndarray
@@ -59,15 +44,11 @@ class Task:
     def batches(self, title: str | None = None) -> Iterator[PaddedBatch]:
         """Yield all images in order and check them; show a bar if there is a title."""
         index = np.arange(len(self.labels))
-        bar = tqdm(
-            total=len(index),
-            desc=title,
-            unit=" img",
-            unit_scale=True,
-            disable=True if title is None else None,  # None: only on a terminal
-        )
         batches = evaluation_batches(self.images, index, self.batch_size)
-        with bar:
+        look = {"desc": title, "unit": " img", "unit_scale": True}
+        # None: only on a terminal.
+        hidden = True if title is None else None
+        with tqdm(total=len(index), disable=hidden, **look) as bar:
             for images, rows, mask in batches:
                 images = to_float(images)
                 check_images(images, self.bounds)
@@ -83,7 +64,7 @@ def make_task(
     batch_size: int,
     bounds: Bounds,
 ) -> Task:
-    """Check everything that an evaluation starts from; arguments as in `evaluate`."""
+    """Check the arguments of an evaluation; they are those of `evaluate`."""
     check_bounds(bounds)
     images = np.asarray(images)
     if images.size == 0:
@@ -97,22 +78,21 @@ def make_task(
     batch: Any = jax.ShapeDtypeStruct((batch_size, *images.shape[1:]), jnp.float32)
     num_classes = check_logits_fn(as_pytree(logits_fn), batch)
 
-    def class_ids(ids: Any, name: str) -> np.ndarray:
-        """Return class ids as int32, checked."""
+    def _class_ids(ids: Any, name: str) -> np.ndarray:
         ids = np.asarray(ids)
         check_labels(ids, len(images), num_classes, name=name)
         return ids.astype(np.int32, copy=False)
 
-    labels = class_ids(labels, "labels")
+    labels = _class_ids(labels, "labels")
     if target_labels is not None:
-        target_labels = class_ids(target_labels, "target_labels")
+        target_labels = _class_ids(target_labels, "target_labels")
     return Task(logits_fn, images, labels, target_labels, bounds, batch_size)
 
 
 def check_adversarial(
     adversarial: Any, clean: PaddedBatch, bounds: Bounds
 ) -> np.ndarray:
-    """Return an attack's output as an array; name the first image that is no image."""
+    """Return the output of an attack as an array; raise unless it is valid images."""
     wanted = clean.images
     shape, dtype = getattr(adversarial, "shape", None), getattr(adversarial, "dtype", 0)
     if shape != wanted.shape or dtype != wanted.dtype:
@@ -136,14 +116,11 @@ def check_adversarial(
     return adversarial
 
 
-@jax.jit
-def _logits(logits_fn: LogitsFn, images: Array) -> Array:
-    """Return the logits in float32."""
-    return logits_fn(images).astype(jnp.float32)
+_logits = jax.jit(lambda logits_fn, images: logits_fn(images).astype(jnp.float32))
 
 
 def finite_logits(task: Task, batch: PaddedBatch, *, kind: str = "clean") -> np.ndarray:
-    """Return the logits of a batch, `[B, K]`; name the first image with a NaN."""
+    """Return the logits of a batch, float32 `[B, K]`; raise unless all are finite."""
     logits = _logits(task.model, parallel.spread(batch.images))
     logits = parallel.fetch(logits, len(batch.images))
     finite = np.isfinite(logits).all(axis=-1)

@@ -1,7 +1,7 @@
 """Madry's MNIST challenge: check a file of adversarial images by its rules.
 
-The challenge's own script accepts pixels that are 0.0001 too far, and only warns if
-images are missing. Here both are errors, which name the first wrong image.
+The challenge's own script accepts a distance that is 0.0001 too large, and only warns
+if images are missing. Here both are errors, which name the first wrong image.
 
 References:
   Madry et al., 2018 (https://arxiv.org/abs/1706.06083) and the challenge's rules
@@ -44,16 +44,25 @@ def check_submission(
 
     Raises:
       TypeError: if they are not a float32 array.
-      ValueError: for a wrong shape, or a pixel that is not finite, outside [0, 1] or
-        too far away; names the first such image.
+      ValueError: for a wrong shape, or a pixel that breaks a rule.
     """
     check_at_least("epsilon", epsilon, 0)
     images = to_float(np.asarray(images))
-    adversarial = _shaped(adversarial, images.shape)
-    finite = np.isfinite(adversarial)
-    _check_rule(~finite, adversarial, "be finite numbers")
-    inside = (adversarial >= 0) & (adversarial <= 1)
-    _check_rule(~inside, adversarial, "lie in [0, 1]")
+    if not isinstance(adversarial, np.ndarray) or adversarial.dtype != np.float32:
+        got = getattr(adversarial, "dtype", type(adversarial).__name__)
+        raise TypeError(f"Adversarial images must be a float32 array, got {got}.")
+    known = [images.shape, (len(images), math.prod(images.shape[1:]))]
+    known += [images.shape[:-1]] if images.shape[-1] == 1 else []
+    if adversarial.shape not in known:
+        raise ValueError(
+            "Adversarial images must have one of the shapes "
+            f"{', '.join(str(list(one)) for one in known)}, in the order of the test "
+            f"set, got {list(adversarial.shape)}."
+        )
+    adversarial = adversarial.reshape(images.shape)
+    _check_rule(~np.isfinite(adversarial), adversarial, "be finite numbers")
+    outside = (adversarial < 0) | (adversarial > 1)
+    _check_rule(outside, adversarial, "lie in [0, 1]")
     distance = np.abs(np.subtract(adversarial, images, dtype=np.float64))
     limit = float(np.float32(epsilon)) + ROUNDING
     wanted = f"differ from the clean ones by at most {epsilon:g}"
@@ -62,13 +71,7 @@ def check_submission(
 
 
 def load_submission(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read a file of adversarial images.
-
-    Args:
-      path: an `.npy` file.
-
-    Returns:
-      Its array, for `check_submission`.
+    """Read an `.npy` file of adversarial images for `check_submission`.
 
     Raises:
       ValueError: if the file is not a complete array of numbers.
@@ -81,22 +84,6 @@ def load_submission(path: str | os.PathLike[str]) -> np.ndarray:
             f"{path} must be a complete .npy file of one array of numbers, got "
             f"something else ({error}); write it with `numpy.save`."
         ) from error
-
-
-def _shaped(adversarial: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the images in the shape of the clean ones, or raise."""
-    if not isinstance(adversarial, np.ndarray) or adversarial.dtype != np.float32:
-        got = getattr(adversarial, "dtype", type(adversarial).__name__)
-        raise TypeError(f"Adversarial images must be a float32 array, got {got}.")
-    known = [shape, (shape[0], math.prod(shape[1:]))]
-    known += [shape[:-1]] if shape[-1] == 1 else []
-    if adversarial.shape not in known:
-        raise ValueError(
-            "Adversarial images must have one of the shapes "
-            f"{', '.join(str(list(one)) for one in known)}, in the order of the test "
-            f"set, got {list(adversarial.shape)}."
-        )
-    return adversarial.reshape(shape)
 
 
 def _check_rule(broken: np.ndarray, values: np.ndarray, rule: str) -> None:

@@ -3,26 +3,64 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 
 from advgan_jax.checks import check_at_least, check_labels, unknown_name
-from advgan_jax.evaluation.statistics import wilson_interval
 
 OVER = ("all", "correct", "correct-not-target")
 _DISTANCES = ("linf", "l2")
 
 
-class Success(NamedTuple):
-    """An attack success rate and its counts.
+def wilson_interval(
+    successes: int, trials: int, confidence: float = 0.95
+) -> tuple[float, float]:
+    r"""Return Wilson's score interval of a proportion.
 
-    Attributes:
-      successes: number of counted images on which the attack succeeded.
-      trials: number of counted images.
-      rate: their ratio; NaN without trials.
-      low: lower end of Wilson's interval; NaN without trials.
-      high: upper end; NaN without trials.
+    .. math:: \frac{\hat p + z^2 / 2n \pm z \sqrt{\hat p (1 - \hat p) / n + z^2 / 4n^2}}
+        {1 + z^2 / n}
+
+    Unlike the normal interval, it stays within [0, 1] and has a positive width at 0 and
+    at n successes, which are common for attacks. Both ends are NaN without trials.
+
+    Args:
+      successes: from 0 to `trials`.
+      trials: n.
+      confidence: the interval's nominal coverage, in (0, 1).
+
+    Raises:
+      ValueError: if the counts or the confidence are out of range.
+
+    References:
+      Wilson, 1927, Probable inference, the law of succession, and statistical inference
+    """
+    if not 0 <= successes <= trials:
+        raise ValueError(
+            f"`successes` must be from 0 to `trials`, got {successes} of {trials}."
+        )
+    if not 0 < confidence < 1:
+        raise ValueError(
+            f"`confidence` must be between 0 and 1, got {confidence}; 95 % is 0.95."
+        )
+    if trials == 0:
+        return math.nan, math.nan
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    p, n = successes / trials, trials
+    centre = p + z * z / (2 * n)
+    half = z * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
+    scale = 1 + z * z / n
+    # Exactly 0 and 1 at the ends, which rounding would miss.
+    low = 0.0 if successes == 0 else (centre - half) / scale
+    high = 1.0 if successes == trials else (centre + half) / scale
+    return low, high
+
+
+class Success(NamedTuple):
+    """An attack success rate and its Wilson interval; NaN without trials.
+
+    Trials are the counted images, successes those on which the attack succeeded.
     """
 
     successes: int
@@ -92,19 +130,15 @@ class Evaluation:
         return self.adversarial_predictions != self.labels
 
     def counted(self, over: str | None = None) -> np.ndarray:
-        """Return which images a success rate counts.
+        """Return which images a success rate counts, bool `[N]`.
 
         Args:
           over: `all`; `correct`, classified correctly before the attack; or
             `correct-not-target`, those of them that are not of the wanted class.
             Default `correct`, and `correct-not-target` for targeted attacks.
 
-        Returns:
-          bool `[N]`.
-
         Raises:
-          ValueError: for an unknown name, or `correct-not-target` of an untargeted
-            attack.
+          ValueError: for an unknown name, or `correct-not-target` if untargeted.
         """
         over = self.default_over if over is None else over
         if over not in OVER:
@@ -122,18 +156,7 @@ class Evaluation:
         return correct & (self.labels != self.target_labels)
 
     def success(self, over: str | None = None, *, confidence: float = 0.95) -> Success:
-        """Return the attack success rate.
-
-        Args:
-          over: see `counted`.
-          confidence: of the interval.
-
-        Returns:
-          Counts, rate and interval.
-
-        Raises:
-          ValueError: see `counted`.
-        """
+        """Return the attack success rate over the images that `counted` selects."""
         counted = self.counted(over)
         successes, trials = int((self.succeeded & counted).sum()), int(counted.sum())
         rate = successes / trials if trials else math.nan
@@ -142,18 +165,15 @@ class Evaluation:
 
 
 def within(evaluation: Evaluation, epsilon: float, norm: str = "linf") -> Evaluation:
-    """Return the evaluation of an attack whose larger perturbations are undone.
+    """Return an evaluation in which perturbations beyond `epsilon` are undone.
 
-    For attacks that minimise the perturbation: one run gives the whole robustness
+    One run of an attack that minimises the perturbation thus gives the whole robustness
     curve.
 
     Args:
-      evaluation: of the attack without a bound.
+      evaluation: of an attack without a bound.
       epsilon: the largest allowed distance, in pixel units.
       norm: `linf` or `l2`.
-
-    Returns:
-      An evaluation in which images with a larger perturbation count as clean images.
 
     Raises:
       ValueError: for an unknown norm or a negative epsilon.
@@ -162,20 +182,18 @@ def within(evaluation: Evaluation, epsilon: float, norm: str = "linf") -> Evalua
         raise unknown_name("distance", norm, _DISTANCES)
     check_at_least("epsilon", epsilon, 0)
     near = getattr(evaluation, norm) <= epsilon
-    return dataclasses.replace(
-        evaluation,
-        adversarial_predictions=np.where(
-            near, evaluation.adversarial_predictions, evaluation.clean_predictions
-        ),
-        linf=np.where(near, evaluation.linf, 0),
-        l2=np.where(near, evaluation.l2, 0),
-        rms=np.where(near, evaluation.rms, 0),
-        examples=None,
+    changes = {
+        name: np.where(near, getattr(evaluation, name), 0)
+        for name in ("linf", "l2", "rms")
+    }
+    changes["adversarial_predictions"] = np.where(
+        near, evaluation.adversarial_predictions, evaluation.clean_predictions
     )
+    return dataclasses.replace(evaluation, **changes, examples=None)
 
 
 def worst_case_evaluation(evaluations: Sequence[Evaluation]) -> Evaluation:
-    """Combine several attacks to the worst case on each image: the row 'ensemble'.
+    """Combine evaluations of several attacks to the worst case on each image.
 
     `attacks.worst_case` combines the attacks themselves.
 
@@ -183,8 +201,8 @@ def worst_case_evaluation(evaluations: Sequence[Evaluation]) -> Evaluation:
       evaluations: of one model on the same images, in order of preference.
 
     Returns:
-      For each image the measurements of the first attack that succeeds; if none does,
-      of the first that makes the model err, else of the first. `seconds` is the sum.
+      For each image the measurements of the first attack that succeeds; otherwise of
+      the first whose image is misclassified, else of the first. `seconds` is the sum.
 
     Raises:
       ValueError: if there are none, or their images or models differ.
@@ -221,12 +239,9 @@ def total_seconds(evaluations: Sequence[Evaluation]) -> float | None:
 
 
 class PairSuccess(NamedTuple):
-    """Targeted success for each pair of a true and a wanted class.
+    """Targeted success by true class (row) and wanted class (column).
 
-    Attributes:
-      rates: float64 `[K, K]`, true class by wanted class; NaN without trials.
-      successes: number of images on which the attack succeeded, int `[K, K]`.
-      trials: number of counted images, int `[K, K]`.
+    Rates are float64 `[K, K]`, NaN without trials; the two counts are int `[K, K]`.
     """
 
     rates: np.ndarray
@@ -243,9 +258,6 @@ def success_by_pair(
       evaluation: of a targeted attack.
       num_classes: K.
       over: see `Evaluation.counted`; with the default the diagonal is NaN.
-
-    Returns:
-      Rates and counts, `[true class, wanted class]`.
 
     Raises:
       ValueError: if the attack was untargeted, or a class is not below K.

@@ -1,4 +1,4 @@
-"""The rows of `results.json`: every experiment writes the same fields."""
+"""The rows of `results.json`: all experiments write the same fields."""
 
 import math
 from typing import Any
@@ -18,9 +18,10 @@ THREAT_MODELS = (
 NORMS = ("linf", "l2", "l1")
 ROW_KEYS = (
     *("experiment", "dataset", "target_model", "attack", "threat_model", "targeted"),
-    *("target_class", "epsilon", "norm", "num_images", "clean_accuracy"),
-    *("robust_accuracy", "attack_success_rate", "success_over", "success_low"),
-    *("success_high", "linf_max", "l2_mean", "rms_mean", "seconds"),
+    *("target_class", "epsilon", "norm", "num_images"),
+    *("clean_accuracy", "robust_accuracy"),
+    *("attack_success_rate", "success_over", "success_low", "success_high"),
+    *("linf_max", "l2_mean", "rms_mean", "seconds"),
     *("images_per_second", "queries", "seed"),
 )
 
@@ -41,13 +42,13 @@ def make_row(
 ) -> dict[str, Any]:
     """Return the row of `results.json` of an evaluation.
 
-    `linf_max` is over all images. `l2_mean` and `rms_mean` are over the counted images
-    on which the attack succeeded: an attack that fails may return the clean image, and
-    its zero distances must not lower the means. `target_class` is None unless all
-    images have the same wanted class.
+    `linf_max` covers all images. `l2_mean` and `rms_mean` cover the counted images on
+    which the attack succeeded: an attack that fails may return the clean image, and its
+    zero distance must not lower the means. `target_class` is None unless all images
+    have the same wanted class.
 
     Args:
-      evaluation: the evaluation.
+      evaluation: of one attack on one model.
       experiment: name of the experiment.
       dataset: name of the data set, as configured.
       target_model: name of the attacked model.
@@ -56,13 +57,12 @@ def make_row(
       threat_model: one of `THREAT_MODELS`.
       epsilon: bound of the perturbation, in pixel units; None if there is none.
       norm: of that bound: `linf`, `l2`, `l1`; None if there is none.
-      seed: of the run; None if nothing was random.
+      seed: seed of the run; None if nothing was random.
       queries: number of queries to the black box, if counted.
       success_over: see `Evaluation.counted`.
 
     Returns:
-      Python values by the keys `ROW_KEYS`, in that order; None where a field does not
-      apply.
+      Python values by `ROW_KEYS`, in that order; None where a field does not apply.
 
     Raises:
       ValueError: for an unknown threat model, norm or denominator; or if an L-infinity
@@ -73,37 +73,34 @@ def make_row(
     if norm is not None and norm not in NORMS:
         raise unknown_name("norm", norm, NORMS)
     if epsilon is not None:
-        _check_size(evaluation, epsilon, norm)
+        check_at_least("epsilon", epsilon, 0)
+        largest = getattr(evaluation, norm).max() if norm in ("linf", "l2") else 0
+        # Far above rounding (1e-7 of the pixel range), far below any other epsilon.
+        if largest > 1.001 * epsilon + 1e-6:
+            raise ValueError(
+                f"Perturbations must be at most `epsilon` = {epsilon:g} in the norm "
+                f"{norm!r}, got one of {largest:g}; give the epsilon and the norm that "
+                "the attack used, or None for both if it has no bound."
+            )
     over = evaluation.default_over if success_over is None else success_over
-    success = evaluation.success(over)
+    success, seconds = evaluation.success(over), evaluation.seconds
     found = evaluation.counted(over) & evaluation.succeeded
-    seconds = evaluation.seconds
-    values = (
-        experiment,
-        dataset,
-        target_model,
-        attack,
-        threat_model,
-        evaluation.targeted,
-        _target_class(evaluation),
-        _plain(epsilon),
-        norm,
-        evaluation.num_images,
-        evaluation.clean_accuracy,
-        evaluation.robust_accuracy,
-        _plain(success.rate),
-        over,
-        _plain(success.low),
-        _plain(success.high),
-        float(evaluation.linf.max()),
-        float(evaluation.l2[found].mean()) if found.any() else None,
-        float(evaluation.rms[found].mean()) if found.any() else None,
-        _plain(seconds),
-        evaluation.num_images / seconds if seconds else None,
-        _plain(queries),
-        _plain(seed),
+    l2, rms = (
+        sizes[found].mean() if found.any() else None
+        for sizes in (evaluation.l2, evaluation.rms)
     )
-    return dict(zip(ROW_KEYS, values, strict=True))
+    targets = evaluation.target_labels
+    classes = () if targets is None else np.unique(targets)
+    target_class = classes[0] if len(classes) == 1 else None
+    values = (  # in the order of `ROW_KEYS`
+        *(experiment, dataset, target_model, attack, threat_model, evaluation.targeted),
+        *(target_class, epsilon, norm, evaluation.num_images),
+        *(evaluation.clean_accuracy, evaluation.robust_accuracy),
+        *(success.rate, over, success.low, success.high),
+        *(evaluation.linf.max(), l2, rms, seconds),
+        *(evaluation.num_images / seconds if seconds else None, queries, seed),
+    )
+    return dict(zip(ROW_KEYS, map(_plain, values), strict=True))
 
 
 def make_clean_row(
@@ -114,18 +111,9 @@ def make_clean_row(
     target_model: str,
     seed: int | None,
 ) -> dict[str, Any]:
-    """Return the row of `results.json` of a model without an attack.
+    """Return the row of an evaluation from `evaluate_clean`; see `make_row`.
 
-    Args:
-      evaluation: from `evaluate_clean`.
-      experiment: name of the experiment.
-      dataset: name of the data set, as configured.
-      target_model: name of the model.
-      seed: of the run; None if nothing was random.
-
-    Returns:
-      Python values by the keys `ROW_KEYS`, in that order; None in all fields of an
-      attack.
+    All fields of an attack are None.
     """
     return dict.fromkeys(ROW_KEYS) | {
         "experiment": experiment,
@@ -137,30 +125,7 @@ def make_clean_row(
     }
 
 
-def _target_class(evaluation: Evaluation) -> int | None:
-    """Return the wanted class, None if there are several or none."""
-    if evaluation.target_labels is None:
-        return None
-    classes = np.unique(evaluation.target_labels)
-    return int(classes[0]) if len(classes) == 1 else None
-
-
-def _check_size(evaluation: Evaluation, epsilon: float, norm: str | None) -> None:
-    """Raise `ValueError` if a perturbation is larger than `epsilon`."""
-    check_at_least("epsilon", epsilon, 0)
-    if norm not in ("linf", "l2"):
-        return
-    largest = float(getattr(evaluation, norm).max())
-    # Far above rounding (1e-7 of the pixel range), far below any other epsilon.
-    if largest > 1.001 * epsilon + 1e-6:
-        raise ValueError(
-            f"Perturbations must be at most `epsilon` = {epsilon:g} in the norm "
-            f"{norm!r}, got one of {largest:g}; give the epsilon and the norm that the "
-            "attack used, or None for both if it has no bound."
-        )
-
-
-def _plain(number: float | None) -> float | None:
-    """Return a Python number; None for None and NaN."""
-    number = np.asarray(number).item()
-    return None if isinstance(number, float) and math.isnan(number) else number
+def _plain(value: Any) -> Any:
+    """Return a scalar or a text as a Python value, NaN as None."""
+    value = np.asarray(value).item()
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,4 +1,4 @@
-"""Transfer: whether adversarial images made for one model fool another."""
+"""Measure whether adversarial images made for one model fool another."""
 
 from collections.abc import Mapping
 
@@ -22,8 +22,7 @@ def transfer_matrix(
     Args:
       models: the R models in the columns, by name.
       adversarial: the S sets of images in the rows, by the name of the model they were
-        made for; `[N, H, W, C]`, float32 within `bounds` or uint8. Add the clean images
-        as a set to compare with.
+        made for; `[N, H, W, C]`, float32 within `bounds` or uint8.
       labels: int `[N]`, true classes, the same for all sets.
       batch_size: how many images to classify at a time.
       bounds: the least and the greatest pixel value.
@@ -55,7 +54,7 @@ def transfer_matrix(
 def rescale_perturbations(
     images: np.ndarray, adversarial: np.ndarray, rms_distortion: float
 ) -> np.ndarray:
-    r"""Scale all perturbations to one size; pixels are not clipped.
+    r"""Scale all perturbations to one size without clipping pixels, in float32.
 
     .. math:: x + s \, (x' - x), \qquad s = \sigma \sqrt n / \lVert x' - x \rVert_2
 
@@ -64,11 +63,8 @@ def rescale_perturbations(
 
     Args:
       images: clean, float `[N, H, W, C]`.
-      adversarial: perturbed, the same shape.
+      adversarial: perturbed, the same shape; an image without a perturbation stays so.
       rms_distortion: `sigma`, the root of the mean square over the pixels.
-
-    Returns:
-      float32 `[N, H, W, C]`; an image without a perturbation is returned as it is.
 
     Raises:
       ValueError: if the shapes differ, or the size is negative.
@@ -86,18 +82,10 @@ def rescale_perturbations(
 
 
 def add_noise(images: np.ndarray, rms_distortion: float, *, seed: int) -> np.ndarray:
-    """Add Gaussian noise to images; pixels are not clipped.
+    """Add Gaussian noise of standard deviation `rms_distortion` without clipping.
 
-    Args:
-      images: float `[N, H, W, C]`.
-      rms_distortion: standard deviation of the noise.
-      seed: seed of the noise.
-
-    Returns:
-      float32 `[N, H, W, C]`.
-
-    Raises:
-      ValueError: if the deviation is negative.
+    Images are float `[N, H, W, C]`, the result float32. A negative deviation raises
+    `ValueError`.
     """
     check_at_least("rms_distortion", rms_distortion, 0)
     noise = np.random.default_rng(seed).normal(0, rms_distortion, images.shape)

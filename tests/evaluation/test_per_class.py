@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from advgan_jax.evaluation import (
-    _timed_attack,
+    _measure,
     evaluate,
     evaluate_per_class,
     make_row,
@@ -57,7 +57,7 @@ def test_equals_one_evaluation_for_each_class(by_class):
 def test_each_class_has_its_own_time(monkeypatch):
     """By a clock that ticks once for each time it is looked at: a second a batch."""
     clock = types.SimpleNamespace(perf_counter=itertools.count().__next__)
-    monkeypatch.setattr(_timed_attack, "time", clock)
+    monkeypatch.setattr(_measure, "time", clock)
     found = evaluate_per_class(
         logits_fn, to_labels_but_two, IMAGES, LABELS, range(3), batch_size=3
     )
