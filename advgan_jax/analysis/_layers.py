@@ -1,9 +1,10 @@
 """The linear layers of a Flax model, in the order of their calls.
 
 The calls of `nn.Dense`, `nn.Conv` and `nn.BatchNorm` are intercepted while the model
-runs. A model made of these needs no declaration of its layers.
+runs, so a model need not declare its layers.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,20 +18,17 @@ from advgan_jax.analysis import norms
 from advgan_jax.checks import is_concrete
 from advgan_jax.types import Array
 
-LINEAR = (nn.Dense, nn.Conv, nn.BatchNorm)
-
 
 class Layer(NamedTuple):
     """One linear layer with its bound.
 
     Attributes:
-      name: path of the module, `Conv_0` or `_Block_3/Conv_1`; with `#2` and so on where
-        a module is called again.
+      name: path of the module, `Conv_0` or `_Block_3/Conv_1`; a second call adds `#2`.
       kind: `dense`, `conv` or `batch_norm`.
       size: `784x100`, `64x8x8x128` (maps in, window, maps out) or `64`.
-      stride: of rows; 1 unless the layer is a convolution.
+      stride: stride of rows; 1 unless the layer is a convolution.
       bound: strict upper bound of the operator's norm, with zero padding.
-      circular: the paper's bound, on the torus of the unpadded image; differs from
+      circular: the paper's bound, on the torus of the unpadded image; it differs from
         `bound` for convolutions only.
     """
 
@@ -48,52 +46,46 @@ def intercept_layers(
     """Run a model; replace each layer's output by `replace(module, name, x, y)`."""
     calls: dict[str, int] = {}
 
-    def intercept(next_fun: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
-        """Call a method; replace its output if it is a linear layer's."""
+    def _intercept(next_fun: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
         y = next_fun(*args, **kwargs)
         module = context.module
-        if context.method_name != "__call__" or not isinstance(module, LINEAR):
+        is_linear = isinstance(module, nn.Dense | nn.Conv | nn.BatchNorm)
+        if context.method_name != "__call__" or not is_linear:
             return y
         name = "/".join(module.path)
         calls[name] = calls.get(name, 0) + 1
         label = name if calls[name] == 1 else f"{name}#{calls[name]}"
         return replace(module, label, args[0], y)
 
-    with nn.intercept_methods(intercept):
+    with nn.intercept_methods(_intercept):
         return model.apply(variables, images)
 
 
 def bound_layer(module: nn.Module, name: str, shape: Sequence[int]) -> Layer:
-    """Bound the norm of a layer that has its weights; `shape` is its input's."""
+    """Bound the norm of a layer with known weights; `shape` is that of its input."""
     if not all(map(is_concrete, jax.tree.leaves(module.variables))):
         raise ValueError(
             f"The weights of layer {name!r} must be known where it is called, got "
             "traced ones; take the model without `nn.remat`, `nn.jit` or `nn.scan`."
         )
-    if isinstance(module, nn.BatchNorm):
-        return _bound_batch_norm(module, name)
+    if isinstance(module, nn.BatchNorm):  # multiplies by `scale / sqrt(var + eps)`
+        variance = np.asarray(module.variables["batch_stats"]["var"])
+        factors = 1 / np.sqrt(variance + module.epsilon)
+        if module.use_scale:
+            factors = factors * np.asarray(module.variables["params"]["scale"])
+        bound = float(np.abs(factors).max())
+        return Layer(name, "batch_norm", str(factors.size), 1, bound, bound)
     kernel = np.asarray(module.variables["params"]["kernel"])
     if isinstance(module, nn.Dense):
         bound = norms.dense_norm(kernel)
-        size = "x".join(map(str, kernel.shape))
-        return Layer(name, "dense", size, 1, bound, bound)
+        return Layer(name, "dense", "x".join(map(str, kernel.shape)), 1, bound, bound)
     return _bound_conv(module, name, kernel, shape)
-
-
-def _bound_batch_norm(module: nn.BatchNorm, name: str) -> Layer:
-    """Bound a layer that multiplies each channel by `scale / sqrt(var + eps)`."""
-    variables = module.variables
-    factors = 1 / np.sqrt(np.asarray(variables["batch_stats"]["var"]) + module.epsilon)
-    if module.use_scale:
-        factors = factors * np.asarray(variables["params"]["scale"])
-    bound = float(np.abs(factors).max())
-    return Layer(name, "batch_norm", str(factors.size), 1, bound, bound)
 
 
 def _bound_conv(
     module: Any, name: str, kernel: np.ndarray, shape: Sequence[int]
 ) -> Layer:
-    """Bound an `nn.Conv` on the torus of its padded and of its plain input."""
+    """Bound an `nn.Conv` on the torus of its padded and on that of its plain input."""
     strides, dilation = _pair(module.strides), _pair(module.kernel_dilation)
     groups, inputs = module.feature_group_count, _pair(module.input_dilation)
     if kernel.ndim != 4 or groups != 1 or inputs != (1, 1) or module.mask is not None:
@@ -105,13 +97,9 @@ def _bound_conv(
     maps_in, maps_out = kernel.shape[2:]
     size = "x".join(map(str, (maps_in, *kernel.shape[:2], maps_out)))
     kernel, grid = norms.dilate(kernel, dilation), shape[1:3]
-    padding = _padding(module.padding, grid, kernel.shape[:2], strides, name)
-    bound, circular = (
-        norms.conv_norm(
-            kernel, strides=strides, grid=norms.padded_grid(grid, pads, strides)
-        )
-        for pads in (padding, [(0, 0), (0, 0)])
-    )
+    paddings = (_padding(module, name, grid, kernel.shape), [(0, 0), (0, 0)])
+    grids = (norms.padded_grid(grid, padding, strides) for padding in paddings)
+    bound, circular = (norms.conv_norm(kernel, strides=strides, grid=g) for g in grids)
     return Layer(name, "conv", size, strides[0], bound, circular)
 
 
@@ -123,15 +111,12 @@ def _pair(value: int | Sequence[int] | None) -> tuple[int, int]:
 
 
 def _padding(
-    padding: Any,
-    grid: Sequence[int],
-    window: Sequence[int],
-    strides: Sequence[int],
-    name: str,
+    module: Any, name: str, grid: Sequence[int], kernel_shape: Sequence[int]
 ) -> Sequence[tuple[int, int]]:
     """Return the zeros before and after the rows and the columns."""
+    padding, strides = module.padding, _pair(module.strides)
     if padding in ("SAME", "VALID"):
-        return lax.padtype_to_pads(grid, window, strides, padding)
+        return lax.padtype_to_pads(grid, kernel_shape[:2], strides, padding)
     if isinstance(padding, str):
         raise ValueError(
             f"Convolution {name!r} must be padded with zeros (SAME, VALID or numbers) "
@@ -144,38 +129,21 @@ def _padding(
 def layer_values(
     model: nn.Module, variables: Any, images: Array | np.ndarray
 ) -> dict[str, tuple[Array, Array]]:
-    """Return the input and the output of each linear layer.
+    """Return `(input, output)` of each linear layer by its name, in the order of calls.
 
-    Args:
-      model: any Flax module that takes only images at inference.
-      variables: its weights.
-      images: `[B, H, W, C]`.
-
-    Returns:
-      `(input, output)` by the layer's name, in the order of the calls.
+    `model` is any Flax module that takes only images `[B, H, W, C]` at inference.
     """
-    names: list[str] = []
-
-    def keep_name(_: nn.Module, name: str, __: Array, y: Array) -> Array:
-        """Record the name of a layer."""
-        names.append(name)
-        return y
-
-    jax.eval_shape(lambda x: intercept_layers(model, variables, x, keep_name), images)
-    return dict(zip(names, _values(model, variables, images), strict=True))
+    return _layer_values(model, variables, images)
 
 
 @partial(jax.jit, static_argnames="model")
-def _values(
-    model: nn.Module, variables: Any, images: Array
-) -> list[tuple[Array, Array]]:
-    """Return inputs and outputs as a list; `jit` would sort the keys of a dict."""
-    values = []
+def _layer_values(model: nn.Module, variables: Any, images: Array) -> OrderedDict:
+    """Return the values of `layer_values`; `jit` would sort the keys of a dict."""
+    values = OrderedDict()
 
-    def keep_values(_: nn.Module, __: str, x: Array, y: Array) -> Array:
-        """Record the input and the output of a layer."""
-        values.append((x, y))
+    def _keep(_: nn.Module, name: str, x: Array, y: Array) -> Array:
+        values[name] = (x, y)
         return y
 
-    intercept_layers(model, variables, images, keep_values)
+    intercept_layers(model, variables, images, _keep)
     return values

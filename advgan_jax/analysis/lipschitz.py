@@ -1,6 +1,6 @@
 r"""An upper bound of a model's Lipschitz constant, from its traced program.
 
-The model is traced, and its operations are followed in order:
+The module follows the operations of the model in order:
 
 - a linear layer stretches by at most its norm (`norms`), a ReLU, a tanh or a shift by
   1, a sigmoid by 1/4, a constant factor by its absolute value;
@@ -10,9 +10,9 @@ The model is traced, and its operations are followed in order:
 
 Any other operation is rejected, so no bound is silently too small.
 
-A max-pool may be written as maxima of slices. So each array records on which entries
-of an earlier array (its root) each of its entries depends; the number of uses of an
-entry then bounds the pool.
+A max-pool may consist of maxima of slices. Each array therefore records on which
+entries of an earlier array (its root) each of its entries depends. The number of uses
+of an entry then bounds the pool.
 """
 
 import math
@@ -31,11 +31,9 @@ from advgan_jax.types import Array
 
 
 class LipschitzBounds(NamedTuple):
-    """Upper bounds of a model and its layers.
+    """Upper bounds of the linear layers, in the order of their calls, and of the model.
 
-    Attributes:
-      layers: the linear layers in the order of their calls.
-      network: of the whole model, L2 change of the logits over that of the image.
+    `network` bounds the L2 change of the logits, relative to that of the image.
     """
 
     layers: tuple[_layers.Layer, ...]
@@ -49,7 +47,7 @@ class _Dependent(NamedTuple):
     `part[j]` of its root, over all `parts`. `bound` relates the root to the image.
     """
 
-    root: int
+    root: object
     bound: float
     scale: float
     parts: tuple[np.ndarray, ...]
@@ -60,6 +58,12 @@ class _Dependent(NamedTuple):
         return self.bound * self.scale * math.sqrt(used.max(initial=0))
 
 
+def _new_root(bound: float, shape: Sequence[int]) -> _Dependent:
+    """Return an array that is its own root."""
+    every = np.arange(math.prod(shape), dtype=np.int32).reshape(shape)
+    return _Dependent(object(), bound, 1.0, (every,))
+
+
 # These run their inner program once; `scan` and others run it several times.
 _CALLS = (
     *("jit", "pjit", "closed_call", "core_call", "custom_jvp_call"),
@@ -68,7 +72,7 @@ _CALLS = (
 
 # Represents a linear layer in the traced program; it is never run.
 _layer = Primitive("linear_layer")
-_layer.def_abstract_eval(lambda x, *, index, shape: x.update(shape=shape))
+_layer.def_abstract_eval(lambda x, *, bound, shape: x.update(shape=shape))
 
 
 def upper_bounds(
@@ -81,74 +85,55 @@ def upper_bounds(
       variables: its weights, as `init` returns them.
       image_shape: `(H, W, C)`.
 
-    Returns:
-      The bounds.
-
     Raises:
       ValueError: if an operation has no known bound; names it.
     """
     found: list[_layers.Layer] = []
 
-    def mark(module: nn.Module, name: str, x: Array, y: Array) -> Array:
-        """Bound a layer and mark its place in the program."""
+    def _mark(module: nn.Module, name: str, x: Array, y: Array) -> Array:
         found.append(_layers.bound_layer(module, name, x.shape))
-        return _layer.bind(x, index=len(found) - 1, shape=y.shape)
+        return _layer.bind(x, bound=found[-1].bound, shape=y.shape)
 
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    run = partial(_layers.intercept_layers, model, variables, replace=mark)
-    closed, walk = jax.make_jaxpr(run)(image), _Walk(found)
-    start = walk.new_root(1.0, image.shape)
-    (logits,) = walk.run(closed.jaxpr, closed.consts, [start])
+    run = partial(_layers.intercept_layers, model, variables, replace=_mark)
+    closed = jax.make_jaxpr(run)(image)
+    (logits,) = _follow(closed.jaxpr, closed.consts, [_new_root(1.0, image.shape)])
     network = logits.total() if isinstance(logits, _Dependent) else 0.0  # a constant
     return LipschitzBounds(tuple(found), network)
 
 
-class _Walk:
-    """Follows a program whose values are arrays (constants) or `_Dependent`."""
+def _follow(jaxpr: Jaxpr, consts: Sequence, args: Sequence) -> list:
+    """Follow a program whose values are arrays (constants) or `_Dependent`."""
+    values = dict(zip(jaxpr.constvars, consts, strict=True))
+    values.update(zip(jaxpr.invars, args, strict=True))
 
-    def __init__(self, found: Sequence[_layers.Layer]):
-        """Start with the layers that the program contains."""
-        self.layers = found
-        self.num_roots = 0
+    def _read(atom: Any) -> Any:
+        return atom.val if isinstance(atom, Literal) else values[atom]
 
-    def new_root(self, bound: float, shape: Sequence[int]) -> _Dependent:
-        """Return an array that is its own root."""
-        self.num_roots += 1
-        every = np.arange(math.prod(shape), dtype=np.int32).reshape(shape)
-        return _Dependent(self.num_roots, bound, 1.0, (every,))
+    for equation in _needed(jaxpr):
+        results = _apply(equation, [_read(atom) for atom in equation.invars])
+        values.update(zip(equation.outvars, results, strict=True))
+    return [_read(atom) for atom in jaxpr.outvars]
 
-    def run(self, jaxpr: Jaxpr, consts: Sequence, args: Sequence) -> list:
-        """Follow a program and return its outputs."""
-        values = dict(zip(jaxpr.constvars, consts, strict=True))
-        values.update(zip(jaxpr.invars, args, strict=True))
 
-        def read(atom: Any) -> Any:
-            """Return the value of a variable or a literal."""
-            return atom.val if isinstance(atom, Literal) else values[atom]
-
-        for equation in _needed(jaxpr):
-            results = self.apply(equation, [read(atom) for atom in equation.invars])
-            values.update(zip(equation.outvars, results, strict=True))
-        return [read(atom) for atom in jaxpr.outvars]
-
-    def apply(self, equation: JaxprEqn, operands: list) -> list:
-        """Follow one operation and return its results."""
-        name, params = equation.primitive.name, equation.params
-        if name in _CALLS:
-            inner = params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"]
-            consts = getattr(inner, "consts", ())
-            return self.run(getattr(inner, "jaxpr", inner), consts, operands)
-        if not any(isinstance(x, _Dependent) for x in operands):
-            bound = equation.primitive.get_bind_params(params)
-            results = equation.primitive.bind(*operands, **bound)
-            return list(results) if equation.primitive.multiple_results else [results]
-        if name not in _RULES:
-            raise _unbounded(f"The operation `{name}`")
-        return [_RULES[name](self, equation, *operands)]
+def _apply(equation: JaxprEqn, operands: list) -> list:
+    """Follow one operation and return its results."""
+    name, params = equation.primitive.name, equation.params
+    if name in _CALLS:
+        inner = params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"]
+        consts = getattr(inner, "consts", ())
+        return _follow(getattr(inner, "jaxpr", inner), consts, operands)
+    if not any(isinstance(x, _Dependent) for x in operands):
+        bound = equation.primitive.get_bind_params(params)
+        results = equation.primitive.bind(*operands, **bound)
+        return list(results) if equation.primitive.multiple_results else [results]
+    if name not in _RULES:
+        raise _unbounded(f"The operation `{name}`")
+    return [_RULES[name](equation, *operands)]
 
 
 def _unbounded(what: str) -> ValueError:
-    """Return the error of an operation without a known bound."""
+    """Return the error for an operation without a known bound."""
     return ValueError(
         f"{what} has no known Lipschitz bound, so the model cannot be bounded; it may "
         "have dense and convolution layers, batch normalisation, ReLU, tanh, sigmoid, "
@@ -157,7 +142,7 @@ def _unbounded(what: str) -> ValueError:
 
 
 def _needed(jaxpr: Jaxpr) -> list[JaxprEqn]:
-    """Return the equations that the outputs depend on, without those in layers."""
+    """Return the equations on which the outputs depend, without those in layers."""
     wanted = {id(v) for v in jaxpr.outvars}
     kept = []
     for equation in reversed(jaxpr.eqns):
@@ -173,18 +158,10 @@ def _shape(equation: JaxprEqn) -> tuple[int, ...]:
     return result.shape
 
 
-def _linear_layer(walk: _Walk, equation: JaxprEqn, x: _Dependent) -> _Dependent:
-    """Multiply by the norm of the layer."""
-    layer, shape = walk.layers[equation.params["index"]], equation.params["shape"]
-    return walk.new_root(x.total() * layer.bound, shape)
-
-
 def _entrywise(factor: float) -> Callable:
     """Return the rule of an entrywise function that stretches by at most `factor`."""
 
-    def rule(walk: _Walk, equation: JaxprEqn, *operands: Any) -> _Dependent:
-        """Multiply the scale by `factor`."""
-        del walk
+    def _rule(equation: JaxprEqn, *operands: Any) -> _Dependent:
         followed = [x for x in operands if isinstance(x, _Dependent)]
         if len(followed) != 1:
             name = equation.primitive.name
@@ -192,20 +169,19 @@ def _entrywise(factor: float) -> Callable:
         x = _spread(followed[0], equation)
         return x._replace(scale=factor * x.scale)
 
-    return rule
+    return _rule
 
 
-def _converted(walk: _Walk, equation: JaxprEqn, x: _Dependent) -> _Dependent:
+def _converted(equation: JaxprEqn, x: _Dependent) -> _Dependent:
     """Accept other precisions; rounding to integers has no bound."""
     dtype = equation.params["new_dtype"]
     if jnp.issubdtype(dtype, jnp.floating):
-        return _entrywise(1.0)(walk, equation, x)
+        return _entrywise(1.0)(equation, x)
     raise _unbounded(f"Rounding what depends on the image to {dtype}")
 
 
-def _rearranged(walk: _Walk, equation: JaxprEqn, x: _Dependent) -> _Dependent:
+def _rearranged(equation: JaxprEqn, x: _Dependent) -> _Dependent:
     """Move, drop or repeat the indices like the entries."""
-    del walk
     bound = equation.primitive.get_bind_params(equation.params)
     moved = (equation.primitive.bind(jnp.asarray(p), **bound) for p in x.parts)
     return x._replace(parts=tuple(map(np.asarray, moved)))
@@ -219,70 +195,64 @@ def _spread(x: Any, equation: JaxprEqn) -> Any:
     return x._replace(parts=tuple(np.broadcast_to(part, shape) for part in x.parts))
 
 
-def _sum(walk: _Walk, equation: JaxprEqn, x: Any, y: Any) -> _Dependent:
+def _sum(equation: JaxprEqn, x: Any, y: Any) -> _Dependent:
     """Add the bounds of two branches; a constant changes nothing."""
     x, y = _spread(x, equation), _spread(y, equation)
     if isinstance(x, _Dependent) and isinstance(y, _Dependent):
-        return walk.new_root(x.total() + y.total(), _shape(equation))
+        return _new_root(x.total() + y.total(), _shape(equation))
     return x if isinstance(x, _Dependent) else y
 
 
-def _product(walk: _Walk, equation: JaxprEqn, x: Any, y: Any) -> _Dependent:
+def _product(equation: JaxprEqn, x: Any, y: Any) -> _Dependent:
     """Multiply by the largest absolute value of a constant."""
     if isinstance(x, _Dependent) and isinstance(y, _Dependent):
         raise _unbounded("A product of two values that depend on the image")
     branch, factor = (x, y) if isinstance(x, _Dependent) else (y, x)
-    return _entrywise(float(jnp.max(jnp.abs(factor))))(walk, equation, branch)
+    return _entrywise(float(jnp.max(jnp.abs(factor))))(equation, branch)
 
 
-def _quotient(walk: _Walk, equation: JaxprEqn, x: Any, y: Any) -> _Dependent:
+def _quotient(equation: JaxprEqn, x: Any, y: Any) -> _Dependent:
     """Divide by a constant."""
     if isinstance(y, _Dependent):
         raise _unbounded("A division, or a normalisation, by what depends on the image")
-    return _product(walk, equation, x, 1 / jnp.asarray(y))
+    return _product(equation, x, 1 / jnp.asarray(y))
 
 
-def _maximum(walk: _Walk, equation: JaxprEqn, x: Any, y: Any) -> _Dependent:
+def _maximum(equation: JaxprEqn, x: Any, y: Any) -> _Dependent:
     """Join the parts of arrays with one root; else combine the bounds in L2."""
     if not (isinstance(x, _Dependent) and isinstance(y, _Dependent)):
-        return _sum(walk, equation, x, y)  # with a constant: a ReLU
+        return _sum(equation, x, y)  # with a constant: a ReLU
     x, y = _spread(x, equation), _spread(y, equation)
-    if x.root == y.root:
+    if x.root is y.root:
         return x._replace(scale=max(x.scale, y.scale), parts=x.parts + y.parts)
-    return walk.new_root(math.hypot(x.total(), y.total()), _shape(equation))
+    return _new_root(math.hypot(x.total(), y.total()), _shape(equation))
 
 
-def _reduced_sum(walk: _Walk, equation: JaxprEqn, x: _Dependent) -> _Dependent:
+def _reduced_sum(equation: JaxprEqn, x: _Dependent) -> _Dependent:
     """Multiply by the root of the number of added entries."""
-    shape = _shape(equation)
-    count = x.parts[0].size / max(math.prod(shape), 1)
-    return walk.new_root(x.total() * math.sqrt(count), shape)
+    count = x.parts[0].size / max(math.prod(_shape(equation)), 1)
+    return _new_root(x.total() * math.sqrt(count), _shape(equation))
 
 
-def _reduced_max(walk: _Walk, equation: JaxprEqn, x: _Dependent) -> _Dependent:
-    """Keep the bound: entries are used once."""
-    return walk.new_root(x.total(), _shape(equation))
-
-
-def _window_max(walk: _Walk, equation: JaxprEqn, x: _Dependent) -> _Dependent:
+def _window_max(equation: JaxprEqn, x: _Dependent) -> _Dependent:
     """Multiply by the root of the number of windows that cover an entry."""
     params = equation.params
     window, strides = params["window_dimensions"], params["window_strides"]
     if {*params["base_dilation"], *params["window_dilation"]} != {1}:
         raise _unbounded("A pool with dilation")
     cover = math.prod(-(-w // s) for w, s in zip(window, strides, strict=True))
-    return walk.new_root(x.total() * math.sqrt(cover), _shape(equation))
+    return _new_root(x.total() * math.sqrt(cover), _shape(equation))
 
 
-def _padded(walk: _Walk, equation: JaxprEqn, x: Any, value: Any) -> _Dependent:
-    """Keep the bound: the padding is constant."""
+def _same(equation: JaxprEqn, x: Any, value: Any = None) -> _Dependent:
+    """Keep the bound: a maximum uses entries once, and padding must be constant."""
     if isinstance(value, _Dependent):
         raise _unbounded("Padding with what depends on the image")
-    return walk.new_root(x.total(), _shape(equation))
+    return _new_root(x.total(), _shape(equation))
 
 
 _RULES: dict[str, Callable] = {
-    "linear_layer": _linear_layer,
+    "linear_layer": lambda e, x: _new_root(x.total() * e.params["bound"], _shape(e)),
     **dict.fromkeys(("neg", "abs", "tanh", "copy", "clamp", "sin"), _entrywise(1.0)),
     "stop_gradient": _entrywise(1.0),
     "convert_element_type": _converted,
@@ -294,7 +264,6 @@ _RULES: dict[str, Callable] = {
     "div": _quotient,
     **dict.fromkeys(("max", "min"), _maximum),
     "reduce_sum": _reduced_sum,
-    **dict.fromkeys(("reduce_max", "reduce_min"), _reduced_max),
+    **dict.fromkeys(("reduce_max", "reduce_min", "pad"), _same),
     "reduce_window_max": _window_max,
-    "pad": _padded,
 }

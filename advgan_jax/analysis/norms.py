@@ -1,4 +1,4 @@
-r"""Norms of linear layers: the largest factor by which a layer stretches an input.
+r"""Norms of linear layers: the largest factor by which they stretch an input.
 
 Szegedy et al. bound a convolution by its transfer function. On a torus of `N x N`
 pixels, a stride of `d` maps frequencies that differ by multiples of `N / d` to the same
@@ -13,9 +13,9 @@ map and one column for each input map and alias. With the factor 1/d the result 
 the norm of the dense matrix up to rounding. (The paper's last version prints `1/d^2`,
 its first version no factor.)
 
-A convolution with zero padding is a part of the convolution on a torus that holds the
-padded image, whose norm is a strict bound. The torus of the unpadded image gives only
-an approximate bound.
+A convolution with zero padding is a part of the convolution on a torus that contains
+the padded image. The norm of the latter is a strict bound; the torus of the unpadded
+image gives only an approximate one.
 
 References:
   Szegedy et al., 2013 (https://arxiv.org/abs/1312.6199), Sec. 4.3.
@@ -30,29 +30,19 @@ _Pair = tuple[int, int]
 
 
 def dense_norm(kernel: np.ndarray) -> float:
-    """Return the largest singular value of a matrix.
-
-    Args:
-      kernel: `[I, O]`.
-
-    Returns:
-      The spectral norm, in double precision.
-    """
+    """Return the largest singular value of a matrix `[I, O]`, in double precision."""
     return float(_norms(np.asarray(kernel, np.float64)))
 
 
 def conv_norm(
     kernel: np.ndarray, *, strides: _Pair = (1, 1), grid: Sequence[int]
 ) -> float:
-    """Return the norm of a convolution on a torus.
+    """Return the norm of a convolution `[*grid, C] -> [*grid / strides, D]` on a torus.
 
     Args:
       kernel: `[h, w, C, D]`, real.
       strides: of rows and columns.
       grid: rows and columns of the torus, each a multiple of its stride.
-
-    Returns:
-      The largest singular value of the operator `[*grid, C] -> [*grid / strides, D]`.
 
     Raises:
       ValueError: if the grid is not a multiple of the strides.
@@ -63,7 +53,10 @@ def conv_norm(
             f"{tuple(grid)}; round it up, see `padded_grid`."
         )
     kernel = np.asarray(kernel, np.float64)
-    rows, columns = (_waves(n, k) for n, k in zip(grid, kernel.shape, strict=False))
+    rows, columns = (  # of the Fourier matrix, `[grid, taps]`
+        np.exp(-2j * np.pi * np.outer(np.arange(n), np.arange(k)) / n)
+        for n, k in zip(grid, kernel.shape, strict=False)
+    )
     outputs = [n // s for n, s in zip(grid, strides, strict=True)]
     largest = 0.0
     # The kernel is real, so opposite frequencies have conjugate matrices.
@@ -80,16 +73,11 @@ def conv_norm(
 def padded_grid(
     size: Sequence[int], padding: Sequence[_Pair], strides: _Pair
 ) -> tuple[int, ...]:
-    """Return the smallest torus that holds a zero-padded image.
+    """Return rows and columns of the smallest torus that contains a zero-padded image.
 
-    Args:
-      size: rows and columns of the image.
-      padding: zeros before and after each.
-      strides: of the convolution.
-
-    Returns:
-      Rows and columns, multiples of the strides. No window wraps around this torus, so
-      the norm on it bounds the norm with zero padding.
+    They are multiples of the strides. No window wraps around this torus, so the norm on
+    it bounds the norm with zero padding; `padding` gives the zeros before and after the
+    rows and the columns.
     """
     whole = [n + sum(pads) for n, pads in zip(size, padding, strict=True)]
     return tuple(-(-n // s) * s for n, s in zip(whole, strides, strict=True))
@@ -103,11 +91,6 @@ def dilate(kernel: np.ndarray, dilation: _Pair) -> np.ndarray:
     spread = np.zeros((height, width, *kernel.shape[2:]), kernel.dtype)
     spread[:: dilation[0], :: dilation[1]] = kernel
     return spread
-
-
-def _waves(size: int, taps: int) -> np.ndarray:
-    """Return the columns of the Fourier matrix for a kernel's taps, `[size, taps]`."""
-    return np.exp(-2j * np.pi * np.outer(np.arange(size), np.arange(taps)) / size)
 
 
 def _norms(matrices: np.ndarray) -> np.ndarray:

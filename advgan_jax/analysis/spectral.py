@@ -1,11 +1,10 @@
-"""Measured spectral instability: how far layers stretch given perturbations.
+"""Measure spectral instability: how far layers stretch given perturbations.
 
 References:
   Szegedy et al., 2013 (https://arxiv.org/abs/1312.6199), Sec. 4.3 and Table 5.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -14,8 +13,6 @@ import numpy as np
 
 from advgan_jax.analysis._layers import layer_values
 from advgan_jax.checks import check_at_least
-
-NETWORK = "network"
 
 
 def measured_expansions(
@@ -26,7 +23,7 @@ def measured_expansions(
     *,
     batch_size: int = 100,
 ) -> dict[str, np.ndarray]:
-    r"""Measure how far each layer stretches perturbations: lower bounds of its norm.
+    r"""Measure how far each layer stretches perturbations, a lower bound of its norm.
 
     .. math:: \lVert \phi_k(h') - \phi_k(h) \rVert_2 / \lVert h' - h \rVert_2
 
@@ -49,36 +46,29 @@ def measured_expansions(
     check_at_least("batch_size", batch_size, 1)
     if images.shape != adversarial.shape:
         raise ValueError(
-            f"`adversarial` must have the shape {list(images.shape)} of `images`, got "
-            f"{list(adversarial.shape)}."
+            f"`adversarial` must have the shape {list(images.shape)} of `images`, "
+            f"got {list(adversarial.shape)}."
         )
     ratios: dict[str, list[np.ndarray]] = {}
+    network = []
     for start in range(0, len(images), batch_size):
         pair = [x[start : start + batch_size] for x in (images, adversarial)]
         clean, moved = (layer_values(model, variables, x) for x in pair)
         for name, (x, y) in clean.items():
             ratio = _ratio((moved[name][1], y), (moved[name][0], x))
             ratios.setdefault(name, []).append(ratio)
-        # The output of the last linear layer will not do: more may follow it.
+        # Other operations may follow the last linear layer.
         logits = [_logits(model, variables, x) for x in pair]
-        ratios.setdefault(NETWORK, []).append(_ratio(logits, pair))
-    ratios[NETWORK] = ratios.pop(NETWORK)  # last, after all layers
+        network.append(_ratio(logits, pair))
+    ratios["network"] = network  # after all layers
     return {name: np.concatenate(r) for name, r in ratios.items()}
 
 
-@partial(jax.jit, static_argnames="model")
-def _logits(model: nn.Module, variables: Any, images: Any) -> Any:
-    """Run the model."""
-    return model.apply(variables, images)
+_logits = jax.jit(lambda model, *inputs: model.apply(*inputs), static_argnums=0)
 
 
 def _ratio(outputs: Sequence[Any], inputs: Sequence[Any]) -> np.ndarray:
     """Divide the L2 distances of two pairs, `[B]`; NaN where the divisor is 0."""
-
-    def distance(a: Any, b: Any) -> np.ndarray:
-        """Return the L2 distance of each pair, in double precision."""
-        difference = np.subtract(a, b, dtype=np.float64)
-        return np.linalg.norm(difference.reshape(len(difference), -1), axis=1)
-
-    after, before = distance(*outputs), distance(*inputs)
+    changes = (np.subtract(*pair, dtype=np.float64) for pair in (outputs, inputs))
+    after, before = (np.linalg.norm(x.reshape(len(x), -1), axis=1) for x in changes)
     return np.divide(after, before, out=np.full(after.shape, np.nan), where=before > 0)

@@ -1,8 +1,8 @@
 """Compare single units with random directions by the images that activate them most.
 
-The paper compares them in pictures and finds no difference. Here the claim is tested:
-the entropy of the classes of those images is low if they are of one class, and a
-permutation test decides whether units and random directions differ in mean entropy.
+The paper compares pictures and finds no difference. This module tests the claim: the
+entropy of the classes is low if those images are of one class, and a permutation test
+decides whether units and random directions differ in mean entropy.
 
 References:
   Szegedy et al., 2013 (https://arxiv.org/abs/1312.6199), Sec. 3.
@@ -20,13 +20,9 @@ from advgan_jax.checks import check_labels, unknown_name
 class DirectionsResult(NamedTuple):
     """Single units and random directions of one layer.
 
-    Attributes:
-      units: indices of the chosen units, int `[D]`.
-      unit_images: the k images that activate each unit most, best first, int `[D, k]`.
-      random_images: the same for D random directions.
-      unit_entropy: entropy of the classes of `unit_images`, in bits, `[D]`.
-      random_entropy: the same for `random_images`.
-      p_value: of the permutation test of equal mean entropy; two-sided, never 0.
+    `units` are the indices of D units. For each unit or direction, the images are the k
+    that activate it most, best first, int `[D, k]`. The entropies are those of their
+    classes in bits, `[D]`. The p-value is that of `permutation_test`.
     """
 
     units: np.ndarray
@@ -45,17 +41,14 @@ def hidden_features(
     *,
     batch_size: int = 500,
 ) -> np.ndarray:
-    """Return the input of a layer: the units of the previous one after activation.
+    """Return the input of a layer, float `[N, F]`: the units after their activation.
 
     Args:
       model: any Flax module that takes only images at inference.
       variables: its weights.
       images: float32 `[N, H, W, C]`.
-      layer: name of the linear layer whose input to return, for example `Dense_1`.
+      layer: name of the linear layer, for example `Dense_1`.
       batch_size: how many images to process at a time.
-
-    Returns:
-      Float `[N, F]`.
 
     Raises:
       ValueError: for an unknown layer; lists the known ones.
@@ -91,13 +84,10 @@ def compare_directions(
       features: `phi` of N images, `[N, F]`.
       labels: their classes, int `[N]`.
       num_classes: K.
-      seed: of the choice of units, the directions and the permutations.
+      seed: seed of the choice of units, the directions and the permutations.
       num_directions: D; reduced to the number of units that vary.
       num_images: k, images for each direction.
-      num_permutations: of the test.
-
-    Returns:
-      Images, entropies and the p-value.
+      num_permutations: number of permutations of the test.
 
     Raises:
       TypeError: if the labels are not class ids.
@@ -129,27 +119,17 @@ def compare_directions(
 
 
 def top_images(projections: np.ndarray, num_images: int) -> np.ndarray:
-    """Return the images with the largest projections on each direction.
+    """Return the k images with the largest projections on each direction, int `[D, k]`.
 
-    Args:
-      projections: `[N, D]`.
-      num_images: k.
-
-    Returns:
-      int `[D, k]`, largest first; of equal projections the first image.
+    The largest of the projections `[N, D]` comes first; of equal ones, the first image.
     """
     return np.argsort(-projections, axis=0, kind="stable")[:num_images].T
 
 
 def class_entropy(classes: np.ndarray, num_classes: int) -> np.ndarray:
-    r"""Return the entropy of the classes of each row, :math:`-\sum_c p_c \log_2 p_c`.
+    r"""Return the entropy :math:`-\sum_c p_c \log_2 p_c` of each row of classes, `[D]`.
 
-    Args:
-      classes: int `[D, k]`.
-      num_classes: K.
-
-    Returns:
-      Bits, `[D]`; 0 where all k classes are equal.
+    Classes are int `[D, k]` in `[0, num_classes)`; the entropy is in bits.
     """
     counts = (classes[..., None] == np.arange(num_classes)).sum(axis=1)
     shares = counts / classes.shape[1]
@@ -157,21 +137,12 @@ def class_entropy(classes: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 def permutation_test(
-    a: np.ndarray,
-    b: np.ndarray,
-    num_permutations: int,
-    generator: np.random.Generator,
+    a: np.ndarray, b: np.ndarray, num_permutations: int, generator: np.random.Generator
 ) -> float:
     """Test whether two samples have equal means, by random permutations.
 
-    Args:
-      a: `[m]`.
-      b: `[n]`.
-      num_permutations: number of permutations; the given order counts as one more.
-      generator: source of the permutations.
-
-    Returns:
-      The two-sided p-value, at least `1 / (num_permutations + 1)`.
+    The p-value is two-sided. The given order counts as one more permutation, so the
+    value is at least `1 / (num_permutations + 1)`.
     """
     both = np.concatenate([a, b])
     observed = abs(np.mean(a) - np.mean(b))

@@ -1,7 +1,14 @@
 """Reporting: results as files, tables and figures."""
 
-from advgan_jax.reporting.charts import bar_chart, bound_chart, heatmap, time_chart
-from advgan_jax.reporting.curves import query_curve, robustness_curve, training_curves
+from advgan_jax.reporting.charts import (
+    bar_chart,
+    bound_chart,
+    heatmap,
+    query_curve,
+    robustness_curve,
+    time_chart,
+    training_curves,
+)
 from advgan_jax.reporting.environment import device_name, versions
 from advgan_jax.reporting.figures import (
     attack_grid,
@@ -16,7 +23,6 @@ from advgan_jax.reporting.tables import (
     PAPER,
     format_table,
     markdown_records,
-    markdown_table,
     matrices,
     write_csv,
 )
@@ -33,7 +39,6 @@ __all__ = [
     "format_table",
     "heatmap",
     "markdown_records",
-    "markdown_table",
     "matrices",
     "query_curve",
     "read_metrics",

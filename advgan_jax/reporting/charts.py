@@ -1,9 +1,11 @@
-"""Charts of numbers: matrices, bars, bounds and times.
+"""Charts of numbers: matrices, bars, bounds, times and curves.
 
 Each function returns a new figure, and raises `ValueError` if there is nothing to draw
-or its arguments disagree in size.
+or its arguments disagree in size. Shares are in [0, 1]. `label` names the drawn
+numbers, `title` the figure. `curves` contains the points of each name in any order.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
@@ -11,25 +13,15 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from advgan_jax.reporting.style import (
-    BLUE,
-    GREY,
-    RED,
-    legend_beside,
-    one_axis,
-    style_axis,
-)
+from advgan_jax.reporting import style
 from advgan_jax.reporting.tables import percent
 
-_MOST_ANNOTATED = 20  # numbers in more rows or columns would be too small to read
-
-
-def _check_any(name: str, values: Mapping[str, Any]) -> None:
-    """Raise `ValueError` if there is nothing to draw."""
-    if not values:
-        raise ValueError(f"`{name}` must have at least one entry, got none.")
+# Metrics that are shares; all others are losses, each drawn on its own scale.
+_SHARES = ("rate", "accuracy")
+_COUNTS = ("step", "queries")  # measure progress and are not drawn
+_Curves = Mapping[str, Sequence[tuple[float, float]]]
 
 
 def heatmap(
@@ -44,17 +36,9 @@ def heatmap(
 ) -> Figure:
     """Draw a matrix of shares, for pairs of classes or of models.
 
-    Args:
-      matrix: float `[R, C]`, in [0, 1]; NaN cells stay empty.
-      row_names: R names.
-      column_names: C names.
-      title: of the figure.
-      published: float `[R, C]`, published shares, in brackets below; NaN for none.
-      row_label: what the rows are.
-      column_label: what the columns are.
-
-    Returns:
-      The figure. Up to 20 rows and columns, each cell contains its percentage.
+    `matrix` and the `published` shares, in brackets below, are float `[R, C]`; a cell
+    with NaN stays empty. Each cell contains its percentage if neither R nor C is above
+    20. The two labels name the rows and the columns.
     """
     matrix = np.asarray(matrix, float)
     if matrix.shape != (len(row_names), len(column_names)):
@@ -67,18 +51,18 @@ def heatmap(
     if np.isfinite(others).any():
         height, title = 0.6, f"{title}\npublished in brackets"
     rows, columns = matrix.shape
-    figure, axis = one_axis(2.2 + 0.5 * columns, 1.5 + height * rows)
+    figure, axis = style.one_axis(2.2 + 0.5 * columns, 1.5 + height * rows)
     axis.set_facecolor("#eeeeee")
     masked = np.ma.masked_invalid(matrix)
     shown = axis.imshow(masked, cmap="viridis", vmin=0, vmax=1, aspect="auto")
     slanted = max(map(len, column_names), default=0) > 4
-    _name_columns(axis, range(columns), column_names, slanted=slanted)
+    _name_columns(axis, column_names, slanted=slanted)
     axis.set_yticks(range(rows), row_names)
     axis.tick_params(length=0, labelsize=8)
     axis.set_xlabel(column_label, fontsize=9)
     axis.set_ylabel(row_label, fontsize=9)
     axis.set_title(title, fontsize=10)
-    if max(matrix.shape) <= _MOST_ANNOTATED:
+    if max(matrix.shape) <= 20:  # smaller cells are too small to read
         _annotate(axis, matrix, others)
     bar = figure.colorbar(shown, ax=axis, format=PercentFormatter(1), pad=0.02)
     bar.ax.tick_params(labelsize=8)
@@ -86,30 +70,24 @@ def heatmap(
     return figure
 
 
-def _name_columns(
-    axis: Axes,
-    places: Sequence[int] | np.ndarray,
-    names: Sequence[str],
-    *,
-    slanted: bool = True,
-) -> None:
+def _name_columns(axis: Axes, names: Sequence[str], *, slanted: bool = True) -> None:
     """Label the ticks of the horizontal axis."""
     slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
-    axis.set_xticks(places, names, **(slant if slanted else {}))
+    axis.set_xticks(range(len(names)), names, **(slant if slanted else {}))
 
 
 def _annotate(axis: Axes, matrix: np.ndarray, others: np.ndarray) -> None:
     """Write percentages into the cells, those of `others` in brackets below."""
 
-    def short(share: float) -> str:
-        """Return a percentage, 0 and 100 without a decimal."""
+    def _short(share: float) -> str:
+        # 0 and 100 have no decimal.
         return f"{100 * share:.0f}" if share in (0, 1) else percent(share)
 
     for (row, column), value in np.ndenumerate(matrix):
         if np.isfinite(value):
-            text, other = short(float(value)), others[row, column]
+            text, other = _short(float(value)), others[row, column]
             if np.isfinite(other):
-                text += f"\n({short(float(other))})"
+                text += f"\n({_short(float(other))})"
             look = {"fontsize": 7, "color": "white" if value < 0.6 else "black"}
             axis.text(column, row, text, ha="center", va="center", **look)
 
@@ -121,29 +99,23 @@ def bar_chart(
     title: str = "",
     references: Mapping[str, float] | None = None,
 ) -> Figure:
-    """Draw shares as bars, with lines at reference values.
-
-    Args:
-      shares: by name, in [0, 1].
-      label: what they are shares of.
-      title: of the figure.
-      references: shares to compare with, by name.
-    """
-    _check_any("shares", shares)
+    """Draw shares as bars, with a line at each reference share."""
+    if not shares:
+        raise ValueError("`shares` must have at least one entry, got none.")
     references = references or {}
-    figure, axis = one_axis(5.2, 0.9 + 0.32 * len(shares))
-    drawn = axis.barh(list(shares), list(shares.values()), color=BLUE, height=0.6)
+    figure, axis = style.one_axis(5.2, 0.9 + 0.32 * len(shares))
+    drawn = axis.barh(list(shares), list(shares.values()), color=style.BLUE, height=0.6)
     texts = [f"{100 * share:.2f} %" for share in shares.values()]
     axis.bar_label(drawn, texts, fontsize=8, padding=2)
     styles = cycle(("-", ":", "--", "-."))
-    for (name, value), style in zip(references.items(), styles, strict=False):
-        axis.axvline(value, color=RED, linewidth=1, linestyle=style, label=name)
+    for (name, value), dash in zip(references.items(), styles, strict=False):
+        axis.axvline(value, color=style.RED, linewidth=1, linestyle=dash, label=name)
     if references:
-        legend_beside(axis)
+        style.legend_beside(axis)
     axis.invert_yaxis()
     axis.set_xlim(0, 1.2 * max(*shares.values(), 1e-9, *references.values()))
     axis.xaxis.set_major_formatter(PercentFormatter(1))
-    style_axis(axis, title, x=label)
+    style.style_axis(axis, title, x=label)
     return figure
 
 
@@ -154,31 +126,25 @@ def bound_chart(
     *,
     title: str = "",
 ) -> Figure:
-    """Draw upper bounds of layers above measured expansions, on a logarithmic scale.
+    """Draw upper bounds of layers as lines, measured expansions as boxes.
 
-    Args:
-      names: of the layers.
-      bounds: upper bound of each.
-      measured: expansions of each, one number for each image; NaN is skipped.
-      title: of the figure.
-
-    Returns:
-      The figure: a line for each bound, a box for the measurements.
+    `measured` contains an array for each layer, one number for each image; NaN is
+    skipped. The scale is logarithmic.
     """
     if not names or not len(names) == len(bounds) == len(measured):
         raise ValueError(
             "`names`, `bounds` and `measured` must be as many, at least one, got "
             f"{len(names)}, {len(bounds)} and {len(measured)}."
         )
-    figure, axis = one_axis(2 + 0.55 * len(names), 3.6)
+    figure, axis = style.one_axis(2 + 0.55 * len(names), 3.6)
     places = np.arange(len(names))
-    axis.hlines(bounds, places - 0.35, places + 0.35, RED, label="upper bound")
+    axis.hlines(bounds, places - 0.35, places + 0.35, style.RED, label="upper bound")
     boxes = {"widths": 0.5, "positions": places, "manage_ticks": False}
     axis.boxplot([x[~np.isnan(x)] for x in measured], whis=(0, 100), **boxes)
     axis.set_yscale("log")
-    _name_columns(axis, places, names)
-    legend_beside(axis)
-    style_axis(axis, title, y="expansion of adversarial changes")
+    _name_columns(axis, names)
+    style.legend_beside(axis)
+    style.style_axis(axis, title, y="expansion of adversarial changes")
     return figure
 
 
@@ -189,32 +155,99 @@ def time_chart(
     title: str = "",
     published: Mapping[str, float | str] | None = None,
 ) -> Figure:
-    """Draw times on a logarithmic scale.
+    """Draw times above 0 on a logarithmic scale, with `published` ones of some names.
 
-    Args:
-      seconds: by name, above 0.
-      label: what was timed.
-      title: of the figure.
-      published: published times of some names; a text such as `< 0.01` is a bound, and
-        is written beside its mark.
+    A published text such as `< 0.01` is a bound; it is written beside its mark.
     """
-    _check_any("seconds", seconds)
-    figure, axis = one_axis(5.2, 0.9 + 0.32 * len(seconds))
+    if not seconds:
+        raise ValueError("`seconds` must have at least one entry, got none.")
+    figure, axis = style.one_axis(5.2, 0.9 + 0.32 * len(seconds))
     # Points, not bars: on a logarithmic scale the length of a bar means nothing.
     axis.plot(
-        list(seconds.values()), list(seconds), "o", color=BLUE, ms=7, label="ours"
+        list(seconds.values()), list(seconds), "o", color=style.BLUE, ms=7, label="ours"
     )
     for number, (name, value) in enumerate((published or {}).items()):
         bound = float(str(value).strip("<> "))
         mark = "published" if number == 0 else None  # once in the legend
-        axis.plot([bound], [name], "o", color=GREY, mfc="none", ms=7, label=mark)
+        axis.plot([bound], [name], "o", color=style.GREY, mfc="none", ms=7, label=mark)
         if isinstance(value, str):
             place = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center"}
-            axis.annotate(value, (bound, name), fontsize=7, color=GREY, **place)
+            axis.annotate(value, (bound, name), fontsize=7, color=style.GREY, **place)
     if published:
         figure.legend(fontsize=8, loc="outside lower center", ncols=2, frameon=False)
     axis.set_xscale("log")
     axis.margins(x=0.08, y=0.15)  # room for the texts and the marks
     axis.invert_yaxis()
-    style_axis(axis, title, x=label)
+    style.style_axis(axis, title, x=label)
+    return figure
+
+
+def training_curves(
+    metrics_rows: Sequence[Mapping[str, Any]], *, switches: Sequence[int] = ()
+) -> Figure:
+    """Draw the metrics of a training: a panel for each loss, one for all shares.
+
+    Args:
+      metrics_rows: from `read_metrics`, `{"step": ..., name: value}`; None is skipped.
+      switches: steps after which another phase of the training began, dotted lines.
+    """
+    names = list(dict.fromkeys(name for row in metrics_rows for name in row))
+    names = [name for name in names if name not in _COUNTS]
+    if not names:
+        raise ValueError("`metrics_rows` must have at least one metric, got none.")
+    shares = [name for name in names if name.endswith(_SHARES)]
+    panels = [[name] for name in names if name not in shares]
+    panels += [shares] if shares else []
+    columns = min(3, len(panels))
+    lines = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(3.3 * columns, 2.5 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axis, panel in zip(axes, panels, strict=False):
+        for name in panel:
+            known = [row for row in metrics_rows if row.get(name) is not None]
+            steps, values = [r["step"] for r in known], [r[name] for r in known]
+            marker = "." if len(known) < 40 else ""
+            axis.plot(steps, values, marker=marker, lw=1.4, label=name)
+        for switch in switches:
+            axis.axvline(switch, color=style.GREY, lw=1, ls=":")
+        title = panel[0] if len(panel) == 1 else "share of images"
+        style.style_axis(axis, title, x="step")
+        axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True))
+        if panel is shares:
+            axis.set_ylim(-0.03, 1.03)
+            axis.yaxis.set_major_formatter(PercentFormatter(1))
+        if len(panel) > 1:
+            axis.legend(fontsize=7, frameon=False)
+    for axis in axes[len(panels) :]:
+        axis.remove()
+    return figure
+
+
+def robustness_curve(curves: _Curves, *, norm: str = "linf", title: str = "") -> Figure:
+    """Draw points `(epsilon, accuracy under attack)`; `norm` is that of epsilon."""
+    norm = {"linf": "L-infinity", "l2": "L2", "l1": "L1"}.get(norm, norm)
+    figure = _share_curves(curves, title, f"epsilon ({norm})", "accuracy under attack")
+    figure.axes[0].set_xlim(left=0)
+    return figure
+
+
+def query_curve(curves: _Curves, *, title: str = "") -> Figure:
+    """Draw points `(queries to a black box, share of images)`."""
+    return _share_curves(curves, title, "queries", "share of images")
+
+
+def _share_curves(curves: _Curves, title: str, x: str, y: str) -> Figure:
+    """Draw curves of shares on one axis."""
+    if not curves or not all(curves.values()):
+        raise ValueError("`curves` must have at least one point each, got none.")
+    figure, axis = style.one_axis(5.2, 3.4)
+    for (name, points), marker in zip(
+        curves.items(), cycle("osD^vPX*<>"), strict=False
+    ):
+        sizes, shares = zip(*sorted(points), strict=True)
+        axis.plot(sizes, shares, marker=marker, ms=4, lw=1.4, label=name, clip_on=False)
+    style.style_axis(axis, title, x, y)
+    axis.set_ylim(0, 1)
+    axis.yaxis.set_major_formatter(PercentFormatter(1))
+    style.legend_beside(axis)
     return figure

@@ -1,4 +1,4 @@
-"""What a run ran on: versions and devices, without the name of a machine or a user."""
+"""Versions and devices of a run, without the name of a machine or a user."""
 
 import importlib.metadata
 import pathlib
@@ -15,12 +15,10 @@ _PACKAGE = pathlib.Path(advgan_jax.__file__).parent
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions of everything that results depend on.
+    """Return the versions of Python and all packages that results depend on, by name.
 
-    Returns:
-      By name: Python, the numerical packages, `advgan_jax`, and `git`, the short hash
-      of the checkout that contains the package (with `-dirty` if files were changed).
-      None for what is missing.
+    `git` is the short hash of the checkout that contains this package, with `-dirty` if
+    files were changed. A missing version is None.
     """
     found: dict[str, str | None] = {"python": platform.python_version()}
     for name in _DISTRIBUTIONS:
@@ -32,11 +30,7 @@ def versions() -> dict[str, str | None]:
 
 
 def device_name() -> str:
-    """Return the devices that JAX computes on and the number of CPU cores.
-
-    Returns:
-      For example `cpu, 2 CPU cores` or `gpu (NVIDIA H200) x 1, 16 CPU cores`.
-    """
+    """Return the devices and CPU cores: `gpu (NVIDIA H200) x 1, 16 CPU cores`."""
     first, count = jax.devices()[0], jax.device_count()
     name = first.platform
     if first.device_kind != name:

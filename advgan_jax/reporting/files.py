@@ -1,4 +1,4 @@
-"""Files that are either complete or as they were before."""
+"""Replace files atomically, so that a reader sees the old or the new content."""
 
 import contextlib
 import json
@@ -18,12 +18,10 @@ Path = str | os.PathLike[str]
 def replacing(path: Path) -> Iterator[pathlib.Path]:
     """Replace a file once its new content is complete.
 
-    Args:
-      path: the file; missing folders are made.
-
     Yields:
-      The path to write to. If the block raises, it is deleted and the old file stays.
-      Of several processes the first writes the file; what the others write is deleted.
+      The path to write to; missing folders are made. If the block raises, the partial
+      file is deleted and the old one stays. Only the first of several processes
+      replaces the file; the files of the others are deleted.
     """
     path = pathlib.Path(path)
     if not parallel.is_first():
@@ -41,15 +39,10 @@ def replacing(path: Path) -> Iterator[pathlib.Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, completely or not at all.
-
-    Args:
-      path: the file.
-      value: mappings, sequences, numbers, strings, numpy and JAX arrays. NaN and
-        infinity, which JSON lacks, become null.
+    """Write a JSON file, completely or not at all; the value as in `to_json`.
 
     Raises:
-      TypeError: if `value` contains anything else.
+      TypeError: if JSON cannot represent the value.
     """
     text = json.dumps(to_json(value), indent=2, allow_nan=False)
     with replacing(path) as partial:
@@ -57,13 +50,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def to_json(value: Any) -> Any:
-    """Convert a value to the types of JSON.
+    """Convert mappings, sequences, and numpy and JAX arrays to the types of JSON.
 
-    Args:
-      value: see `write_json`.
-
-    Returns:
-      The same as dicts, lists and Python numbers; NaN and infinity as None.
+    NaN and infinity, which JSON lacks, become None.
     """
     if isinstance(value, Mapping):
         return {key: to_json(item) for key, item in value.items()}

@@ -23,15 +23,12 @@ METRICS, RESULTS, TENSORBOARD = "metrics.jsonl", "results.json", "tensorboard"
 def write_results(
     workdir: Path, rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any]
 ) -> pathlib.Path:
-    """Write `results.json`.
+    """Write `results.json` and return its path.
 
     Args:
       workdir: folder of the run.
       rows: from `evaluation.make_row`.
       config: the resolved configuration.
-
-    Returns:
-      The path of the file.
 
     Raises:
       ValueError: if the fields of a row are not `evaluation.ROW_KEYS`.
@@ -53,16 +50,14 @@ def write_results(
 class MetricsLog:
     """The metrics of a training run, written line by line; a context manager.
 
-    Of several processes the first writes; the others only check their arguments.
+    Only the first of several processes writes; the others check their arguments.
     """
 
     def __init__(self, workdir: Path, *, restored_step: int | None = None):
-        """Open the log of a run.
+        """Open the log in the folder of a run, which is made if it does not exist.
 
-        Args:
-          workdir: folder of the run, which need not exist.
-          restored_step: the step from which the run resumes; later lines are deleted.
-            None begins a new log.
+        A run that resumes from `restored_step` deletes later lines; None begins a new
+        log.
 
         Raises:
           ValueError: if the old log has a line of another form.
@@ -87,24 +82,12 @@ class MetricsLog:
 
     def __exit__(self, *_: object) -> None:
         """Close the files."""
-        self.close()
-
-    def close(self) -> None:
-        """Close the files."""
         for file in (self._file, self._events):
             if file is not None:
                 file.close()
 
     def write(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Append one line, which is on disk when this returns.
-
-        Args:
-          step: how many steps the training has made.
-          metrics: scalars by name.
-
-        Raises:
-          ValueError: if a metric is called `step`.
-        """
+        """Write the scalars of a step to disk; raise if one has the name `step`."""
         if "step" in metrics:
             raise ValueError("A metric must not be called 'step', got one; rename it.")
         values = {name: to_json(value) for name, value in metrics.items()}
@@ -120,13 +103,9 @@ class MetricsLog:
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """Read the metrics that a `MetricsLog` wrote.
+    """Read what a `MetricsLog` wrote in the folder of a run: a dict for each line.
 
-    Args:
-      workdir: folder of the run.
-
-    Returns:
-      One dict for each line, with None for NaN and infinity; empty without a log.
+    NaN and infinity become None. Without a log, the list is empty.
 
     Raises:
       ValueError: if a line has another form; names it.

@@ -1,7 +1,7 @@
 """Published tables: results as JSON files, and the page that shows them.
 
-Each file of `results/` is one `PublishedTable`. `RESULTS.md` is rendered from all of
-them by `python experiments/render_results.py`, so a figure is stated once.
+Each file of `results/` contains one `PublishedTable`. The command
+`python experiments/render_results.py` renders `RESULTS.md` from all of them.
 """
 
 import dataclasses
@@ -11,10 +11,9 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from advgan_jax.reporting.files import Path, to_json, write_json
-from advgan_jax.reporting.tables import PAPER, percent
+from advgan_jax.reporting.tables import PAPER, markdown_lines, percent
 
 LOW, HIGH = " (low)", " (high)"  # end the names of columns with an interval's limits
-_NONE = "-"
 _HEAD = """# Results
 
 <!-- Rendered from results/*.json by `python experiments/render_results.py`. -->
@@ -31,32 +30,22 @@ Cell = str | int | float | bool | None
 
 @dataclasses.dataclass(frozen=True)
 class PublishedTable:
-    """One table of results and how it was made. What is not known is None.
+    """One table of results and its origin; None if a value is unknown.
 
-    Attributes:
-      title: the heading.
-      command: the shell commands that make the numbers, one a line.
-      seed: of the run; None if rows differ in it.
-      machine: the device and its size, no host name.
-      versions: of packages, by name.
-      date: of the measurement, ISO 8601.
-      source: where the numbers come from, for example a run or a commit.
-      note: what a reader must know to compare the numbers.
-      rows: the cells of each row by column. `X (paper)` holds the paper's number of
-        column X, `X (low)` and `X (high)` the limits of its confidence interval.
-      percent: columns whose numbers are shares, shown as percentages.
+    Each row contains its cells by column. `X (paper)` is the paper's number in column
+    X, `X (low)` and `X (high)` are the limits of its confidence interval.
     """
 
     title: str
-    command: str | None
-    seed: int | None
-    machine: str | None
-    versions: Mapping[str, str | None]
-    date: str | None
-    source: str | None
-    note: str | None
+    command: str | None  # shell commands that compute the numbers, one on each line
+    seed: int | None  # None if rows differ in it
+    machine: str | None  # the device and its size, without a host name
+    versions: Mapping[str, str | None]  # of packages, by name
+    date: str | None  # ISO 8601
+    source: str | None  # of the numbers, for example a run or a commit
+    note: str | None  # what a reader must know to compare the numbers
     rows: Sequence[Mapping[str, Cell]]
-    percent: Sequence[str] = ()
+    percent: Sequence[str] = ()  # columns of shares, shown as percentages
 
     @property
     def columns(self) -> list[str]:
@@ -66,31 +55,21 @@ class PublishedTable:
 
 
 def write_table(path: Path, table: PublishedTable) -> None:
-    """Write a table as JSON, whole or not at all.
-
-    Args:
-      path: the file.
-      table: what to write; NaN and infinity become null.
+    """Write a table as JSON, completely or not at all; NaN and infinity become null.
 
     Raises:
-      ValueError: if a field has the wrong type or a row an unknown column.
+      ValueError: if a field has a wrong type or a row has an unknown column.
     """
-    written = PublishedTable(**to_json(dataclasses.asdict(table)))
-    _check(os.fspath(path), written)
-    write_json(path, dataclasses.asdict(written))
+    fields = to_json(dataclasses.asdict(table))
+    _checked(os.fspath(path), PublishedTable(**fields))
+    write_json(path, fields)
 
 
 def read_table(path: Path) -> PublishedTable:
     """Read a table that `write_table` wrote.
 
-    Args:
-      path: the file.
-
-    Returns:
-      The table.
-
     Raises:
-      ValueError: if the file is no such table; the message names every fault.
+      ValueError: if the file contains no such table; names every fault.
     """
     name = os.fspath(path)
     try:
@@ -98,56 +77,20 @@ def read_table(path: Path) -> PublishedTable:
     except json.JSONDecodeError as error:
         raise ValueError(f"{name} is not JSON: {error}.") from None
     if not isinstance(fields, dict):
-        raise ValueError(f"{name} must hold one JSON object, got {type(fields)}.")
+        raise ValueError(f"{name} must contain one JSON object, got {type(fields)}.")
     known = {field.name: field for field in dataclasses.fields(PublishedTable)}
     required = {k for k, f in known.items() if f.default is dataclasses.MISSING}
     faults = [f"`{field}` is missing" for field in sorted(required - set(fields))]
     faults += [f"`{field}` is unknown" for field in sorted(set(fields) - set(known))]
     if faults:
         raise ValueError(f"{name}: {'; '.join(faults)}. Known fields: {[*known]}.")
-    table = PublishedTable(**fields)
-    _check(name, table)
-    return table
+    return _checked(name, PublishedTable(**fields))
 
 
 def render_markdown(table: PublishedTable) -> str:
-    """Render a table as a section of a Markdown page.
-
-    Args:
-      table: the table.
-
-    Returns:
-      The heading, the rows, and a paragraph with command, seed, machine, date, source
-      and note, without a newline at the end.
-    """
+    """Render a table as a section of a Markdown page: heading, rows and origin."""
     columns = table.columns
-    lines = [columns, ["---"] * len(columns)]
-    lines += [[_cell(table, row, column) for column in columns] for row in table.rows]
-    escaped = ([cell.replace("|", r"\|") for cell in line] for line in lines)
-    grid = "\n".join(f"| {' | '.join(line)} |" for line in escaped)
-    return f"## {table.title}\n{grid}\n\n{_provenance(table)}"
-
-
-def render_page(folder: Path) -> str:
-    """Render the page of all tables of a folder, in the order of the file names.
-
-    Args:
-      folder: holds the `*.json` files.
-
-    Returns:
-      The page, with a newline at its end.
-
-    Raises:
-      ValueError: if a file is no table, or there is none.
-    """
-    paths = sorted(pathlib.Path(folder).glob("*.json"), key=lambda path: path.stem)
-    if not paths:
-        raise ValueError(f"`{folder}` must hold at least one table (*.json), got none.")
-    sections = [render_markdown(read_table(path)) for path in paths]
-    return "\n".join([_HEAD, "\n\n".join(sections), ""])
-
-
-def _provenance(table: PublishedTable) -> str:
+    cells = [[_cell(table, row, column) for column in columns] for row in table.rows]
     versions = ", ".join(f"{k} {v}" for k, v in table.versions.items() if v)
     facts = [
         None if table.seed is None else f"seed {table.seed}",
@@ -156,13 +99,30 @@ def _provenance(table: PublishedTable) -> str:
         table.date or "date not recorded",
         f"source: {table.source}" if table.source else None,
     ]
-    made = "; ".join(fact for fact in facts if fact)
+    origin = "; ".join(filter(None, facts))
+    sentences = [origin[0].upper() + origin[1:] + ".", table.note]
     commands = [f"`{line}`" for line in (table.command or "").splitlines()]
-    sentences = [made[0].upper() + made[1:] + ".", table.note]
-    return "<br>".join([*commands, " ".join(filter(None, sentences))])
+    last = "<br>".join([*commands, " ".join(filter(None, sentences))])
+    return f"## {table.title}\n{markdown_lines(columns, *cells)}\n\n{last}"
+
+
+def render_page(folder: Path) -> str:
+    """Render a page of all tables (`*.json`) of a folder, in the order of their names.
+
+    Raises:
+      ValueError: if a file contains no table, or there is none.
+    """
+    paths = sorted(pathlib.Path(folder).glob("*.json"), key=lambda path: path.stem)
+    if not paths:
+        raise ValueError(
+            f"`{folder}` must contain at least one table (*.json), got none."
+        )
+    sections = [render_markdown(read_table(path)) for path in paths]
+    return "\n".join([_HEAD, "\n\n".join(sections), ""])
 
 
 def _cell(table: PublishedTable, row: Mapping[str, Cell], column: str) -> str:
+    """Format a cell, with its interval in brackets and the paper's in parentheses."""
     is_share = column in table.percent
     text = _text(row.get(column), is_share)
     low, high = row.get(column + LOW), row.get(column + HIGH)
@@ -175,25 +135,26 @@ def _cell(table: PublishedTable, row: Mapping[str, Cell], column: str) -> str:
 
 
 def _text(value: Cell, is_share: bool) -> str:
+    """Format a value; computed numbers have four digits."""
     if value is None:
-        return _NONE
+        return "-"
     if isinstance(value, str | bool):
         return str(value)
     if is_share:
         return f"{percent(value, 2).removesuffix('0')} %"
     short = f"{value:.4g}"
-    # Keeps 99.0 and 0.10 as they are, and cuts what was computed to four digits.
+    # 99.0 and 0.10 keep their digits.
     return f"{value:,}" if float(short) == value else short
 
 
-def _check(name: str, table: PublishedTable) -> None:
+def _checked(name: str, table: PublishedTable) -> PublishedTable:
+    """Return a table; raise an error that names the file and every fault."""
     faults = []
-    texts = {"title": str, "seed": int, "versions": Mapping, "percent": Sequence}
-    optional = {"command": str, "machine": str, "date": str, "source": str, "note": str}
-    for field, kind in {**texts, **optional}.items():
+    required = {"title": str, "versions": Mapping, "percent": Sequence}
+    texts = ("command", "machine", "date", "source", "note")
+    for field, kind in {**required, "seed": int, **dict.fromkeys(texts, str)}.items():
         value = getattr(table, field)
-        may_be_none = field in optional or field == "seed"
-        if not isinstance(value, kind) and not (value is None and may_be_none):
+        if not isinstance(value, kind) and (value is not None or field in required):
             faults.append(f"`{field}` must be {kind.__name__}, got {value!r}")
     if not isinstance(table.rows, Sequence) or not table.rows:
         faults.append(f"`rows` must be a list of at least one row, got {table.rows!r}")
@@ -201,9 +162,11 @@ def _check(name: str, table: PublishedTable) -> None:
         faults += _row_faults(table)
     if faults:
         raise ValueError(f"{name}: {'; '.join(faults)}.")
+    return table
 
 
 def _row_faults(table: PublishedTable) -> list[str]:
+    """Describe the wrong cells and unknown columns of a table's rows."""
     for row in table.rows:
         if not isinstance(row, Mapping):
             return [f"each row must be an object of cells, got {row!r}"]

@@ -1,7 +1,4 @@
-"""The style that all charts share, and how figures are saved.
-
-Figures are objects; nothing is kept in the global state of matplotlib.
-"""
+"""The style of all charts, without the global state of matplotlib."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,26 +9,13 @@ BLUE, RED, GREY = "#5b8db8", "#c0392b", "#666666"
 
 
 def save_figure(figure: Figure, path: Path, *, dpi: int = 150) -> None:
-    """Write a figure as a PNG, completely or not at all.
-
-    Args:
-      figure: what to write.
-      path: the file.
-      dpi: pixels per inch.
-    """
+    """Write a figure as a PNG, completely or not at all; `dpi` is pixels per inch."""
     with replacing(path) as partial:
         figure.savefig(partial, format="png", dpi=dpi)
 
 
 def style_axis(axis: Axes, title: str, x: str = "", y: str = "") -> None:
-    """Give an axis its texts and the style of all charts.
-
-    Args:
-      axis: the axis.
-      title: of the axis.
-      x: label of the horizontal axis.
-      y: label of the vertical axis.
-    """
+    """Apply the style of all charts to an axis; label it and its `x` and `y` sides."""
     axis.set_title(title, fontsize=9)
     axis.set_xlabel(x, fontsize=9)
     axis.set_ylabel(y, fontsize=9)
@@ -42,11 +26,11 @@ def style_axis(axis: Axes, title: str, x: str = "", y: str = "") -> None:
 
 
 def one_axis(width: float, height: float) -> tuple[Figure, Axes]:
-    """Return a figure with one axis; sizes in inches."""
+    """Return a figure with one axis; sizes are in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
 
 
 def legend_beside(axis: Axes) -> None:
-    """Put the legend on the right of an axis."""
+    """Place the legend at the right of an axis."""
     axis.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))

@@ -1,4 +1,8 @@
-"""Tables: results for the terminal and Markdown, and any records as CSV or Markdown."""
+"""Tables: results for the terminal, and records of any fields as CSV or Markdown.
+
+Rows come from `evaluation.make_row`. Records are mappings, at least one; their columns
+are all their fields in order of appearance.
+"""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -51,17 +55,24 @@ def format_table(rows: Sequence[_Record], columns: Sequence[str] | None = None) 
 
     Args:
       rows: from `evaluation.make_row`.
-      columns: fields of the rows, or `success`; default `DEFAULT_COLUMNS` without those
-        that are None in every row.
-
-    Returns:
-      Lines without a newline at the end.
+      columns: fields of the rows, or `success`; by default `DEFAULT_COLUMNS` without
+        those that are None in every row.
 
     Raises:
       ValueError: for an unknown column; lists the known ones.
     """
-    columns, cells = _result_cells(rows, columns)
-    lines = [[_HEADERS.get(column, column) for column in columns], *cells]
+    known = (*ROW_KEYS, "success")
+    for column in columns or ():
+        if column not in known:
+            raise unknown_name("column", column, known)
+    if columns is None:
+        columns = [
+            c
+            for c in DEFAULT_COLUMNS
+            if c == "success" or not rows or any(row[c] is not None for row in rows)
+        ]
+    lines = [[_HEADERS.get(column, column) for column in columns]]
+    lines += [[_result_cell(row, column) for column in columns] for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * width for width in widths])
     aligned = (
@@ -74,49 +85,27 @@ def format_table(rows: Sequence[_Record], columns: Sequence[str] | None = None) 
     return "\n".join(line.rstrip() for line in aligned)
 
 
-def markdown_table(
-    rows: Sequence[_Record], columns: Sequence[str] | None = None
-) -> str:
-    """Return results as a table in Markdown; all else is as in `format_table`."""
-    columns, cells = _result_cells(rows, columns)
-    rule = ["---" if column in _TEXT else "---:" for column in columns]
-    header = [_HEADERS.get(column, column) for column in columns]
-    return _markdown(header, rule, *cells)
-
-
 def markdown_records(records: Sequence[_Record]) -> str:
-    """Return records of any fields as a table in Markdown.
+    """Return records as a table in Markdown.
 
-    Args:
-      records: see `write_csv`. The numbers of a column whose name ends with ` (paper)`
-        follow ours in parentheses, in one column.
-
-    Returns:
-      Lines without a newline at the end.
+    The numbers of a column whose name ends with ` (paper)` follow ours in parentheses.
     """
     columns = [name for name in _fields(records) if not name.endswith(PAPER)]
 
-    def cell(record: _Record, column: str) -> str:
-        """Return our value, and the paper's in parentheses if there is one."""
+    def _cell(record: _Record, column: str) -> str:
         ours, paper = record.get(column), record.get(column + PAPER)
         return _text(ours) if paper is None else f"{_text(ours)} ({_text(paper)})"
 
-    cells = ([cell(record, column) for column in columns] for record in records)
-    return _markdown(columns, ["---"] * len(columns), *cells)
+    cells = ([_cell(record, column) for column in columns] for record in records)
+    return markdown_lines(columns, *cells)
 
 
 def write_csv(path: Path, records: Sequence[_Record]) -> None:
-    """Write records of any fields as a CSV file, numbers with all digits.
+    """Replace a CSV file by records; numbers keep all digits.
 
-    Args:
-      path: the file; replaced when the new one is complete.
-      records: at least one. The columns are all their fields in order of appearance; a
-        field that a record lacks, or that is None, becomes an empty cell.
+    A field that a record lacks, or that is None, becomes an empty cell.
     """
-    with (
-        replacing(path) as partial,
-        partial.open("w", encoding="utf8", newline="") as file,
-    ):
+    with replacing(path) as new, new.open("w", encoding="utf8", newline="") as file:
         writer = csv.DictWriter(file, _fields(records))
         writer.writeheader()
         writer.writerows(records)
@@ -125,15 +114,7 @@ def write_csv(path: Path, records: Sequence[_Record]) -> None:
 def matrices(
     records: Sequence[_Record], columns: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return some columns as matrices, for `heatmap`.
-
-    Args:
-      records: see `write_csv`.
-      columns: C names.
-
-    Returns:
-      Our numbers and the paper's, float `[R, C]`, NaN where there is none.
-    """
+    """Return our numbers and the paper's in C columns, float `[R, C]`; NaN for none."""
     ours, paper = (
         np.array([[r.get(c + end, np.nan) for c in columns] for r in records], float)
         for end in ("", PAPER)
@@ -142,14 +123,9 @@ def matrices(
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """Format a share in percent; only exactly 0 and 1 become 0 and 100.
+    """Format a share in percent, for example `99.1`.
 
-    Args:
-      share: from 0 to 1.
-      digits: decimals; more where needed to differ from 0 and 100.
-
-    Returns:
-      For example `99.1`, or `99.98` where one decimal would give 100.0.
+    Decimals are added until a share between 0 and 1 differs from 0 and 100.
     """
     text = f"{100 * share:.{digits}f}"
     rounded_away = 0 < share < 1 and float(text) in (0, 100)
@@ -157,14 +133,7 @@ def percent(share: float, digits: int = 1) -> str:
 
 
 def format_success(row: _Record) -> str:
-    """Format the success rate of a row with its interval and denominator.
-
-    Args:
-      row: from `evaluation.make_row`.
-
-    Returns:
-      For example `99.1 % [98.9, 99.3] of 9,912 correct`.
-    """
+    """Format a success rate, for example `99.1 % [98.9, 99.3] of 9,912 correct`."""
     if row["attack_success_rate"] is None:
         return _NONE
     names = ("attack_success_rate", "success_low", "success_high")
@@ -177,23 +146,6 @@ def format_success(row: _Record) -> str:
         "correct-not-target": "correct, not target",
     }[row["success_over"]]
     return f"{rate} % [{low}, {high}] of {over}"
-
-
-def _result_cells(
-    rows: Sequence[_Record], columns: Sequence[str] | None
-) -> tuple[Sequence[str], list[list[str]]]:
-    """Return the columns, checked or chosen, and the formatted cells of each row."""
-    known = (*ROW_KEYS, "success")
-    for column in columns or ():
-        if column not in known:
-            raise unknown_name("column", column, known)
-    if columns is None:
-        columns = [
-            c
-            for c in DEFAULT_COLUMNS
-            if c == "success" or not rows or any(row[c] is not None for row in rows)
-        ]
-    return columns, [[_result_cell(row, column) for column in columns] for row in rows]
 
 
 def _result_cell(row: _Record, column: str) -> str:
@@ -224,7 +176,8 @@ def _fields(records: Sequence[_Record]) -> list[str]:
     return list(dict.fromkeys(name for record in records for name in record))
 
 
-def _markdown(*lines: Iterable[str]) -> str:
-    """Join cells to a table in Markdown."""
+def markdown_lines(header: Sequence[str], *cells: Iterable[str]) -> str:
+    """Join a header and the cells of each row to a table in Markdown."""
+    lines = (header, ["---"] * len(header), *cells)
     escaped = ([cell.replace("|", r"\|") for cell in line] for line in lines)
     return "\n".join(f"| {' | '.join(line)} |" for line in escaped)

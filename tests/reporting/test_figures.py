@@ -15,7 +15,7 @@ from advgan_jax.reporting import (
     target_grids,
     training_curves,
 )
-from advgan_jax.reporting._images import RIGHT, WRONG
+from advgan_jax.reporting.figures import RIGHT, WRONG
 
 LABELS = np.array([3, 5])
 SEEN, FOOLED = np.array([3, 4]), np.array([8, 5])
