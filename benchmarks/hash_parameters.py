@@ -1,4 +1,4 @@
-"""Print a hash of all arrays in the newest checkpoint of each run below the folders given.
+"""Print a hash of the arrays in the newest checkpoint of each run below some folders.
 
     python benchmarks/hash_parameters.py runs/advgan-digits-small
 
