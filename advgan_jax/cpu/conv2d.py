@@ -125,10 +125,7 @@ def _few_filters(
 
 
 def conv2d(
-    x: Array,
-    kernel: Array,
-    padding: Padding = UNPADDED,
-    precision: Precision = None,
+    x: Array, kernel: Array, padding: Padding = UNPADDED, precision: Precision = None
 ) -> Array:
     """Convolve without strides; the gradients are such convolutions too.
 
@@ -241,8 +238,7 @@ def _row_products(
     most = min(batch, _BLOCK // pixels) if isinstance(batch, int) else 1
     size = max((n for n in range(1, most + 1) if batch % n == 0), default=1)
 
-    def add(total: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
-        """Add the products of a block."""
+    def _add(total: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
         images, slopes = block
         slopes = slopes.transpose(3, 0, 1, 2).reshape(filters, -1)
         taps = [images[:, :, j : j + columns] for j in range(width)]
@@ -262,7 +258,7 @@ def _row_products(
         lambda a: a.reshape(batch // size, size, *a.shape[1:]), (x, gradient)
     )
     zeros = jnp.zeros((height, filters, width * channels), wide)
-    total, _ = lax.scan(add, zeros, blocks)
+    total, _ = lax.scan(_add, zeros, blocks)
     total = total.astype(x.dtype).reshape(height, filters, width, channels)
     return total.transpose(0, 2, 3, 1)
 

@@ -59,11 +59,4 @@ def max_pool(x: Array, window: int) -> Array:
     return reduce(jnp.maximum, (x[:, :, j::window] for j in range(window)))
 
 
-__all__ = [
-    "Conv",
-    "Dense",
-    "conv2d",
-    "conv_general_dilated",
-    "max_pool",
-    "promote",
-]
+__all__ = ["Conv", "Dense", "conv2d", "conv_general_dilated", "max_pool", "promote"]

@@ -63,14 +63,13 @@ def in_blocks(fn: Callable[..., Array], images: Array, *others: Array) -> Array:
     num_blocks = next(fitting, least)
     size = -(-batch // num_blocks)
 
-    def split(array: Array) -> Array:
-        """Split rows into blocks of one size; another size would be compiled again."""
+    def _split(array: Array) -> Array:
         padding = [(0, num_blocks * size - batch)] + [(0, 0)] * (array.ndim - 1)
         rows = jnp.pad(array, padding).reshape(size, num_blocks, *array.shape[1:])
         # Strided rows: blocks of neighbours would be gathered if the batch is sharded.
         return rows.swapaxes(0, 1)
 
-    results = lax.map(lambda block: fn(*block), tuple(map(split, (images, *others))))
+    results = lax.map(lambda block: fn(*block), tuple(map(_split, (images, *others))))
     return results.swapaxes(0, 1).reshape(-1, *results.shape[2:])[:batch]
 
 
@@ -84,13 +83,12 @@ def loop_ready(logits_fn: LogitsFn) -> LogitsFn:
     if jax.default_backend() != "cpu":
         return logits_fn
 
-    def ready(images: Array) -> Array:
-        """Evaluate the function with the replacements."""
+    def _ready(images: Array) -> Array:
         closed, out = jax.make_jaxpr(logits_fn, return_shape=True)(images)
         values = _evaluate(closed.jaxpr, closed.consts, [images])
         return jax.tree.unflatten(jax.tree.structure(out), values)
 
-    return ready
+    return _ready
 
 
 def _evaluate(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
@@ -98,14 +96,13 @@ def _evaluate(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[
     values = dict(zip(jaxpr.constvars, consts, strict=True))
     values.update(zip(jaxpr.invars, args, strict=True))
 
-    def read(atom: Any) -> Any:
-        """Return the value of an operand."""
+    def _read(atom: Any) -> Any:
         return atom.val if isinstance(atom, Literal) else values[atom]
 
     for equation in jaxpr.eqns:
-        results = _apply(equation, [read(atom) for atom in equation.invars])
+        results = _apply(equation, [_read(atom) for atom in equation.invars])
         values.update(zip(equation.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+    return [_read(atom) for atom in jaxpr.outvars]
 
 
 def _apply(equation: JaxprEqn, operands: list[Any]) -> list[Any]:

@@ -64,11 +64,10 @@ def make_classifier(
 def _apply_fn(model: nn.Module) -> Callable[[Any, Array], Array]:
     """Return one function object for equal modules, so that `jit` does not retrace."""
 
-    def apply(variables: Any, images: Array) -> Any:
-        """Return logits."""
+    def _apply(variables: Any, images: Array) -> Any:
         return model.apply(variables, images)
 
-    return apply
+    return _apply
 
 
 def make_logits_fn(model: nn.Module, variables: Any) -> LogitsFn:

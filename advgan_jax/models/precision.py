@@ -45,11 +45,10 @@ class MixedPrecision(nn.Module):
         if self.is_initializing():  # creates weights, without a cast
             return self.module(*inputs, **options)
 
-        def call(module: nn.Module, *inputs: Array) -> Any:
-            """Apply the network with its options."""
+        def _call(module: nn.Module, *inputs: Array) -> Any:
             return module(*inputs, **options)
 
-        run = nn.map_variables(call, "params", trans_in_fn=_lower_kernels)
+        run = nn.map_variables(_call, "params", trans_in_fn=_lower_kernels)
         with nn.intercept_methods(_reject_other_layers):
             return _to_float32(run(self.module, *inputs))
 
@@ -79,17 +78,16 @@ def _apply_lowered(logits_fn: LogitsFn, images: Array) -> Array:
 def _lower_kernels(tree: Params) -> Params:
     """Cast all kernels of a pytree to bfloat16."""
 
-    def is_kernel(path: tuple[Any, ...]) -> bool:
-        """Whether the last key of a path is `kernel`."""
+    def _is_kernel(path: tuple[Any, ...]) -> bool:
         return bool(path) and getattr(path[-1], "key", None) == "kernel"
 
-    if not any(is_kernel(path) for path, _ in jax.tree.leaves_with_path(tree)):
+    if not any(_is_kernel(path) for path, _ in jax.tree.leaves_with_path(tree)):
         raise ValueError(
             "Expected a network with kernels among its weights, got none; a function "
             "needs them in its pytree, see `models.make_logits_fn`."
         )
     return jax.tree.map_with_path(
-        lambda path, leaf: leaf.astype(jnp.bfloat16) if is_kernel(path) else leaf, tree
+        lambda path, leaf: leaf.astype(jnp.bfloat16) if _is_kernel(path) else leaf, tree
     )
 
 

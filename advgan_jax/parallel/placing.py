@@ -96,13 +96,12 @@ def spread(tree: Any) -> Any:
         return jax.device_put(tree)
     sharding = NamedSharding(all_devices(), P(AXIS))
 
-    def one(array: np.ndarray) -> Array:
-        """Fill up and shard one array."""
+    def _one(array: np.ndarray) -> Array:
         array = np.asarray(array)
         rows = np.arange(-(-len(array) // count) * count)
         return _place(array[np.minimum(rows, len(array) - 1)], sharding)
 
-    return jax.tree.map(one, tree)
+    return jax.tree.map(_one, tree)
 
 
 def fetch(array: Array, count: int) -> np.ndarray:

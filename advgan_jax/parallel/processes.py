@@ -146,21 +146,19 @@ def agreed_stop() -> Iterator[Callable[[], bool]]:
     """
     stopped = False
 
-    def stop() -> bool:
-        """Whether all processes have agreed to stop."""
+    def _stop() -> bool:
         nonlocal stopped
         if not stopped:
             stopped = multihost_utils.reached_preemption_sync_point(next(_calls))
         return stopped
 
-    def handle(number: int, frame: Any) -> None:
-        """Send the signal that the runtime listens to."""
+    def _handle(number: int, frame: Any) -> None:
         del number, frame
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    before = signal.signal(signal.SIGINT, handle)
+    before = signal.signal(signal.SIGINT, _handle)
     try:
-        yield stop
+        yield _stop
     finally:
         signal.signal(signal.SIGINT, before)

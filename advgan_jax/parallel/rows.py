@@ -74,22 +74,20 @@ def read_replicated(read: ReadFn, num_rows: int) -> Batch:
     columns = read(np.minimum(rows, num_rows - 1))
     sharded, replicated = NamedSharding(mesh, P(AXIS)), NamedSharding(mesh, P())
 
-    def place(column: np.ndarray) -> Array:
-        """Put a process's rows on its devices."""
+    def _place(column: np.ndarray) -> Array:
         parts = dict(zip(starts, np.split(column, len(starts)), strict=True))
         shape = (part * mesh.size, *column.shape[1:])
 
-        def read_part(index: Any) -> np.ndarray:
-            """Return the rows of one device."""
+        def _read_part(index: Any) -> np.ndarray:
             return parts[index[0].start or 0]
 
-        return jax.make_array_from_callback(shape, sharded, read_part)
+        return jax.make_array_from_callback(shape, sharded, _read_part)
 
     gather = jax.jit(
         lambda batch: jax.tree.map(lambda a: a[:num_rows], batch),
         out_shardings=replicated,
     )
-    return gather(Batch(*map(place, columns)))
+    return gather(Batch(*map(_place, columns)))
 
 
 def shard(read: ReadFn, indices: np.ndarray, mode: str) -> tuple[Batch, BatchRows]:
@@ -120,12 +118,11 @@ def shard(read: ReadFn, indices: np.ndarray, mode: str) -> tuple[Batch, BatchRow
     # `pmap` takes from each process only data on its own devices.
     sharding = NamedSharding(mesh.local_mesh if mode == "pmap" else mesh, P(AXIS))
 
-    def place(column: np.ndarray) -> Array:
-        """Put a process's rows on its devices."""
+    def _place(column: np.ndarray) -> Array:
         column = column.reshape(len(places), count * own, *column.shape[1:])
         return jax.make_array_from_process_local_data(sharding, column)
 
-    return Batch(*map(place, columns)), rows
+    return Batch(*map(_place, columns)), rows
 
 
 @functools.lru_cache

@@ -110,28 +110,26 @@ def _mapped(run: Run, *, mesh: Mesh, per_device: bool) -> Run:
     """Compile by `pmap`."""
     several = jax.process_count() > 1
 
-    def each(
+    def _each(
         place: Array, state: Any, data: Batch, rows: BatchRows, frozen: Any
     ) -> Any:
-        """Make the steps of one device."""
         del place
         state, metrics = run(_keyed(state), data, rows, _keyed(frozen))
         return _bare(state) if several else state, metrics
 
     axes = (0, None, 0 if per_device else None, None, None)
-    mapped = jax.pmap(each, AXIS, in_axes=axes, out_axes=None, donate_argnums=1)
+    mapped = jax.pmap(_each, AXIS, in_axes=axes, out_axes=None, donate_argnums=1)
     # `pmap` finds its devices by an argument that differs on each.
     places = jax.device_put(np.arange(mesh.size), NamedSharding(mesh, P(AXIS)))
 
     if not several:
         return partial(mapped, places)
 
-    def call(state: Any, data: Batch, rows: BatchRows, frozen: Any) -> Any:
-        """Pass keys as numbers."""
+    def _call(state: Any, data: Batch, rows: BatchRows, frozen: Any) -> Any:
         state, metrics = mapped(places, _bare(state), data, rows, _bare(frozen))
         return _keyed(state), metrics
 
-    return call
+    return _call
 
 
 class _Key(struct.PyTreeNode):
@@ -192,13 +190,12 @@ def _run_steps(
     """Gather each batch on the device and make its step."""
     indices = as_batch_rows(rows).of_shard(axis_name, shards)
 
-    def one(state: Any, rows: Array) -> Any:
-        """Make one step."""
+    def _one(state: Any, rows: Array) -> Any:
         batch = Batch(to_float(data.images[rows]), data.labels[rows])
         return step(state, batch, *frozen)
 
     # To XLA a scan of one step is still a loop, and slow on CPU (see docs/cpu.md).
     if indices.shape[0] == 1:
-        state, metrics = one(state, indices[0])
+        state, metrics = _one(state, indices[0])
         return state, jax.tree.map(lambda m: jnp.asarray(m)[None], metrics)
-    return lax.scan(one, state, indices)
+    return lax.scan(_one, state, indices)

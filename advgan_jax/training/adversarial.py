@@ -125,14 +125,13 @@ def make_adversarial_step(
       ValueError: if `clean_weight` is not in [0, 1].
     """
 
-    def craft(
+    def _craft(
         logits_fn: LogitsFn,
         batch: Batch,
         keys: tuple[Array, Array],
         step: Array,
         sources: tuple[LogitsFn, ...] = (),
     ) -> Array:
-        """Attack the trained model or a source."""
         own, shared = keys
         if not sources:
             return crafting(logits_fn, batch, own, step)
@@ -142,7 +141,7 @@ def make_adversarial_step(
         return jax.lax.switch(drawn, attacks)
 
     loss = _mixed_loss(clean_weight, label_smoothing)
-    return _make_step(model, optimizer, craft, loss, clean_weight > 0, augmentation)
+    return _make_step(model, optimizer, _craft, loss, clean_weight > 0, augmentation)
 
 
 def make_trades_step(
@@ -172,16 +171,14 @@ def make_trades_step(
             f"`divergence_weight` must be at least 0, got {divergence_weight}."
         )
 
-    def craft(
+    def _craft(
         logits_fn: LogitsFn, batch: Batch, keys: tuple[Array, Array], step: Array
     ) -> Array:
-        """Attack the divergence from the clean prediction."""
         fn = divergence_logits_fn(logits_fn, batch.images)
         labels = jnp.zeros_like(batch.labels)
         return crafting(fn, batch._replace(labels=labels), keys[0], step)
 
-    def loss_fn(clean: Any, attacked: Array, labels: Array) -> tuple[Array, Metrics]:
-        """Return the cross-entropy plus the weighted divergence, and the metrics."""
+    def _loss_fn(clean: Any, attacked: Array, labels: Array) -> tuple[Array, Metrics]:
         divergence = jnp.mean(_divergence(jax.nn.log_softmax(clean), attacked))
         loss = _cross_entropy(clean, labels, label_smoothing)
         loss += divergence_weight * divergence
@@ -191,7 +188,7 @@ def make_trades_step(
             "robust_accuracy": _accuracy(attacked, labels),
         }
 
-    return _make_step(model, optimizer, craft, loss_fn, True, augmentation)
+    return _make_step(model, optimizer, _craft, _loss_fn, True, augmentation)
 
 
 def divergence_logits_fn(logits_fn: LogitsFn, images: Array) -> LogitsFn:
@@ -232,10 +229,9 @@ def _mixed_loss(clean_weight: float, label_smoothing: float) -> _Loss:
     if not 0 <= clean_weight <= 1:
         raise ValueError(f"`clean_weight` must be in [0, 1], got {clean_weight}.")
 
-    def loss_fn(
+    def _loss_fn(
         clean: Array | None, attacked: Array, labels: Array
     ) -> tuple[Array, Metrics]:
-        """Return the loss and the metrics."""
         loss = _cross_entropy(attacked, labels, label_smoothing)
         metrics = {"robust_accuracy": _accuracy(attacked, labels)}
         if clean is not None:
@@ -244,7 +240,7 @@ def _mixed_loss(clean_weight: float, label_smoothing: float) -> _Loss:
             metrics["accuracy"] = _accuracy(clean, labels)
         return loss, metrics
 
-    return loss_fn
+    return _loss_fn
 
 
 def _cross_entropy(logits: Array, labels: Array, label_smoothing: float) -> Array:
@@ -286,8 +282,7 @@ def _make_step(
         attacked = craft(logits_fn, batch, keys, state.step, *frozen)
         clean = batch.images if with_clean else attacked[:0]
 
-        def loss_fn(params: Params) -> tuple[Array, tuple[Metrics, Params]]:
-            """Return the loss, the metrics and the new batch statistics."""
+        def _loss_fn(params: Params) -> tuple[Array, tuple[Metrics, Params]]:
             # In one pass, so that batch normalisation sees both as one batch.
             both = jnp.concatenate([clean, attacked])
             logits, stats = train_logits(model, params, state, both, key_dropout)
@@ -295,6 +290,6 @@ def _make_step(
             found = loss(parts[0] if with_clean else None, parts[1], batch.labels)
             return found[0], (found[1], stats)
 
-        return descend(state, optimizer, loss_fn, axis_name)
+        return descend(state, optimizer, _loss_fn, axis_name)
 
     return train_step

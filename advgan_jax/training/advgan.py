@@ -96,12 +96,11 @@ def make_adversarial_loss(objective: AdvGANObjective) -> LossFn:
     if target_class is None:
         return partial(loss, targeted=False)
 
-    def targeted_loss(logits: Array, labels: Array) -> Array:
-        """Return the loss of the target class."""
+    def _targeted_loss(logits: Array, labels: Array) -> Array:
         target_labels = jnp.full_like(labels, target_class)
         return loss(logits, target_labels, targeted=True)
 
-    return targeted_loss
+    return _targeted_loss
 
 
 def generator_loss(
@@ -158,8 +157,7 @@ def make_train_step(
     discriminator_loss, _ = losses.gan_loss(objective.gan_loss)
     adversarial_loss = make_adversarial_loss(objective)
 
-    def score(params: Params, images: Array) -> Array:
-        """Return the discriminator's scores."""
+    def _score(params: Params, images: Array) -> Array:
         return apply(networks.discriminator, params, images)
 
     def train_step(
@@ -172,17 +170,16 @@ def make_train_step(
         """Make one step."""
         clean, labels = batch
 
-        def generate(params: Params) -> Array:
-            """Return adversarial images."""
+        def _generate(params: Params) -> Array:
             return perturb_images(networks.generator, params, clean, objective.epsilon)
 
-        def d_loss(params: Params, adversarial: Array) -> Array:
-            """Return the discriminator's loss."""
-            return discriminator_loss(score(params, clean), score(params, adversarial))
+        def _d_loss(params: Params, adversarial: Array) -> Array:
+            return discriminator_loss(
+                _score(params, clean), _score(params, adversarial)
+            )
 
-        def g_loss(adversarial: Array, params: Params) -> tuple[Array, Metrics]:
-            """Return the generator's loss and metrics."""
-            logits, scores = target_logits_fn(adversarial), score(params, adversarial)
+        def _g_loss(adversarial: Array, params: Params) -> tuple[Array, Metrics]:
+            logits, scores = target_logits_fn(adversarial), _score(params, adversarial)
             total, parts = generator_loss(
                 adversarial_loss, objective, logits, labels, scores, adversarial - clean
             )
@@ -191,7 +188,7 @@ def make_train_step(
                 "success_rate": _success_rate(logits, labels, objective),
             }
 
-        return alternate(state, networks, generate, d_loss, g_loss, axis_name)
+        return alternate(state, networks, _generate, _d_loss, _g_loss, axis_name)
 
     return train_step
 
@@ -222,11 +219,7 @@ def perturb_images(
 
 
 def bind_generator(
-    networks: Networks,
-    state: AdvGANState,
-    *,
-    epsilon: float,
-    target_class: int | None,
+    networks: Networks, state: AdvGANState, *, epsilon: float, target_class: int | None
 ) -> Attack:
     """Bind the generator of a state as an attack.
 

@@ -106,13 +106,12 @@ def make_first_step(
       ValueError: as `advgan.named_loss`.
     """
 
-    def real_fn(
+    def _real_fn(
         images: Array, target_labels: Array, target_logits_fn: LogitsFn, key: Array
     ) -> Array:
-        """Attack the target model."""
         return attacker(target_logits_fn, images, target_labels, key=key, targeted=True)
 
-    return _make_step(networks, objective, real_fn)
+    return _make_step(networks, objective, _real_fn)
 
 
 def make_second_step(networks: Networks, objective: AIGANObjective) -> Step:
@@ -144,19 +143,16 @@ def _make_step(
         target_labels = draw_targets(key_targets, labels, objective.num_classes)
         real = real_fn(clean, target_labels, target_logits_fn, key_attacker)
 
-        def generate(params: Params) -> Array:
-            """Return adversarial images."""
+        def _generate(params: Params) -> Array:
             r = apply(networks.generator, params, clean, target_labels)
             return perturb(clean, r, objective.epsilon, (0.0, 1.0))
 
-        def d_loss(params: Params, adversarial: Array) -> Array:
-            """Return the discriminator's loss."""
+        def _d_loss(params: Params, adversarial: Array) -> Array:
             scores, class_loss = judge(params, real, labels)
             fake, _ = judge(params, adversarial, labels)
             return gan_loss(scores, fake) + sum(class_loss.values())
 
-        def g_loss(adversarial: Array, params: Params) -> tuple[Array, Metrics]:
-            """Return the generator's loss and metrics."""
+        def _g_loss(adversarial: Array, params: Params) -> tuple[Array, Metrics]:
             logits = target_logits_fn(adversarial)
             scores, class_loss = judge(params, adversarial, labels)
             total, parts = generator_loss(
@@ -171,7 +167,7 @@ def _make_step(
             reached = jnp.mean(jnp.argmax(logits, axis=-1) == target_labels)
             return total, {**parts, **class_loss, "success_rate": reached}
 
-        return alternate(state, networks, generate, d_loss, g_loss, axis_name)
+        return alternate(state, networks, _generate, _d_loss, _g_loss, axis_name)
 
     return train_step
 
@@ -179,8 +175,7 @@ def _make_step(
 def _make_judge(discriminator: nn.Module) -> Callable[..., tuple[Array, Metrics]]:
     """Make `(params, images, labels) -> (scores, loss by name)` of one head or two."""
 
-    def judge(params: Params, images: Array, labels: Array) -> tuple[Array, Metrics]:
-        """Return the scores and, with two heads, the loss of the class."""
+    def _judge(params: Params, images: Array, labels: Array) -> tuple[Array, Metrics]:
         found = apply(discriminator, params, images)
         if not isinstance(found, tuple):
             return found, {}
@@ -189,4 +184,4 @@ def _make_judge(discriminator: nn.Module) -> Callable[..., tuple[Array, Metrics]
             "class_loss": jnp.mean(losses.cross_entropy(logits, labels, targeted=True))
         }
 
-    return judge
+    return _judge

@@ -80,15 +80,14 @@ def limit_in_flight(run: Callable[..., tuple], ahead: int) -> Callable[..., tupl
     """
     in_flight = collections.deque(maxlen=ahead)
 
-    def call(*arguments: Any) -> tuple:
-        """Wait for an earlier call if necessary, then dispatch."""
+    def _call(*arguments: Any) -> tuple:
         if len(in_flight) == ahead:
             jax.block_until_ready(in_flight[0])
         state, metrics = run(*arguments)
         in_flight.append(metrics)
         return state, metrics
 
-    return call
+    return _call
 
 
 def _batch_rows(
@@ -99,10 +98,7 @@ def _batch_rows(
     while step < plan.num_steps:
         epoch, done = divmod(step, plan.steps_per_epoch)
         places = _places(
-            order_key,
-            epoch,
-            (plan.steps_per_epoch, plan.batch_size),
-            plan.num_examples,
+            order_key, epoch, (plan.steps_per_epoch, plan.batch_size), plan.num_examples
         )
         order = rows_fn(places)
         for first in range(done, plan.steps_per_epoch, size):
@@ -136,25 +132,23 @@ def prefetch(items: Iterator[Item], depth: int) -> Generator[Item, None, None]:
     """
     ready, closed = queue.Queue(depth), threading.Event()
 
-    def put(*result: Any) -> None:
-        """Put a result into the queue, unless the consumer is closed."""
+    def _put(*result: Any) -> None:
         while not closed.is_set():
             with contextlib.suppress(queue.Full):
                 ready.put(result, timeout=0.1)
                 return
 
-    def work() -> None:
-        """Put all items, then None or the error."""
+    def _work() -> None:
         try:
             for item in items:
-                put(item, None)
+                _put(item, None)
                 if closed.is_set():
                     return
-            put(None, None)
+            _put(None, None)
         except BaseException as error:
-            put(None, error)
+            _put(None, error)
 
-    thread = threading.Thread(target=work, name="prefetch", daemon=True)
+    thread = threading.Thread(target=_work, name="prefetch", daemon=True)
     try:
         thread.start()
         while True:

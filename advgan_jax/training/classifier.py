@@ -62,8 +62,7 @@ def make_train_step(
         )
         images = augment(batch.images, key_augment, max_shift=max_shift, flip=flip)
 
-        def loss_fn(params: Params) -> tuple[Array, tuple[Metrics, Params]]:
-            """Return the loss, the accuracy and the new batch statistics."""
+        def _loss_fn(params: Params) -> tuple[Array, tuple[Metrics, Params]]:
             logits, stats = train_logits(model, params, state, images, key_dropout)
             labels = batch.labels
             if labels.ndim == 1:
@@ -74,7 +73,7 @@ def make_train_step(
             accuracy = jnp.mean(predictions == jnp.argmax(labels, axis=-1))
             return loss, ({"accuracy": accuracy}, stats)
 
-        return descend(state, optimizer, loss_fn, axis_name)
+        return descend(state, optimizer, _loss_fn, axis_name)
 
     return train_step
 
@@ -111,14 +110,13 @@ def descend(
       The next state, and the metrics with the `loss`.
     """
 
-    def averaged(params: Params) -> tuple[Array, tuple[Metrics, Params]]:
-        """Average over the shards, and again as gradients: right in every mode."""
+    def _averaged(params: Params) -> tuple[Array, tuple[Metrics, Params]]:
         loss, (metrics, stats) = loss_fn(params)
         loss, metrics = parallel.mean_over((loss, metrics), axis_name)
         return loss, (metrics, stats)
 
     (loss, (metrics, batch_stats)), gradients = jax.value_and_grad(
-        averaged, has_aux=True
+        _averaged, has_aux=True
     )(state.net.params)
     gradients = parallel.mean_over(gradients, axis_name)
     net = state.net.updated(gradients, optimizer)
@@ -142,9 +140,8 @@ def augment(images: Array, key: Array, *, max_shift: int, flip: bool) -> Array:
     padded = jnp.pad(images, ((0, 0), edge, edge, (0, 0)))
     offsets = jax.random.randint(key_shift, (images.shape[0], 2), 0, 2 * max_shift + 1)
 
-    def crop(image: Array, offset: Array) -> Array:
-        """Cut one image out of its padded version."""
+    def _crop(image: Array, offset: Array) -> Array:
         start = (offset[0], offset[1], 0)
         return jax.lax.dynamic_slice(image, start, images.shape[1:])
 
-    return jax.vmap(crop)(padded, offsets)
+    return jax.vmap(_crop)(padded, offsets)

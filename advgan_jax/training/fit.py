@@ -248,15 +248,14 @@ def interruptible() -> Iterator[Callable[[], bool]]:
             yield stop
         return
 
-    def handle(number: int, frame: Any) -> None:
-        """Note the signal; raise on a second Ctrl-C."""
+    def _handle(number: int, frame: Any) -> None:
         del frame
         if requested.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         requested.set()
 
     signals = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, handle) for number in signals}
+    before = {number: signal.signal(number, _handle) for number in signals}
     try:
         yield requested.is_set
     finally:

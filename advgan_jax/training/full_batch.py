@@ -74,9 +74,7 @@ def _optimizer() -> optax.GradientTransformationExtraArgs:
     return optax.lbfgs(memory_size=_MEMORY)
 
 
-def make_train_step(
-    loss_fn: LossFn,
-) -> Step:
+def make_train_step(loss_fn: LossFn) -> Step:
     """Make one iteration of L-BFGS, with its line search, on one device.
 
     The metrics are those of `loss_fn`, its `loss` and the largest entry of its
@@ -180,8 +178,7 @@ def classification(model: nn.Module, strengths: Sequence[float]) -> LossFn:
     layer. The metrics are `accuracy`.
     """
 
-    def loss_fn(params: Params, batch: Batch) -> tuple[Array, Metrics]:
-        """Return the loss and the metrics."""
+    def _loss_fn(params: Params, batch: Batch) -> tuple[Array, Metrics]:
         logits = apply(model, params, batch.images)
         cross_entropy = optax.softmax_cross_entropy_with_integer_labels(
             logits, batch.labels
@@ -190,7 +187,7 @@ def classification(model: nn.Module, strengths: Sequence[float]) -> LossFn:
         loss = jnp.mean(cross_entropy) + weight_decay(params, strengths)
         return loss, {"accuracy": accuracy}
 
-    return loss_fn
+    return _loss_fn
 
 
 class Autoencoder(nn.Module):
@@ -238,8 +235,7 @@ def sparse_reconstruction(
     check_at_least("sparsity_weight", sparsity_weight, 0)
     check_at_least("weight_decay", weight_decay, 0)
 
-    def loss_fn(params: Params, batch: Batch) -> tuple[Array, Metrics]:
-        """Return the loss and the metrics."""
+    def _loss_fn(params: Params, batch: Batch) -> tuple[Array, Metrics]:
         pixels, hidden = apply(model, params, batch.images)
         images = batch.images.reshape(pixels.shape)
         error = jnp.mean(jnp.sum((pixels - images) ** 2, axis=1)) / 2
@@ -254,7 +250,7 @@ def sparse_reconstruction(
         )
         return loss, {"error": error}
 
-    return loss_fn
+    return _loss_fn
 
 
 def with_first_layer(encoder: Params, top: Params) -> dict[str, Any]:

@@ -85,22 +85,20 @@ def alternate(
     """
     adversarial, pull_back = jax.vjp(generate, state.generator.params)
 
-    def d_loss(params: Params) -> Array:
-        """Return the discriminator's loss."""
+    def _d_loss(params: Params) -> Array:
         return parallel.mean_over(discriminator_loss(params, adversarial), axis_name)
 
-    loss, gradients = jax.value_and_grad(d_loss)(state.discriminator.params)
+    loss, gradients = jax.value_and_grad(_d_loss)(state.discriminator.params)
     gradients = parallel.mean_over(gradients, axis_name)
     discriminator = state.discriminator.updated(
         gradients, networks.discriminator_optimizer
     )
 
-    def g_loss(adversarial: Array) -> tuple[Array, Metrics]:
-        """Return the generator's loss."""
+    def _g_loss(adversarial: Array) -> tuple[Array, Metrics]:
         found = generator_loss(adversarial, discriminator.params)
         return parallel.mean_over(found, axis_name)
 
-    (total, parts), gradient = jax.value_and_grad(g_loss, has_aux=True)(adversarial)
+    (total, parts), gradient = jax.value_and_grad(_g_loss, has_aux=True)(adversarial)
     (gradients,) = pull_back(gradient)
     gradients = parallel.mean_over(gradients, axis_name)
     generator = state.generator.updated(gradients, networks.generator_optimizer)
@@ -119,8 +117,7 @@ def make_generator_fn(generator: nn.Module) -> Callable[..., Array]:
     large batches go through in blocks.
     """
 
-    def generator_fn(params: Params, images: Array, *others: Array) -> Array:
-        """Return perturbations."""
+    def _generator_fn(params: Params, images: Array, *others: Array) -> Array:
         return in_blocks(partial(apply, generator, params), images, *others)
 
-    return generator_fn
+    return _generator_fn

@@ -106,12 +106,13 @@ def init_state(
     net, _ = init_net(model, optimizer, key_init, images)
     size = mixture.pool_size
 
-    def empty(layer: int) -> Pool:
-        """Return a pool with its own arrays: a step may donate all of them."""
+    def _empty(layer: int) -> Pool:
         shape = (1, 1, model.hidden[layer - 1]) if layer else image_shape
         return Pool(jnp.zeros((size, *shape)), jnp.full(size, -1, jnp.int32))
 
-    return LayerwiseState(first_step(), key_run, net, tuple(map(empty, mixture.layers)))
+    return LayerwiseState(
+        first_step(), key_run, net, tuple(map(_empty, mixture.layers))
+    )
 
 
 def _check(model: FullyConnected, mixture: Mixture) -> None:
@@ -199,8 +200,7 @@ def make_train_step(
         rows = jax.random.randint(key_pick, (mixture.num_mixed,), 0, mixture.pool_size)
         picked = [Pool(pool.inputs[rows], pool.labels[rows]) for pool in pools]
 
-        def loss_fn(params: Params) -> tuple[Array, Metrics]:
-            """Return the loss of the mixture, and the metrics."""
+        def _loss_fn(params: Params) -> tuple[Array, Metrics]:
             logits = apply(
                 model, params, batch.images, train=True, rngs={"dropout": key_dropout}
             )
@@ -218,7 +218,7 @@ def make_train_step(
             # Averaged here and again as gradients: right under jit, pmap and shard_map.
             return parallel.mean_over((total, metrics), axis_name)
 
-        (_, metrics), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
+        (_, metrics), gradients = jax.value_and_grad(_loss_fn, has_aux=True)(
             state.net.params
         )
         gradients = parallel.mean_over(gradients, axis_name)
@@ -259,14 +259,13 @@ def _replaced(
     chosen = jax.tree.map(lambda x: x[: mixture.num_replaced], batch)
     params = state.net.params
 
-    def make() -> Array:
-        """Attack the layers above."""
+    def _make() -> Array:
         inputs = layer_outputs(model, params, chosen.images, layer)
         above = layers_above(model, params, layer)
         return attack(above, inputs, chosen.labels, key=key)
 
     blank = (len(chosen.labels), *pool.inputs.shape[1:])
-    inputs = jax.lax.cond(due, make, partial(jnp.zeros, blank))
+    inputs = jax.lax.cond(due, _make, partial(jnp.zeros, blank))
     new = Pool(inputs, chosen.labels)
     if axis_name is not None:
         gather = partial(jax.lax.all_gather, axis_name=axis_name, tiled=True)

@@ -257,14 +257,13 @@ class _Alternation:
         """Query images, with a progress bar, until a signal or the budget ends it."""
         with tqdm(total=len(images), desc=title, disable=None) as bar:
 
-            def after_batch(number: int) -> None:
-                """Update the progress bar, and stop after a signal."""
+            def _after_batch(number: int) -> None:
                 bar.update(number)
                 if self.hooks.stop():
                     raise _Stop
 
             try:
-                self.oracle(images, after_batch=after_batch)
+                self.oracle(images, after_batch=_after_batch)
             except BudgetExhausted as error:
                 self._warn_once(str(error))
 

@@ -106,8 +106,7 @@ def in_turn(
     """
     start, end = others
 
-    def rows_fn(places: Array) -> Array:
-        """Return the rows of an epoch's places."""
+    def _rows_fn(places: Array) -> Array:
         # On the host: the places of all epochs need not fit in 32 bits.
         numbers = first + np.asarray(places, np.int64)
         if start == end:
@@ -117,4 +116,4 @@ def in_turn(
             rows = np.where(numbers % 2, start + half % (end - start), half % count)
         return jnp.asarray(rows, jnp.int32)
 
-    return rows_fn
+    return _rows_fn
