@@ -1,9 +1,9 @@
 """Train states on disk, through Orbax: a checkpoint is complete or absent.
 
 A checkpoint is written in the background into a temporary folder and renamed when it
-is complete, so a killed run never leaves a partial one. If a checkpoint was damaged
-later, `restore` warns, reads the latest undamaged one, and a run moves the damaged one
-to the folder `unreadable`.
+is complete. So a killed run keeps no partial one. If a checkpoint was damaged later,
+`restore` warns and reads the latest undamaged one, and a run moves the damaged one to
+the folder `unreadable`.
 
 States are saved from and restored to one device. Files do not depend on the number of
 devices or processes, so any number of them can restore a state. With several processes
@@ -32,12 +32,10 @@ class _Manager(ocp.CheckpointManager):
     """Orbax's manager, which does not decide when to stop."""
 
     def reached_preemption(self, step: int) -> bool:
-        """Return False: a call to the runtime would move the step at which all stop.
-
-        The runtime stops all processes one number after the last number that any of
-        them called it with. Orbax would call it with steps, which are larger than the
-        numbers of `parallel.agreed_stop`: these would never reach the stop.
-        """
+        """Return False: a call to the runtime would move the step at which all stop."""
+        # The runtime stops all processes one number after the last number that any of
+        # them called it with. Orbax would call it with steps, which are larger than the
+        # numbers of `parallel.agreed_stop`, so these would never reach the stop.
         del step
         return False
 
@@ -45,8 +43,8 @@ class _Manager(ocp.CheckpointManager):
 class Checkpoints:
     """The checkpoints of one training; a context manager that waits for writes.
 
-    Each checkpoint holds the state and a description: JSON values that say what was
-    trained and on which settings it depends.
+    Each checkpoint contains the state and a description: JSON values that specify what
+    was trained and on which settings it depends.
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, max_to_keep: int = 3):
@@ -74,8 +72,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        # A runtime error may mean that another process is lost; closing would wait for
-        # it.
+        # A runtime error may mean that another process is lost. Closing would wait.
         lost = isinstance(error, jax.errors.JaxRuntimeError)
         if not (lost and parallel.num_processes() > 1):
             self.close()
@@ -89,12 +86,9 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, state: Any, description: Mapping[str, Any]) -> None:
-        """Write a state, unless this step has a checkpoint already.
+        """Write a state after `step` steps, unless this step has a checkpoint already.
 
-        Args:
-          step: the number of steps that the state has made.
-          state: a pytree of arrays. It is copied first, so the caller may donate it.
-          description: JSON values that describe what was trained.
+        The state is copied first, so the caller may donate it.
         """
         if step in self._manager.all_steps():
             return
@@ -106,9 +100,6 @@ class Checkpoints:
 
     def describe(self) -> dict[str, Any]:
         """Return the description in the latest undamaged checkpoint.
-
-        Returns:
-          The JSON values that `save` was given.
 
         Raises:
           FileNotFoundError: if there is no checkpoint.
@@ -186,10 +177,7 @@ class Checkpoints:
     def set_aside_after(self, step: int) -> None:
         """Move damaged checkpoints, those after `step`, to the folder `unreadable`.
 
-        A warning names them.
-
-        Args:
-          step: the step of the latest undamaged checkpoint.
+        `step` is that of the latest undamaged checkpoint. A warning names the others.
         """
         later = [s for s in self.steps() if s > step]
         if not later:
@@ -209,15 +197,10 @@ class Checkpoints:
 def differences(
     saved: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = ""
 ) -> list[str]:
-    """Return a sentence for each difference between two descriptions.
+    """Return a sentence for each difference between two descriptions (nested JSON).
 
-    Args:
-      saved: nested JSON values.
-      ours: likewise; tuples equal lists.
-      prefix: begins each name.
-
-    Returns:
-      For example `["loss.gan is lsgan there and bce here"]`.
+    For example `["loss.gan is lsgan there and bce here"]`. Tuples equal lists; `prefix`
+    begins each name.
     """
     ours, found = json.loads(json.dumps(ours)), []
     for key in sorted({*saved, *ours}):

@@ -1,8 +1,12 @@
 """A convolution without strides, whose gradients are such convolutions too.
 
-XLA on CPU has several algorithms of very different speed. Details of the padding and
-the channels decide which one it chooses. This module chooses inputs that get the fast
-ones, or writes the convolution as matrix products.
+XLA on CPU has several algorithms of very different speed, and chooses one by details of
+the padding and the channels. This module gives it inputs for the fast ones, or computes
+the convolution as matrix products.
+
+Arguments: `x` `[B, H, W, C]`, `kernel` `[h, w, C, D]`, pairs of `padding` before and
+after rows and columns, `precision` as in `lax.conv_general_dilated`, and the `gradient`
+of the result.
 """
 
 from collections.abc import Sequence
@@ -51,8 +55,8 @@ def _extra_columns(x: Array, kernel: Array, padding: Padding) -> int:
     """Return the number of columns to compute and drop, so that XLA is fast.
 
     Without padding, XLA's algorithm takes up to three times as long as with any
-    padding. Only a padding as wide as the kernel, of rows or of columns, makes it use
-    several cores. From about 10^8 products on, that is worth the extra columns.
+    padding. It uses several cores only if the padding of rows or columns is as wide as
+    the kernel. From about 10^8 products on, that is worth the extra columns.
     """
     height, width, channels, filters = kernel.shape
     if channels == 1:
@@ -73,7 +77,7 @@ def _few_channels(
 ) -> Array:
     """Convolve few channels by a product of several columns: 2 to 6 times faster.
 
-    Neighbouring columns see nearly the same pixels. The window of a single column has
+    The windows of neighbouring columns share most pixels. That of a single column has
     too few channels for a fast product.
     """
     height, width, channels, filters = kernel.shape
@@ -81,7 +85,7 @@ def _few_channels(
     (top, bottom), (left, right) = padding
     rows = x.shape[1] + top + bottom - height + 1
     columns = x.shape[2] + left + right - width + 1
-    # Cells of so many columns; each result needs its own cell and some to the right.
+    # Cells of `at_once` columns; a result needs its own cell and some to the right.
     cells, further = -(-columns // at_once), -(-(width - 1) // at_once)
     right += (cells + further) * at_once - (columns + width - 1)
     x = _pad(x, ((top, bottom), (left, right)))
@@ -127,23 +131,13 @@ def _few_filters(
 def conv2d(
     x: Array, kernel: Array, padding: Padding = UNPADDED, precision: Precision = None
 ) -> Array:
-    """Convolve without strides; the gradients are such convolutions too.
-
-    Args:
-      x: `[B, H, W, C]`.
-      kernel: `[h, w, C, D]`.
-      padding: pixels before and after rows and columns; a pair of pairs.
-      precision: as `lax.conv_general_dilated` takes it.
-
-    Returns:
-      `[B, H - h + 1, W - w + 1, D]`, plus the padding.
-    """
+    """Convolve without strides, to `[B, H - h + 1, W - w + 1, D]` plus the padding."""
     return _conv2d(x, kernel, padding, precision)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv2d(x: Array, kernel: Array, padding: Padding, precision: Precision) -> Array:
-    """Convolve; typed completely only where it is wrapped."""
+    """Convolve; `conv2d` wraps it because decorated functions lose their types."""
     return _convolve(x, kernel, padding, precision)
 
 
@@ -227,7 +221,7 @@ def _row_products(
 
     The images of a block fit into the cache. Products are fast if both matrices are
     stored by rows, so the gradient is transposed. Only wide products use several cores,
-    so the taps of a row share one.
+    so all taps of a row are in one product.
     """
     batch, rows, columns, filters = gradient.shape
     height, width = window

@@ -18,7 +18,7 @@ def _strided(
     strides: Sequence[int],
     precision: Precision,
 ) -> Array:
-    """Convolve with strides: the pixels of a stride become channels."""
+    """Convolve with strides, after the pixels of a stride became channels."""
     if strides == (1, 1):
         return conv2d(x, kernel, tuple(padding), precision)
     padding_x, padding_k, sizes, cells = [(0, 0, 0)], [], [], []

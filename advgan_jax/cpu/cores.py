@@ -4,7 +4,7 @@ import os
 
 
 def num_cores() -> int:
-    """Return it: in a container, or pinned, fewer than the machine has."""
+    """Return the number, which in a container may be below the machine's."""
     if hasattr(os, "sched_getaffinity"):  # there is none on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,6 +1,6 @@
 """Convolution, dense layer and pooling that are fast on every platform.
 
-Three things are slow in XLA on CPU. Each is replaced there, and only there:
+Three operations are slow in XLA on CPU. There, and only there, they are replaced:
   * the backward pass of a convolution inside `scan`, `while` and `cond`
     (jax-ml/jax#12868), by a gradient of two convolutions without strides (`conv2d`);
   * strides and dilations, by pixels moved into channels or back (`conv_general`);
@@ -47,9 +47,8 @@ Dense: partial[nn.Dense] = partial(nn.Dense, promote_dtype=promote)
 def max_pool(x: Array, window: int) -> Array:
     """Return the largest value of each `window` by `window` square, without overlap.
 
-    Maps `[B, H, W, C]` to `[B, H // window, W // window, C]`; remaining rows and
-    columns are dropped, as by `nn.max_pool`. On CPU, equally large entries of a square
-    share the gradient; elsewhere the first gets it all.
+    Maps `[B, H, W, C]` to `[B, H // window, W // window, C]`, and drops remaining rows
+    and columns. On CPU, equally large entries of a square share the gradient.
     """
     if jax.default_backend() != "cpu":
         return nn.max_pool(x, (window, window), (window, window))

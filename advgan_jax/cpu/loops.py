@@ -2,12 +2,9 @@
 
 `loop_ready` prepares a model for calls inside a loop. On CPU it replaces convolutions
 and max-pools by those of `layers`, whose gradients do not slow down inside `scan` and
-`while` (jax-ml/jax#12868). So any Flax model is as fast inside a compiled loop as
-outside. It does not replace, and they stay slow: grouped convolutions, dilated kernels,
-pools that overlap or are padded, and the contents of the model's own loops, `remat` and
-custom gradients.
-
-`in_blocks` splits a large batch that does not fit into a CPU's caches.
+`while` (jax-ml/jax#12868). So most Flax models are as fast inside a compiled loop as
+outside. Some parts stay slow: grouped convolutions, dilated kernels, pools that overlap
+or are padded, and the contents of the model's own loops, `remat` and custom gradients.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,9 +33,9 @@ def repeat(step: Callable[[Carry], Carry], carry: Carry, num_steps: int) -> Carr
 def num_lanes(num_problems: int) -> int:
     """Return how many problems of different length a loop solves side by side.
 
-    At most 16 on a CPU, where the time grows with the batch: at the end, when no
-    problem waits, more lanes would idle longer, and fewer would use the cores worse.
-    Elsewhere one lane for each of the `num_problems`.
+    It is at most 16 on a CPU, where the time grows with the batch. More lanes would
+    idle longer at the end, and fewer would use the cores less. Elsewhere each of the
+    `num_problems` has its own lane.
     """
     on_cpu = jax.default_backend() == "cpu"
     return min(num_problems, _NUM_LANES_CPU) if on_cpu else num_problems
@@ -57,7 +54,7 @@ def in_blocks(fn: Callable[..., Array], images: Array, *others: Array) -> Array:
     least = -(-batch // most)
     if least <= 1:
         return fn(images, *others)
-    # A few more blocks, if they divide evenly over the devices.
+    # Up to four times as many, if they divide evenly over the devices.
     several = range(least, 4 * least)
     fitting = (n for n in several if batch % (n * jax.device_count()) == 0)
     num_blocks = next(fitting, least)
@@ -123,7 +120,7 @@ def _apply(equation: JaxprEqn, operands: list[Any]) -> list[Any]:
 
 
 def _is_square_pool(x: Array, params: dict[str, Any]) -> bool:
-    """Whether `layers.max_pool` is equivalent: squares without overlap, `NHWC`."""
+    """Return whether `layers.max_pool` is equivalent: no overlap, squares, `NHWC`."""
     window = tuple(params["window_dimensions"])
     return (
         len(window) == 4

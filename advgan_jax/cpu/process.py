@@ -17,11 +17,10 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 def keep_memory() -> None:
     """Disable memory trimming, so that a step reuses freed memory (CPU with glibc).
 
-    A step allocates a hundred megabytes of intermediate results. glibc returns such
-    large blocks to the system as soon as they are free; the system then supplies them
-    anew, page by page and zeroed. That takes a quarter of a step on a CPU. Without
-    trimming, resident memory stays at its peak. Call it after processes have connected
-    (`parallel.start`), because it asks JAX for its backend. Elsewhere it does nothing.
+    glibc otherwise returns large blocks to the system, which supplies them anew, page
+    by page and zeroed; that takes a quarter of a step. Without trimming, resident
+    memory stays at its peak. Call it after processes have connected
+    (`parallel.start`), because it initialises JAX's backend.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(libc, "gnu_get_libc_version") or jax.default_backend() != "cpu":
@@ -29,8 +28,8 @@ def keep_memory() -> None:
     # No block comes from `mmap`, and the end of the heap is never returned.
     if libc.mallopt(_MMAP_MAX, 0) != 1 or libc.mallopt(_TRIM_THRESHOLD, -1) != 1:
         print(
-            "warning: freed memory is not kept, because the C library refuses it; a "
-            "step takes a third longer.",
+            "warning: freed memory is not kept, because the C library rejects the "
+            "setting; a step takes a third longer.",
             file=sys.stderr,
         )
 
@@ -39,8 +38,8 @@ def compute_in_caller() -> None:
     """Compute in the calling thread, if the CPU is a single device.
 
     glibc keeps at most 64 MiB for any other thread, which would defeat `keep_memory`.
-    Several devices need their own threads, and then this does nothing. Call it before
-    the first computation, and after `split_cpu`.
+    Several devices need their own threads. Call it before the first computation, and
+    after `split_cpu`.
     """
     several = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if not several and jax.config.values["jax_num_cpu_devices"] <= 1:
@@ -50,9 +49,8 @@ def compute_in_caller() -> None:
 def split_cpu(num_devices: int) -> None:
     """Split the CPU into several devices of one thread each.
 
-    Steps that shard their batches use cores better than one device with several threads
-    does: most convolutions of these models are too small for several threads. Call it
-    before the first computation.
+    Most convolutions of these models are too small for several threads, so sharded
+    batches use the cores better. Call it before the first computation.
 
     Raises:
       ValueError: if `num_devices` is not from 1 to the number of cores.
@@ -82,16 +80,14 @@ def set_compilation_cache(directory: str | None) -> None:
     """Cache compiled programs on disk for later processes.
 
     Call it before the first computation: JAX reads the setting then, and never again.
-
-    Args:
-      directory: a folder, created if missing; `none` to cache nothing; None for the
-        default folder, with a warning if it cannot be created.
+    `directory` is created if missing; `none` disables the cache; None is the default
+    folder, with a warning if it cannot be created.
 
     Raises:
       OSError: if a folder was given and cannot be created.
     """
     if directory == NOWHERE:
-        # Also where the environment names a folder.
+        # Also if the environment names a folder.
         jax.config.update("jax_enable_compilation_cache", False)
         return
     path = pathlib.Path(directory or default_cache()).expanduser().absolute()

@@ -41,7 +41,7 @@ CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
 def make_classifier(
     name: str, num_classes: int, *, axis_name: str | None = None
 ) -> nn.Module:
-    """Make the target model of that name, `images [B, H, W, C] -> logits [B, K]`.
+    """Make a target model, `images [B, H, W, C] -> logits [B, K]`.
 
     Args:
       name: a key of `CLASSIFIERS`.
@@ -50,7 +50,7 @@ def make_classifier(
         effect on models without batch normalisation.
 
     Raises:
-      ValueError: for an unknown name; the error lists the known ones.
+      ValueError: if the name is unknown.
     """
     if name not in CLASSIFIERS:
         raise unknown_name("target model", name, CLASSIFIERS)
@@ -71,10 +71,9 @@ def _apply_fn(model: nn.Module) -> Callable[[Any, Array], Array]:
 
 
 def make_logits_fn(model: nn.Module, variables: Any) -> LogitsFn:
-    """Bind a model to its weights, as a callable that is also a pytree.
+    """Bind a model to the variables from its `init`, as a callable and a pytree.
 
     As an argument of a jitted function, it can have new weights without a new trace.
-    `variables` are as from `init` (`params`, perhaps `batch_stats`).
     """
     return Partial(_apply_fn(model), jax.tree.map(lambda leaf: leaf, dict(variables)))
 

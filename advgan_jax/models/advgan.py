@@ -30,20 +30,14 @@ Norm = Callable[[Array], Array]
 
 
 class _Residual(nn.Module):
-    """Two 3x3 convolutions of the same width, added to their input."""
+    """Two 3x3 convolutions of the same width with a shortcut."""
 
     width: int
 
     @nn.compact
     def __call__(self, x: Array, norm: Norm) -> Array:
-        """Apply the block to features `[B, H, W, C]`."""
         y = nn.relu(norm(Conv(self.width, (3, 3), use_bias=False)(x)))
         return x + norm(Conv(self.width, (3, 3), use_bias=False)(y))
-
-
-def instance_norm(x: Array) -> Array:
-    """Apply InstanceNorm; its scale and shift belong to the calling module."""
-    return nn.InstanceNorm()(x)
 
 
 def encode_decode(
@@ -51,16 +45,12 @@ def encode_decode(
     widths: tuple[int, int, int],
     num_residual: int,
     channels: int,
-    norm: Norm = instance_norm,
+    norm: Norm = lambda x: nn.InstanceNorm()(x),
 ) -> Array:
-    """Apply the common layers of the generators; they belong to the calling module.
+    """Map `[B, H, W, D]` in [-1, 1] to unbounded `[B, H, W, channels]`.
 
-    Args:
-      inputs: `[B, H, W, D]`, in [-1, 1].
-      widths: filters at full, half and quarter size.
-      num_residual: residual blocks at quarter size.
-      channels: C of the result `[B, H, W, C]`, which is unbounded.
-      norm: applied after each convolution but the last.
+    The layers belong to the calling module. `norm` follows each convolution but the
+    last; see `Generator` for the other arguments.
     """
     height, width = inputs.shape[1:3]
     rows, columns = -height % 4, -width % 4
@@ -81,10 +71,7 @@ def encode_decode(
 
 
 def score_features(images: Array, widths: tuple[int, ...]) -> Array:
-    """Return features `[B, F]` of images in [0, 1], by the layers of discriminators.
-
-    `widths` are the filters of the 4x4 convolutions of stride 2.
-    """
+    """Return features `[B, F]` of images in [0, 1], by the layers of discriminators."""
     x = 2 * images - 1
     for layer, width in enumerate(widths):
         x = Conv(width, (4, 4), strides=2)(x)

@@ -1,14 +1,14 @@
 r"""AI-GAN's generator and discriminator.
 
-The generator is AdvGAN's with another InstanceNorm, after every convolution but the
-last: its scales and shifts belong to the target class (FiLM). The discriminator may
-have two heads, for the source of an image and for its class.
+The generator is AdvGAN's, but each InstanceNorm has a scale and a shift for each target
+class (FiLM). The discriminator may have two heads, for the source of an image and for
+its class.
 
-The papers do not say how their generator receives the class. Mean targeted success on
-the test images of the 8x8 digits, one seed, stages of 10 + 30 epochs, and of 10 + 20
-epochs at a tenth of the learning rate:
+The papers do not specify how their generator receives the class. The table has the mean
+targeted success on the test images of the 8x8 digits with one seed. The stages have
+10 + 30 epochs, or 10 + 20 epochs at a tenth of the learning rate.
 
-| the class enters by | 10 + 30 | 10 + 20, slower |
+| input of the class | 10 + 30 | 10 + 20, slower |
 |---|---|---|
 | FiLM | 94.8 % | 90.5 % |
 | one-hot planes beside the image | 94.4 % | |
@@ -16,8 +16,8 @@ epochs at a tenth of the learning rate:
 | four learned planes | | 90.7 % |
 | learned planes and FiLM | 94.3 % | 91.2 % |
 
-These differences are within the noise of one seed. FiLM was chosen because it works for
-any image size and InstanceNorm cannot remove it, as it removes constant planes.
+These differences are within the noise of one seed. FiLM works for any image size, and
+InstanceNorm cannot remove it, as it removes constant planes.
 
 Deviations from the paper: those of `models.advgan`.
 
@@ -34,11 +34,7 @@ from advgan_jax.types import Array
 
 
 class ConditionalNorm(nn.Module):
-    """InstanceNorm with a scale and a shift for each class (FiLM).
-
-    Attributes:
-      num_classes: K.
-    """
+    """InstanceNorm with a scale and a shift for each class (FiLM)."""
 
     num_classes: int
 
@@ -57,11 +53,7 @@ class ConditionalNorm(nn.Module):
 class ConditionalGenerator(nn.Module):
     r"""A perturbation for each image and class: :math:`r = \epsilon \tanh(h(x, t))`.
 
-    Attributes:
-      epsilon: the L-infinity bound, in pixel units.
-      num_classes: K.
-      widths: filters at full, half and quarter size.
-      num_residual: residual blocks at quarter size.
+    `num_classes` is K; see `models.Generator` for the other attributes.
     """
 
     epsilon: float
@@ -83,9 +75,7 @@ class ConditionalGenerator(nn.Module):
 class TwoHeadDiscriminator(nn.Module):
     """A score for each image, and a prediction of its true class.
 
-    Attributes:
-      num_classes: K.
-      widths: filters of the 4x4 convolutions of stride 2.
+    `num_classes` is K; see `models.Discriminator` for `widths`.
     """
 
     num_classes: int

@@ -1,8 +1,8 @@
 """Target models: the convolutional and fully connected models that the papers attack.
 
 A and B are Tramèr's; C is Carlini and Wagner's (AdvGAN's "Model C" is not Tramèr's).
-All map images in [0, 1] to logits. Dropout is active only with `train=True`, so an
-attacked model is the same function in every call.
+All map images in [0, 1], `[B, H, W, C]`, to logits `[B, K]`. Dropout is active only
+with `train=True`, so an attacked model is the same function in every call.
 
 References:
   Tramèr et al., 2018 (https://arxiv.org/abs/1705.07204), Appendix;
@@ -21,7 +21,6 @@ from advgan_jax.types import Array
 
 
 def _flatten(x: Array) -> Array:
-    """Flatten all axes but the first."""
     return x.reshape(x.shape[0], -1)
 
 
@@ -35,13 +34,13 @@ def _check_size(images: Array, least: int, model: str) -> None:
 
 
 class ModelA(nn.Module):
-    """Tramèr's A: two 5x5 convolutions of 64, a hidden layer of 128."""
+    """Tramèr's A: two 5x5 convolutions of 64 filters, a hidden layer of 128 units."""
 
     num_classes: int = 10
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False) -> Array:
-        """Map images `[B, H, W, C]` to logits `[B, K]`."""
+        """Return logits."""
         _check_size(images, 9, "A")
         x = nn.relu(Conv(64, (5, 5), padding="VALID")(images))
         x = nn.relu(Conv(64, (5, 5), padding="VALID")(x))
@@ -57,7 +56,7 @@ class ModelB(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False) -> Array:
-        """Map images `[B, H, W, C]` to logits `[B, K]`."""
+        """Return logits."""
         _check_size(images, 27, "B")
         x = nn.Dropout(0.2, deterministic=not train)(images)
         x = nn.relu(Conv(64, (8, 8), strides=2, padding="SAME")(x))
@@ -70,11 +69,7 @@ class ModelB(nn.Module):
 class ModelC(nn.Module):
     """Carlini and Wagner's: 32, 32, pool, 64, 64, pool, two hidden layers of 200.
 
-    Attributes:
-      num_classes: K.
-      widths: filters before and after the first pool; their CIFAR model has (64, 128)
-        and 256 hidden units.
-      hidden: units of each hidden layer.
+    Their CIFAR model has the `widths` (64, 128) and 256 `hidden` units.
     """
 
     num_classes: int = 10
@@ -83,7 +78,7 @@ class ModelC(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False) -> Array:
-        """Map images `[B, H, W, C]` to logits `[B, K]`."""
+        """Return logits."""
         _check_size(images, 16, "C")
         x = images
         for width in self.widths:
@@ -99,14 +94,14 @@ class ModelC(nn.Module):
 class MadryNet(nn.Module):
     """Madry's, of the MNIST challenge: 5x5 convolutions of 32 and 64, a layer of 1024.
 
-    The initial weights are Flax's, not the challenge's with a deviation of 0.1.
+    The initial weights are Flax's; the challenge's have a deviation of 0.1.
     """
 
     num_classes: int = 10
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False) -> Array:
-        """Map images `[B, H, W, C]` to logits `[B, K]`; the same in training."""
+        """Return logits."""
         del train
         _check_size(images, 4, "madry")
         x = max_pool(nn.relu(Conv(32, (5, 5))(images)), 2)
@@ -122,7 +117,7 @@ class SmallNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False) -> Array:
-        """Map images `[B, H, W, C]` to logits `[B, K]`."""
+        """Return logits."""
         x = nn.relu(Conv(32, (3, 3))(images))
         x = max_pool(nn.relu(Conv(64, (3, 3))(x)), 2)
         x = nn.relu(Dense(128)(_flatten(x)))
@@ -133,11 +128,8 @@ class SmallNet(nn.Module):
 class FullyConnected(nn.Module):
     """Szegedy's models: hidden layers of sigmoids (or any other unit), then logits.
 
-    Attributes:
-      num_classes: K.
-      hidden: units of the hidden layers; () is the linear softmax classifier.
-      activation: of the hidden units.
-      dropout: share of hidden units dropped in training.
+    `hidden` are their units; () is the linear softmax classifier. Training drops the
+    share `dropout` of hidden units.
     """
 
     num_classes: int = 10
@@ -158,7 +150,7 @@ class FullyConnected(nn.Module):
 
         Applies the layers from `first` (0 is the first hidden one) up to, not
         including, `last` (None: up to the logits). If `first` is not 0, `images` are
-        the outputs of the layer before it, of any shape with as many entries.
+        the outputs of the layer before it, in any shape.
         """
         x = _flatten(jnp.asarray(images))
         sizes = (*self.hidden, self.num_classes)

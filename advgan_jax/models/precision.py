@@ -1,9 +1,9 @@
 """Mixed precision: models that multiply in bfloat16 and compute the rest in float32.
 
-The operands of convolutions and dense layers, forward and backward, are bfloat16, for
-which the matrix units of accelerators are made. Biases, normalisations, activations,
-weights, their gradients and running statistics are float32. bfloat16 has float32's
-range, so losses need no scaling.
+The operands of convolutions and dense layers, forward and backward, are bfloat16.
+Accelerators have matrix units for it. Everything else is float32: biases,
+normalisations, activations, weights, their gradients and running statistics. bfloat16
+has float32's range, so losses need no scaling.
 
 The kernels are cast, and the layers of `advgan_jax.cpu.layers` cast their inputs to
 them. Flax's own layers would cast both to float32, so they are rejected.
@@ -25,13 +25,10 @@ from advgan_jax.types import Array, LogitsFn, Params
 
 
 class MixedPrecision(nn.Module):
-    """A network with the same weights that multiplies in bfloat16.
+    """A network that multiplies in bfloat16, with layers of `advgan_jax.cpu.layers`.
 
-    Weights have the names and initial values of the network's own, so the two are
+    Weights have the names and initial values of `module`'s own, so the two are
     interchangeable at any time.
-
-    Attributes:
-      module: the network, of layers of `advgan_jax.cpu.layers`.
     """
 
     module: nn.Module
@@ -56,9 +53,8 @@ class MixedPrecision(nn.Module):
 def lower_precision(logits_fn: LogitsFn) -> LogitsFn:
     """Make a frozen model multiply in bfloat16; its logits are float32.
 
-    Args:
-      logits_fn: a pytree with its weights, see `models.make_logits_fn`; or a
-        combination of several.
+    `logits_fn` is a pytree with its weights, see `models.make_logits_fn`, or a
+    combination of several.
 
     Raises:
       ValueError: if no leaf of the pytree is a kernel; at a call, if a layer is not of

@@ -30,7 +30,7 @@ def _batch_norm(train: bool, axis_name: str | None) -> Callable[..., nn.BatchNor
 
 
 class _Block(nn.Module):
-    """One residual block of two 3x3 convolutions, plain or pre-activated."""
+    """Two 3x3 convolutions with a shortcut, plain or pre-activated."""
 
     width: int
     stride: int
@@ -39,7 +39,6 @@ class _Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """Apply the block to features `[B, H, W, C]`."""
         norm = _batch_norm(train, self.axis_name)
         conv = partial(Conv, self.width, (3, 3), use_bias=False)
         shortcut, y = x, x

@@ -8,18 +8,17 @@ With `axis_name`, the step averages losses, gradients and metrics over that axis
 (`mean_over`) and folds the shard's index into its key (`fold_in_shard`).
 `compile_steps` compiles it for one device (`jit`) or for all devices of all processes
 (`pmap`, `shard_map`). A state has no device axis, so checkpoints do not depend on the
-number of devices. `rows` decides which rows a step uses and a process reads.
+number of devices.
 
 Evaluation is written for whole batches. `spread` shards their rows over all devices,
 and the compiler splits the work. So an attack draws the same numbers on any devices.
 
-Several processes run the same program in step. `processes` has what only one of them
-may do (write a file) or all must decide alike (whether to stop).
+Several processes run the same program in step. `processes` coordinates what one of them
+does alone (write a file) and what all decide alike (whether to stop).
 """
 
 from advgan_jax.parallel.modes import (
     AXIS,
-    MODES,
     axis_name,
     choose_mode,
     default_steps_per_call,
@@ -50,7 +49,6 @@ from advgan_jax.parallel.steps import compile_steps
 __all__ = [
     "AXIS",
     "HEARTBEAT",
-    "MODES",
     "BatchRows",
     "agreed",
     "agreed_stop",

@@ -25,18 +25,13 @@ def fold_in_shard(key: Array, axis_name: str | None) -> Array:
 
 
 def choose_mode(mode: str) -> str:
-    """Resolve a mode.
+    """Resolve a mode to `jit`, `pmap` or `shard_map`.
 
-    Args:
-      mode: `jit` (one device), `pmap` or `shard_map` (all devices of all processes), or
-        `auto`: `pmap` where there are several devices.
-
-    Returns:
-      `jit`, `pmap` or `shard_map`.
+    `jit` uses one device, `pmap` and `shard_map` all devices of all processes. `auto`
+    is `pmap` if there are several devices, else `jit`.
 
     Raises:
-      ValueError: for an unknown mode, lists the known ones; for `jit` where there are
-        several processes.
+      ValueError: if the mode is unknown, or is `jit` with several processes.
     """
     if mode not in MODES:
         raise unknown_name("parallel mode", mode, MODES)
@@ -61,9 +56,7 @@ def axis_name(mode: str) -> str | None:
 
 
 def default_steps_per_call() -> int:
-    """Return the number of steps in one compiled call.
-
-    On a CPU a call is cheap beside a step, and a loop inside it would slow down target
-    models that are not `loops.loop_ready`. Elsewhere each call costs a launch.
-    """
+    """Return the number of steps in one compiled call."""
+    # On a CPU a call is cheap beside a step, and a loop inside it would slow down
+    # target models that are not `loops.loop_ready`. Elsewhere each call costs a launch.
     return 1 if jax.default_backend() == "cpu" else 50

@@ -27,7 +27,7 @@ def replicated_sharding() -> jax.sharding.Sharding:
 
 
 def is_key(leaf: Any) -> bool:
-    """Whether a leaf is an array of typed PRNG keys."""
+    """Return whether a leaf is an array of typed PRNG keys."""
     return isinstance(leaf, jax.Array) and jnp.issubdtype(
         leaf.dtype, jax.dtypes.prng_key
     )
@@ -54,7 +54,7 @@ def _place(leaf: Any, sharding: NamedSharding) -> Array:
 
 
 def _is_on(leaf: Any, sharding: NamedSharding) -> bool:
-    """Whether an array is replicated on this process's devices already."""
+    """Return whether an array is replicated on this process's devices already."""
     if not isinstance(leaf, jax.Array) or is_key(leaf):
         return False
     both = leaf.sharding.is_fully_replicated and sharding.is_fully_replicated
@@ -65,7 +65,7 @@ def _is_on(leaf: Any, sharding: NamedSharding) -> bool:
 def replicate(tree: Any, mesh: Mesh | None = None) -> Any:
     """Copy arrays to all devices of a mesh (default: all); may share memory.
 
-    Every process passes the same values. With one device, returns the tree unchanged.
+    Every process gives the same values. With one device, returns the tree unchanged.
     """
     mesh = all_devices() if mesh is None else mesh
     if mesh.size == 1 and jax.process_count() == 1:
@@ -76,14 +76,12 @@ def replicate(tree: Any, mesh: Mesh | None = None) -> Any:
 
 def local(tree: Any) -> Any:
     """Return this process's copy of replicated arrays, each on one device."""
-    return jax.tree.map(
-        lambda a: a.addressable_data(0) if _is_on_several(a) else a, tree
-    )
 
+    def _one(leaf: Any) -> Any:
+        several = isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1
+        return leaf.addressable_data(0) if several else leaf
 
-def _is_on_several(leaf: Any) -> bool:
-    """Whether a leaf is an array on several devices."""
-    return isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1
+    return jax.tree.map(_one, tree)
 
 
 def spread(tree: Any) -> Any:

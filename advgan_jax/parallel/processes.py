@@ -32,16 +32,18 @@ def start(
 ) -> None:
     """Connect this process to the others, before any other use of JAX.
 
+    JAX detects the first three arguments on Cloud TPU, Slurm and GKE; omit all of them
+    there.
+
     Args:
-      coordinator: `host:port` of the first process; None where JAX detects it, as on
-        Cloud TPU, Slurm and GKE.
-      num_processes: their number; None likewise.
-      process_id: this one's number, from 0; None likewise.
+      coordinator: `host:port` of the first process.
+      num_processes: their number.
+      process_id: this one's number, from 0.
       heartbeat: seconds without a sign of life after which a process is lost; the same
         in all of them.
 
     Raises:
-      ValueError: if only some of the three are given; if `heartbeat` is below a second.
+      ValueError: if only some of the three are given, or a number is out of range.
     """
     given = {
         "coordinator": coordinator,
@@ -52,8 +54,8 @@ def start(
     if missing and len(missing) < len(given):
         raise ValueError(
             "`coordinator`, `num_processes` and `process_id` belong together, got no "
-            f"{' and no '.join(missing)}; give all of them, or none where JAX can find "
-            "them out (Cloud TPU, Slurm, GKE)."
+            f"{' and no '.join(missing)}; give all of them, or none where JAX detects "
+            "them (Cloud TPU, Slurm, GKE)."
         )
     if (
         num_processes is not None
@@ -72,8 +74,8 @@ def start(
         heartbeat_timeout_seconds=heartbeat,
         shutdown_timeout_seconds=heartbeat,
     )
-    # Some networks are set up by the first common computation, for which no process
-    # may be half a minute late; here all have just connected.
+    # The first common computation sets up some networks, and fails if a process is half
+    # a minute late. Here all have just connected.
     agreed(True)
     total = jax.jit(jnp.sum)(spread(np.ones(jax.device_count(), np.float32)))
     jax.block_until_ready(total)
@@ -85,7 +87,7 @@ def num_processes() -> int:
 
 
 def is_first() -> bool:
-    """Whether this process writes the logs, figures and results."""
+    """Return whether this process writes the logs, figures and results."""
     return jax.process_index() == 0
 
 
@@ -126,7 +128,7 @@ def first_alone(action: Callable[[], None]) -> None:
 
 @contextlib.contextmanager
 def first_before_others() -> Iterator[None]:
-    """Run the block in the first process before the others, which find its results."""
+    """Run the block in the first process before the others, which reuse its results."""
     several = jax.process_count() > 1
     if several and not is_first():
         multihost_utils.sync_global_devices("first")
@@ -141,8 +143,8 @@ def first_before_others() -> Iterator[None]:
 def agreed_stop() -> Iterator[Callable[[], bool]]:
     """Yield a function that returns whether to stop, the same in all processes.
 
-    After a SIGTERM or Ctrl-C of any process, the runtime agrees on a future call: all
-    get True there, and from then on. Calls before it cost no communication.
+    After a SIGTERM or Ctrl-C of any process, the runtime chooses a future call. It and
+    all later calls return True. Calls before it cost no communication.
     """
     stopped = False
 

@@ -1,4 +1,4 @@
-"""Rows of the training data: which a step takes, and which a process reads."""
+"""Rows of the training data: those of a step, and those that a process reads."""
 
 import functools
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class BatchRows(struct.PyTreeNode):
       order: int32 `[S, B]`, the rows of the data in each of S batches.
       first: the call's first batch, from 0 to S - `count`.
       count: number of batches in the call.
-      per_device: whether each device holds only its own rows. Then `order` is
+      per_device: whether each device has only its own rows. Then `order` is
         `[S, B / devices]`, the same on each device, and counts the device's own rows.
     """
 
@@ -46,7 +46,7 @@ class BatchRows(struct.PyTreeNode):
 
 
 def as_batch_rows(rows: Any) -> BatchRows:
-    """Take an int array `[k, B]` as k batches; return `BatchRows` unchanged."""
+    """Convert an int array `[k, B]`, the rows of k batches, to `BatchRows`."""
     if isinstance(rows, BatchRows):
         return rows
     return BatchRows(rows, np.int32(0), rows.shape[0])
@@ -70,7 +70,7 @@ def read_replicated(read: ReadFn, num_rows: int) -> Batch:
     part = -(-num_rows // mesh.size)
     starts = [part * place for place in _own_places(mesh)]
     rows = np.concatenate([np.arange(start, start + part) for start in starts])
-    # The last device's part is filled up; the gather drops the filling.
+    # The last device's part repeats the last row; the gather drops the repetitions.
     columns = read(np.minimum(rows, num_rows - 1))
     sharded, replicated = NamedSharding(mesh, P(AXIS)), NamedSharding(mesh, P())
 
@@ -93,16 +93,10 @@ def read_replicated(read: ReadFn, num_rows: int) -> Batch:
 def shard(read: ReadFn, indices: np.ndarray, mode: str) -> tuple[Batch, BatchRows]:
     """Give each device its own rows of some batches, read by its own process.
 
-    Args:
-      read: reads rows; called once, for the rows of this process's devices.
-      indices: int `[k, B]`, the rows of k batches, the same in all processes.
-      mode: see `choose_mode`.
-
-    Returns:
-      Data and rows for compiled steps; with several shards, data with a device axis.
-
-    Raises:
-      ValueError: if the number of devices does not divide B.
+    `read` is called once, for the rows of this process's devices. `indices`, int
+    `[k, B]`, are the rows of k batches, the same in all processes. Returns data and
+    rows for compiled steps; with several shards, the data have a device axis. Raises
+    `ValueError` if the number of devices does not divide B.
     """
     mode, shards = choose_mode(mode), num_shards(mode)
     count, size = indices.shape
@@ -127,7 +121,7 @@ def shard(read: ReadFn, indices: np.ndarray, mode: str) -> tuple[Batch, BatchRow
 
 @functools.lru_cache
 def _per_device_rows(count: int, own: int) -> BatchRows:
-    """Count a device's own rows in order; one object, so that it is copied once."""
+    """Return a device's own rows in order; one object, so that it is copied once."""
     order = np.arange(count * own, dtype=np.int32).reshape(count, own)
     return BatchRows(order, np.int32(0), count, per_device=True)
 

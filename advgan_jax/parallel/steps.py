@@ -36,8 +36,8 @@ def compile_steps(step: Callable[..., Any], *, mode: str = "auto") -> Run:
       shape `[k]`. The old state is donated: do not use it again.
 
     Raises:
-      ValueError: for an unknown mode, or (when run) a batch size that the number of
-        devices does not divide.
+      ValueError: if the mode is unknown or, in a call of `run`, the number of devices
+        does not divide the batch size.
     """
     mode = choose_mode(mode)
     if mode == "jit":
@@ -50,13 +50,12 @@ class _Sharded:
     """Compiled steps that shard each batch over all devices."""
 
     def __init__(self, step: Callable[..., Any], mode: str) -> None:
-        """Compile for replicated and for per-device data."""
         mesh = all_devices()
         own = partial(step, axis_name=AXIS)
 
         def run(state: Any, data: Batch, rows: BatchRows, frozen: tuple) -> Any:
             """Make the steps of one shard."""
-            # `shard_map` keeps the axis of the devices where it has cut it.
+            # `shard_map` keeps the device axis of a shard, with length 1.
             if rows.per_device and mode == "shard_map":
                 data = jax.tree.map(lambda a: a[0], data)
             return _run_steps(
@@ -76,7 +75,6 @@ class _Sharded:
     def __call__(
         self, state: Any, data: Batch, rows: BatchRows | Array, *frozen: Any
     ) -> tuple[Any, Mapping[str, Array]]:
-        """Make the steps."""
         if not isinstance(rows, BatchRows):
             # A copy: the caller may overwrite the array before the next call.
             rows = as_batch_rows(np.array(rows))
@@ -93,13 +91,11 @@ class _Copies:
     """Replicated arguments, copied again only when other objects are passed."""
 
     def __init__(self, mesh: Mesh) -> None:
-        """Start without copies."""
         self._mesh, self._given, self._placed = mesh, (), ()
 
     def __call__(self, *given: Any) -> tuple:
-        """Return the copies."""
         if list(map(id, given)) != list(map(id, self._given)):
-            # The old ones go first: the data may be all the memory there is.
+            # Free the old ones first, because the data may fill the memory.
             self._given = self._placed = ()
             self._placed = replicate(given, self._mesh)
             self._given = given
@@ -133,21 +129,17 @@ def _mapped(run: Run, *, mesh: Mesh, per_device: bool) -> Run:
 
 
 class _Key(struct.PyTreeNode):
-    """A typed key without its type."""
+    """The numbers of a typed key, and its type."""
 
     data: Array
     impl: Any = struct.field(pytree_node=False)
-
-    def typed(self) -> Array:
-        """Return the key."""
-        return jax.random.wrap_key_data(self.data, impl=self.impl)
 
 
 def _bare(tree: Any) -> Any:
     """Turn typed keys into numbers.
 
-    With several processes, each call of `pmap` would otherwise wait on the host for the
-    key that the call before computes (JAX 0.10).
+    Otherwise each call of `pmap` with several processes waits on the host for the key
+    that the call before computes (JAX 0.10).
     """
     return jax.tree.map(
         lambda a: (
@@ -159,18 +151,19 @@ def _bare(tree: Any) -> Any:
 
 def _keyed(tree: Any) -> Any:
     """Undo `_bare`."""
-    return jax.tree.map(
-        lambda a: a.typed() if isinstance(a, _Key) else a,
-        tree,
-        is_leaf=lambda a: isinstance(a, _Key),
-    )
+
+    def _typed(leaf: Any) -> Any:
+        bare = isinstance(leaf, _Key)
+        return jax.random.wrap_key_data(leaf.data, impl=leaf.impl) if bare else leaf
+
+    return jax.tree.map(_typed, tree, is_leaf=lambda leaf: isinstance(leaf, _Key))
 
 
 def _sharded(run: Run, *, mesh: Mesh, per_device: bool) -> Run:
     """Compile by `shard_map`."""
     # Unchecked, as in `pmap`: the check would require that the carry of every loop in
     # an attack varies over the devices. Steps average both losses and gradients, which
-    # is right with and without.
+    # is correct with and without the check.
     specs = (P(), P(AXIS) if per_device else P(), P(), P())
     sharded = jax.shard_map(
         run, mesh=mesh, in_specs=specs, out_specs=P(), check_vma=False

@@ -12,6 +12,7 @@ Metrics are means over the batch. Frozen models are arguments, never part of a s
     normalisation;
   * `networks`: generator, discriminator and their optimisers, see `gan.Networks`;
   * `optimizer`: any optax optimiser, the same for the state and its step;
+  * `objective`: the loss of AdvGAN or AI-GAN, with its weights and bounds;
   * `key`: typed PRNG key of the run;
   * `image_shape`: (H, W, C);
   * `axis_name`: axis of the devices, over which a step averages losses and gradients.

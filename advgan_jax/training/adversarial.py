@@ -1,6 +1,6 @@
 r"""Adversarial training: classifiers that learn from attacks on themselves.
 
-Each step attacks its batch and then minimises, over the weights, one of two losses:
+Each step attacks its batch and then minimises one of two losses over the weights:
 
 .. math:: w\,J(x, y) + (1 - w)\,J(x_A, y) \qquad\text{or}\qquad
     J(x, y) + \beta\,D_{KL}(p(x) \Vert p(x_A))
@@ -12,13 +12,11 @@ Each step attacks its batch and then minimises, over the weights, one of two los
 | Madry | the trained model | PGD | first, `w = 0` |
 | TRADES | the trained model | PGD on the divergence | second |
 
-Every method accepts every attack.
-
 Deviations from the papers:
   * The attacked model is in inference mode: without dropout, and with the running
     statistics of batch normalisation.
-  * The bound of the attack may grow over the first steps. Trainings shorter than
-    Madry's 100,000 steps otherwise tend to stay at chance on MNIST.
+  * The bound of the attack may grow over the first steps. Otherwise the accuracy of
+    trainings shorter than Madry's 100,000 steps often stays at chance on MNIST.
   * Batch normalisation sees clean and attacked images as one batch; in the released
     code of TRADES they are two.
   * The attack of TRADES keeps its own random start; the paper's is Gaussian noise.
@@ -49,24 +47,19 @@ _SHARED = 2**31 - 1  # no shard has this index, so no shard has the shared key
 
 
 class Augmentation(NamedTuple):
-    """Augmentation of the clean images, before they are attacked.
-
-    Attributes:
-      max_shift: pixels, see `classifier.augment`.
-      flip: whether to mirror half of the images.
-    """
+    """Augmentation of the clean images before the attack; see `classifier.augment`."""
 
     max_shift: int = 0
     flip: bool = False
 
 
 class Crafting(NamedTuple):
-    """How a training attacks its batches.
+    """The attack on each batch of a training.
 
     Attributes:
       attack: with its hyper-parameters bound, a `types.Attack`.
-      predicted_labels: whether to attack the model's own prediction instead of the
-        true class, which one-step attacks would otherwise reveal to the model.
+      predicted_labels: whether to attack the model's own prediction. One-step attacks
+        on the true class reveal it to the model.
       epsilon_fn: maps a step (int32 array) to the bound; None keeps the attack's own.
     """
 
@@ -79,9 +72,7 @@ class Crafting(NamedTuple):
     ) -> Array:
         """Return the attacked images `[B, H, W, C]` of a batch."""
         labels = None if self.predicted_labels else batch.labels
-        bound: dict[str, Any] = {}
-        if self.epsilon_fn is not None:
-            bound["epsilon"] = self.epsilon_fn(step)
+        bound = {} if self.epsilon_fn is None else {"epsilon": self.epsilon_fn(step)}
         return self.attack(logits_fn, batch.images, labels, key=key, **bound)
 
 
@@ -110,20 +101,23 @@ def make_adversarial_step(
     Args:
       model: see `training`.
       optimizer: see `training`.
-      crafting: how to attack; `predicted_labels` are those of the attacked model.
+      crafting: the attack; `predicted_labels` are those of the attacked model.
       clean_weight: `w` in [0, 1]; 0 omits the clean images.
       label_smoothing: share of each label that is spread over all classes.
       augmentation: of the clean images.
 
     Returns:
-      A pure `train_step(state, batch, sources=(), *, axis_name=None)`. Each batch
-      attacks the trained model or one of the frozen models `sources`, drawn with equal
-      chance; all shards attack the same one. The metrics are `loss`, `robust_accuracy`
-      (on the attacked batch) and, unless `clean_weight` is 0, `accuracy`.
+      A pure `train_step(state, batch, sources=(), *, axis_name=None)`. It attacks the
+      trained model or one of the frozen models `sources`, drawn with equal chance for
+      each batch; all shards attack the same one. The metrics are `loss`,
+      `robust_accuracy` (on the attacked batch) and, unless `clean_weight` is 0,
+      `accuracy`.
 
     Raises:
       ValueError: if `clean_weight` is not in [0, 1].
     """
+    if not 0 <= clean_weight <= 1:
+        raise ValueError(f"`clean_weight` must be in [0, 1], got {clean_weight}.")
 
     def _craft(
         logits_fn: LogitsFn,
@@ -140,8 +134,19 @@ def make_adversarial_step(
         attacks = [partial(crafting, member, batch, own, step) for member in members]
         return jax.lax.switch(drawn, attacks)
 
-    loss = _mixed_loss(clean_weight, label_smoothing)
-    return _make_step(model, optimizer, _craft, loss, clean_weight > 0, augmentation)
+    def _loss_fn(
+        clean: Array | None, attacked: Array, labels: Array
+    ) -> tuple[Array, Metrics]:
+        loss = _cross_entropy(attacked, labels, label_smoothing)
+        metrics = {"robust_accuracy": _accuracy(attacked, labels)}
+        if clean is not None:
+            own = _cross_entropy(clean, labels, label_smoothing)
+            loss = clean_weight * own + (1 - clean_weight) * loss
+            metrics["accuracy"] = _accuracy(clean, labels)
+        return loss, metrics
+
+    with_clean = clean_weight > 0
+    return _make_step(model, optimizer, _craft, _loss_fn, with_clean, augmentation)
 
 
 def make_trades_step(
@@ -155,10 +160,10 @@ def make_trades_step(
 ) -> Step:
     r"""Make the step of TRADES, whose attack increases the divergence.
 
-    Takes the arguments of `make_adversarial_step`, and :math:`\beta \ge 0` as
-    `divergence_weight` in the place of `clean_weight`. The attack needs a random start,
-    because the divergence has no slope where it is zero. It must have one start only,
-    as every image but the clean one succeeds. `predicted_labels` is unused.
+    The arguments are those of `make_adversarial_step`, but `divergence_weight`,
+    :math:`\beta \ge 0`, replaces `clean_weight`; `predicted_labels` is unused. The
+    attack needs a random start, because the divergence has no slope where it is zero.
+    It needs a single start, because every image but the clean one succeeds.
 
     Returns:
       A pure step with the metrics `loss`, `divergence`, `accuracy`, `robust_accuracy`.
@@ -201,12 +206,8 @@ def divergence_logits_fn(logits_fn: LogitsFn, images: Array) -> LogitsFn:
     divergence. At the image itself there is no slope. An attack that stops at a
     misclassified image stops at once. A loss of three classes is undefined.
 
-    Args:
-      logits_fn: the model.
-      images: `x`, `[B, H, W, C]`; the result accepts as many images, in this order.
-
-    Returns:
-      `[B, H, W, C] -> [B, 2]`.
+    `images` are `x`, `[B, H, W, C]`. The result accepts as many images in this order,
+    and returns `[B, 2]`.
     """
     reference = jax.nn.log_softmax(logits_fn(images))
     return Partial(_divergence_logits, logits_fn, reference)
@@ -222,25 +223,6 @@ def _divergence(reference: Array, logits: Array) -> Array:
     """Return the KL divergence `[B]` of logits from reference log-probabilities."""
     logs = jax.nn.log_softmax(logits)
     return jnp.sum(jnp.exp(reference) * (reference - logs), axis=-1)
-
-
-def _mixed_loss(clean_weight: float, label_smoothing: float) -> _Loss:
-    """Make the weighted sum of the losses on clean and attacked images."""
-    if not 0 <= clean_weight <= 1:
-        raise ValueError(f"`clean_weight` must be in [0, 1], got {clean_weight}.")
-
-    def _loss_fn(
-        clean: Array | None, attacked: Array, labels: Array
-    ) -> tuple[Array, Metrics]:
-        loss = _cross_entropy(attacked, labels, label_smoothing)
-        metrics = {"robust_accuracy": _accuracy(attacked, labels)}
-        if clean is not None:
-            own = _cross_entropy(clean, labels, label_smoothing)
-            loss = clean_weight * own + (1 - clean_weight) * loss
-            metrics["accuracy"] = _accuracy(clean, labels)
-        return loss, metrics
-
-    return _loss_fn
 
 
 def _cross_entropy(logits: Array, labels: Array, label_smoothing: float) -> Array:

@@ -39,7 +39,7 @@ LossFn = Callable[[Array, Array], Array]
 
 
 class AdvGANObjective(NamedTuple):
-    """The loss that AdvGAN minimises, and its bound.
+    """The loss that AdvGAN minimises, and the bound of its perturbations.
 
     Attributes:
       epsilon: L-infinity bound of the perturbation, in pixel units.
@@ -118,14 +118,11 @@ def generator_loss(
 
     Args:
       adversarial_loss: `(logits, labels) -> loss [B]`.
-      objective: the weights and the bound c; AdvGAN's or AI-GAN's.
-      logits: the target model's, on the adversarial images, `[B, K]`.
-      labels: true classes, `[B]`.
-      scores: the discriminator's, on the adversarial images, `[B]`.
+      objective: AdvGAN's or AI-GAN's.
+      logits: `[B, K]`, the target model's on the adversarial images.
+      labels: `[B]`, the true classes, or AI-GAN's target classes.
+      scores: `[B]`, the discriminator's on the adversarial images.
       perturbation: adversarial minus clean images, `[B, H, W, C]`.
-
-    Returns:
-      The total, and the parts by name.
     """
     _, gan = losses.gan_loss(objective.gan_loss)
     parts = {
@@ -183,37 +180,24 @@ def make_train_step(
             total, parts = generator_loss(
                 adversarial_loss, objective, logits, labels, scores, adversarial - clean
             )
-            return total, {
-                **parts,
-                "success_rate": _success_rate(logits, labels, objective),
-            }
+            predictions = jnp.argmax(logits, axis=-1)
+            success = predictions != labels
+            if objective.target_class is not None:
+                success = predictions == objective.target_class
+            return total, {**parts, "success_rate": jnp.mean(success)}
 
         return alternate(state, networks, _generate, _d_loss, _g_loss, axis_name)
 
     return train_step
 
 
-def _success_rate(logits: Array, labels: Array, objective: AdvGANObjective) -> Array:
-    """Return the share of images on which the attack succeeds."""
-    predictions = jnp.argmax(logits, axis=-1)
-    if objective.target_class is None:
-        return jnp.mean(predictions != labels)
-    return jnp.mean(predictions == objective.target_class)
-
-
 def perturb_images(
     generator: nn.Module, params: Params, images: Array, epsilon: float
 ) -> Array:
-    """Perturb images with a generator, within the ball and the pixel range.
+    """Perturb images `[B, H, W, C]` with a generator.
 
-    Args:
-      generator: the module.
-      params: its weights.
-      images: float32 `[B, H, W, C]` in [0, 1].
-      epsilon: L-infinity bound of the perturbation, in pixel units.
-
-    Returns:
-      Adversarial images, of the same shape.
+    The images are in [0, 1], and so is the result. No pixel changes by more than
+    `epsilon`.
     """
     return perturb(images, apply(generator, params, images), epsilon, (0.0, 1.0))
 
@@ -221,10 +205,7 @@ def perturb_images(
 def bind_generator(
     networks: Networks, state: AdvGANState, *, epsilon: float, target_class: int | None
 ) -> Attack:
-    """Bind the generator of a state as an attack.
-
-    `epsilon` and `target_class` are those of its training, see `AdvGANObjective`.
-    """
+    """Bind a generator as an attack, with the bound and class of its training."""
     return generator_attack(
         make_generator_fn(networks.generator),
         state.generator.params,

@@ -3,23 +3,23 @@ r"""AI-GAN: one generator for every target class, trained first with an attacker
 .. math:: L = L_{adv} + \lambda L_{GAN} + \gamma L_{hinge}, \qquad
     L_{adv} = \ell(f(x + G(x, t)), t)
 
-Each step draws a class `t` other than the true one for each image. The rest of the step
-is AdvGAN's (`training.gan`), but for the images that the discriminator learns to call
-real. In stage one an attacker makes them, `A(x, t)`: the generator learns to imitate a
-successful attack. In stage two they are the clean `x`: the perturbation shrinks. Both
-stages train one state.
+Each step draws a class `t` other than the true one for each image, and continues as
+AdvGAN's (`training.gan`). The two stages differ in the images that the discriminator
+learns to call real. In stage one they are an attacker's, `A(x, t)`: the generator
+learns to imitate a successful attack. In stage two they are the clean `x`: the
+perturbation shrinks. Both stages train one state.
 
 With `models.TwoHeadDiscriminator`, the discriminator also learns the true class `y` of
-real images, and the generator is trained to keep `y` recognisable. With stage one alone
-this is the method's later version, as far as it is known to us.
+real images, and the generator learns to keep `y` recognisable. Stage one alone with two
+heads is, to our knowledge, the method's later version.
 
 Deviations from the papers:
   * As in `training.advgan`: the margin on logits, averaged; tanh; a clip whose gradient
     points inwards.
-  * The paper draws `t` at random; here it is never the true class, which needs no
-    perturbation.
-  * The later version's losses of the class are added to those of the first version;
-    set `hinge_weight` to 0 for the later version alone.
+  * The paper draws `t` from all classes. Here it is never the true class, which needs
+    no perturbation.
+  * The later version's losses of the class are added to those of the first version.
+    `hinge_weight = 0` gives the later version alone.
   * The papers give neither weights nor the epoch of the switch; those of
     `configs/aigan.py` were measured.
 
@@ -40,24 +40,19 @@ from advgan_jax import losses, parallel
 from advgan_jax.projections import perturb
 from advgan_jax.training.advgan import generator_loss, named_loss
 from advgan_jax.training.gan import Networks, alternate, init_networks
-from advgan_jax.training.states import AIGANState, apply
+from advgan_jax.training.states import AdvGANState, apply
 from advgan_jax.types import Array, Attack, Batch, LogitsFn, Metrics, Params
 
-Step = Callable[..., tuple[AIGANState, Metrics]]
+Step = Callable[..., tuple[AdvGANState, Metrics]]
 
 
 class AIGANObjective(NamedTuple):
-    """The loss that AI-GAN minimises, and its bound.
+    """The loss that AI-GAN minimises; see `AdvGANObjective` for the shared attributes.
 
     Attributes:
-      epsilon: L-infinity bound of the perturbation, in pixel units.
       num_classes: K.
-      adversarial_loss: name, see `losses.ADVERSARIAL_LOSSES`.
-      confidence: kappa of the margin loss, in logits.
-      gan_loss: name, see `losses.GAN_LOSSES`.
       gan_weight: lambda.
       hinge_weight: gamma.
-      hinge_bound: c, the L2 norm above which a perturbation is penalised.
       class_weight: weight of the second head's loss in the generator's.
     """
 
@@ -74,10 +69,10 @@ class AIGANObjective(NamedTuple):
 
 def init_state(
     networks: Networks, key: Array, image_shape: tuple[int, int, int]
-) -> AIGANState:
+) -> AdvGANState:
     """Initialise an AI-GAN at step 0; see `gan.init_networks`."""
     classes = jnp.zeros((1,), jnp.int32)
-    return AIGANState(*init_networks(networks, key, image_shape, classes))
+    return AdvGANState(*init_networks(networks, key, image_shape, classes))
 
 
 def draw_targets(key: Array, labels: Array, num_classes: int) -> Array:
@@ -91,11 +86,7 @@ def make_first_step(
 ) -> Step:
     """Make the step of stage one, where the attacker's images are real.
 
-    Args:
-      networks: see `training`.
-      objective: losses, weights and bounds.
-      attacker: a bound attack; attacks the target model with the same target classes
-        as the generator.
+    `attacker` attacks the target model with the same target classes as the generator.
 
     Returns:
       A pure `train_step(state, batch, target_logits_fn, *, axis_name=None)`. Its
@@ -128,12 +119,12 @@ def _make_step(
     judge = _make_judge(networks.discriminator)
 
     def train_step(
-        state: AIGANState,
+        state: AdvGANState,
         batch: Batch,
         target_logits_fn: LogitsFn,
         *,
         axis_name: str | None = None,
-    ) -> tuple[AIGANState, Metrics]:
+    ) -> tuple[AdvGANState, Metrics]:
         """Make one step."""
         clean, labels = batch
         key = jax.random.fold_in(state.key, state.step)
@@ -155,13 +146,9 @@ def _make_step(
         def _g_loss(adversarial: Array, params: Params) -> tuple[Array, Metrics]:
             logits = target_logits_fn(adversarial)
             scores, class_loss = judge(params, adversarial, labels)
+            r = adversarial - clean
             total, parts = generator_loss(
-                adversarial_loss,
-                objective,
-                logits,
-                target_labels,
-                scores,
-                adversarial - clean,
+                adversarial_loss, objective, logits, target_labels, scores, r
             )
             total += objective.class_weight * sum(class_loss.values())
             reached = jnp.mean(jnp.argmax(logits, axis=-1) == target_labels)

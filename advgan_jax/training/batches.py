@@ -32,11 +32,11 @@ class Stream:
     In each process, a thread reads the rows of the process's own devices.
 
     Attributes:
-      split: what to read.
+      split: the images and labels.
       mode: that of the compiled steps, see `parallel.choose_mode`.
       depth: number of calls, at least 1, whose batches are ready, and number of calls
-        in flight. Each call's images are on the devices; if they do not fit, lower the
-        steps per call.
+        in flight. The devices hold their images; if those do not fit, lower the steps
+        per call.
     """
 
     split: Split
@@ -44,7 +44,6 @@ class Stream:
     depth: int = 2
 
     def __post_init__(self) -> None:
-        """Reject a depth below 1."""
         checks.check_at_least("depth", self.depth, 1)
 
 
@@ -55,17 +54,9 @@ def iterate_calls(
     step: int,
     rows_fn: RowsFn = lambda places: places,
 ) -> Generator[tuple[Batch, parallel.BatchRows], None, None]:
-    """Iterate over the data and rows of each call, from `step` to the plan's end.
+    """Iterate over the arguments of compiled steps, from `step` to the plan's end.
 
-    Args:
-      data: all training images, or a stream of them.
-      plan: a `fit.Plan`.
-      order_key: typed key of the shuffles.
-      step: number of steps already made.
-      rows_fn: maps the shuffled places of an epoch to rows.
-
-    Returns:
-      A generator of arguments for compiled steps; close it when done.
+    Close the generator when done. The arguments are those of `fit.fit`.
     """
     rows = _batch_rows(plan, order_key, step, rows_fn)
     if not isinstance(data, Stream):
@@ -74,10 +65,7 @@ def iterate_calls(
 
 
 def limit_in_flight(run: Callable[..., tuple], ahead: int) -> Callable[..., tuple]:
-    """Make `run` wait while `ahead` earlier calls are in flight.
-
-    Calls in flight keep their images on the devices.
-    """
+    """Make `run` wait while `ahead` earlier calls keep their images on the devices."""
     in_flight = collections.deque(maxlen=ahead)
 
     def _call(*arguments: Any) -> tuple:
@@ -97,10 +85,8 @@ def _batch_rows(
     size = plan.steps_per_call
     while step < plan.num_steps:
         epoch, done = divmod(step, plan.steps_per_epoch)
-        places = _places(
-            order_key, epoch, (plan.steps_per_epoch, plan.batch_size), plan.num_examples
-        )
-        order = rows_fn(places)
+        shape = (plan.steps_per_epoch, plan.batch_size)
+        order = rows_fn(_places(order_key, epoch, shape, plan.num_examples))
         for first in range(done, plan.steps_per_epoch, size):
             count = min(size, plan.steps_per_epoch - first)
             yield parallel.BatchRows(order, np.int32(first), count)
@@ -126,9 +112,9 @@ def _read(
 
 
 def prefetch(items: Iterator[Item], depth: int) -> Generator[Item, None, None]:
-    """Make the next `depth` items in a thread while the last one is used.
+    """Make the next `depth` items in a thread while the consumer uses the last one.
 
-    No item may be None. What the thread raises is raised in the place of its item.
+    No item may be None. An error in the thread is raised in the place of its item.
     """
     ready, closed = queue.Queue(depth), threading.Event()
 
@@ -160,5 +146,5 @@ def prefetch(items: Iterator[Item], depth: int) -> Generator[Item, None, None]:
             yield item
     finally:
         closed.set()
-        # It ends after its current read, which on a network may never return.
+        # The thread ends after its current read, which on a network may never return.
         thread.join(_PATIENCE)

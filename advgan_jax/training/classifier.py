@@ -1,4 +1,4 @@
-"""Training of classifiers: on classes, or on another model's predictions."""
+"""Training of classifiers on classes or on another model's predictions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -100,17 +100,12 @@ def descend(
 ) -> tuple[ClassifierState, Metrics]:
     """Make one step of the optimiser along the gradient of a loss.
 
-    Args:
-      state: to update.
-      optimizer: that of the state.
-      loss_fn: maps weights to the loss, the metrics and the new running statistics.
-      axis_name: axis over which loss, metrics and gradients are averaged.
-
-    Returns:
-      The next state, and the metrics with the `loss`.
+    `loss_fn` maps weights to the loss, the metrics and the new running statistics.
+    Returns the next state, and the metrics with the `loss`.
     """
 
     def _averaged(params: Params) -> tuple[Array, tuple[Metrics, Params]]:
+        # Averaged here and again as gradients: right in every mode.
         loss, (metrics, stats) = loss_fn(params)
         loss, metrics = parallel.mean_over((loss, metrics), axis_name)
         return loss, (metrics, stats)
@@ -125,10 +120,9 @@ def descend(
 
 
 def augment(images: Array, key: Array, *, max_shift: int, flip: bool) -> Array:
-    """Shift and mirror images `[B, H, W, C]` at random; shifted-in pixels are black.
+    """Shift images `[B, H, W, C]` by up to `max_shift` pixels on both axes, at random.
 
-    Each is shifted by up to `max_shift` pixels on both axes. With `flip`, half of them
-    are mirrored left to right.
+    Shifted-in pixels are black. With `flip`, mirror each with probability 1/2.
     """
     key_shift, key_flip = jax.random.split(key)
     if flip:

@@ -1,7 +1,7 @@
 """The host loop: epochs, progress, logs, checkpoints, interruption.
 
-The loop decides when steps run, never what they compute. Within an epoch it dispatches
-calls without waiting; it fetches the metrics once an epoch.
+The loop decides when steps run, never what they compute. It dispatches the calls of an
+epoch without waiting, and then fetches their metrics.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ _CURE = (
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How long to train, and on how many images at a time.
+    """The length of a training, and the images in each step.
 
     Attributes:
       num_examples: N, images in the training split.
@@ -52,7 +52,6 @@ class Plan:
     steps_per_call: int = 1
 
     def __post_init__(self) -> None:
-        """Reject an impossible plan."""
         if not 1 <= self.batch_size <= self.num_examples:
             raise ValueError(
                 f"`batch_size` must be from 1 to the {self.num_examples} training "
@@ -66,21 +65,21 @@ class Plan:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Complete batches in the split."""
+        """Return the complete batches in the split."""
         return self.num_examples // self.batch_size
 
     @property
     def num_steps(self) -> int:
-        """Steps in the whole run."""
+        """Return the steps in the whole run."""
         return self.num_epochs * self.steps_per_epoch
 
 
 class Hooks(NamedTuple):
-    """Callbacks of the loop; all are optional.
+    """Optional callbacks of the loop.
 
     Attributes:
-      log: called with (step, means of the metrics since the last call), at the end of
-        each epoch for all of it.
+      log: called with (step, means of the metrics since the last call), for a whole
+        epoch at its end.
       steps_per_log: maximum number of steps in a mean.
       save: called with (step, state) when a checkpoint is due.
       epochs_per_save: number of epochs between two checkpoints.
@@ -120,10 +119,10 @@ def fit(
     run resumes as if it had not been stopped.
 
     Args:
-      state: what to train; donated, if `run` donates.
+      state: fresh or restored; donated, if `run` donates.
       run: compiled steps, from `parallel.compile_steps`.
       data: all training images, from `on_device`; or a stream that reads them.
-      plan: how long.
+      plan: the length of the training.
       order_key: typed key of the shuffles.
       frozen: further arguments of the step, such as the target model.
       rows_fn: maps an epoch's shuffled places `[S, B]` to rows of the data.
@@ -159,7 +158,7 @@ def fit(
 
 @contextlib.contextmanager
 def _progress(plan: Plan, step: int, hooks: Hooks) -> Iterator[Callable[[int], Any]]:
-    """Show a progress bar; yields a function that adds steps to it."""
+    """Show a progress bar, and yield a function that adds steps to it."""
     with tqdm(
         total=plan.num_steps * plan.batch_size,
         initial=step * plan.batch_size,
@@ -215,7 +214,7 @@ def _check_finite(metrics: Mapping[str, np.ndarray], first_step: int) -> None:
 
 
 def _save(step: int, state: Any, hooks: Hooks) -> None:
-    """Save a state, after a check of its weights: the metrics are older than these."""
+    """Save a state if its weights, which are newer than the metrics, are finite."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         is_real = isinstance(leaf, jax.Array) and jnp.issubdtype(
             leaf.dtype, jnp.floating
@@ -230,14 +229,10 @@ def _save(step: int, state: Any, hooks: Hooks) -> None:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C and SIGTERM into a request to stop.
+    """Yield a function that returns whether Ctrl-C or SIGTERM has requested a stop.
 
-    All processes get the same answer (`parallel.agreed_stop`). After the first signal
-    the current call ends and the state is saved. A second Ctrl-C interrupts at once.
-    Outside the main thread, signals are not handled.
-
-    Yields:
-      A function that returns whether a signal has come.
+    All processes get the same answer (`parallel.agreed_stop`). A second Ctrl-C
+    interrupts at once. Outside the main thread, signals are not handled.
     """
     requested = threading.Event()
     if threading.current_thread() is not threading.main_thread():

@@ -20,7 +20,7 @@ of the images and a penalty on units that are active too often.
 
 The solver is `optax.lbfgs`. Its zoom line search keeps the curvature positive, which
 backtracking does not. Its state is a pytree, so a run can be interrupted. The line
-search of `jax.scipy.optimize` ends long before the minimum, and its solver has no
+search of `jax.scipy.optimize` ends long before the minimum, and its solver exposes no
 state. `benchmarks/full_batch.py` compares the three on the 8x8 digits.
 
 References:
@@ -29,6 +29,7 @@ References:
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -45,16 +46,11 @@ from advgan_jax.types import Array, Batch, Metrics, Params
 # `(params, batch) -> (loss, metrics)`, differentiable
 LossFn = Callable[[Params, Batch], tuple[Array, Metrics]]
 Step = Callable[["FullBatchState", Batch], tuple["FullBatchState", Metrics]]
-_MEMORY = 20
+_make_solver = partial(optax.lbfgs, memory_size=20)
 
 
 class FullBatchState(struct.PyTreeNode):
-    """A model trained on all images at once.
-
-    Attributes:
-      step: int32, the iterations made so far.
-      `net`: weights and the optimiser's curvature pairs.
-    """
+    """The iterations made so far, the weights and the solver's curvature pairs."""
 
     step: Array
     net: NetState
@@ -62,16 +58,11 @@ class FullBatchState(struct.PyTreeNode):
 
 def init_state(params: Params) -> FullBatchState:
     """Return the state before the first iteration."""
-    opt_state = _optimizer().init(params)
-    # Some of its numbers have weak types, which a step makes strong: it would be
-    # compiled twice.
+    opt_state = _make_solver().init(params)
+    # Some of its numbers have weak types. A step makes them strong, so that its second
+    # call would compile it again.
     strong = jax.tree.map(lambda a: lax.convert_element_type(a, a.dtype), opt_state)
     return FullBatchState(first_step(), NetState(params, strong))
-
-
-def _optimizer() -> optax.GradientTransformationExtraArgs:
-    """Return the solver."""
-    return optax.lbfgs(memory_size=_MEMORY)
 
 
 def make_train_step(loss_fn: LossFn) -> Step:
@@ -80,7 +71,7 @@ def make_train_step(loss_fn: LossFn) -> Step:
     The metrics are those of `loss_fn`, its `loss` and the largest entry of its
     `gradient`, all before the iteration.
     """
-    optimizer = _optimizer()
+    solver = _make_solver()
 
     def train_step(
         state: FullBatchState, batch: Batch
@@ -90,7 +81,7 @@ def make_train_step(loss_fn: LossFn) -> Step:
         (loss, metrics), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
             params, batch
         )
-        updates, opt_state = optimizer.update(
+        updates, opt_state = solver.update(
             gradient,
             opt_state,
             params,
@@ -125,7 +116,7 @@ def until_converged(
         at most this share of it.
 
     Returns:
-      A step with the metrics of the last iteration, and whether it has `converged`.
+      A step with the metrics of the last iteration, and `converged`.
 
     Raises:
       ValueError: if a number is out of range.
@@ -152,12 +143,8 @@ def until_converged(
 def weight_decay(params: Params, strengths: Sequence[float]) -> Array:
     r"""Compute the penalty :math:`K \sum_l \lambda_l \sum w^2 / k_l` of the weights.
 
-    Args:
-      params: of dense layers `Dense_0`, `Dense_1`, ...
-      strengths: `lambda` of each, in this order.
-
-    Raises:
-      ValueError: if there is not one number for each layer.
+    `strengths` are `lambda` of the layers `Dense_0`, `Dense_1`, ...; `ValueError` is
+    raised if there is not one number for each.
     """
     if len(strengths) != len(params):
         raise ValueError(
@@ -172,10 +159,9 @@ def weight_decay(params: Params, strengths: Sequence[float]) -> Array:
 
 
 def classification(model: nn.Module, strengths: Sequence[float]) -> LossFn:
-    """Make the cross-entropy of a fully connected model, with weight decay.
+    """Make the cross-entropy of a fully connected model, with `weight_decay`.
 
-    Its parameters are `Dense_0`, `Dense_1`, ...; `strengths` are `lambda` of each
-    layer. The metrics are `accuracy`.
+    The only metric is the `accuracy`.
     """
 
     def _loss_fn(params: Params, batch: Batch) -> tuple[Array, Metrics]:
@@ -191,11 +177,7 @@ def classification(model: nn.Module, strengths: Sequence[float]) -> LossFn:
 
 
 class Autoencoder(nn.Module):
-    """One hidden layer and an output layer of pixels, both of sigmoids.
-
-    Attributes:
-      units: of the hidden layer.
-    """
+    """One hidden layer of `units` and an output layer of pixels, both of sigmoids."""
 
     units: int = 400
 
@@ -216,19 +198,9 @@ def sparse_reconstruction(
         + \beta \sum_j \mathrm{KL}(\rho \,\Vert\, \hat\rho_j)
         + \tfrac{\lambda}2 \sum w^2
 
-    where :math:`\hat\rho_j` is the mean activation of unit j.
-
-    Args:
-      model: the autoencoder.
-      sparsity: `rho`, in (0, 1).
-      sparsity_weight: `beta`.
-      weight_decay: `lambda`.
-
-    Returns:
-      A loss whose metrics are the squared `error`.
-
-    Raises:
-      ValueError: if a number is out of range.
+    where :math:`\hat\rho_j` is the mean activation of unit j. The arguments are
+    :math:`\rho \in (0, 1)`, :math:`\beta` and :math:`\lambda`; `ValueError` is raised
+    if one is out of range. The only metric is the first term, `error`.
     """
     if not 0 < sparsity < 1:
         raise ValueError(f"`sparsity` must be in (0, 1), got {sparsity}.")
@@ -254,9 +226,8 @@ def sparse_reconstruction(
 
 
 def with_first_layer(encoder: Params, top: Params) -> dict[str, Any]:
-    """Combine a frozen first layer with a softmax trained on its units.
+    """Combine the weights of an `Autoencoder` and of a linear classifier of its units.
 
-    Takes parameters of an `Autoencoder` and of a linear classifier of its units.
-    Returns those of `FullyConnected(hidden=(units,))`.
+    Returns the weights of `FullyConnected(hidden=(units,))`.
     """
     return {"Dense_0": encoder["Dense_0"], "Dense_1": top["Dense_0"]}

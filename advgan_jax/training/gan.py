@@ -1,12 +1,12 @@
 """The common part of AdvGAN and AI-GAN: the discriminator's step, then the generator's.
 
 Both steps use the same generated images. The generator runs forward once, which is
-exact, because its weights do not change in between.
+exact because its weights do not change in between.
 """
 
 from collections.abc import Callable
 from functools import cache, partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -24,17 +24,12 @@ from advgan_jax.training.states import (
 )
 from advgan_jax.types import Array, Metrics, Params
 
-State = TypeVar("State", bound=AdvGANState)
-
 
 class Networks(NamedTuple):
     """The two modules and their optimisers.
 
-    Attributes:
-      generator: `images -> perturbations`; AI-GAN's takes `(images, target_labels)`.
-      discriminator: `images -> scores [B]`.
-      generator_optimizer: of the generator.
-      discriminator_optimizer: of the discriminator.
+    The generator maps images to perturbations, and AI-GAN's takes `(images,
+    target_labels)`. The discriminator maps images to scores `[B]`.
     """
 
     generator: nn.Module
@@ -62,23 +57,24 @@ def init_networks(
 
 
 def alternate(
-    state: State,
+    state: AdvGANState,
     networks: Networks,
     generate: Callable[[Params], Array],
     discriminator_loss: Callable[[Params, Array], Array],
     generator_loss: Callable[[Array, Params], tuple[Array, Metrics]],
     axis_name: str | None,
-) -> tuple[State, Metrics]:
+) -> tuple[AdvGANState, Metrics]:
     """Update the discriminator, then the generator against the new discriminator.
 
     Args:
-      state: with `step`, `generator` and `discriminator`.
-      networks: their optimisers.
+      state: to update.
+      networks: see `training`.
       generate: maps the generator's weights to adversarial images.
-      discriminator_loss: of its weights and (constant) adversarial images.
-      generator_loss: of adversarial images and the discriminator's weights; also
-        returns metrics.
-      axis_name: axis over which losses and gradients are averaged.
+      discriminator_loss: maps the discriminator's weights and (constant) adversarial
+        images to the loss.
+      generator_loss: maps adversarial images and the discriminator's weights to the
+        loss and metrics.
+      axis_name: see `training`.
 
     Returns:
       The next state, and the metrics: both losses and those of `generator_loss`.

@@ -1,19 +1,18 @@
 r"""Training on adversarial examples of every layer, as Szegedy et al. propose.
 
-For the output `h` of each chosen layer (layer 0 is the image itself) there is a pool of
-adversarial inputs of the layers above. Training keeps replacing a random part of the
-pool by inputs made for the current weights, and mixes a random part of it with the
-training images:
+Each chosen layer (layer 0 is the image itself) has a pool of adversarial inputs
+`h + r` of the layers above it. Training keeps replacing a random part of the pool by
+inputs made for the current weights, and mixes a random part of it with the training
+images:
 
 .. math:: L = \frac1B \sum_b H(y_b, f(x_b)) + K \sum_l \frac{\lambda_l}{k_l} \sum w_l^2
     + \frac{\alpha}{|S|} \sum_{l \in S} \frac1M \sum_m H(y_m, f_{>l}(h_m + r_m)).
 
-An adversarial input of layer l is a constant, so it trains the layers above l and does
-not change those below.
+An adversarial input of layer l is a constant, so it trains only the layers above l.
 
-The paper gives neither the pool's size, nor the share of its images, nor how often they
-are replaced. It trains with L-BFGS; here batches change, which needs a stochastic
-optimiser. Sigmoids lie in [0, 1] like pixels, so attacks use the same bounds for both.
+The paper gives neither the size of the pools nor the rate of replacement. It trains
+with L-BFGS. Here the batches change, which needs a stochastic optimiser. Sigmoids lie
+in [0, 1] like pixels, so attacks use the same bounds for both.
 
 References:
   Szegedy et al., 2013 (https://arxiv.org/abs/1312.6199), Sec. 4.2, last paragraph.
@@ -51,14 +50,7 @@ class Pool(NamedTuple):
 
 
 class LayerwiseState(struct.PyTreeNode):
-    """A model in training with its pools.
-
-    Attributes:
-      step: int32, the steps made so far.
-      key: typed PRNG key of the run; step i uses `fold_in(key, i)`.
-      `net`: weights and optimiser state.
-      pools: one for each chosen layer.
-    """
+    """A model in training, as in `ClassifierState`, with a pool for each layer."""
 
     step: Array
     key: Array
@@ -70,8 +62,8 @@ class Mixture(NamedTuple):
     """Adversarial inputs that are mixed with the training images.
 
     Attributes:
-      layers: layers whose outputs are attacked; 0 is the image. An empty tuple makes
-        this ordinary training.
+      layers: layers whose outputs are attacked; 0 is the image. Without any, training
+        is ordinary.
       pool_size: P, inputs in the pool of each layer.
       num_replaced: inputs replaced at a time.
       steps_per_replacement: steps between two replacements; the layers take turns.
@@ -96,9 +88,7 @@ def init_state(
 ) -> LayerwiseState:
     """Initialise the weights and empty pools; see `training` for the arguments.
 
-    Raises:
-      ValueError: if a layer or a number of the mixture is out of range, or a hidden
-        unit is no sigmoid.
+    Raises `ValueError` if the mixture is out of range, or a hidden unit is no sigmoid.
     """
     _check(model, mixture)
     key_init, key_run = jax.random.split(key)
@@ -110,9 +100,9 @@ def init_state(
         shape = (1, 1, model.hidden[layer - 1]) if layer else image_shape
         return Pool(jnp.zeros((size, *shape)), jnp.full(size, -1, jnp.int32))
 
-    return LayerwiseState(
-        first_step(), key_run, net, tuple(map(_empty, mixture.layers))
-    )
+    # Each pool has its own arrays, because a step may donate all of them.
+    pools = tuple(map(_empty, mixture.layers))
+    return LayerwiseState(first_step(), key_run, net, pools)
 
 
 def _check(model: FullyConnected, mixture: Mixture) -> None:
@@ -139,9 +129,7 @@ def _check(model: FullyConnected, mixture: Mixture) -> None:
 
 
 @cache
-def _part(
-    model: nn.Module, first: int, last: int | None
-) -> Callable[[Params, Array], Array]:
+def _part(model: nn.Module, first: int, last: int | None) -> Callable[..., Array]:
     """Make the function of some layers; the same object for an equal model."""
     return partial(apply, model, first=first, last=last)
 
@@ -171,7 +159,7 @@ def make_train_step(
     Args:
       model: with sigmoid units; may have dropout.
       optimizer: see `training`.
-      attack: untargeted, compiled with the step (it must not need the host).
+      attack: untargeted, compiled with the step.
       mixture: the layers and the numbers.
       strengths: weight decay `lambda` of each layer.
 

@@ -1,7 +1,7 @@
-"""The dtype in which networks multiply during training.
+"""The dtype in which networks multiply during training, one of `COMPUTE_DTYPES`.
 
 Weights, checkpoints and all measurements stay float32. With float32, the default, each
-function here returns its argument.
+function here returns its argument; otherwise a model with the same weights.
 """
 
 import flax.linen as nn
@@ -16,20 +16,12 @@ COMPUTE_DTYPES = (DEFAULT_DTYPE, "bfloat16")
 
 
 def mixed_module(dtype: str, module: nn.Module) -> nn.Module:
-    """Return a network as it is trained.
-
-    Args:
-      dtype: one of `COMPUTE_DTYPES`.
-      module: the network.
-
-    Returns:
-      A module with the same weights.
-    """
+    """Return a network as it is trained."""
     return module if dtype == DEFAULT_DTYPE else models.MixedPrecision(module)
 
 
 def mixed_networks(dtype: str, networks: Networks) -> Networks:
-    """Return generator and discriminator as they are trained; see `mixed_module`."""
+    """Return generator and discriminator as they are trained."""
     return networks._replace(
         generator=mixed_module(dtype, networks.generator),
         discriminator=mixed_module(dtype, networks.discriminator),
@@ -37,13 +29,5 @@ def mixed_networks(dtype: str, networks: Networks) -> Networks:
 
 
 def mixed_logits_fn(dtype: str, logits_fn: LogitsFn) -> LogitsFn:
-    """Return a frozen model as a training step calls it.
-
-    Args:
-      dtype: one of `COMPUTE_DTYPES`.
-      logits_fn: a model with float32 weights.
-
-    Returns:
-      A model with the same weights.
-    """
+    """Return a frozen model as a training step calls it."""
     return logits_fn if dtype == DEFAULT_DTYPE else models.lower_precision(logits_fn)

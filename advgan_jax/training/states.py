@@ -1,7 +1,7 @@
-"""Train states: the minimum that a resumed run needs.
+"""Train states: pytrees of the arrays that a resumed run needs, and no others.
 
-A state is a pytree of arrays. Modules, optimisers and frozen models are not part of it:
-step functions close over the first two and take the last as arguments.
+`step`, int32, counts the steps made so far. `key` is the typed PRNG key of the run;
+steps that draw fold their number into it.
 """
 
 from typing import Any
@@ -15,12 +15,7 @@ from advgan_jax.types import Array, Params
 
 
 class NetState(struct.PyTreeNode):
-    """One network in training.
-
-    Attributes:
-      params: its weights.
-      opt_state: its optimiser's state.
-    """
+    """The weights and the optimiser's state of one network in training."""
 
     params: Params
     opt_state: optax.OptState
@@ -34,14 +29,7 @@ class NetState(struct.PyTreeNode):
 
 
 class ClassifierState(struct.PyTreeNode):
-    """A classifier in training.
-
-    Attributes:
-      step: int32, the steps made so far.
-      key: typed PRNG key of the run; step i uses `fold_in(key, i)`.
-      `net`: weights and optimiser state.
-      batch_stats: running statistics of batch normalisation; may be empty.
-    """
+    """A classifier in training; `batch_stats` may be empty."""
 
     step: Array
     key: Array
@@ -50,26 +38,13 @@ class ClassifierState(struct.PyTreeNode):
 
     @property
     def variables(self) -> dict[str, Params]:
-        """The variables for the module's `apply` at inference."""
-        variables = {"params": self.net.params}
-        return variables | (
-            {"batch_stats": self.batch_stats} if self.batch_stats else {}
-        )
-
-
-class DistilledState(ClassifierState):
-    """A distilled classifier, against which the attack on a black box trains."""
+        """Return the variables for the module's `apply` at inference."""
+        stats = {"batch_stats": self.batch_stats} if self.batch_stats else {}
+        return {"params": self.net.params, **stats}
 
 
 class AdvGANState(struct.PyTreeNode):
-    """An AdvGAN in training; the target model is not part of it.
-
-    Attributes:
-      step: int32, the steps made so far.
-      key: typed PRNG key of the run, for steps that draw; AdvGAN's does not.
-      generator: weights and optimiser state of G.
-      discriminator: weights and optimiser state of D.
-    """
+    """An AdvGAN or AI-GAN in training; the target model is not part of it."""
 
     step: Array
     key: Array
@@ -80,29 +55,19 @@ class AdvGANState(struct.PyTreeNode):
 class BlackBoxState(struct.PyTreeNode):
     """An AdvGAN and the distilled model that it is trained against.
 
-    The distilled model's images and answers are not part of the state. They are the
-    first entries of the oracle's ledger, as many as `queries` says.
-
-    Attributes:
-      advgan: generator and discriminator.
-      distilled: the copy of the black box.
-      queries: int32 `[R]`, total number of queries after each series of queries; 0 for
-        a future one.
+    `queries`, int32 `[R]`, is the total number of queries after each series of queries,
+    and 0 for a future one. The ledger of the oracle contains the images and answers.
     """
 
     advgan: AdvGANState
-    distilled: DistilledState
+    distilled: ClassifierState
     queries: Array
 
     @property
     def step(self) -> int:
-        """The steps made so far, of both."""
+        """Return the steps made so far, of both."""
         # Summed on the host: during a run the two may be on different devices.
         return int(self.advgan.step) + int(self.distilled.step)
-
-
-class AIGANState(AdvGANState):
-    """An AI-GAN in training, the same through both of its stages."""
 
 
 def init_net(

@@ -8,7 +8,7 @@ import optax
 from advgan_jax import models, parallel
 from advgan_jax.data import to_float
 from advgan_jax.training import classifier, distillation, fit
-from advgan_jax.training.states import DistilledState
+from advgan_jax.training.states import ClassifierState
 from advgan_jax.types import Batch
 
 MODEL = models.FullyConnected(num_classes=3)
@@ -34,7 +34,7 @@ def test_step_follows_the_gradient_of_the_cross_entropy_to_soft_answers():
     np.testing.assert_allclose(metrics["distillation_loss"], loss, rtol=1e-5)
     same = np.mean(np.argmax(ours, 1) == np.argmax(answers, 1))
     np.testing.assert_allclose(metrics["agreement_rate"], same)
-    assert isinstance(new, DistilledState)
+    assert isinstance(new, ClassifierState)
     assert new.step == 1
 
 

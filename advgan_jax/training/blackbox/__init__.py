@@ -1,7 +1,7 @@
 r"""AdvGAN against a black box: static and dynamic distillation.
 
-Static: the attacker distils the black box b into its own model f, then trains the
-generator against f. Dynamic: the two alternate, each from where it was,
+In static distillation the attacker distils the black box b into its own model f, and
+then trains the generator against f. In dynamic distillation the two alternate:
 
 .. math::
     G_i, D_i &= \arg\min_G \max_D \; L_{adv}^{f_{i-1}} + \alpha L_{GAN}
@@ -13,9 +13,8 @@ Deviations from the paper:
   * Batches that mix clean and perturbed images at random estimate both expectations
     together. Over an epoch (`distilled_steps`), half of the images are clean.
   * With `replay`, the second expectation is over the perturbed images of all rounds,
-    so that every answer keeps its use.
-  * The last round ends with its generator, because no generator follows that could
-    use a better f.
+    so that f uses every answer.
+  * The last round trains no f, because no generator follows that could use it.
   * The generator trains on all of the attacker's images; only some are queried.
 
 References:

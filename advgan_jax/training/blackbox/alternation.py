@@ -59,13 +59,13 @@ def fit(
       images: the attacker's, `[N, H, W, C]`, uint8 or float32 in [0, 1]; the black box
         should not have been trained on them.
       labels: their classes, int `[N]`; None takes f's predictions.
-      attacker: what is trained.
-      schedule: how long, and on how many answers.
+      attacker: the networks and their loss.
+      schedule: the length of each training, and the numbers of queries.
       mode: see `parallel.compile_steps`.
-      hooks: as in `fit.fit`; steps are `BlackBoxState.step`. Each epoch is saved and
-        has its own title: `epochs_per_save`, `description` have no effect.
-      record: called with (state, round) after each round of the generator's training;
-        again if a run resumes just there.
+      hooks: as in `fit.fit`; steps are `BlackBoxState.step`. `epochs_per_save` and
+        `description` have no effect: each epoch is saved and has its own title.
+      record: called with (state, round) after each round of the generator's training,
+        and again if a run resumes there.
 
     Returns:
       The state, and whether the schedule was finished (else it was stopped and saved).
@@ -95,7 +95,7 @@ def fit(
 
 @dataclasses.dataclass(eq=False)
 class _Alternation:
-    """One call of `fit`, whose arguments its fields are."""
+    """One call of `fit`; the fields are its arguments."""
 
     state: BlackBoxState
     oracle: Oracle
@@ -110,7 +110,7 @@ class _Alternation:
     def __post_init__(self) -> None:
         """Check the data, compile the steps and load the recorded answers."""
         self._check_data()
-        # Keys of the orders; those in the state are for what steps draw.
+        # Keys of the orders; the steps draw with the keys in the state.
         keys = jax.random.split(jax.random.fold_in(self.state.advgan.key, 1), 3)
         self._order = np.asarray(jax.random.permutation(keys[0], len(self.images)))
         self._key_generator, self._key_distilled = keys[1:]
@@ -151,7 +151,7 @@ class _Alternation:
             )
 
     def run(self) -> bool:
-        """Go through the phases, skipping those that are done."""
+        """Run the phases that are not done; return whether all are done."""
         for number, epochs in self.schedule.phases():
             if epochs is None:
                 if not self._train_generator(number):
@@ -209,7 +209,7 @@ class _Alternation:
         return finished
 
     def _is_past(self, number: int) -> bool:
-        """Whether f has trained after a round, so that its end was recorded."""
+        """Return whether f has trained after a round, so that its end is recorded."""
         schedule = self.schedule
         if not schedule.dynamic or number == schedule.num_rounds:
             return False
@@ -276,7 +276,7 @@ class _Alternation:
     def _load(self) -> Batch:
         """Return all queried images, with the answers in the place of labels."""
         arrays = self.oracle.ledger.made()
-        # Filled up to the final size, so that nothing is compiled again.
+        # Padded to the final size, so that nothing is compiled again.
         missing = sum(self.schedule.query_counts) - len(arrays[0])
         return Batch(
             *(jnp.pad(a, [(0, missing)] + [(0, 0)] * (a.ndim - 1)) for a in arrays)
@@ -294,6 +294,6 @@ class _Alternation:
 
 
 def _one_epoch(steps: int, batch_size: int, epoch: int) -> host_loop.Plan:
-    """Plan one more epoch of so many steps; `in_turn` chooses its images."""
+    """Plan one more epoch of `steps`; `in_turn` chooses its images."""
     per_call = parallel.default_steps_per_call()
     return host_loop.Plan(steps * batch_size, batch_size, epoch + 1, per_call)

@@ -1,4 +1,4 @@
-"""What attacks a black box: a generator, a discriminator and a distilled model."""
+"""The attacker of a black box: a generator, a discriminator and a distilled model."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ class Attacker(NamedTuple):
 
     Attributes:
       networks: generator, discriminator and their optimisers.
-      objective: what they minimise.
+      objective: their loss.
       model: f, `images, train -> logits`.
       optimizer: of f.
     """
@@ -70,10 +70,7 @@ def distilled_logits_fn(attacker: Attacker, state: BlackBoxState) -> LogitsFn:
 def perturb_images(
     attacker: Attacker, state: BlackBoxState, images: np.ndarray
 ) -> np.ndarray:
-    """Perturb any number of images, uint8 or float32 in [0, 1].
-
-    Returns float32 `[N, H, W, C]`.
-    """
+    """Perturb any number of images, uint8 or float32 in [0, 1]; return float32."""
     generator, params = attacker.networks.generator, state.advgan.generator.params
     epsilon = attacker.objective.epsilon
     return in_batches(lambda x: _perturb(generator, params, x, epsilon), images)

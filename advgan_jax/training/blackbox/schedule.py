@@ -1,4 +1,4 @@
-"""How long each network trains, how many queries it costs, and which images it sees."""
+"""The length of each network's training, its queries and its images."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -12,11 +12,11 @@ from advgan_jax.types import Array
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """Which network trains when, and on how many answers.
+    """The order and length of the trainings, and their numbers of queries.
 
     Attributes:
-      num_rounds: R. With static distillation, rounds only say how long to train: as
-        long as dynamic distillation of as many.
+      num_rounds: R. Static distillation trains as long as dynamic distillation of as
+        many rounds.
       generator_steps: of G and D in each round.
       distilled_steps: of f in each round but the last.
       initial_epochs: f's training before the first round, in units of
@@ -25,9 +25,9 @@ class Schedule:
       perturbed_queries: perturbed images queried in each round but the last.
       generator_batch_size: images in a step of G and D.
       distilled_batch_size: images in a step of f.
-      dynamic: whether f learns from perturbed images too. Static distillation spends
-        the same number of queries on further clean images, before it begins.
-      replay: whether f keeps learning from the perturbed images of earlier rounds.
+      dynamic: whether f learns from perturbed images too. Static distillation makes
+        the same number of queries, all of them of clean images before it begins.
+      replay: whether f continues to learn from perturbed images of earlier rounds.
     """
 
     num_rounds: int
@@ -42,7 +42,6 @@ class Schedule:
     replay: bool = True
 
     def __post_init__(self) -> None:
-        """Reject numbers out of range."""
         for field in dataclasses.fields(self)[:8]:
             least = 0 if field.name == "perturbed_queries" else 1
             check_at_least(field.name, getattr(self, field.name), least)
@@ -54,7 +53,7 @@ class Schedule:
 
     @property
     def query_counts(self) -> list[int]:
-        """Images in each series of queries."""
+        """Return the number of images in each series of queries."""
         later = [self.perturbed_queries] * (self.num_rounds - 1)
         if self.dynamic:
             return [self.clean_queries, *later]
@@ -62,7 +61,7 @@ class Schedule:
 
     @property
     def distilled_epochs(self) -> int:
-        """All of f's training, in units of `distilled_steps`."""
+        """Return the length of f's training, in units of `distilled_steps`."""
         return self.initial_epochs + self.num_rounds - 1
 
     def phases(self) -> Iterator[tuple[int, int | None]]:
@@ -81,8 +80,8 @@ class Schedule:
         if most > num_images:
             raise ValueError(
                 f"The attacker has {num_images} images and would ask about {most} at "
-                "once, each of them once; ask about fewer, with fewer rounds or "
-                "queries, or leave more images to the attacker."
+                "once, each of them once; use fewer rounds or queries, or give more "
+                "images to the attacker."
             )
 
 
@@ -91,18 +90,9 @@ def in_turn(
 ) -> Callable[[Array], Array]:
     """Map places in an epoch to rows so that every image is seen equally often.
 
-    The host loop shuffles the places of an epoch as long as the schedule says. Here
-    they become rows of the first `count` images and, at every second place, of the
-    images from `others[0]` to `others[1] - 1`. So an epoch sees as many of the one as
-    of the other, and a batch about as many.
-
-    Args:
-      first: the number of the epoch's first place among those of all epochs.
-      count: of the images to go through.
-      others: the images at every second place; an empty range for none.
-
-    Returns:
-      `rows_fn` of `fit.fit`.
+    The result is the `rows_fn` of `fit.fit`. Places become rows of the first `count`
+    images and, if the range is not empty, every second place a row from `others[0]` to
+    `others[1] - 1`. `first` is the number of places in the epochs before.
     """
     start, end = others
 
