@@ -60,6 +60,7 @@ def in_blocks(fn: Callable[..., Array], images: Array, *others: Array) -> Array:
     num_blocks = next(fitting, least)
     size = -(-batch // num_blocks)
 
+    # All blocks have one size, because each size is compiled.
     def _split(array: Array) -> Array:
         padding = [(0, num_blocks * size - batch)] + [(0, 0)] * (array.ndim - 1)
         rows = jnp.pad(array, padding).reshape(size, num_blocks, *array.shape[1:])

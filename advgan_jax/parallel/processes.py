@@ -32,25 +32,20 @@ def start(
 ) -> None:
     """Connect this process to the others, before any other use of JAX.
 
-    JAX detects the first three arguments on Cloud TPU, Slurm and GKE; omit all of them
-    there.
+    On Cloud TPU, Slurm and GKE, omit the first three: JAX detects them.
 
     Args:
       coordinator: `host:port` of the first process.
-      num_processes: their number.
-      process_id: this one's number, from 0.
-      heartbeat: seconds without a sign of life after which a process is lost; the same
-        in all of them.
+      num_processes: number of all processes.
+      process_id: number of this process, from 0.
+      heartbeat: seconds without a sign of life after which a process is lost.
 
     Raises:
       ValueError: if only some of the three are given, or a number is out of range.
     """
-    given = {
-        "coordinator": coordinator,
-        "num_processes": num_processes,
-        "process_id": process_id,
-    }
-    missing = [name for name, value in given.items() if value is None]
+    names = ("coordinator", "num_processes", "process_id")
+    given = (coordinator, num_processes, process_id)
+    missing = [n for n, value in zip(names, given, strict=True) if value is None]
     if missing and len(missing) < len(given):
         raise ValueError(
             "`coordinator`, `num_processes` and `process_id` belong together, got no "
@@ -109,16 +104,14 @@ def first_alone(action: Callable[[], None]) -> None:
     if jax.process_count() == 1:
         action()
         return
-    error = None
+    error, text = None, ""
     if is_first():
         try:
             action()
         except Exception as raised:
-            error = raised
-    text = "" if error is None else (str(error) or repr(error))
-    encoded = text.encode()[:_MESSAGE].ljust(_MESSAGE, b"\0")
-    sent = np.frombuffer(encoded, np.uint8)
-    received = multihost_utils.broadcast_one_to_all(sent)
+            error, text = raised, str(raised) or repr(raised)
+    sent = text.encode()[:_MESSAGE].ljust(_MESSAGE, b"\0")
+    received = multihost_utils.broadcast_one_to_all(np.frombuffer(sent, np.uint8))
     if error is not None:
         raise error
     message = bytes(received).rstrip(b"\0").decode(errors="replace")
@@ -155,6 +148,7 @@ def agreed_stop() -> Iterator[Callable[[], bool]]:
         return stopped
 
     def _handle(number: int, frame: Any) -> None:
+        # The runtime listens to SIGTERM. A second Ctrl-C interrupts.
         del number, frame
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.kill(os.getpid(), signal.SIGTERM)

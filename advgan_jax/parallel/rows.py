@@ -20,14 +20,10 @@ ReadFn = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class BatchRows(struct.PyTreeNode):
-    """Rows of the batches of one call, sliced out of an epoch's order on the devices.
+    """Rows of the batches of one call: `count` rows of `order` from `first` on.
 
-    Attributes:
-      order: int32 `[S, B]`, the rows of the data in each of S batches.
-      first: the call's first batch, from 0 to S - `count`.
-      count: number of batches in the call.
-      per_device: whether each device has only its own rows. Then `order` is
-        `[S, B / devices]`, the same on each device, and counts the device's own rows.
+    `order`, int32 `[S, B]`, has the rows of S batches. With `per_device`, each device
+    has only its own data; `order` is `[S, B / devices]` and counts the device's rows.
     """
 
     order: Array | np.ndarray
@@ -77,11 +73,9 @@ def read_replicated(read: ReadFn, num_rows: int) -> Batch:
     def _place(column: np.ndarray) -> Array:
         parts = dict(zip(starts, np.split(column, len(starts)), strict=True))
         shape = (part * mesh.size, *column.shape[1:])
-
-        def _read_part(index: Any) -> np.ndarray:
-            return parts[index[0].start or 0]
-
-        return jax.make_array_from_callback(shape, sharded, _read_part)
+        return jax.make_array_from_callback(
+            shape, sharded, lambda index: parts[index[0].start or 0]
+        )
 
     gather = jax.jit(
         lambda batch: jax.tree.map(lambda a: a[:num_rows], batch),

@@ -167,8 +167,7 @@ def _make_judge(discriminator: nn.Module) -> Callable[..., tuple[Array, Metrics]
         if not isinstance(found, tuple):
             return found, {}
         scores, logits = found
-        return scores, {
-            "class_loss": jnp.mean(losses.cross_entropy(logits, labels, targeted=True))
-        }
+        class_loss = losses.cross_entropy(logits, labels, targeted=True)
+        return scores, {"class_loss": jnp.mean(class_loss)}
 
     return _judge

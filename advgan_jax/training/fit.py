@@ -37,13 +37,10 @@ _CURE = (
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The length of a training, and the images in each step.
+    """The length of a training on `num_examples` images.
 
-    Attributes:
-      num_examples: N, images in the training split.
-      batch_size: B, images in a step; an epoch drops its incomplete last batch.
-      num_epochs: passes over the split.
-      steps_per_call: steps in one call of the compiled function.
+    An epoch drops its incomplete last batch. One call of the compiled function makes
+    `steps_per_call` steps.
     """
 
     num_examples: int
@@ -126,7 +123,7 @@ def fit(
       order_key: typed key of the shuffles.
       frozen: further arguments of the step, such as the target model.
       rows_fn: maps an epoch's shuffled places `[S, B]` to rows of the data.
-      hooks: logs, checkpoints, progress, interruption.
+      hooks: callbacks.
 
     Returns:
       The state, on one device of this process, and whether the plan was finished (else
@@ -216,10 +213,8 @@ def _check_finite(metrics: Mapping[str, np.ndarray], first_step: int) -> None:
 def _save(step: int, state: Any, hooks: Hooks) -> None:
     """Save a state if its weights, which are newer than the metrics, are finite."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        is_real = isinstance(leaf, jax.Array) and jnp.issubdtype(
-            leaf.dtype, jnp.floating
-        )
-        if is_real and not jnp.isfinite(leaf).all():
+        real = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.floating)
+        if real and not jnp.isfinite(leaf).all():
             raise DivergenceError(
                 f"`state{jax.tree_util.keystr(path)}` is not finite after step {step}; "
                 f"{_CURE}"
