@@ -36,7 +36,7 @@ def description(module, **changes):
 
 
 def fresh_state(module):
-    """A state of more than the generator, as runs save it."""
+    """A state with more than the generator, as runs save it."""
     make = advgan if module is ADVGAN else aigan
     adam = optax.adam(1e-3)
     networks = advgan.Networks(module, models.Discriminator((4,)), adam, adam)

@@ -12,8 +12,8 @@ import optax
 import pytest
 
 from advgan_jax import models, parallel
-from advgan_jax.runs import from_config
 from advgan_jax.training import classifier, fit
+from advgan_jax.training.precision import mixed_module
 
 
 def test_unknown_mode():
@@ -30,7 +30,7 @@ def test_jit_is_for_one_process(monkeypatch):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_modes_on_one_device_equal_jit(digits, dtype):
     model = models.FullyConnected(10, hidden=(8,))
-    model = from_config.mixed_module(dtype, model)
+    model = mixed_module(dtype, model)
     step = classifier.make_train_step(model, optax.sgd(0.1))
     rows = np.arange(64).reshape(2, 32)
     results = []
@@ -112,11 +112,11 @@ def refuse():
 
 @pytest.mark.parametrize("action", [lambda: None, refuse])
 def test_first_process_acts_and_the_other_hears_of_its_error(monkeypatch, action):
-    told = []
+    messages = []
 
     def broadcast(message):
-        told.append(message)
-        return told[0]
+        messages.append(message)
+        return messages[0]
 
     multihost = parallel.processes.multihost_utils
     monkeypatch.setattr(multihost, "broadcast_one_to_all", broadcast)

@@ -1,8 +1,8 @@
 """Whole runs, from a configuration to results.
 
-`train` is what the commands call. `methods` has one module for each kind of run,
-`papers` the tables of the papers, and `from_config` turns a configuration into objects.
-Below this package no module reads a configuration.
+The commands call `train`. `methods` has one module for each kind of run, `papers` the
+tables of the papers, and `from_config` turns a configuration into objects. Below this
+package no module reads a configuration.
 """
 
 import pathlib
@@ -30,7 +30,6 @@ from advgan_jax.runs.run import Method, Run
 from advgan_jax.runs.training import Stopped
 from advgan_jax.runs.workdir import claim
 
-# By `config.method`.
 METHODS: dict[str, Method] = {
     "advgan": advgan,
     "advgan_blackbox": blackbox,
@@ -58,8 +57,8 @@ def train(
     Args:
       config: the configuration of the run, see `advgan_jax.configs`.
       workdir: a folder for this run; created if missing.
-      resume: continue the run in the folder. Settings on which nothing in the folder
-        depends may differ.
+      resume: continue the run in the folder. Settings on which no checkpoint in the
+        folder depends may differ.
       overwrite: discard the run in the folder, except its target models.
 
     Returns:

@@ -27,27 +27,27 @@ class Run(NamedTuple):
 
     @property
     def store(self) -> Store:
-        """What the run has made; files are named by everything that decides them."""
+        """The store of the run's workdir."""
         return Store(self.workdir)
 
     @property
     def target_models(self) -> Store:
-        """Trained target models, which runs with one `target_model_dir` share."""
+        """The trained target models, which runs with one `target_model_dir` share."""
         return Store(self.config.target_model_dir or self.workdir / "target_models")
 
 
 class Method(Protocol):
-    """What each value of `config.method` names: a module with these two functions."""
+    """A value of `config.method` names a module with these two functions."""
 
     def check(self, config: ConfigDict, dataset: Dataset) -> None:
         """Raise `ValueError` or `TypeError` for a wrong configuration."""
         ...
 
     def run(self, run: Run) -> list[dict[str, Any]]:
-        """Train and measure; return the rows of `results.json`.
+        """Train and evaluate; return the rows of `results.json`.
 
-        What the folder has from an interrupted run is reused. A signal raises
-        `Stopped` after the state is saved.
+        It reuses what an interrupted run stored. After a signal it saves the state and
+        raises `Stopped`.
         """
         ...
 
@@ -58,7 +58,7 @@ def check_evaluation(config: ConfigDict, dataset: Dataset) -> None:
     if section.num_images is not None and not 1 <= section.num_images <= most:
         raise ValueError(
             f"`num_images` must be from 1 to the {most} test images, got "
-            f"{section.num_images}; leave it out for all."
+            f"{section.num_images}; omit it for all."
         )
     check_at_least("grid_images", section.grid_images, 1)
 
@@ -69,17 +69,20 @@ def test_images(run: Run) -> Split:
     return test if wanted is None else test.take(wanted)
 
 
+def run_fields(run: Run) -> dict[str, Any]:
+    """Return the fields that all rows of a run share."""
+    config = run.config
+    return {
+        "experiment": config.method,
+        "dataset": config.dataset,
+        "target_model": target_models.title(config),
+        "seed": config.seed,
+    }
+
+
 def attack_row(run: Run, evaluation: Evaluation, **fields: Any) -> dict[str, Any]:
     """Return a row of `results.json`; see `evaluation.make_row` for other fields."""
-    config = run.config
-    return make_row(
-        evaluation,
-        experiment=config.method,
-        dataset=config.dataset,
-        target_model=target_models.title(config),
-        seed=config.seed,
-        **fields,
-    )
+    return make_row(evaluation, **run_fields(run), **fields)
 
 
 def generator_row(

@@ -1,4 +1,9 @@
-"""Training that saves checkpoints and resumes from them."""
+"""Training that saves checkpoints and resumes from them.
+
+A training has a folder of checkpoints and metrics. Each checkpoint keeps a description:
+every setting on which the state depends. If the checkpoints have another description,
+training raises `ValueError`. After a signal it saves the state and raises `Stopped`.
+"""
 
 import contextlib
 import pathlib
@@ -23,7 +28,7 @@ class Stopped(Exception):
     """A signal interrupted the run; its state is saved."""
 
 
-def fit(
+def train_with_checkpoints(
     run: Run,
     directory: pathlib.Path,
     section: ConfigDict,
@@ -34,24 +39,9 @@ def fit(
     frozen: tuple[Any, ...] = (),
     title: str,
 ) -> Any:
-    """Train a state in `directory`, from the latest checkpoint if there is one.
+    """Train a state as a section such as `config.training` specifies, and return it.
 
-    Args:
-      run: its data set, its seed and its `parallel` mode.
-      directory: the folder of checkpoints and metrics.
-      section: how long to train; `config.target_training` or `config.training`.
-      state: the initial state.
-      step: the pure training step.
-      description: what the state depends on; each checkpoint keeps it.
-      frozen: further arguments of the step.
-      title: of the progress bar.
-
-    Returns:
-      The trained state.
-
-    Raises:
-      Stopped: if a signal came; the state is saved.
-      ValueError: if the checkpoints depend on other settings.
+    `frozen` holds further arguments of the step; `title` names the progress bar.
     """
     plan = from_config.training_plan(section, run.dataset)
     opened = resumable(directory, state, description, num_steps=plan.num_steps)
@@ -92,30 +82,18 @@ def resumable(
     *,
     num_steps: int | None = None,
 ) -> Iterator[tuple[Any, host_loop.Hooks]]:
-    """Open the checkpoints and metrics of a training that may be interrupted.
+    """Yield the state of the latest checkpoint, or the initial one, and the hooks.
 
-    Args:
-      directory: the folder of checkpoints and metrics.
-      state: the initial state; has a `step`.
-      description: what the state depends on; each checkpoint keeps it.
-      num_steps: the length of the training, after which nothing is written. None: the
-        caller logs after the last step, too.
-
-    Yields:
-      The state of the latest checkpoint, or else the initial one; and hooks that log,
-      save and stop.
-
-    Raises:
-      ValueError: if the checkpoints depend on other settings.
+    The hooks log, save and stop; after `num_steps` steps they write nothing.
     """
     with Checkpoints(directory / "checkpoints") as checkpoints:
         if checkpoints.steps():
             differ = differences(checkpoints.describe(), description)
             if differ:
                 raise ValueError(
-                    f"The checkpoints in {checkpoints.directory} were trained with "
-                    f"other settings ({'; '.join(differ)}). Discard them with "
-                    "--overwrite, or choose another --workdir."
+                    f"The checkpoints in {checkpoints.directory} belong to other "
+                    f"settings ({'; '.join(differ)}). Discard them with --overwrite, "
+                    "or choose another --workdir."
                 )
             state = checkpoints.restore(state)
             checkpoints.set_aside_after(int(state.step))

@@ -13,10 +13,10 @@ from advgan_jax.checkpointing import Checkpoints, differences
 from advgan_jax.reporting import write_json
 from advgan_jax.runs import from_config
 
-LEDGER = "queries.ledger"  # what a black box was asked, and what it answered
-
-# Everything that runs write, except their target models.
-_WRITTEN = (
+LEDGER = "queries.ledger"  # the queries to a black box, and its answers
+# Everything that runs write into their workdirs, except their target models. Other
+# files there belong to the user, and `--overwrite` keeps them.
+WRITTEN = (
     *("checkpoints", "stage_one", "generators", "training_time.json", LEDGER),
     *("evaluations", "crafted", "rows", "tables", "pairs.json", "generators.json"),
     *("tensorboard", "metrics.jsonl", "figures", "generators.md"),
@@ -32,22 +32,10 @@ def claim(
     resume: bool,
     overwrite: bool,
 ) -> None:
-    """Make a folder this run's, unless it holds another run.
+    """Assign a folder to a run, or raise `ValueError` if it holds another run.
 
-    A resumed run may change every setting on which nothing in the folder depends: names
-    of files contain what the files depend on, and checkpoints describe it.
-
-    Args:
-      workdir: the folder; created if missing.
-      config: the run's; saved as `config.json`.
-      description: what checkpoints in the folder itself must depend on; None for a
-        method that has none there.
-      resume: whether the folder must hold this run.
-      overwrite: whether to delete what the folder holds, except target models.
-
-    Raises:
-      ValueError: if the folder holds another run, or this one without `resume`, or no
-        run with it.
+    A resumed run may change any setting. Files carry a fingerprint of the settings that
+    they depend on; checkpoints in the folder itself must match `description`.
     """
     if resume and overwrite:
         raise ValueError(
@@ -56,44 +44,44 @@ def claim(
     saved, ours = workdir / "config.json", from_config.plain(config)
     if overwrite:
         parallel.first_alone(lambda: _delete(workdir))
-    differ = _differences(workdir, ours["method"], description)
+    exists = parallel.agreed(saved.exists())
+    differ = _differences(workdir, saved if exists else None, config, description)
     if differ:
         raise ValueError(
             f"{workdir} holds a run with another configuration ({'; '.join(differ)}); "
             "choose another --workdir, or discard that run with --overwrite."
         )
-    exists = parallel.agreed(saved.exists())
     if exists and not resume:
         raise ValueError(
             f"{workdir} holds a run already; continue it with --resume, discard it "
             "with --overwrite, or choose another --workdir."
         )
     if resume and not exists:
-        raise ValueError(f"{workdir} holds no run to resume; leave --resume out.")
+        raise ValueError(f"{workdir} holds no run to resume; omit --resume.")
     parallel.first_alone(lambda: write_json(saved, ours))
 
 
 def _differences(
-    workdir: pathlib.Path, method: str, description: Mapping[str, Any] | None
+    workdir: pathlib.Path,
+    saved: pathlib.Path | None,
+    config: ConfigDict,
+    description: Mapping[str, Any] | None,
 ) -> list[str]:
     """Return the differences to the run in the folder on which its files depend."""
-    saved, directory = workdir / "config.json", workdir / "checkpoints"
-    if parallel.agreed(saved.exists()):
+    if saved is not None:
         theirs = json.loads(saved.read_text(encoding="utf8"))["method"]
-        if theirs != method:
-            return [f"method is {theirs} there and {method} here"]
+        if theirs != config.method:
+            return [f"method is {theirs} there and {config.method} here"]
+    directory = workdir / "checkpoints"
     if description is None or not parallel.agreed(directory.is_dir()):
         return []
     with Checkpoints(directory) as checkpoints:
-        return (
-            differences(checkpoints.describe(), description)
-            if checkpoints.steps()
-            else []
-        )
+        steps = checkpoints.steps()
+        return differences(checkpoints.describe(), description) if steps else []
 
 
 def _delete(workdir: pathlib.Path) -> None:
-    for name in _WRITTEN:
+    for name in WRITTEN:
         path = workdir / name
         if path.is_dir():
             shutil.rmtree(path)

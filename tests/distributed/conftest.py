@@ -1,4 +1,4 @@
-"""Programs in processes of their own, where the number of devices can be chosen."""
+"""Run programs in their own processes, with a chosen number of devices."""
 
 import os
 import pathlib
@@ -17,7 +17,7 @@ class Programs:
 
     def __init__(self, commands, *, devices, folder):
         flags = f"--xla_force_host_platform_device_count={devices}"
-        # Nothing else of the environment: an allocator's settings can stall threads.
+        # No other variables: an allocator's settings can stall threads.
         environment = {
             "XLA_FLAGS": flags,
             "JAX_PLATFORMS": "cpu",
@@ -46,7 +46,7 @@ class Programs:
         return all(process.poll() is None for process in self.processes)
 
     def codes(self, timeout):
-        """Waits for all, and kills what is left after `timeout` seconds."""
+        """Waits for all, and kills those that still run after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         try:
             for process in self.processes:
@@ -69,7 +69,7 @@ def free_address():
 
 @pytest.fixture
 def launch(tmp_path_factory):
-    """Starts commands; whatever is left of them ends with the test."""
+    """Starts commands and kills them at the end of the test."""
     started = []
 
     def launch(commands, devices):
@@ -105,7 +105,7 @@ def start_run(launch, repository):
     """Starts the training of a very small classifier by the command line."""
     command = [
         repository / "experiments" / "train.py",
-        f"--config={repository / 'configs' / 'target.py'}",
+        f"--config={repository / 'configs' / 'target_model.py'}",
         "--config.target_model=fc10",
     ]
 

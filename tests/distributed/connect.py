@@ -1,4 +1,4 @@
-"""The first lines of each program: its place among the processes."""
+"""Connect a program to the other processes."""
 
 import sys
 

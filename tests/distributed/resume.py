@@ -1,6 +1,6 @@
-"""Steps up to a given one, from the last checkpoint there is; then their parameters.
+"""Train from the last checkpoint up to a given step, and save the parameters.
 
-The images come from the devices or from a stream. A process reads what is its own.
+The images come from the devices or from a stream. A process reads only its own part.
 """
 
 import connect
@@ -14,7 +14,7 @@ from advgan_jax.training import batches, classifier, fit
 
 
 class Watched(data.Split):
-    """A split that counts the rows that are read of it."""
+    """A split that counts the rows that are read."""
 
     num_read = 0
 

@@ -1,4 +1,4 @@
-"""20 steps of each training in each mode, and evaluations, on the devices there are."""
+"""Make 20 steps of each training in each mode, and evaluations, on all devices."""
 
 import connect
 import jax
@@ -13,12 +13,12 @@ folder, *modes = connect.connect()
 digits = data.load_dataset("digits")
 images = fit.on_device(digits.train)
 rows = np.arange(20 * 32).reshape(20, 1, 32)
-sgd = optax.sgd(0.01)  # Adam would hide gradients that are off by a factor
+sgd = optax.sgd(0.01)  # Adam would hide gradients that are wrong by a factor
 dense = models.FullyConnected(10, hidden=(16,))
 start = dense.init(jax.random.key(3), digits.train.images[:1])
 target = models.make_logits_fn(dense, start)
 widths = (4, 4, 4)
-nets = advgan.Networks(
+networks = advgan.Networks(
     models.Generator(epsilon=0.3, widths=widths, num_residual=0),
     models.Discriminator(widths=widths),
     sgd,
@@ -32,7 +32,7 @@ conditional = advgan.Networks(
 )
 objective = aigan.AIGANObjective(0.3, 2, class_weight=0.1)
 attacker = attacks.make_attack("pgd", epsilon=0.3, num_steps=2, random_start=False)
-# Of two classes the drawn one is the other, whatever key a device has.
+# With two classes the drawn one is always the other, for every key.
 two = images._replace(labels=images.labels % 2)
 answers = images._replace(labels=jax.nn.softmax(images.labels[:, None] * np.ones(10)))
 
@@ -57,9 +57,9 @@ def trainings(mode):
     )
     yield (
         "advgan",
-        advgan.init_state(nets, key, shape),
+        advgan.init_state(networks, key, shape),
         images,
-        advgan.make_train_step(nets, advgan.AdvGANObjective(0.3)),
+        advgan.make_train_step(networks, advgan.AdvGANObjective(0.3)),
         target,
     )
     fresh = aigan.init_state(conditional, key, shape)
@@ -81,7 +81,7 @@ def trained(mode):
 
 
 def evaluated():
-    """What became of each of 101 images, in batches of 50."""
+    """The evaluations of 101 images, in batches of 50."""
     pgd = attacks.make_attack("pgd", epsilon=0.1, step_size=0.02, num_steps=5)
     test = digits.test.take(101)
     options = {"batch_size": 50, "key": jax.random.key(5)}

@@ -1,4 +1,4 @@
-"""Runs that are killed at random moments end as if they had not been."""
+"""Runs that are killed at random moments resume to the same bits."""
 
 import json
 import os
@@ -13,11 +13,11 @@ from ml_collections import ConfigDict
 from advgan_jax import runs
 from advgan_jax.reporting import read_metrics
 
-# Starts many processes, which on a busy machine takes its time.
+# Starting many processes takes long on a busy machine.
 pytestmark = [pytest.mark.multi_device, pytest.mark.timeout(1800)]
 
-# The runtime misses a process whose connections stay open after so many seconds; what
-# is left ends somewhat later, on a busy machine.
+# After so many seconds the runtime misses a process whose connections stay open. The
+# other processes end somewhat later on a busy machine.
 HEARTBEAT = 20
 BOUND = HEARTBEAT + 60
 LONG = pytest.mark.skipif(
@@ -27,7 +27,7 @@ LONG = pytest.mark.skipif(
 
 
 def outcome(workdir, digits):
-    """The weights that a finished run is found to have, and all that it logged."""
+    """The weights and the log of a finished run."""
     config = ConfigDict(json.loads((workdir / "config.json").read_text()))
     logits_fn = runs.methods.target_model.trained_logits_fn(
         runs.Run(config, workdir, digits)
@@ -71,10 +71,9 @@ def test_ends_with_the_same_bits(start_run, tmp_path, digits, processes, kills):
         alive += programs.running()
         programs.processes[random.integers(processes)].kill()
         if not trains:
-            # Who waits for another to start does so for minutes: whoever starts them
-            # ends that.
+            # A process waits for minutes until the others start, so end it here.
             programs.kill()
-        # While they train the other ends by itself.
+        # A process that trains ends by itself when it loses another one.
         programs.codes(timeout=BOUND)
     assert alive > kills / 2
     for workdir in (killed, whole):
@@ -90,7 +89,7 @@ def test_ends_with_the_same_bits(start_run, tmp_path, digits, processes, kills):
 
 
 @pytest.mark.parametrize("lost", [0, 1])
-def test_loss_of_a_process_is_told_in_time(start_run, tmp_path, lost):
+def test_other_processes_report_a_lost_one_in_time(start_run, tmp_path, lost):
     flags = ("--config.target_training.num_epochs=100000", f"--heartbeat={HEARTBEAT}")
     programs = start_run(tmp_path, *flags, processes=2)
     wait_for_progress(programs, tmp_path)
@@ -99,8 +98,8 @@ def test_loss_of_a_process_is_told_in_time(start_run, tmp_path, lost):
     codes = programs.codes(timeout=BOUND)
     assert codes[lost] == -signal.SIGKILL
     assert codes[1 - lost] not in (0, -signal.SIGKILL)
-    told = programs.output()
-    assert "cannot reach the others" in told or "another task died" in told
+    output = programs.output()
+    assert "cannot reach the others" in output or "another task died" in output
 
 
 @pytest.mark.parametrize("signalled", [0, 1])

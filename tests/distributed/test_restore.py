@@ -1,6 +1,6 @@
-"""A checkpoint does not know how many devices and processes wrote it.
+"""Any number of devices and processes can restore a checkpoint.
 
-Nor whether the images lay on the devices, or each process read its own meanwhile.
+It does not matter whether the images were on the devices or streamed.
 """
 
 import numpy as np
@@ -34,6 +34,6 @@ def test_four_devices_then_one_then_two_processes_of_two(complete, tmp_path):
     back = go("parts", 20, "back")
     assert back.pop("first") == 20
     for name, values in back.items():
-        # Bit for bit what two processes wrote, and but for rounding what one makes.
+        # The bits that two processes wrote; one process differs by rounding.
         np.testing.assert_array_equal(values, found[name])
         np.testing.assert_allclose(values, whole[name], atol=1e-6)

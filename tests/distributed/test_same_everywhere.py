@@ -1,4 +1,4 @@
-"""One device, eight, and two processes of two each come to the same."""
+"""One device, eight devices, and two processes of two devices agree."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_same_parameters_after_twenty_steps(one_device, several_devices, mode):
     assert found.keys() == wanted.keys()
     assert len({name.split("/")[0] for name in wanted}) == 4
     for name, values in wanted.items():
-        # Means over 32 images are taken in another order: float32 rounding.
+        # Means over 32 images are summed in another order: float32 rounding.
         np.testing.assert_allclose(found[name], values, atol=1e-6, err_msg=name)
 
 
@@ -47,7 +47,7 @@ def test_same_evaluations(one_device, several_devices):
     for name, values in wanted.items():
         assert len(values) == 101
         if name.endswith("linf"):
-            # A pixel less another may be rounded otherwise.
+            # Differences of pixels may be rounded differently.
             np.testing.assert_allclose(found[name], values, atol=1e-6, err_msg=name)
         else:
             np.testing.assert_array_equal(found[name], values, err_msg=name)

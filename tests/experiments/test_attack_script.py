@@ -1,4 +1,4 @@
-"""The comparison of attacks as a command."""
+"""The command that compares attacks."""
 
 import json
 import subprocess

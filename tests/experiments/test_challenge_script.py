@@ -1,4 +1,4 @@
-"""A file of adversarial images as a command: an accuracy, or what is wrong with it."""
+"""The command that measures accuracy on a file of images: results and errors."""
 
 import subprocess
 import sys
@@ -34,7 +34,7 @@ def run(repository, tmp_path):
     return run
 
 
-def test_tells_the_accuracy_on_the_file(run, digits, tmp_path):
+def test_prints_the_accuracy_on_the_file(run, digits, tmp_path):
     images = to_float(digits.test.images)
     result = run(
         np.clip(images + np.float32(0.3), 0, 1),
@@ -76,7 +76,7 @@ def test_a_configuration_without_epsilon_is_refused(get_config, tmp_path):
         challenge.measure_file(config, tmp_path / "attack.npy")
 
 
-# Signals come when they like, so the measurement is replaced by what they raise.
+# A signal cannot be timed, so a function that raises replaces the measurement.
 ENDING = """
     import runpy
     import sys
@@ -133,7 +133,7 @@ def test_endings(capsys, error, code, message):
 
 
 def test_an_error_while_tracing_is_one_line(capsys):
-    """JAX adds a note on its frames to what is raised there."""
+    """JAX adds a note on its frames to exceptions under tracing."""
 
     def mistaken(x):
         error = ValueError("`num_steps` must be >= 1, got 0.")
@@ -142,8 +142,8 @@ def test_an_error_while_tracing_is_one_line(capsys):
 
     with pytest.raises(SystemExit), faults.one_line_errors("On!"):
         jax.eval_shape(jax.jit(mistaken), 1.0)
-    told = capsys.readouterr().err
-    assert told == "error: `num_steps` must be >= 1, got 0.\nIn the attack `pgd`.\n"
+    errors = capsys.readouterr().err
+    assert errors == "error: `num_steps` must be >= 1, got 0.\nIn the attack `pgd`.\n"
 
 
 def test_needs_the_folder_of_the_classifier(run, digits):

@@ -1,4 +1,4 @@
-"""What the command line says when a black box fails."""
+"""The error message of the command line when a black box fails."""
 
 import subprocess
 import sys

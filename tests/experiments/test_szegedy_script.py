@@ -1,4 +1,4 @@
-"""The studies as a command."""
+"""The command that runs the studies."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The command of the README, in a process of its own."""
+"""The training command of the README, in its own process."""
 
 import json
 import signal

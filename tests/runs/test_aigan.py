@@ -1,4 +1,4 @@
-"""AI-GAN's runs on digits: both stages, resume over the switch, the comparison."""
+"""AI-GAN's runs on digits: both stages, resumption and the comparison."""
 
 import json
 import os
@@ -22,7 +22,7 @@ TIMED = ("seconds", "images_per_second")
 
 @pytest.fixture(scope="module")
 def sharing(get_config, finished):
-    """A configuration that takes the target model of the finished AdvGAN run."""
+    """Loads a configuration with the target model of the finished AdvGAN run."""
 
     def load(name="aigan", **changes):
         return get_config(
@@ -34,7 +34,7 @@ def sharing(get_config, finished):
 
 @pytest.fixture(scope="module")
 def switches():
-    """Where each run's curves say that its training changed, the latest last."""
+    """The steps at which the curves of each run mark a switch, the latest last."""
     shown, draw = [], aigan.training_curves
 
     def watched(rows, *, switches):
@@ -59,7 +59,7 @@ def untimed(rows):
     return [{k: v for k, v in row.items() if k not in TIMED} for row in rows]
 
 
-def test_leaves_everything_in_the_workdir(trained):
+def test_writes_everything_into_the_workdir(trained):
     workdir, rows = trained
     assert [(row["attack"], row["target_class"]) for row in rows] == [
         ("aigan-stage-one", None),
@@ -110,7 +110,7 @@ def test_generator_is_loaded_as_an_attack(trained, digits, digits_logits_fn):
 def test_interrupted_run_resumes_to_the_same_bits(
     sharing, trained, tmp_path, monkeypatch
 ):
-    """In stage one, at the switch and in stage two."""
+    """Signals come in stage one, at the switch and in stage two."""
     calls = []
     compiled = runs.training.parallel.compile_steps
 
@@ -138,7 +138,7 @@ def test_interrupted_run_resumes_to_the_same_bits(
 
 
 def same_state(workdir, other):
-    """Whether two folders end in the same bits."""
+    """Whether the last checkpoints of two folders have the same bits."""
     ours, theirs = (jax.tree.leaves(last_state(folder)) for folder in (workdir, other))
     pairs = zip(ours, theirs, strict=True)
     return all(np.array_equal(a, b) for a, b in pairs)
@@ -184,7 +184,7 @@ def test_wrong_configuration_writes_nothing(sharing, tmp_path, changes, message)
     assert not (tmp_path / "new").exists()
 
 
-def test_comparison_trains_what_is_missing_and_keeps_it(
+def test_comparison_trains_missing_generators_once(
     sharing, trained, tmp_path, monkeypatch
 ):
     config = sharing("generators", aigan_workdir=str(trained[0]), target_classes=(3,))
@@ -213,7 +213,9 @@ def test_comparison_trains_what_is_missing_and_keeps_it(
         ({"epsilon": 0.2}, "epsilon is 0.3 there and 0.2 here"),
     ],
 )
-def test_comparison_of_what_cannot_be(sharing, trained, tmp_path, changes, message):
+def test_comparison_rejects_generators_that_cannot_be_compared(
+    sharing, trained, tmp_path, changes, message
+):
     given = {"aigan_workdir": str(trained[0])} | changes
     with pytest.raises(ValueError, match=message):
         runs.train(sharing("generators", **given), tmp_path / "new")
@@ -226,11 +228,11 @@ def test_clock_counts_over_interruptions(tmp_path):
     clock.write(10)
     first = training_seconds(tmp_path)
     clock.write(20)
-    # What came after the restored step is lost work.
+    # Work after the restored step is lost.
     Clock(tmp_path, 10).write(30)
     times = json.loads((tmp_path / "training_time.json").read_text())
     assert set(times) == {"10", "30"}
     assert training_seconds(tmp_path) > first > 0
-    # Of checkpoints that nobody timed the time stays unknown.
+    # The time of checkpoints without a record is unknown.
     Clock(tmp_path, 15).write(40)
     assert training_seconds(tmp_path) is None

@@ -1,4 +1,4 @@
-"""The comparison of attacks: rows, figures, what is kept, and what is refused."""
+"""The comparison of attacks: rows, figures, resumption and rejected settings."""
 
 import shutil
 
@@ -44,7 +44,7 @@ def compared(load, tmp_path_factory):
     return workdir, runs.train(load(), workdir)
 
 
-def test_rows_say_how_each_attack_was_bounded(compared):
+def test_rows_contain_the_bound_of_each_attack(compared):
     _, rows = compared
     found = [(r["attack"], r["threat_model"], r["epsilon"], r["norm"]) for r in rows]
     assert found == [
@@ -60,7 +60,7 @@ def test_rows_say_how_each_attack_was_bounded(compared):
     assert by_name["ensemble", "linf"] <= min(
         by_name[name, "linf"] for name in ("advgan", "fgsm", "transfer")
     )
-    # Without a bound DeepFool finds something everywhere, within 0.5 it does not.
+    # Without a bound DeepFool succeeds on every image, within 0.5 it does not.
     assert by_name["deepfool", None] < by_name["ensemble", "l2"]
     assert by_name["ensemble", "l2"] <= by_name["pgd", "l2"]
     assert {r["num_images"] for r in rows} == {40}
@@ -124,7 +124,7 @@ def test_one_target_class_for_all(load, tmp_path):
         ({"names": ()}, "`names` must name at least one attack"),
         ({"names": ("fgsn",)}, r"Unknown attack 'fgsn'.*fgsm"),
         ({"names": ("ilcm",), "random_targets": True}, "`ilcm` is never targeted"),
-        ({"random_targets": True}, "leave `advgan` out"),
+        ({"random_targets": True}, "remove `advgan` from"),
         ({"random_targets": True, "target_class": 3}, "exclude each other"),
         ({"epsilons_l2": (-1.0,)}, "`epsilon` must be a finite number >= 0"),
         ({"surrogate.target_model": "D"}, "Unknown target model 'D'"),

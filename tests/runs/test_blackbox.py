@@ -1,8 +1,7 @@
-"""Black-box runs on digits: results, resumption, faults, and what they refuse."""
+"""Black-box runs on digits: results, resumption, errors and rejected settings."""
 
 import json
 import os
-import runpy
 import shutil
 import signal
 
@@ -11,6 +10,7 @@ import pytest
 
 import advgan_jax
 from advgan_jax import runs
+from advgan_jax.configs import advgan_blackbox
 from advgan_jax.oracles import Ledger, OracleError
 from advgan_jax.reporting import read_metrics
 from advgan_jax.training import fit
@@ -32,7 +32,7 @@ SHORT = {
 
 @pytest.fixture(scope="module")
 def short(get_config, tmp_path_factory):
-    """A short configuration; all of a module share the black box."""
+    """Loads a short configuration; all tests of this module share the black box."""
     targets = str(tmp_path_factory.mktemp("targets"))
 
     def load(**changes):
@@ -53,7 +53,7 @@ def without_clock(rows):
     return [{k: v for k, v in row.items() if k not in timed} for row in rows]
 
 
-def test_leaves_everything_in_the_workdir(attacked):
+def test_writes_everything_into_the_workdir(attacked):
     workdir, rows = attacked
     (row,) = rows
     assert json.loads((workdir / "results.json").read_text())["rows"] == rows
@@ -77,7 +77,7 @@ def test_leaves_everything_in_the_workdir(attacked):
         assert (workdir / "figures" / name).read_bytes().startswith(b"\x89PNG")
 
 
-def test_asks_only_about_images_that_the_black_box_does_not_know(attacked, digits):
+def test_queries_only_images_on_which_the_black_box_was_not_trained(attacked, digits):
     images = Ledger(attacked[0] / "queries.ledger")
     images.rewind(60)
     asked = {image.tobytes() for image in images.made()[0]}
@@ -120,10 +120,10 @@ def test_interrupted_run_resumes_to_the_same_results(
     assert one.read_bytes() == two.read_bytes()
 
 
-def test_fault_of_the_black_box_is_told_and_mended(
+def test_run_resumes_after_an_error_of_the_black_box(
     short, attacked, tmp_path, monkeypatch
 ):
-    """It fails in the second round; what was answered by then is not asked again."""
+    """It fails in the second round; the resumed run repeats no query."""
     asked, make = [], runs.methods.blackbox.from_logits_fn
 
     def failing(*args, **options):
@@ -143,11 +143,11 @@ def test_fault_of_the_black_box_is_told_and_mended(
     with pytest.raises(OracleError, match=r"batch 1.*line is down.*76 queries answer"):
         runs.train(short(), tmp_path)
     rows = runs.train(short(), tmp_path, resume=True)
-    assert len(asked) == 100 + 10  # and ten of them again, for the noise
+    assert len(asked) == 100 + 10  # ten of them a second time, to measure noise
     assert without_clock(rows) == without_clock(attacked[1])
 
 
-def test_finished_run_resumes_without_asking_or_training(
+def test_finished_run_resumes_without_queries_or_training(
     short, attacked, tmp_path, monkeypatch
 ):
     shutil.copytree(attacked[0], tmp_path / "run")
@@ -182,8 +182,8 @@ def test_targeted_within_a_budget(short, tmp_path, caplog):
         )
 
 
-def test_budget_may_be_raised_for_the_rounds_to_come(short, tmp_path, monkeypatch):
-    """The first round's last step is made when the budget of clean images is spent."""
+def test_budget_may_be_raised_for_later_rounds(short, tmp_path, monkeypatch):
+    """The first round ends when the budget is spent on clean images."""
     tight = {"queries.budget": 60, "queries.batch_size": 60}
     made, compile_steps = [], runs.training.parallel.compile_steps
 
@@ -209,7 +209,7 @@ def test_budget_may_be_raised_for_the_rounds_to_come(short, tmp_path, monkeypatc
     assert json.loads((tmp_path / "config.json").read_text())["queries"]["budget"] == 70
 
 
-def test_overwrite_forgets_the_queries(short, attacked, tmp_path):
+def test_overwrite_discards_the_queries(short, attacked, tmp_path):
     shutil.copytree(attacked[0], tmp_path, dirs_exist_ok=True)
     (row,) = runs.train(short(epsilon=0.1), tmp_path, overwrite=True)
     assert (row["epsilon"], row["queries"]) == (0.1, 100)
@@ -222,7 +222,7 @@ def test_overwrite_forgets_the_queries(short, attacked, tmp_path):
         ({"answers": "label"}, "Unknown kind of answers 'label'"),
         (
             {"target_training.num_images": None},
-            "must leave some of the training images",
+            "must be less than the 1437 training images",
         ),
         ({"target_training.num_images": 1400}, "has 37 images and would ask about 60"),
         (
@@ -261,7 +261,6 @@ def test_batches_that_the_devices_do_not_divide(short, tmp_path, monkeypatch, na
     assert not (tmp_path / "new").exists()
 
 
-def test_its_mnist_variant_passes_the_checks(repository, mnist):
-    module = runpy.run_path(str(repository / "configs" / "advgan_blackbox.py"))
-    config = module["get_config"]("mnist")
+def test_the_checks_accept_its_mnist_variant(mnist):
+    config = advgan_blackbox.get_config("mnist")
     runs.methods.blackbox.check(config.lock(), mnist)

@@ -1,7 +1,6 @@
-"""Defended classifiers: whose folder is whose, trained once, found by attack runs."""
+"""Defended classifiers: trained once, found by attack runs, rejected settings."""
 
 import functools
-import runpy
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,8 @@ import pytest
 
 from advgan_jax import models, runs
 from advgan_jax.attacks import make_attack
+from advgan_jax.configs import defence as defence_config
+from advgan_jax.configs import reproduce as tables_config
 from advgan_jax.data import to_float
 from advgan_jax.evaluation import evaluate
 from advgan_jax.runs import from_config, store
@@ -60,11 +61,11 @@ def test_each_defence_is_another_model(load):
     assert len(names | {name_of(load(**{"target_training.defence": "none"}))}) == 5
 
 
-def test_only_what_a_defence_reads_makes_another_model(load):
+def test_only_settings_that_a_defence_reads_change_the_model(load):
     ours = name_of(load())
     same = {
         "target_training.defences.adv.clean_weight": 0.3,
-        "target_training.num_epochs": 17,  # that of `iterative` takes its place
+        "target_training.num_epochs": 17,  # `iterative` replaces it
         "target_training.epochs_per_checkpoint": 2,
     }
     assert name_of(load(**same)) == ours
@@ -76,7 +77,7 @@ def test_only_what_a_defence_reads_makes_another_model(load):
     ):
         assert name_of(load(**change)) != ours
     ensemble = {"target_training.defence": "ensemble"}
-    # Its static nets are trained as `target` says.
+    # `target_training` also specifies how its sources are trained.
     assert name_of(load(**ensemble)) != name_of(
         load(**ensemble, **{"target_training.num_epochs": 17})
     )
@@ -87,25 +88,20 @@ def test_a_defence_may_have_a_learning_rate_of_its_own(load):
     assert target_models.training_section(load()).learning_rate != 0.1
     assert target_models.training_section(load(**own)).learning_rate == 0.1
     assert name_of(load(**own)) != name_of(load())
-    # The target's is then read by nobody.
+    # The general learning rate then has no effect.
     other = own | {"target_training.learning_rate": 0.2}
     assert name_of(load(**other)) == name_of(load(**own))
 
 
-def test_the_challenge_finds_the_net_of_the_whole_table(repository, digits, tmp_path):
-    """By the settings that experiments/challenge.py names."""
-
-    def config_of(name, variant):
-        path = repository / "configs" / f"{name}.py"
-        return runpy.run_path(str(path))["get_config"](variant)
-
-    config = config_of("defence", "mnist")
+def test_the_challenge_finds_the_model_of_the_full_table(digits, tmp_path):
+    """The settings are those of the docstring of experiments/challenge.py."""
+    config = defence_config.get_config("mnist")
     settings = config.target_training.defences.iterative
     settings.training.update(
         {"learning_rate": 1e-4, "num_epochs": 84, "batch_size": 50}
     )
     settings.attack.update({"num_steps": 40, "step_size": 0.01})
-    run = Run(config_of("reproduce", "full"), tmp_path, digits)
+    run = Run(tables_config.get_config("full"), tmp_path, digits)
     made = GeneratorArtifacts(run).describe(TargetModel("madry", "iterative"))
     assert target_models.describe(config) == made
 
@@ -117,7 +113,7 @@ def test_defences_share_no_settings(load):
 
 @pytest.fixture
 def titles(monkeypatch):
-    """What is trained, in order."""
+    """The titles of all trainings, in order."""
     trained, original_fit = [], fit.fit
 
     def counting_fit(*args, hooks, **kwargs):
@@ -150,8 +146,8 @@ def test_ensemble_trains_its_sources_once_and_attack_runs_find_it(
 
 
 @pytest.mark.parametrize("defence", ["adv", "iterative", "trades"])
-def test_defence_makes_the_net_harder_to_fool(load, digits, tmp_path, defence):
-    """A few epochs suffice, at a bound that the net can hold."""
+def test_defence_makes_the_model_more_robust(load, digits, tmp_path, defence):
+    """A few epochs suffice for a small bound."""
     training = {
         f"target_training.defences.{defence}.training.num_epochs": 12,
         f"target_training.defences.{defence}.attack.epsilon": 0.1,
@@ -177,8 +173,8 @@ def test_defence_makes_the_net_harder_to_fool(load, digits, tmp_path, defence):
 
 
 @pytest.mark.parametrize(("step", "share"), [(0, 0.0), (3, 0.5), (6, 1.0), (9, 1.0)])
-def test_warmup_is_told_in_epochs(load, digits, step, share):
-    """Two of them, of three steps each: the update is one at that part of epsilon."""
+def test_warmup_is_counted_in_epochs(load, digits, step, share):
+    """After a share of the two epochs, the attack uses that share of epsilon."""
     model, sgd = models.make_classifier("fc10", 10), optax.sgd(1.0)
     state = classifier.init_state(model, sgd, jax.random.key(0), (8, 8, 1))
     state = state.replace(step=jnp.asarray(step, jnp.int32))
@@ -257,17 +253,17 @@ def test_warmup_is_told_in_epochs(load, digits, step, share):
         (
             trades(kind="bim"),
             ValueError,
-            "must begin away from the image.*got `bim` without a random start",
+            "needs a random start.*got `bim` without one",
         ),
         (
             trades(kind="pgd", random_start=False),
             ValueError,
-            "must begin away from the image.*got `pgd`",
+            "needs a random start.*got `pgd`",
         ),
         (
             trades(kind="pgd", num_restarts=2),
             ValueError,
-            "must have one start.*got `num_restarts=2`",
+            "must not use restarts .got `num_restarts=2`",
         ),
         (
             trades(kind="apgd", epsilon=0.3, loss="dlr"),
@@ -276,11 +272,13 @@ def test_warmup_is_told_in_epochs(load, digits, step, share):
         ),
     ],
 )
-def test_refuses_before_anything_is_written(load, tmp_path, changes, error, message):
+def test_rejects_settings_before_anything_is_written(
+    load, tmp_path, changes, error, message
+):
     config = load().copy_and_resolve_references()
     with config.unlocked():
         for name, value in changes.items():
-            if isinstance(value, dict):  # a section takes the place of the old one
+            if isinstance(value, dict):  # replaces the old section
                 *path, last = name.split(".")
                 section = functools.reduce(lambda part, key: part[key], path, config)
                 del section[last]

@@ -23,14 +23,14 @@ KINDS = {
     "target_model": ("target_model", TARGET, ["bf16"]),
     "advgan": ("advgan", TRAINING, ["f32", "bf16"]),
     "aigan": ("aigan", TRAINING, ["f32", "bf16", "bf16"]),
-    # The black box, the copy of it, and the generator that is trained on the copy.
+    # The black box, the distilled model, and the generator that attacks it.
     "blackbox": ("advgan_blackbox", BLACKBOX | TRAINING, ["f32", "bf16", "bf16"]),
 }
 
 
 @pytest.fixture
 def steps(monkeypatch, products):
-    """In which dtype each training step computes, in the order of their first calls."""
+    """The dtype of each training step, in the order of their first calls."""
     found, compile_steps = [], parallel.compile_steps
 
     def spying(step, **options):
@@ -54,14 +54,14 @@ def steps(monkeypatch, products):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_networks_compute_as_they_are_told(get_config, steps, tmp_path, kind):
+def test_networks_compute_in_the_configured_dtype(get_config, steps, tmp_path, kind):
     name, changes, expected = KINDS[kind]
     rows = runs.train(get_config(name, **changes), tmp_path)
     assert steps == expected
     assert rows[0]["clean_accuracy"] > 0.9
 
 
-def test_a_defence_crafts_and_learns_in_bfloat16(get_config, steps, tmp_path):
+def test_a_defence_attacks_and_learns_in_bfloat16(get_config, steps, tmp_path):
     small = {
         "target_model": "fc10",
         "target_training.defences.ensemble.sources": ("fc10",),
@@ -70,10 +70,10 @@ def test_a_defence_crafts_and_learns_in_bfloat16(get_config, steps, tmp_path):
         "defence", **TARGET, **small, **{"target_training.defence": "ensemble"}
     )
     runs.train(config, tmp_path)
-    assert steps == ["bf16", "bf16"]  # those of the source and of the net
+    assert steps == ["bf16", "bf16"]  # the source, then the model
 
 
-def test_what_is_kept_is_a_generator_of_float32(
+def test_a_loaded_generator_computes_in_float32(
     get_config, digits, digits_logits_fn, products, tmp_path
 ):
     runs.train(get_config(**TRAINING), tmp_path)

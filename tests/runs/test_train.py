@@ -1,4 +1,4 @@
-"""Whole runs on digits: what they leave behind, resume, and what they refuse."""
+"""Whole runs on digits: results, resumption and rejected settings."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from advgan_jax.training import batches, fit
 
 @pytest.fixture
 def sharing(get_config, finished):
-    """A configuration that takes the target model of the finished run."""
+    """Loads a configuration with the target model of the finished run."""
 
     def load(**changes):
         return get_config(
@@ -29,7 +29,7 @@ def sharing(get_config, finished):
     return load
 
 
-def test_leaves_everything_in_the_workdir(finished, get_config):
+def test_writes_everything_into_the_workdir(finished, get_config):
     workdir, rows = finished
     results = json.loads((workdir / "results.json").read_text())
     assert results["rows"] == rows
@@ -65,9 +65,7 @@ def test_generator_is_loaded_as_an_attack(finished, digits, digits_logits_fn):
     assert evaluate(digits_logits_fn, attack, images, labels).num_images == 20
 
 
-def test_second_run_takes_the_target_from_the_folder(
-    sharing, tmp_path, finished, monkeypatch
-):
+def test_second_run_loads_the_target_model(sharing, tmp_path, finished, monkeypatch):
     trained = []
     original_fit = fit.fit
 
@@ -109,11 +107,11 @@ def test_interrupted_run_resumes_to_the_same_results(
             streams.append(self)
 
     monkeypatch.setattr(batches, "Stream", Noted)
-    # What is too large for the devices is read meanwhile, and changes nothing.
+    # Images that are too large for the devices are streamed; the results are the same.
     small = sharing(max_resident_bytes=1437 * 8 * 8 * 4 - 1)
     (row,) = runs.train(small, tmp_path, resume=True)
     assert len(streams) == 1
-    # Two runs share nothing but the target model; clocks and images a second differ.
+    # Only the target model is shared; times and images per second differ.
     (whole,) = finished[1]
     for timed in ("seconds", "images_per_second"):
         row.pop(timed), whole.pop(timed)
@@ -143,7 +141,7 @@ def test_target_alone(get_config, tmp_path):
     assert row["clean_accuracy"] > 0.9
 
 
-def test_target_may_get_a_part_of_the_images(get_config, tmp_path, monkeypatch):
+def test_target_model_may_train_on_fewer_images(get_config, tmp_path, monkeypatch):
     seen = []
     original_fit = fit.fit
 
@@ -162,7 +160,7 @@ def test_target_may_get_a_part_of_the_images(get_config, tmp_path, monkeypatch):
     assert target_models.describe(config) != target_models.describe(whole)
 
 
-def test_epsilon_zero_leaves_the_images_alone(sharing, tmp_path):
+def test_epsilon_zero_does_not_change_the_images(sharing, tmp_path):
     (row,) = runs.train(sharing(epsilon=0.0), tmp_path)
     assert row["linf_max"] == 0.0
     assert row["attack_success_rate"] == 0.0
@@ -211,9 +209,7 @@ class TestWorkdirOfAnotherRun:
         with pytest.raises(ValueError, match="holds a run already; continue"):
             runs.train(get_config(), finished[0])
 
-    def test_another_way_of_sharing_the_work_goes_on(
-        self, get_config, finished, tmp_path
-    ):
+    def test_resumes_in_another_parallel_mode(self, get_config, finished, tmp_path):
         shutil.copytree(finished[0], tmp_path / "run")
         before = json.loads((tmp_path / "run" / "results.json").read_text("utf8"))
         (row,) = runs.train(get_config(parallel="jit"), tmp_path / "run", resume=True)
@@ -224,7 +220,7 @@ class TestWorkdirOfAnotherRun:
         with pytest.raises(ValueError, match="holds a run with another configuration"):
             runs.train(get_config("reproduce"), finished[0], resume=True)
 
-    def test_settings_that_decide_nothing_there_may_change(
+    def test_settings_without_effect_on_checkpoints_may_change(
         self, sharing, finished, tmp_path
     ):
         shutil.copytree(finished[0] / "checkpoints", tmp_path / "checkpoints")

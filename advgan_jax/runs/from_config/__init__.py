@@ -1,6 +1,7 @@
-"""From a configuration to objects, and to the settings that a result depends on.
+"""From a configuration to objects, and to the settings on which a result depends.
 
-This module reads what all runs share; `gans` and `target_models` read what is trained.
+This module reads what all runs share, `gans` and `target_models` the settings of
+training. All raise `ValueError` or `TypeError` for a wrong setting.
 """
 
 import json
@@ -39,36 +40,30 @@ def without_none(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def make_optimizer(section: ConfigDict, num_steps: int) -> optax.GradientTransformation:
-    """Return a classifier's optimiser; its learning rate falls to zero along a cosine.
+    """Return a classifier's optimiser: Adam, or SGD with Nesterov momentum 0.9.
 
-    It is Adam, or SGD with Nesterov momentum 0.9. Weight decay adds to the gradient.
-
-    Raises:
-      ValueError: for an unknown optimiser; lists the known ones.
+    Its learning rate falls to zero along a cosine. Weight decay adds to the gradient.
     """
     if section.optimizer not in OPTIMIZERS:
         raise unknown_name("optimizer", section.optimizer, OPTIMIZERS)
     schedule = optax.cosine_decay_schedule(section.learning_rate, max(num_steps, 1))
-    if section.optimizer == "adam":
-        rule = optax.adam(schedule)
-    else:
-        rule = optax.sgd(schedule, momentum=0.9, nesterov=True)
+    sgd = optax.sgd(schedule, momentum=0.9, nesterov=True)
+    rule = optax.adam(schedule) if section.optimizer == "adam" else sgd
     return optax.chain(optax.add_decayed_weights(section.weight_decay), rule)
 
 
 def training_plan(section: ConfigDict, dataset: Dataset) -> fit.Plan:
-    """Return how long a section trains; raise `ValueError` for a wrong number."""
-    steps_per_call = section.steps_per_call
-    if steps_per_call is None:
-        steps_per_call = parallel.default_steps_per_call()
+    """Return the length and the batches of the training that a section specifies."""
+    per_call = section.steps_per_call
+    if per_call is None:
+        per_call = parallel.default_steps_per_call()
     check_at_least("epochs_per_checkpoint", section.epochs_per_checkpoint, 1)
-    return fit.Plan(
-        len(dataset.train), section.batch_size, section.num_epochs, steps_per_call
-    )
+    sizes = (len(dataset.train), section.batch_size, section.num_epochs)
+    return fit.Plan(*sizes, per_call)
 
 
 def compute_dtype(section: ConfigDict) -> str:
-    """Return a section's `compute_dtype`; raise `ValueError` for an unknown one."""
+    """Return a section's `compute_dtype`, one of `COMPUTE_DTYPES`."""
     if section.compute_dtype not in COMPUTE_DTYPES:
         raise unknown_name("compute_dtype", section.compute_dtype, COMPUTE_DTYPES)
     return section.compute_dtype
@@ -82,17 +77,7 @@ def registry_name(config: ConfigDict, name: str) -> str:
 def bound_attack(config: ConfigDict, name: str, **models: Any) -> BoundAttack:
     """Return an attack with the hyper-parameters of its section of `config.attacks`.
 
-    Args:
-      config: the run's.
-      name: of the section.
-      **models: arguments that no configuration can hold.
-
-    Returns:
-      The attack, bound.
-
-    Raises:
-      ValueError: for an unknown attack; lists the known ones.
-      TypeError: for an unknown hyper-parameter, or one that is missing.
+    `models` holds arguments that no configuration can contain.
     """
     hyperparams = plain(config.attacks[name])
     hyperparams.pop("kind", None)

@@ -20,7 +20,7 @@ _SHARED = (
     *("training.batch_size", "training.compute_dtype"),
 )
 _ADVGAN = (*_SHARED, "target_class", "training.num_epochs")
-# What decides the weights of the generator in a run's workdir, by method.
+# Settings that affect the weights of the generator in a run's workdir, by method.
 DEPENDS_ON: dict[str, tuple[str, ...]] = {
     "advgan": _ADVGAN,
     "advgan_blackbox": (
@@ -36,13 +36,8 @@ DEPENDS_ON: dict[str, tuple[str, ...]] = {
 def describe(config: ConfigDict, dataset: Dataset) -> dict[str, Any]:
     """Return the description of the generator that a run trains in its workdir.
 
-    Args:
-      config: the run's; its method is one of `DEPENDS_ON`.
-      dataset: the images.
-
-    Returns:
-      JSON values: what `advgan_jax.generators` needs, and every setting that decides
-      the weights.
+    It has what `advgan_jax.generators` needs, and every setting that affects the
+    weights. The method is one of `DEPENDS_ON`.
     """
     if config.method == "aigan":
         networks = aigan_networks(config, dataset.num_classes, 1)
@@ -59,11 +54,7 @@ def describe(config: ConfigDict, dataset: Dataset) -> dict[str, Any]:
 
 
 def advgan_networks(config: ConfigDict, num_steps: int) -> Networks:
-    """Return AdvGAN's networks and optimisers for a run of `num_steps` steps.
-
-    Raises:
-      ValueError: if there are not three widths.
-    """
+    """Return AdvGAN's networks and optimisers for a run of `num_steps` steps."""
     return Networks(
         models.Generator(epsilon=config.epsilon, **_size(config)),
         models.Discriminator(widths=tuple(config.discriminator.widths)),
@@ -73,11 +64,7 @@ def advgan_networks(config: ConfigDict, num_steps: int) -> Networks:
 
 
 def aigan_networks(config: ConfigDict, num_classes: int, num_steps: int) -> Networks:
-    """Return AI-GAN's networks and optimisers for `num_steps` steps of both stages.
-
-    Raises:
-      ValueError: if there are not three widths, or neither one nor two heads.
-    """
+    """Return AI-GAN's networks and optimisers for `num_steps` steps of both stages."""
     widths, heads = tuple(config.discriminator.widths), config.discriminator.num_heads
     if heads not in (1, 2):
         raise ValueError(
@@ -112,32 +99,23 @@ def _adam(section: ConfigDict, num_steps: int) -> optax.GradientTransformation:
 
 
 def advgan_objective(config: ConfigDict, num_classes: int) -> advgan.AdvGANObjective:
-    """Return AdvGAN's losses, weights and bounds.
-
-    Raises:
-      ValueError: if a bound is negative, a loss unknown, or there is no such class.
-    """
-    target = config.target_class
-    if target is not None and not 0 <= target < num_classes:
+    """Return AdvGAN's losses, weights and bounds."""
+    target_class = config.target_class
+    if target_class is not None and not 0 <= target_class < num_classes:
         raise ValueError(
-            f"`target_class` must be in [0, {num_classes}), got {target}; "
-            "leave it out for an untargeted attack."
+            f"`target_class` must be in [0, {num_classes}), got {target_class}; "
+            "omit it for an untargeted attack."
         )
-    objective = advgan.AdvGANObjective(target_class=target, **_objective_fields(config))
+    fields = {"target_class": target_class, **_objective_fields(config)}
+    objective = advgan.AdvGANObjective(**fields)
     advgan.make_adversarial_loss(objective)  # raises for values that do not match
     return objective
 
 
 def aigan_objective(config: ConfigDict, num_classes: int) -> aigan.AIGANObjective:
-    """Return AI-GAN's losses, weights and bounds.
-
-    Raises:
-      ValueError: if a bound is negative, a loss unknown, or there is only one class.
-    """
+    """Return AI-GAN's losses, weights and bounds."""
     if num_classes < 2:
-        raise ValueError(
-            f"AI-GAN needs a wanted class beside the true one, got {num_classes} class."
-        )
+        raise ValueError(f"AI-GAN needs at least 2 classes, got {num_classes}.")
     weight = config.loss.class_weight
     check_at_least("class_weight", weight, 0)
     objective = aigan.AIGANObjective(
@@ -150,13 +128,8 @@ def aigan_objective(config: ConfigDict, num_classes: int) -> aigan.AIGANObjectiv
 def _objective_fields(config: ConfigDict) -> dict[str, Any]:
     """Return the fields that both objectives share."""
     loss = config.loss
-    fields = {
-        "epsilon": config.epsilon,
-        "confidence": loss.confidence,
-        "gan_weight": loss.gan_weight,
-        "hinge_weight": loss.hinge_weight,
-        "hinge_bound": loss.hinge_bound,
-    }
+    names = ("confidence", "gan_weight", "hinge_weight", "hinge_bound")
+    fields = {"epsilon": config.epsilon, **{name: loss[name] for name in names}}
     losses.gan_loss(loss.gan)
     for name, value in fields.items():
         check_at_least(name, value, 0)
@@ -164,18 +137,14 @@ def _objective_fields(config: ConfigDict) -> dict[str, Any]:
 
 
 def aigan_attacker(config: ConfigDict) -> BoundAttack:
-    """Return the PGD attack of AI-GAN's first stage, with the section `attacker`."""
+    """Return the PGD attack of AI-GAN's first stage, from the section `attacker`."""
     return make_attack("pgd", epsilon=config.epsilon, **config.attacker.to_dict())
 
 
 def blackbox_attacker(
     config: ConfigDict, num_classes: int
 ) -> tuple[blackbox.Attacker, blackbox.Schedule]:
-    """Return what the attacker of a black box trains, and its schedule.
-
-    Raises:
-      ValueError: for an unknown name, or a number out of range.
-    """
+    """Return the networks of a black box's attacker, and the schedule of training."""
     if config.distillation not in DISTILLATIONS:
         raise unknown_name("distillation", config.distillation, DISTILLATIONS)
     training, distilled, queries = config.training, config.distilled, config.queries

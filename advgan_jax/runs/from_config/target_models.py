@@ -1,7 +1,6 @@
-"""Target models, defended against attacks or not.
+"""Target models, with or without a defence, from `config.target_training`.
 
-Each function reads `config.target_training`; a defence's `training` replaces the
-settings of the same names.
+The section `training` of a defence replaces settings of the same names.
 """
 
 from collections.abc import Callable
@@ -22,14 +21,7 @@ from advgan_jax.runs.from_config import (
 )
 from advgan_jax.training import adversarial, classifier
 
-# The maker of each defence's step, and the name of its weight.
-_MAKERS: dict[str, tuple[Callable[..., Any], str]] = {
-    "adv": (adversarial.make_adversarial_step, "clean_weight"),
-    "ensemble": (adversarial.make_adversarial_step, "clean_weight"),
-    "iterative": (adversarial.make_adversarial_step, "clean_weight"),
-    "trades": (adversarial.make_trades_step, "divergence_weight"),
-}
-DEFENCES = tuple(_MAKERS)
+DEFENCES = ("adv", "ensemble", "iterative", "trades")
 _TRAINING = (
     *("num_images", "num_epochs", "batch_size", "optimizer", "learning_rate"),
     *("weight_decay", "label_smoothing", "max_shift", "flip", "compute_dtype"),
@@ -37,10 +29,9 @@ _TRAINING = (
 
 
 def describe(config: ConfigDict) -> dict[str, Any]:
-    """Return every setting that decides the weights of the target model, and no other.
+    """Return every setting that affects the weights of the target model, and no other.
 
-    The number of devices decides them too, by rounding and by the draws of dropout, but
-    all such models are equally good.
+    The number of devices is not among them: it changes only rounding and random draws.
     """
     section = training_section(config)
     description = {
@@ -58,7 +49,7 @@ def describe(config: ConfigDict) -> dict[str, Any]:
 
 
 def title(config: ConfigDict) -> str:
-    """Return what rows of `results.json` call the model, such as `madry-iterative`."""
+    """Return the model's name in rows of `results.json`, such as `madry-iterative`."""
     # A table names each of its models itself.
     if "target_training" not in config or config.target_training.defence == UNDEFENDED:
         return config.target_model
@@ -66,7 +57,7 @@ def title(config: ConfigDict) -> str:
 
 
 def training_section(config: ConfigDict) -> ConfigDict:
-    """Return `target_training` with the settings of the defence in their place."""
+    """Return `target_training` with the settings that the defence replaces."""
     section = config.target_training.copy_and_resolve_references()
     if section.defence in section.defences:
         own = section.defences[section.defence].training
@@ -75,9 +66,9 @@ def training_section(config: ConfigDict) -> ConfigDict:
 
 
 def source_configs(config: ConfigDict) -> list[ConfigDict]:
-    """Return configurations of the models whose adversarial images `ensemble` sees.
+    """Return configurations of the undefended models that `ensemble` trains against.
 
-    They are undefended and have other seeds. Other defences have none.
+    They have other seeds. Other defences have none.
     """
     if config.target_training.defence != "ensemble":
         return []
@@ -96,17 +87,9 @@ def make_step(
     optimizer: optax.GradientTransformation,
     steps_per_epoch: int,
 ) -> Callable[..., Any]:
-    """Return the training step of the target model.
+    """Return the training step of the target model, on a `ClassifierState`.
 
-    Args:
-      config: the run's.
-      model: the target model.
-      optimizer: that of the state.
-      steps_per_epoch: the unit of `warmup_epochs`.
-
-    Returns:
-      A step on a `ClassifierState`; that of `ensemble` also takes the models of
-      `source_configs`.
+    The step of `ensemble` also takes the models of `source_configs`.
     """
     section = training_section(config)
     if section.defence == UNDEFENDED:
@@ -118,32 +101,28 @@ def make_step(
             flip=section.flip,
         )
     settings = section.defences[section.defence]
-    make, weight = _MAKERS[section.defence]
     num_steps, epsilon_fn = round(settings.warmup_epochs * steps_per_epoch), None
     if num_steps:
         epsilon_fn = adversarial.warm_up_epsilon(settings.attack.epsilon, num_steps)
     attack: Any = _attack(settings)
-    return make(
-        model,
-        optimizer,
-        adversarial.Crafting(attack, settings.predicted_labels, epsilon_fn),
-        label_smoothing=section.label_smoothing,
-        augmentation=adversarial.Augmentation(section.max_shift, section.flip),
-        **{weight: settings[weight]},
+    options = {
+        "label_smoothing": section.label_smoothing,
+        "augmentation": adversarial.Augmentation(section.max_shift, section.flip),
+    }
+    crafting = adversarial.Crafting(attack, settings.predicted_labels, epsilon_fn)
+    if section.defence == "trades":
+        weight = settings.divergence_weight
+        return adversarial.make_trades_step(
+            model, optimizer, crafting, divergence_weight=weight, **options
+        )
+    weight = settings.clean_weight
+    return adversarial.make_adversarial_step(
+        model, optimizer, crafting, clean_weight=weight, **options
     )
 
 
 def check_defence(config: ConfigDict) -> None:
-    """Raise for a defence that cannot be trained.
-
-    Args:
-      config: the run's.
-
-    Raises:
-      ValueError: for an unknown defence or attack, an attack on which TRADES would have
-        little effect, a warm-up as long as the training, or a number out of range.
-      TypeError: for an unknown hyper-parameter of the attack, or a wrong type.
-    """
+    """Raise `ValueError` or `TypeError` for a defence that cannot be trained."""
     name = config.target_training.defence
     if name == UNDEFENDED:
         return
@@ -164,7 +143,7 @@ def _attack(settings: ConfigDict) -> BoundAttack:
 
 
 def _check_attack(attack: BoundAttack, name: str) -> None:
-    """Raise what the attack would raise in the first step, or if it has no effect."""
+    """Raise for an attack that would raise in the first step or have no effect."""
     if name == "trades":
         _check_diverging(attack)
 
@@ -183,15 +162,15 @@ def _check_diverging(attack: BoundAttack) -> None:
     values = attack.arguments
     if not values.get("random_start", False):
         raise ValueError(
-            "The attack of `trades` must begin away from the image, where the "
-            f"divergence has no slope, got `{attack.name}` without a random start; use "
+            "The attack of `trades` needs a random start, because the gradient of the "
+            f"divergence is zero at the image, got `{attack.name}` without one; use "
             "`pgd` or `apgd` with `random_start=True`."
         )
     if values["num_restarts"] > 1:
         raise ValueError(
-            "The attack of `trades` must have one start, as the first one counts as a "
-            f"success already, got `num_restarts={values['num_restarts']}`; use more "
-            "steps instead."
+            "The attack of `trades` must not use restarts (got "
+            f"`num_restarts={values['num_restarts']}`): every result counts as a "
+            "success, so the first would win. Use more steps."
         )
 
 

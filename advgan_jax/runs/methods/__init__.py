@@ -1,8 +1,5 @@
-"""One module for each kind of run; `runs.run.Method` says what a method has.
+"""One module for each kind of run; `runs.run.Method` specifies its two functions.
 
-In all of them `run` is the run that needs something, and `logits_fn` is its target
-model in inference mode. What the run's folder has already is not trained or measured
-again.
-Functions that train raise `Stopped` if a signal came, after they saved the state, and
-`ValueError` if checkpoints in the folder depend on other settings.
+`run` is the run, and `logits_fn` its target model in inference mode. Functions reuse
+what the run's folder contains. Functions that train raise what `runs.training` raises.
 """

@@ -1,4 +1,4 @@
-"""AdvGAN, semi-white-box: the target model helps to train the generator."""
+"""AdvGAN, semi-white-box: the generator trains with the target model's gradients."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from advgan_jax.runs import from_config
 from advgan_jax.runs.from_config import gans
 from advgan_jax.runs.methods import target_model
 from advgan_jax.runs.run import Run, check_evaluation, generator_row, test_images
-from advgan_jax.runs.training import fit
+from advgan_jax.runs.training import train_with_checkpoints
 from advgan_jax.training import advgan
 from advgan_jax.training.precision import mixed_logits_fn, mixed_networks
 from advgan_jax.types import Attack, LogitsFn
@@ -41,7 +41,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
 
 
 def run(run: Run) -> list[dict[str, Any]]:
-    """Train a generator and measure it; one row."""
+    """Train a generator and evaluate it; return one row."""
     logits_fn = target_model.trained_logits_fn(run)
     evaluation = evaluate_generator(run, logits_fn, trained_generator(run, logits_fn))
     draw(run, evaluation)
@@ -49,14 +49,14 @@ def run(run: Run) -> list[dict[str, Any]]:
 
 
 def trained_generator(run: Run, logits_fn: LogitsFn) -> Attack:
-    """Return the generator of the run's workdir, trained as far as it is missing."""
+    """Train the generator of the run's workdir, or resume its training; return it."""
     config, dataset = run.config, run.dataset
     num_steps = from_config.training_plan(config.training, dataset).num_steps
     networks = gans.advgan_networks(config, num_steps)
     objective = gans.advgan_objective(config, dataset.num_classes)
     description = gans.describe(config, dataset)
     shape, dtype = dataset.train.image_shape, from_config.compute_dtype(config.training)
-    state = fit(
+    state = train_with_checkpoints(
         run,
         run.workdir,
         config.training,
@@ -87,14 +87,14 @@ def evaluate_generator(run: Run, logits_fn: LogitsFn, attack: Attack) -> Evaluat
 
 def draw(run: Run, evaluation: Evaluation) -> None:
     """Save adversarial images and training curves as figures."""
-    test, examples = run.dataset.test, np.asarray(evaluation.examples)
-    shown = len(examples)
+    examples = np.asarray(evaluation.examples)
+    test, shown = run.dataset.test, slice(len(examples))
     grid = attack_grid(
-        test.images[:shown],
+        test.images[shown],
         examples,
-        test.labels[:shown],
-        evaluation.clean_predictions[:shown],
-        evaluation.adversarial_predictions[:shown],
+        test.labels[shown],
+        evaluation.clean_predictions[shown],
+        evaluation.adversarial_predictions[shown],
     )
     save_figure(grid, run.workdir / "figures" / "adversarial.png")
     metrics = read_metrics(run.workdir)

@@ -1,4 +1,4 @@
-"""AI-GAN: two stages of training, then one generator towards every class."""
+"""AI-GAN: one generator for all wanted classes, trained in two stages."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,8 +30,9 @@ from advgan_jax.runs import from_config, store
 from advgan_jax.runs.from_config import gans, target_models
 from advgan_jax.runs.methods import target_model
 from advgan_jax.runs.run import Run, check_evaluation, generator_row, test_images
-from advgan_jax.runs.training import fit
+from advgan_jax.runs.training import train_with_checkpoints
 from advgan_jax.training import aigan
+from advgan_jax.training.fit import Plan
 from advgan_jax.training.precision import mixed_logits_fn, mixed_networks
 from advgan_jax.types import Attack, LogitsFn
 
@@ -46,20 +47,17 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     num_classes, shape = dataset.num_classes, dataset.train.image_shape
     gans.aigan_objective(config, num_classes)
     from_config.compute_dtype(config.training)
-    attacker = gans.aigan_attacker(config)
-    trace_attack(attacker, shape, num_classes, targeted=True)
+    trace_attack(gans.aigan_attacker(config), shape, num_classes, targeted=True)
     for stage in _ATTACKS:
-        section = _training_until(config, config[stage].num_epochs)
-        from_config.training_plan(section, dataset)
+        _plan(config, dataset, config[stage].num_epochs)
     networks = gans.aigan_networks(config, num_classes, 1)
     jax.eval_shape(lambda: aigan.init_state(networks, jax.random.key(0), shape))
 
 
 def run(run: Run) -> list[dict[str, Any]]:
-    """Train both stages and measure their generators towards every class.
+    """Train both stages and evaluate their generators towards every class.
 
-    Returns:
-      For stage one a row of all classes; for stage two also a row for each class.
+    Return for stage one a row of all classes, for stage two also a row for each class.
     """
     logits_fn = target_model.trained_logits_fn(run)
     generators = trained_generators(run, logits_fn)
@@ -68,7 +66,7 @@ def run(run: Run) -> list[dict[str, Any]]:
     for stage, attack in generators.items():
         made_by = {"generator": description, "stage": stage}
         measured[stage] = evaluate_classes(run, logits_fn, attack, classes, made_by)
-    _write_pairs(run, measured)
+    _write(run, measured)
     _draw(run, measured)
     return [
         row
@@ -79,56 +77,60 @@ def run(run: Run) -> list[dict[str, Any]]:
 
 
 def trained_generators(run: Run, logits_fn: LogitsFn) -> dict[str, Attack]:
-    """Return the generators of the run's workdir, trained as far as they are missing.
+    """Train the generators of the run's workdir, or resume; return one for each stage.
 
-    Returns:
-      The generator after each stage; without `stage_one` if that has no epochs.
+    There is no `stage_one` if the configuration gives it no epochs.
     """
     config, dataset = run.config, run.dataset
-    num_epochs = config.stage_one.num_epochs
-    one = _training_until(config, num_epochs)
-    two = _training_until(config, num_epochs + config.stage_two.num_epochs)
-    num_steps = from_config.training_plan(two, dataset).num_steps
-    networks = gans.aigan_networks(config, dataset.num_classes, num_steps)
+    epochs = config.stage_one.num_epochs
+    one, first_plan = _plan(config, dataset, epochs)
+    two, plan = _plan(config, dataset, epochs + config.stage_two.num_epochs)
+    networks = gans.aigan_networks(config, dataset.num_classes, plan.num_steps)
     objective = gans.aigan_objective(config, dataset.num_classes)
     shape, dtype = dataset.train.image_shape, from_config.compute_dtype(config.training)
-    shared = {
-        "description": gans.describe(config, dataset),
-        "frozen": (mixed_logits_fn(dtype, logits_fn),),
-    }
-    mixed, attacker = (
-        mixed_networks(dtype, networks),
-        gans.aigan_attacker(config),
-    )
+    description, mixed = gans.describe(config, dataset), mixed_networks(dtype, networks)
+
+    def _train(section: ConfigDict, state: Any, step: Any, number: int) -> Any:
+        return train_with_checkpoints(
+            run,
+            run.workdir,
+            section,
+            state,
+            step,
+            description=description,
+            frozen=(mixed_logits_fn(dtype, logits_fn),),
+            title=f"AI-GAN, stage {number}",
+        )
+
     state = aigan.init_state(networks, jax.random.key(config.seed), shape)
-    step = aigan.make_first_step(mixed, objective, attacker)
-    title = "AI-GAN, stage 1"
-    state = fit(run, run.workdir, one, state, step, title=title, **shared)
+    attacker = gans.aigan_attacker(config)
+    state = _train(one, state, aigan.make_first_step(mixed, objective, attacker), 1)
     found = {}
-    if num_epochs:
-        last = from_config.training_plan(one, dataset).num_steps
-        found["stage_one"] = _keep_stage_one(run, state, last, shared["description"])
+    if epochs:
+        last = first_plan.num_steps
+        found["stage_one"] = _keep_stage_one(run, state, last, description)
     step = aigan.make_second_step(mixed, objective)
-    title = "AI-GAN, stage 2"
-    found["stage_two"] = fit(run, run.workdir, two, state, step, title=title, **shared)
+    found["stage_two"] = _train(two, state, step, 2)
     return {
-        stage: bind_generator(shared["description"], state.generator.params)
+        stage: bind_generator(description, state.generator.params)
         for stage, state in found.items()
     }
 
 
-def _training_until(config: ConfigDict, num_epochs: int) -> ConfigDict:
-    """Return the section `training` with a number of epochs."""
+def _plan(
+    config: ConfigDict, dataset: Dataset, num_epochs: int
+) -> tuple[ConfigDict, Plan]:
+    """Return the section `training` with a number of epochs, and its plan."""
     section = config.training.copy_and_resolve_references()
     with section.unlocked():
         section.num_epochs = num_epochs
-    return section
+    return section, from_config.training_plan(section, dataset)
 
 
 def _keep_stage_one(
     run: Run, state: Any, last: int, description: Mapping[str, Any]
 ) -> Any:
-    """Return the state after stage one; its folder keeps it and later checkpoints."""
+    """Save the state after stage one, or restore it if training is past it."""
     with Checkpoints(run.workdir / "stage_one" / "checkpoints") as checkpoints:
         if int(state.step) == last:
             checkpoints.save(last, state, description)
@@ -143,17 +145,10 @@ def evaluate_classes(
     classes: Sequence[int],
     made_by: Mapping[str, Any],
 ) -> dict[int, Evaluation]:
-    """Evaluate a generator towards some classes, or load a stored evaluation.
+    """Evaluate a generator towards some classes, or load the stored evaluations.
 
-    Args:
-      run: the run.
-      logits_fn: the target model.
-      attack: a generator that was trained for these classes.
-      classes: the wanted classes.
-      made_by: the description of the `generator`, and what else decides its weights.
-
-    Returns:
-      Evaluations by class.
+    `made_by` has the description of the `generator` and whatever else affects its
+    weights.
     """
     config, test = run.config, test_images(run)
     depends_on = {
@@ -189,7 +184,7 @@ def class_rows(
     return [generator_row(run, evaluation, attack) for evaluation in evaluations]
 
 
-def _write_pairs(run: Run, measured: Mapping[str, Mapping[int, Evaluation]]) -> None:
+def _write(run: Run, measured: Mapping[str, Mapping[int, Evaluation]]) -> None:
     """Write the success of each pair of classes, and its summary, to `pairs.json`."""
     num_classes = run.dataset.num_classes
     summary = {
@@ -206,31 +201,29 @@ def _draw(run: Run, measured: Mapping[str, Mapping[int, Evaluation]]) -> None:
     names = [str(number) for number in range(run.dataset.num_classes)]
     panels = {}
     for stage, by_class in measured.items():
-        pairs = success_by_pair(pool(list(by_class.values())), len(names))
-        mean = summarize_classes(by_class)["success_mean"]
+        title, mean = (
+            stage.replace("_", " "),
+            summarize_classes(by_class)["success_mean"],
+        )
         figure = heatmap(
-            pairs.rates,
+            success_by_pair(pool(list(by_class.values())), len(names)).rates,
             names,
             names,
-            f"AI-GAN, {stage.replace('_', ' ')}: {mean:.2%} on average",
+            f"AI-GAN, {title}: {mean:.2%} on average",
             row_label="true class",
             column_label="target class",
         )
         save_figure(figure, figures / f"pairs-{stage}.png")
         first = list(by_class.values())[:_MOST_COLUMNS]
-        shown = [np.asarray(evaluation.examples) for evaluation in first]
-        panels[stage.replace("_", " ")] = np.stack(shown, axis=1)
-    clean = test.images[: next(iter(panels.values())).shape[0]]
+        panels[title] = np.stack([np.asarray(e.examples) for e in first], axis=1)
+    clean = test.images[: len(next(iter(panels.values())))]
     save_figure(target_grids(clean, panels, names), figures / "perturbations.png")
     metrics = read_metrics(run.workdir)
     if metrics:  # none after a training without steps
-        curves = training_curves(metrics, switches=_switches(run))
+        epochs = [run.config[stage].num_epochs for stage in _ATTACKS]
+        _, plan = _plan(run.config, run.dataset, epochs[0])
+        # Stage two begins there.
+        curves = training_curves(
+            metrics, switches=[plan.num_steps] if all(epochs) else []
+        )
         save_figure(curves, figures / "curves.png")
-
-
-def _switches(run: Run) -> list[int]:
-    """Return the step after which stage two begins, if there are both stages."""
-    epochs = [run.config[stage].num_epochs for stage in _ATTACKS]
-    section = _training_until(run.config, epochs[0])
-    plan = from_config.training_plan(section, run.dataset)
-    return [plan.num_steps] if all(epochs) else []

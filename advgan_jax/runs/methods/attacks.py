@@ -1,4 +1,7 @@
-"""Many attacks on one target model: a row for each, robustness curves and pictures."""
+"""Compare attacks on one target model: rows, robustness curves and pictures.
+
+Each attack has a section of `config.attacks` with its hyper-parameters.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +26,7 @@ from advgan_jax.runs.run import Run, attack_row, test_images
 from advgan_jax.types import Attack, LogitsFn
 
 NORMS = ("linf", "l2")
-# By the registry's names; the run trains a network for each of these.
+# Attacks for which the run trains a network, by the registry's names.
 _THREAT_MODELS = {"advgan": "semi-white-box", "transfer": "transfer"}
 
 # Evaluations by size, or by None for an attack that minimises the distance.
@@ -35,8 +38,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     advgan.check(config, dataset)
     other = _surrogate_config(config)
     target_model.check(other, dataset)
-    describe = target_models.describe
-    if describe(other) == describe(config):
+    if target_models.describe(other) == target_models.describe(config):
         raise ValueError(
             "`surrogate` describes the target model itself; give it another seed or "
             "another target_model."
@@ -45,36 +47,26 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
 
 
 def check_attacks(config: ConfigDict) -> None:
-    """Raise for `names` and `attacks` that cannot be measured.
-
-    Raises:
-      ValueError: for an unknown name, a negative size, or contradicting targets.
-      TypeError: for an unknown hyper-parameter.
-    """
+    """Raise `ValueError` or `TypeError` for wrong `names`, `attacks` or targets."""
     if not config.names:
         raise ValueError("`names` must name at least one attack, got none.")
     for name in config.names:
         if name not in config.attacks:
             raise unknown_name("attack", name, config.attacks)
-        _check_hyperparams(config, name)
-        norm = _norm(config, name)
+        kind, norm = from_config.registry_name(config, name), _norm(config, name)
+        if kind == "advgan" and len(config.attacks[name]):
+            raise ValueError(
+                f"A generator has no hyper-parameters of its own, got "
+                f"{sorted(config.attacks[name])}; its training has, see `generator`."
+            )
+        # `len` takes the place of the networks: only names are checked here.
+        networks = {"advgan": {"generator": len}, "transfer": {"surrogate_fn": len}}
+        from_config.bound_attack(config, name, **networks.get(kind, {}))
         if norm not in NORMS:
             raise unknown_name("norm of an attack", norm, NORMS)
         for size in _sizes(config, norm):
             check_at_least("epsilon", size, 0)
     _check_targets(config)
-
-
-def _check_hyperparams(config: ConfigDict, name: str) -> None:
-    kind = from_config.registry_name(config, name)
-    if kind == "advgan" and len(config.attacks[name]):
-        raise ValueError(
-            f"A generator has no hyper-parameters of its own, got "
-            f"{sorted(config.attacks[name])}; its training has, see `generator`."
-        )
-    # In place of the networks: only names are checked here.
-    networks = {"advgan": {"generator": len}, "transfer": {"surrogate_fn": len}}
-    from_config.bound_attack(config, name, **networks.get(kind, {}))
 
 
 def _check_targets(config: ConfigDict) -> None:
@@ -85,22 +77,23 @@ def _check_targets(config: ConfigDict) -> None:
     used = {from_config.registry_name(config, name) for name in config.names}
     targeted = config.random_targets or config.target_class is not None
     if targeted and "ilcm" in used:
-        raise ValueError("`ilcm` is never targeted; leave it out of `names`.")
+        raise ValueError("`ilcm` is never targeted; remove it from `names`.")
     if config.random_targets and "advgan" in used:
         raise ValueError(
             "A generator is trained for one class and cannot follow `random_targets`; "
-            "leave `advgan` out of `names`, or set `target_class` instead."
+            "remove `advgan` from `names`, or set `target_class` instead."
         )
 
 
 def run(run: Run) -> list[dict[str, Any]]:
     """Train what the attacks need, run them and compare them.
 
-    Returns:
-      A row for each attack, and one for all attacks together in each norm.
+    Return a row for each attack, and one for all attacks together in each norm.
     """
     logits_fn, test = target_model.trained_logits_fn(run), test_images(run)
-    measured = {name: measure(run, logits_fn, test, name) for name in run.config.names}
+    measured = {
+        name: evaluate_section(run, logits_fn, test, name) for name in run.config.names
+    }
     rows = [row(run, name, by_size) for name, by_size in measured.items()]
     for norm in NORMS:
         rows += _compare(run, measured, norm)
@@ -108,8 +101,8 @@ def run(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
-def measure(run: Run, logits_fn: LogitsFn, test: Split, name: str) -> BySize:
-    """Evaluate the attack of a section at all its sizes, or load its evaluation."""
+def evaluate_section(run: Run, logits_fn: LogitsFn, test: Split, name: str) -> BySize:
+    """Evaluate the attack of a section at all its sizes, or load its evaluations."""
     config, sizes = run.config, _sizes(run.config, _norm(run.config, name))
     depends_on = {
         "target_model": target_models.describe(config),
@@ -121,8 +114,7 @@ def measure(run: Run, logits_fn: LogitsFn, test: Split, name: str) -> BySize:
     if kind == "advgan":
         depends_on["generator"] = gans.describe(config, run.dataset)
     if kind == "transfer":
-        other = _surrogate_config(config)
-        depends_on["surrogate"] = target_models.describe(other)
+        depends_on["surrogate"] = target_models.describe(_surrogate_config(config))
 
     def _make() -> dict[float | None, Evaluation]:
         found = evaluate_many(
@@ -146,15 +138,15 @@ def _attack(run: Run, logits_fn: LogitsFn, name: str) -> Attack:
     kind = from_config.registry_name(run.config, name)
     if kind == "advgan":
         return advgan.trained_generator(run, logits_fn)
+    trained = {}
     if kind == "transfer":
         other = run._replace(config=_surrogate_config(run.config))
-        surrogate_fn = target_model.trained_logits_fn(other)
-        return from_config.bound_attack(run.config, name, surrogate_fn=surrogate_fn)
-    return from_config.bound_attack(run.config, name)
+        trained = {"surrogate_fn": target_model.trained_logits_fn(other)}
+    return from_config.bound_attack(run.config, name, **trained)
 
 
 def _surrogate_config(config: ConfigDict) -> ConfigDict:
-    """Return the configuration of the surrogate, in place of the target model's."""
+    """Return the configuration with the surrogate in place of the target model."""
     other, own = config.copy_and_resolve_references(), config.surrogate
     if own.target_model is not None:
         other.target_model = own.target_model
@@ -165,15 +157,9 @@ def _surrogate_config(config: ConfigDict) -> ConfigDict:
 def target_labels(
     config: ConfigDict, test: Split, num_classes: int
 ) -> np.ndarray | None:
-    """Return the wanted classes: one, a random wrong one for each image, or none.
+    """Return the wanted classes, int `[N]`: one for all images, or random wrong ones.
 
-    Args:
-      config: the run's; reads `target_class`, `random_targets` and `seed`.
-      test: the images that are attacked, with their classes.
-      num_classes: K.
-
-    Returns:
-      int `[N]`; None for an untargeted attack.
+    Return None for an untargeted attack.
     """
     if config.target_class is not None:
         return np.full_like(test.labels, config.target_class)
@@ -196,17 +182,22 @@ def _row_size(config: ConfigDict, norm: str) -> float:
     return config.epsilon if norm == "linf" else config.epsilon_l2
 
 
+def _size_of_row(run: Run, name: str, by_size: BySize) -> float | None:
+    if None in by_size:
+        return None
+    return _row_size(run.config, _norm(run.config, name))
+
+
 def _sizes(config: ConfigDict, norm: str) -> list[float]:
-    """Return the size of the rows and those of the curve."""
+    """Return the perturbation sizes of the rows and the curve, in order."""
     more = config.epsilons if norm == "linf" else config.epsilons_l2
     return sorted({_row_size(config, norm), *more})
 
 
 def row(run: Run, name: str, by_size: BySize) -> dict[str, Any]:
-    """Return the row of `results.json` for what `measure` returned for a section."""
-    config, norm = run.config, _norm(run.config, name)
-    size = None if None in by_size else _row_size(config, norm)
-    kind = from_config.registry_name(config, name)
+    """Return the row of `results.json` for the evaluations of a section."""
+    norm, size = _norm(run.config, name), _size_of_row(run, name, by_size)
+    kind = from_config.registry_name(run.config, name)
     return attack_row(
         run,
         by_size[size],
@@ -221,15 +212,9 @@ def _compare(
     run: Run, measured: Mapping[str, BySize], norm: str
 ) -> list[dict[str, Any]]:
     """Draw the curves of one norm; return the row of all its attacks together."""
-    config = run.config
-    sizes = _sizes(config, norm)
+    config, sizes = run.config, _sizes(run.config, norm)
     curves = {
-        name: {
-            size: by_size[size]
-            if size in by_size
-            else within(by_size[None], size, norm)
-            for size in sizes
-        }
+        name: {s: by_size.get(s) or within(by_size[None], s, norm) for s in sizes}
         for name, by_size in measured.items()
         if _norm(config, name) == norm
     }
@@ -252,28 +237,20 @@ def _compare(
     save_figure(figure, run.workdir / "figures" / f"robustness-{norm}.png")
     if "ensemble" not in curves:
         return []
-    size = _row_size(config, norm)
-    together = attack_row(
-        run,
-        curves["ensemble"][size],
-        attack="ensemble",
-        threat_model="white-box",
-        epsilon=size,
-        norm=norm,
-    )
-    return [together]
+    size, fields = _row_size(config, norm), {"threat_model": "white-box", "norm": norm}
+    found = curves["ensemble"][size]
+    return [attack_row(run, found, attack="ensemble", epsilon=size, **fields)]
 
 
 def _draw_examples(run: Run, test: Split, measured: Mapping[str, BySize]) -> None:
-    """Draw a line of adversarial images for each attack, at the size of its row."""
+    """Save a picture with a line of adversarial images for each attack's row."""
     lines = {}
     for name, by_size in measured.items():
-        row_size = _row_size(run.config, _norm(run.config, name))
-        found = by_size[None if None in by_size else row_size]
+        found = by_size[_size_of_row(run, name, by_size)]
         examples = np.asarray(found.examples)
-        shown = len(examples)
-        lines[name] = (examples, found.adversarial_predictions[:shown])
+        shown = slice(len(examples))
+        lines[name] = (examples, found.adversarial_predictions[shown])
     grid = comparison_grid(
-        test.images[:shown], test.labels[:shown], found.clean_predictions[:shown], lines
+        test.images[shown], test.labels[shown], found.clean_predictions[shown], lines
     )
     save_figure(grid, run.workdir / "figures" / "adversarial.png")

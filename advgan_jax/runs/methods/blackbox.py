@@ -1,8 +1,8 @@
-"""AdvGAN against a black box: distillation by queries, then results on the black box.
+"""AdvGAN against a black box, which the attacker distils by queries.
 
-The black box is a target model that was trained on the first `target_training.
-num_images` training images; the attacker has the others. The oracle counts what the
-attacker asks. Evaluations call the model itself and are no queries.
+The black box is a target model that was trained on the first
+`target_training.num_images` training images; the attacker has the others. The oracle
+counts the attacker's queries. Evaluations call the model itself and are no queries.
 """
 
 import logging
@@ -32,7 +32,7 @@ from advgan_jax.training.states import BlackBoxState
 from advgan_jax.types import Attack, LogitsFn
 
 _log = logging.getLogger(__name__)
-_NUM_REPEATED = 10  # images that the attacker asks about again, to measure noise
+_NUM_REPEATED = 10  # images that are queried a second time, to measure noise
 
 
 def check(config: ConfigDict, dataset: Dataset) -> None:
@@ -42,8 +42,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     answers.check_kind(config.answers)
     from_config.compute_dtype(config.training)
     attacker, schedule = gans.blackbox_attacker(config, dataset.num_classes)
-    _check_classes(config, dataset)
-    schedule.check_images(len(_attackers_images(config, dataset)))
+    _check_images(config, dataset, schedule)
     _check_processes(config)
     check_at_least("queries.batch_size", config.queries.batch_size, 1)
     if config.queries.budget is not None:
@@ -59,18 +58,20 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
 
 
 def _attackers_images(config: ConfigDict, dataset: Dataset) -> Split:
-    """Return the training images that the black box was not trained on."""
+    """Return the training images on which the black box was not trained."""
     train, taken = dataset.train, config.target_training.num_images
     if taken is None or taken >= len(train):
         raise ValueError(
-            "`target_training.num_images` must leave some of the training images to "
-            f"the attacker, got {taken} of {len(train)}."
+            f"`target_training.num_images` must be less than the {len(train)} training "
+            f"images, got {taken}; the attacker needs the rest."
         )
     return Split(train.images[taken:], train.labels[taken:])
 
 
-def _check_classes(config: ConfigDict, dataset: Dataset) -> None:
-    """Raise for a split in which the black box or the attacker lacks a class."""
+def _check_images(
+    config: ConfigDict, dataset: Dataset, schedule: blackbox.Schedule
+) -> None:
+    """Raise if the black box or the attacker lacks a class, or images to query."""
     theirs = _attackers_images(config, dataset)
     parts = {
         "the black box": dataset.train.take(config.target_training.num_images),
@@ -85,10 +86,11 @@ def _check_classes(config: ConfigDict, dataset: Dataset) -> None:
                 "black box has the first `target_training.num_images`: shuffle the "
                 "file, or choose another number."
             )
+    schedule.check_images(len(theirs))
 
 
 def _check_processes(config: ConfigDict) -> None:
-    """Raise unless one process asks, and batches divide among its devices."""
+    """Raise unless there is one process, whose devices share batches evenly."""
     shards = parallel.num_shards(config.parallel)
     for name in ("training", "distilled"):
         size = config[name].batch_size
@@ -99,14 +101,13 @@ def _check_processes(config: ConfigDict) -> None:
             )
     if parallel.num_processes() > 1:
         raise ValueError(
-            "One process must ask the black box, count the queries and record the "
-            f"answers, got {parallel.num_processes()}; leave --distributed out. One "
-            "process uses all devices of its machine."
+            f"A black-box run uses one process, got {parallel.num_processes()}; omit "
+            "--distributed. One process uses all devices of its machine."
         )
 
 
 def run(run: Run) -> list[dict[str, Any]]:
-    """Distil, train the generator on the copy, and evaluate it on the black box."""
+    """Distil, train the generator on the distilled model, evaluate on the black box."""
     logits_fn = target_model.trained_logits_fn(run)
     attack, queries = trained_generator(run, logits_fn)
     evaluation = advgan.evaluate_generator(run, logits_fn, attack)
@@ -117,10 +118,9 @@ def run(run: Run) -> list[dict[str, Any]]:
 
 
 def trained_generator(run: Run, logits_fn: LogitsFn) -> tuple[Attack, int]:
-    """Return the generator of the run's workdir and the number of queries.
+    """Train the generator or resume; return it and the number of queries.
 
-    Raises:
-      OracleError: if the black box fails; a resumed run reuses the recorded answers.
+    If the black box fails, raise `OracleError`; a resumed run reuses recorded answers.
     """
     config, dataset = run.config, run.dataset
     attacker, schedule = gans.blackbox_attacker(config, dataset.num_classes)
@@ -155,7 +155,7 @@ def trained_generator(run: Run, logits_fn: LogitsFn) -> tuple[Attack, int]:
 
 
 def make_oracle(run: Run, logits_fn: LogitsFn) -> Oracle:
-    """Return the black box as the attacker sees it; the workdir keeps its answers."""
+    """Return the black box as an oracle, which records its answers in the workdir."""
     config = run.config
     return from_logits_fn(
         logits_fn,
@@ -170,15 +170,15 @@ def make_oracle(run: Run, logits_fn: LogitsFn) -> Oracle:
 def _measure_noise(
     run: Run, oracle: Oracle, step: int, log: Callable[..., None]
 ) -> None:
-    """Log whether the black box repeats its answers, unless the log has it."""
+    """Log whether the black box repeats its answers, unless the log contains that."""
     known = any("noise_rate" in row for row in read_metrics(run.workdir))
     if known or oracle.remaining == 0:
         return
     noise = oracle.measure_noise(_NUM_REPEATED)
     if noise.changed:
         _log.warning(
-            "The black box is noisy: of %d images that were asked about again, beside "
-            "the %d queries, %d got another answer and %d another class; "
+            "The black box is noisy: of %d images queried a second time (not counted "
+            "among the %d queries), %d got another answer and %d another class; "
             "probabilities moved by up to %.2g.",
             noise.images,
             oracle.queries,
@@ -192,10 +192,7 @@ def _measure_noise(
 def _make_record(
     run: Run, logits_fn: LogitsFn, attacker: blackbox.Attacker, log: Callable[..., None]
 ) -> Callable[[BlackBoxState, int], None]:
-    """Return what is called after each round.
-
-    It logs the success on the black box and how often the copy agrees with it.
-    """
+    """Return a function that logs success and agreement on the black box each round."""
     monitor = run.dataset.test.take(run.config.evaluation.monitor_images)
     images, labels = monitor.images, monitor.labels
     wanted = run.config.target_class
@@ -207,18 +204,18 @@ def _make_record(
         if any(row["step"] == step and "queries" in row for row in logged):
             return  # by a run that was interrupted afterwards
         adversarial = blackbox.perturb_images(attacker, state, images)
-        ours = blackbox.distilled_logits_fn(attacker, state)
-        on_box, on_copy = (
+        distilled_fn = blackbox.distilled_logits_fn(attacker, state)
+        box, distilled = (
             evaluate_adversarial(fn, images, adversarial, labels, target_labels=wanted)
-            for fn in (logits_fn, ours)
+            for fn in (logits_fn, distilled_fn)
         )
-        agree = on_box.clean_predictions == on_copy.clean_predictions
+        agree = box.clean_predictions == distilled.clean_predictions
         agree_perturbed = (
-            on_box.adversarial_predictions == on_copy.adversarial_predictions
+            box.adversarial_predictions == distilled.adversarial_predictions
         )
         values = {
             "queries": int(state.queries.max()),
-            "black_box_success_rate": on_box.success().rate,
+            "black_box_success_rate": box.success().rate,
             "agreement_clean_rate": float(np.mean(agree)),
             "agreement_perturbed_rate": float(np.mean(agree_perturbed)),
         }
@@ -228,6 +225,7 @@ def _make_record(
 
 
 def _draw_curve(run: Run) -> None:
+    config = run.config
     rows = [row for row in read_metrics(run.workdir) if "queries" in row]
     names = {
         "success on the black box": "black_box_success_rate",
@@ -238,10 +236,6 @@ def _draw_curve(run: Run) -> None:
         label: [(row["queries"], row[name]) for row in rows]
         for label, name in names.items()
     }
-    config = run.config
-    title = (
-        f"{config.dataset}, model {config.target_model}, "
-        f"{config.distillation} distillation"
-    )
-    figure = query_curve(curves, title=title)
+    title = f"{config.dataset}, model {config.target_model}"
+    figure = query_curve(curves, title=f"{title}, {config.distillation} distillation")
     save_figure(figure, run.workdir / "figures" / "queries.png")

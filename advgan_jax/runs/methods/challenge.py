@@ -1,4 +1,4 @@
-"""Madry's challenge: the accuracy of a trained classifier on a file of images."""
+"""Madry's challenge: measure a trained classifier's accuracy on a file of images."""
 
 import pathlib
 
@@ -16,26 +16,14 @@ from advgan_jax.runs.run import Run
 
 
 def measure_file(config: ConfigDict, path: str | pathlib.Path) -> Evaluation:
-    """Check a file by the rules of the challenge and evaluate the classifier on it.
+    """Check an `.npy` file by the challenge's rules and evaluate a classifier on it.
 
-    Args:
-      config: that of the classifier, see `configs/defence.py`. Its `target_model_dir`
-        has the classifier; one that is missing is trained.
-      path: an `.npy` file, see `evaluation.check_submission`.
-
-    Returns:
-      What became of each test image.
-
-    Raises:
-      TypeError: if the numbers are not float32.
-      ValueError: if the images break a rule, the file is no array, or the configuration
-        has no folder for the classifier or no epsilon.
-      OSError: if the file cannot be read.
+    The classifier is loaded from `target_model_dir`, or trained if it is missing.
     """
     if config.target_model_dir is None:
         raise ValueError(
-            "`target_model_dir` must be the folder that has the classifier, got none; "
-            "give the folder of its training."
+            "`target_model_dir` must be the folder that contains the classifier, got "
+            "none; give the folder of its training."
         )
     if "epsilon" not in config:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""One AdvGAN for each class against one AI-GAN for all, on the same target model."""
+"""Compare one AdvGAN for each class with one AI-GAN for all, on one target model."""
 
 import pathlib
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ from advgan_jax.runs.run import Run
 from advgan_jax.types import Attack, LogitsFn
 
 # What generators must share to be compared.
-_SHARED = ("kind", "target_model", "epsilon", "seed")
+_SHARED = ("kind", "target_model", "target_class", "epsilon", "seed")
 _TITLES = {"advgan": "AdvGAN, one for each class", "aigan": "AI-GAN"}
 
 
@@ -56,49 +56,49 @@ def _advgan_config(config: ConfigDict, wanted: int) -> ConfigDict:
 
 
 def _check_given(workdir: str, own: ConfigDict, dataset: Dataset) -> None:
-    """Raise for the workdir of an unfinished run, or of one that is not comparable."""
+    """Raise unless a workdir holds a finished run with a comparable generator."""
     if not pathlib.Path(workdir, "results.json").exists():
         raise ValueError(
-            f"{workdir} holds no finished run (no results.json); finish it, or leave "
-            "the folder out to train the generator here."
+            f"{workdir} holds no finished run (no results.json); finish it, or omit "
+            "the folder to train the generator here."
         )
-    ours = gans.describe(own, dataset)
-    theirs = describe_generator(workdir)
-    names = [*_SHARED, "target_class"] if ours["kind"] == "advgan" else _SHARED
-    saved, own_values = (
-        {name: values.get(name) for name in names} for values in (theirs, ours)
+    described = describe_generator(workdir), gans.describe(own, dataset)
+    theirs, ours = (
+        {name: values.get(name) for name in _SHARED} for values in described
     )
-    differ = differences(saved, own_values)
+    differ = differences(theirs, ours)
     if differ:
         raise ValueError(
             f"{workdir} holds a generator that cannot be compared "
-            f"({'; '.join(differ)}); leave it out to train one here."
+            f"({'; '.join(differ)}); omit it to train one here."
         )
 
 
 def run(run: Run) -> list[dict[str, Any]]:
-    """Train the generators that are missing, evaluate all and compare them.
+    """Train the generators that are missing; evaluate and compare all.
 
-    Returns:
-      For each method a row for each class and, if there are several, one of all.
+    For each method it returns a row for each class and, for several, one of all.
     """
     config, classes = run.config, tuple(run.config.target_classes)
     logits_fn, rows, summary = target_model.trained_logits_fn(run), [], {}
     generator, folders = partial(_generator, run, logits_fn), config.advgan_workdirs
-    groups = {"advgan": [], "aigan": []}
-    for wanted in classes:
-        own, given = _advgan_config(config, wanted), folders and folders.format(wanted)
-        groups["advgan"].append((generator(f"advgan-{wanted}", own, given), (wanted,)))
+    advgans = {
+        (wanted,): generator(
+            f"advgan-{wanted}",
+            _advgan_config(config, wanted),
+            folders and folders.format(wanted),
+        )
+        for wanted in classes
+    }
     trained = generator("aigan", config.aigan, config.aigan_workdir)
-    groups["aigan"].append((trained, classes))
-    for name, group in groups.items():
+    for name, group in {"advgan": advgans, "aigan": {classes: trained}}.items():
         found = {}
-        for (attack, description, _), aims in group:
+        for aims, (attack, description, _) in group.items():
             made_by = {"generator": description}
             found |= aigan.evaluate_classes(run, logits_fn, attack, aims, made_by)
         everything = pool(list(found.values()))
         spent: Any = everything.seconds
-        seconds: list[Any] = [training_seconds(folder) for (*_, folder), _ in group]
+        seconds: list[Any] = [training_seconds(folder) for *_, folder in group.values()]
         summary[name] = summarize_classes(found) | {
             "num_generators": len(seconds),
             "training_seconds": seconds,
@@ -106,14 +106,14 @@ def run(run: Run) -> list[dict[str, Any]]:
             "generation_seconds_per_1000": 1000 * spent / everything.num_images,
         }
         rows += aigan.class_rows(run, name, found)
-    _write(run.workdir, summary, classes, f"{config.dataset}, {config.target_model}")
+    _write(run, summary)
     return rows
 
 
 def _generator(
     run: Run, logits_fn: LogitsFn, name: str, config: ConfigDict, given: str | None
 ) -> tuple[Attack, dict[str, Any], pathlib.Path]:
-    """Return a generator, loaded or trained, its description and its folder."""
+    """Load or train a generator; return it, its description and its folder."""
     if given is not None:
         return load_generator(given), describe_generator(given), pathlib.Path(given)
     description = gans.describe(config, run.dataset)
@@ -126,13 +126,10 @@ def _generator(
     return attack, description, workdir
 
 
-def _write(
-    workdir: pathlib.Path,
-    summary: Mapping[str, Mapping[str, Any]],
-    classes: tuple[int, ...],
-    subject: str,
-) -> None:
+def _write(run: Run, summary: Mapping[str, Mapping[str, Any]]) -> None:
     """Write the comparison as numbers, as a table and as a figure."""
+    config, workdir = run.config, run.workdir
+    classes = [str(wanted) for wanted in config.target_classes]
     write_json(workdir / "generators.json", summary)
     records = [_record(_TITLES[name], summary[name], classes) for name in summary]
     with replacing(workdir / "generators.md") as partial:
@@ -140,18 +137,18 @@ def _write(
     figure = heatmap(
         np.array([values["success_by_target"] for values in summary.values()]),
         [_TITLES[name] for name in summary],
-        [str(wanted) for wanted in classes],
-        f"success, {subject}",
+        classes,
+        f"success, {config.dataset}, {config.target_model}",
         column_label="target class",
     )
     save_figure(figure, workdir / "figures" / "generators.png")
 
 
 def _record(
-    title: str, values: Mapping[str, Any], classes: tuple[int, ...]
+    title: str, values: Mapping[str, Any], classes: list[str]
 ) -> dict[str, str]:
     total, distance = values["training_seconds_total"], values["l2_mean"]
-    rates = dict(zip(map(str, classes), values["success_by_target"], strict=True))
+    rates = zip(classes, values["success_by_target"], strict=True)
     return {
         "": title,
         "generators": str(values["num_generators"]),
@@ -159,5 +156,5 @@ def _record(
         "1,000 images": f"{1000 * values['generation_seconds_per_1000']:,.0f} ms",
         "mean L2": "-" if distance is None else f"{distance:.2f}",
         "mean success": f"{values['success_mean']:.2%}",
-        **{name: f"{rate:.2%}" for name, rate in rates.items()},
+        **{name: f"{rate:.2%}" for name, rate in rates},
     }

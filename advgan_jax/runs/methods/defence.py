@@ -1,4 +1,4 @@
-"""A target model that is trained against attacks, and its accuracy under attacks."""
+"""Train a target model against attacks, and measure its accuracy under attacks."""
 
 from typing import Any
 
@@ -23,9 +23,9 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
 
 
 def run(run: Run) -> list[dict[str, Any]]:
-    """Train the model and attack it; a row for each attack of `config.names`."""
+    """Train the model and attack it; return a row for each of `config.names`."""
     logits_fn, test = target_model.trained_logits_fn(run), test_images(run)
-    measured = {
-        name: attacks.measure(run, logits_fn, test, name) for name in run.config.names
-    }
-    return [attacks.row(run, name, found) for name, found in measured.items()]
+    return [
+        attacks.row(run, name, attacks.evaluate_section(run, logits_fn, test, name))
+        for name in run.config.names
+    ]

@@ -1,4 +1,4 @@
-"""Target models: trained once, and found again by every setting that decides them."""
+"""Target models, each trained once and stored under a fingerprint of its settings."""
 
 import dataclasses
 from typing import Any
@@ -13,15 +13,15 @@ from advgan_jax.data import Dataset
 from advgan_jax.evaluation import evaluate_clean, make_clean_row
 from advgan_jax.runs import from_config
 from advgan_jax.runs.from_config import target_models
-from advgan_jax.runs.run import Run
-from advgan_jax.runs.training import fit
+from advgan_jax.runs.run import Run, run_fields
+from advgan_jax.runs.training import train_with_checkpoints
 from advgan_jax.training import classifier
 from advgan_jax.training.precision import mixed_logits_fn, mixed_module
 from advgan_jax.types import LogitsFn
 
 
 def check(config: ConfigDict, dataset: Dataset) -> None:
-    """See `Method`; methods that attack a target model call this, too."""
+    """See `Method`; every method that attacks a target model calls this, too."""
     parallel.choose_mode(config.parallel)
     check_at_least("max_resident_bytes", config.max_resident_bytes, 0)
     model = models.make_classifier(config.target_model, dataset.num_classes)
@@ -39,38 +39,31 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
 
 
 def run(run: Run) -> list[dict[str, Any]]:
-    """Train a target model; its row has no attack."""
-    logits_fn, test, config = trained_logits_fn(run), run.dataset.test, run.config
+    """Train a target model; return one row without an attack."""
     evaluation = evaluate_clean(
-        logits_fn,
-        test.images,
-        test.labels,
-        batch_size=config.evaluation.batch_size,
+        trained_logits_fn(run),
+        run.dataset.test.images,
+        run.dataset.test.labels,
+        batch_size=run.config.evaluation.batch_size,
         progress=True,
     )
-    row = make_clean_row(
-        evaluation,
-        experiment=config.method,
-        dataset=config.dataset,
-        target_model=target_models.title(config),
-        seed=config.seed,
-    )
-    return [row]
+    return [make_clean_row(evaluation, **run_fields(run))]
 
 
 def trained_logits_fn(run: Run) -> LogitsFn:
-    """Return the target model, trained unless the folder of target models has it."""
+    """Return the target model; train it unless it is stored in `target_model_dir`."""
     config, dataset = run.config, _training_set(run.config, run.dataset)
     description = target_models.describe(config)
-    name = f"{config.dataset}-{config.target_model}"
-    axis = parallel.axis_name(config.parallel)
     model = models.make_classifier(
-        config.target_model, dataset.num_classes, axis_name=axis
+        config.target_model,
+        dataset.num_classes,
+        axis_name=parallel.axis_name(config.parallel),
     )
     section = target_models.training_section(config)
     plan = from_config.training_plan(section, dataset)
     optimizer = from_config.make_optimizer(section, plan.num_steps)
-    state = fit(
+    name = f"{config.dataset}-{config.target_model}"
+    state = train_with_checkpoints(
         run._replace(dataset=dataset),
         run.target_models.folder(name, description),
         section,
@@ -91,7 +84,7 @@ def trained_logits_fn(run: Run) -> LogitsFn:
 
 
 def _sources(run: Run) -> tuple[tuple[LogitsFn, ...], ...]:
-    """Return the frozen argument of a step: the models of an ensemble, or nothing."""
+    """Return the frozen arguments of a step: the models of an ensemble, or none."""
     sources = tuple(
         mixed_logits_fn(
             from_config.compute_dtype(config.target_training),

@@ -21,7 +21,7 @@ from advgan_jax.runs.methods.attacks import target_labels
 from advgan_jax.runs.methods.target_model import trained_logits_fn
 from advgan_jax.runs.papers.rows import Entry, TargetModel
 from advgan_jax.runs.store import EVALUATIONS
-from advgan_jax.runs.training import fit
+from advgan_jax.runs.training import train_with_checkpoints
 from advgan_jax.training import full_batch as objectives
 from advgan_jax.training import layerwise
 from advgan_jax.types import Batch, LogitsFn, Params
@@ -270,7 +270,7 @@ class SzegedyArtifacts(Artifacts):
         optimizer = from_config.make_optimizer(section, plan.num_steps)
         attack, key = layerwise_attack(config), jax.random.key(config.seed)
         shape = dataset.train.image_shape
-        state = fit(
+        state = train_with_checkpoints(
             self.run,
             self.run.target_models.folder(self._kind(model), described),
             section,
