@@ -5,10 +5,10 @@ r"""Compare attacks on one target model.
         --config.names="('fgsm','pgd','lbfgs')" --config.attacks.pgd.num_steps=100
     python experiments/attack.py --config=configs/attacks.py --resume
 
-Prints a table with a row for each attack and one for all attacks together. The workdir
-gets `results.json` and, in `figures/`, robustness curves (accuracy against epsilon) and
-adversarial images of each attack. The run first trains the target model and what some
-attacks need besides. It stores the result of each attack: `--resume` repeats none.
+The run first trains the target model and the networks that some attacks need. It prints
+a table with a row for each attack and one for all attacks together. It writes
+`results.json` to the workdir, and to `figures/` robustness curves (accuracy against
+epsilon) and adversarial images of each attack. `--resume` reuses finished attacks.
 """
 
 from absl import app, flags

@@ -2,8 +2,8 @@
 
     python experiments/render_results.py
 
-To publish a table that a run has made, copy `WORKDIR/tables/NAME.json` to `results/`
-and render the page again. tests/reporting/test_published.py fails if the page differs.
+To publish the table of a run, copy `WORKDIR/tables/NAME.json` to `results/` and render
+the page again. tests/reporting/test_published.py fails if the page differs.
 """
 
 import pathlib

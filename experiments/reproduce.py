@@ -1,4 +1,4 @@
-r"""The tables of AdvGAN's and AI-GAN's papers, our numbers beside the printed ones.
+r"""Make the tables of the AdvGAN and AI-GAN papers, with the published numbers.
 
     python experiments/reproduce.py --table=all --scale=smoke
     python experiments/reproduce.py --table=2 --scale=cpu --workdir=runs/tables
@@ -6,17 +6,17 @@ r"""The tables of AdvGAN's and AI-GAN's papers, our numbers beside the printed o
 
 Tables: `1` (seconds for 1,000 images), `2` (accuracy and success), `3` and `4` (against
 defended models, semi-white-box and black-box), `challenge` (Madry's MNIST challenge),
-`aigan`, or `all`. Each writes a CSV, a Markdown and a JSON file (the schema of
-`results/*.json`) to the workdir's `tables/` and a picture to `figures/`. Models,
-generators and adversarial images are made when they are missing. No finished row is
-repeated: `--resume` continues with the next one, and one workdir serves all tables and
-settings. Its `results.json` has the rows of the latest settings. `--config.epsilon` and
-`--config.dataset` hold for all parts of a table.
+`aigan`, or `all`. Each table is written as CSV, Markdown and JSON (the schema of
+`results/*.json`) to `tables/` in the workdir, and as a figure to `figures/`. Missing
+models, generators and adversarial images are made. `--resume` continues with the next
+row. All tables and settings can share one workdir; its `results.json` contains the rows
+of the latest settings. `--config.epsilon` and `--config.dataset` apply to the whole
+table.
 
-Scales: `smoke`, digits in two minutes; `cpu`, MNIST in hours, all models trained for
-fewer steps than the papers'; `full`, MNIST on a GPU or TPU with as many images, and
-defended models with as many steps, as in the papers. CIFAR-10 has no scale. They are
-variants of configs/reproduce.py, which says what they deviate in.
+Scales are variants of configs/reproduce.py, which lists how they deviate from the
+papers. `smoke` takes two minutes on digits. `cpu` takes hours on MNIST and trains all
+models for fewer steps than the papers. `full` is for a GPU or TPU: it uses MNIST, all
+images of the papers, and as many steps for defended models. No scale uses CIFAR-10.
 """
 
 import sys
@@ -30,6 +30,6 @@ flags.adopt_module_key_flags(command)
 SCALES = {"smoke": "smoke", "cpu": "mnist", "full": "full"}
 
 if __name__ == "__main__":
-    # The overrides of a configuration are looked for nowhere else.
+    # ml_collections reads overrides of a configuration only from `sys.argv`.
     sys.argv = command.as_config(sys.argv, __doc__, "table", "reproduce", SCALES)
     app.run(command.main)

@@ -1,4 +1,4 @@
-r"""The studies of Szegedy et al., "Intriguing properties of neural networks".
+r"""Run the studies of Szegedy et al., "Intriguing properties of neural networks".
 
     python experiments/szegedy.py --study=all --scale=smoke
     python experiments/szegedy.py --study=distortion --scale=cpu
@@ -8,10 +8,10 @@ r"""The studies of Szegedy et al., "Intriguing properties of neural networks".
 
 Studies: `distortion` (Table 1), `cross-model` (Table 2), `cross-training-set` (Tables 3
 and 4), `spectral` (like Table 5), `units` (Figures 1 to 4), `layerwise`, or `all`. Each
-writes a CSV, a Markdown and a JSON file to the workdir's `tables/` and a picture to
-`figures/`; on MNIST the paper's numbers stand beside ours. `--resume` repeats no
-training that is finished and no attack that was run, so one workdir serves all studies.
-Scales are variants of configs/szegedy.py.
+table is written as CSV, Markdown and JSON to `tables/` in the workdir, and as a figure
+to `figures/`. On MNIST it includes the published numbers. `--resume` reuses finished
+trainings and attacks, so all studies can share one workdir. Scales are variants of
+configs/szegedy.py.
 """
 
 import sys
@@ -26,6 +26,6 @@ SCALES = {"smoke": "smoke", "cpu": "mnist", "full": "full"}
 
 
 if __name__ == "__main__":
-    # The overrides of a configuration are looked for nowhere else.
+    # ml_collections reads overrides of a configuration only from `sys.argv`.
     sys.argv = command.as_config(sys.argv, __doc__, "study", "szegedy", SCALES)
     app.run(command.main)

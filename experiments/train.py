@@ -1,11 +1,12 @@
-"""Run what a configuration describes: train, evaluate and write the results.
+"""Train and evaluate as a configuration specifies, and write the results.
 
     python experiments/train.py --config=configs/advgan.py
     python experiments/train.py --config=configs/advgan.py:mnist --config.epsilon=0.2
     python experiments/train.py --config=configs/advgan.py --resume
 
-The workdir gets `config.json`, `metrics.jsonl`, TensorBoard events, `checkpoints/`,
-`figures/` and `results.json`. Ctrl-C and SIGTERM save a checkpoint before the run ends.
+The run writes `config.json`, `metrics.jsonl`, TensorBoard events, `checkpoints/`,
+`figures/` and `results.json` to the workdir. After Ctrl-C or SIGTERM it saves a
+checkpoint and ends.
 """
 
 from absl import app, flags

@@ -1,4 +1,4 @@
-"""The command line of the scripts in `experiments/`; each script says what it does."""
+"""The flags and the main function of the scripts in `experiments/`."""
 
 import argparse
 import os
@@ -34,8 +34,8 @@ _CACHE = flags.DEFINE_string(
 _CPU_DEVICES = flags.DEFINE_integer(
     "cpu_devices",
     1,
-    "Devices to split the CPU into, at most one for each core: training is faster, and "
-    "differs in rounding and in random draws.",
+    "Devices into which the CPU is split, at most one for each core. Training is faster, "
+    "and differs in rounding and in random draws.",
 )
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Run together with the same command in other processes."
@@ -61,12 +61,12 @@ _CONFIGS = pathlib.Path(configs.__file__).parent
 
 
 def main(argv: list[str]) -> None:
-    """Run what the flags say, and print the table of results last."""
+    """Run the configuration of the flags, and print the table of results last."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.WARNING)  # Orbax logs every file that it writes
     with faults.one_line_errors(_RESUME_HINT):
-        # Before processes connect, which runs a computation.
+        # These settings must precede the first computation, which connecting runs.
         process.set_compilation_cache(_CACHE.value)
         process.split_cpu(_CPU_DEVICES.value)
         process.compute_in_caller()
@@ -100,13 +100,13 @@ def _check_backend() -> None:
     backend = jax.default_backend()
     if backend != "cpu":
         faults.exit_with_error(
-            f"--cpu_devices needs a CPU, got {backend}; leave it out, or set "
+            f"--cpu_devices needs a CPU, got {backend}; omit it, or set "
             "JAX_PLATFORMS=cpu."
         )
 
 
 def _exit_without_others(error: Exception) -> NoReturn:
-    """End a process that lost the others at once: an orderly exit would wait."""
+    """End a process at once when it lost the others: an orderly exit would wait."""
     this, number = jax.process_index(), parallel.num_processes()
     print(
         f"error: Process {this} of {number} cannot reach the others, one of which must "
@@ -140,17 +140,10 @@ def as_config(
     config_name: str,
     scales: Mapping[str, str],
 ) -> list[str]:
-    """Replace `--CHOICE` and `--scale` by flags of a configuration.
+    """Return the arguments for `main`: `--CHOICE` and `--scale` as flags of a config.
 
-    Args:
-      argv: the arguments of the command.
-      usage: the text that an unknown `--scale` prints.
-      choice: the field that chooses what is run, such as `study`.
-      config_name: the configuration; each scale is one of its variants.
-      scales: variants by scale; `cpu` is the default.
-
-    Returns:
-      The arguments for `main`.
+    `choice` is a field such as `study`; `scales` maps each scale to a variant of the
+    configuration `config_name`. An unknown scale prints `usage`.
     """
     parser = argparse.ArgumentParser(
         usage=usage, add_help=False, allow_abbrev=False, argument_default=None
@@ -160,7 +153,7 @@ def as_config(
     own, rest = parser.parse_known_args(argv[1:])
     given = any(argument.split("=")[0] == "--config" for argument in rest)
     if given and own.scale:
-        parser.error("--scale chooses the configuration; leave it out with --config.")
+        parser.error("--scale chooses the configuration; omit it with --config.")
     config = (
         []
         if given

@@ -1,4 +1,4 @@
-"""How a command ends when a run fails: one line on stderr, and an exit status."""
+"""End a command when a run fails: one line on stderr, and an exit status."""
 
 import contextlib
 import sys
@@ -8,7 +8,7 @@ from typing import NoReturn
 from advgan_jax import runs
 from advgan_jax.oracles import OracleError
 
-# Mistakes of the caller, and errors whose message says what to do.
+# Errors of the caller, and errors whose message contains the cure.
 FAULTS = (ValueError, TypeError, OSError, ImportError, FloatingPointError, OracleError)
 REFUSED = 2
 LOST = 3  # another process of the run ended
@@ -20,8 +20,7 @@ _FRAMES = "JAX has removed its internal frames"
 def one_line_errors(how_to_resume: str) -> Iterator[None]:
     """End the process with one line if the block raises one of `FAULTS` or stops.
 
-    Args:
-      how_to_resume: a sentence that follows the message of an interrupted run.
+    The sentence `how_to_resume` follows the message of an interrupted run.
     """
     try:
         yield
@@ -32,7 +31,7 @@ def one_line_errors(how_to_resume: str) -> Iterator[None]:
         print(f"Interrupted. {how_to_resume}", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except FAULTS as error:
-        # A traceback, or JAX's note on its own frames, would hide what to do.
+        # A traceback, or JAX's note on its own frames, would hide the cure.
         notes = [n for n in getattr(error, "__notes__", []) if _FRAMES not in n]
         exit_with_error("\n".join([str(error), *notes]))
 

@@ -1,6 +1,6 @@
 """Configurations: one module for each method, with `get_config(variant)`.
 
-The files in `configs/` export them for `--config=configs/NAME.py:VARIANT`. Every value
-can be overridden, `--config.epsilon=0.2`. A module imports the settings that it shares
-with another one, and its docstring has the command, the run time and expected numbers.
+The files in `configs/` re-export them for `--config=configs/NAME.py:VARIANT`. A flag
+such as `--config.epsilon=0.2` overrides a value. A module imports the settings that it
+shares with another one. Its docstring has the command, the run time and the results.
 """

@@ -1,11 +1,11 @@
 """The defences of target models, a part of every `target_training`.
 
-`--config.target_training.defence=iterative` chooses one. The settings of its `training`
-replace those of the same names in `target_training`; an attack run therefore finds the
-defended model by the defence's name and `target_model_dir` alone. The attack of a
+`--config.target_training.defence=iterative` chooses one. Its section `training`
+replaces settings of the same names in `target_training`. An attack run therefore finds
+the defended model by the defence's name and `target_model_dir` alone. The attack of a
 defence has its own epsilon,
-`--config.target_training.defences.iterative.attack.epsilon`: `--config.epsilon`, that
-of the attack run, does not change the defended model.
+`--config.target_training.defences.iterative.attack.epsilon`. The attack run's
+`--config.epsilon` does not change the defended model.
 """
 
 import copy
@@ -44,13 +44,13 @@ def get_config(variant: str, epsilon: float) -> ConfigDict:
             "learning_rate": placeholder(float),
         },
     }
-    # Undefended models, trained by `target_training` with other seeds.
+    # Undefended models, trained as `target_training` specifies, with other seeds.
     sources = {
         "digits": ("small", "fc100_100_10"),
         "mnist": ("A", "B", "C"),
         "cifar10": ("resnet32", "resnet32"),
     }[variant]
-    # Copies: one dictionary in two places would be one section.
+    # Copy, because one dictionary in two places would become one section.
     return ConfigDict(
         {
             "adv": copy.deepcopy(one_step),

@@ -6,10 +6,9 @@ r"""AdvGAN against a classifier that the attacker can only query.
         --config.distillation=static --config.answers=labels --workdir=runs/static
 
 The black box is trained on the first `target_training.num_images` training images, and
-the attacker has the others. `queries` limits how many of them, and how many perturbed
-images, the attacker may ask about. Static distillation uses as many queries for clean
-images alone. At the end the attacker asks about ten images again, to measure whether
-the answers are noisy.
+the attacker has the others. `queries` limits the number of clean and of perturbed
+images that the attacker queries. Static distillation spends all queries on clean
+images. At the end the attacker queries ten images a second time, to measure noise.
 
 | variant | queries | run time | success (dynamic) |
 |---|---|---|---|
@@ -43,10 +42,10 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.training.num_rounds = 10 if mnist else 8
     config.training.steps_per_round = 300 if mnist else 60
     config.training.batch_size = 64
-    # Of generator, discriminator and the copy: float32, or bfloat16 for accelerators.
+    # Of generator, discriminator and distilled model; or bfloat16 for accelerators.
     config.training.compute_dtype = "float32"
 
-    # The attacker's copy of the black box.
+    # The model into which the attacker distils the black box.
     config.distilled = ConfigDict()
     config.distilled.model = "C" if mnist else "small"
     config.distilled.optimizer = "adam"
@@ -54,12 +53,10 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.distilled.weight_decay = 0.0
     config.distilled.batch_size = 128 if mnist else 64
     config.distilled.steps_per_round = 130 if mnist else 40
-    config.distilled.initial_rounds = (
-        6  # before the first round, with the steps of so many
-    )
-    config.distilled.replay = (
-        True  # train on the perturbed images of earlier rounds, too
-    )
+    # Training before the first round is as long as that of so many rounds.
+    config.distilled.initial_rounds = 6
+    # Also train on the perturbed images of earlier rounds.
+    config.distilled.replay = True
 
     config.queries = ConfigDict()
     config.queries.clean = 11_000 if mnist else 227

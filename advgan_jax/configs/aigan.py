@@ -4,7 +4,7 @@ r"""AI-GAN: one generator for all classes, against a classifier that the run tra
     python experiments/train.py --config=configs/aigan.py:mnist
     python experiments/train.py --config=configs/aigan.py:cifar10
 
-To train for the same number of epochs without the attacker of stage one:
+Train for the same number of epochs without the attacker of stage one:
 
     python experiments/train.py --config=configs/aigan.py \
         --config.stage_one.num_epochs=0 --config.stage_two.num_epochs=120 \
@@ -28,10 +28,10 @@ from advgan_jax.configs import advgan
 
 def get_config(variant: str = "digits") -> ConfigDict:
     """Return the configuration of one data set's run."""
-    # Everything that is not set here is that of configs/advgan.py.
+    # All other settings are those of configs/advgan.py.
     config = advgan.get_config(variant)
     config.method = "aigan"
-    # Only AdvGAN has one wanted class, or no access to the target model.
+    # Only AdvGAN has one wanted class or a black box.
     del config.target_class, config.distillation
 
     # Ten classes need more filters than one; half of the residual blocks pay for them.
@@ -45,7 +45,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
         config.loss.confidence = 3.0
         config.loss.gan_weight = 0.3
 
-    # PGD on the target model; the step size follows from epsilon and their number.
+    # PGD on the target model; by default epsilon and num_steps determine the step size.
     config.attacker = ConfigDict()
     config.attacker.num_steps = 5 if variant == "mnist" else 10
     config.attacker.step_size = placeholder(float)

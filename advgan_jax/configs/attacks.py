@@ -1,4 +1,4 @@
-"""Many attacks against one target model, compared.
+"""Compare many attacks on one target model.
 
     python experiments/attack.py --config=configs/attacks.py            # digits
     python experiments/attack.py --config=configs/attacks.py:mnist

@@ -1,17 +1,17 @@
-r"""Ten AdvGANs, one for each class, against one AI-GAN for all of them.
+r"""Compare ten AdvGANs, one for each class, with one AI-GAN for all classes.
 
     python experiments/train.py --config=configs/generators.py            # digits
     python experiments/train.py --config=configs/generators.py:mnist
 
-To reuse finished runs give their folders; `{}` stands for the class:
+To reuse finished runs, give their folders; `{}` is replaced by the class:
 
     python experiments/train.py --config=configs/generators.py:mnist \
         --config.target_model_dir=runs/target_models \
         --config.aigan_workdir=runs/aigan-mnist-C \
         --config.advgan_workdirs=runs/mnist-C-{}
 
-Settings of both methods (`epsilon`, `target_training`, `seed`, ...) are set here, the
-others in `advgan` and `aigan`: `--config.advgan.training.num_epochs=10`.
+Both methods share `epsilon`, `target_training`, `seed` and a few others. The sections
+`advgan` and `aigan` have the rest, for example `--config.advgan.training.num_epochs=10`.
 
 | variant | method | training | mean success |
 |---|---|---|---|

@@ -1,4 +1,4 @@
-"""The tables of AdvGAN's and AI-GAN's papers, and the MNIST challenge.
+"""The tables of the AdvGAN and AI-GAN papers, and the MNIST challenge.
 
     python experiments/reproduce.py --table=all --scale=smoke   # digits
     python experiments/reproduce.py --table=2 --scale=cpu       # MNIST
@@ -11,22 +11,22 @@ minutes and all tables at `cpu` some ten hours; `full` has not been run. The res
 (Table 2): 99.9 % each, where the paper has 97.9, 97.1 and 98.3 %.
 
 The sections `advgan`, `blackbox`, `aigan` and `generators` are the configurations of
-these names without what the tables set: models, data set, seed and `epsilon`. The
-latter holds for all sections, attacks and defences; only a defence may have another,
+these names without the settings of the tables: models, data set, seed and `epsilon`.
+All sections, attacks and defences use this `epsilon`; only a defence may have another,
 `--config.advgan.target_training.defences.adv.attack.epsilon=0.2`. `fitted` is an AdvGAN
-that is trained on the images it attacks.
+that is trained on the images that it attacks.
 
-`advgan.target_training` says how every model is trained, with and without a defence: on
-MNIST, as Tramer's A and B, for six epochs in batches of 64. A black box sees
-`blackbox.target_training.num_images` training images. `trainings.NAME` overrides
-`advgan.target_training` for one model and for the sources of its ensemble: on a CPU, A
-gets half the epochs (`--config.trainings.A.num_epochs=6`) and smaller PGD steps.
+`advgan.target_training` specifies the training of every model, with or without a
+defence: on MNIST six epochs in batches of 64, as for Tramer's A and B. A black box
+trains on `blackbox.target_training.num_images` images. `trainings.NAME` overrides
+`advgan.target_training` for one model and for the sources of its ensemble. On a CPU, A
+has half the epochs (`--config.trainings.A.num_epochs=6`) and smaller PGD steps.
 
-`full` trains defended models as their papers do: `iterative` with 40 steps of 0.01 for
-100,000 batches of 50 at Madry's learning rate, but with our warm-up; `adv` and
-`ensemble` for Tramer's 12 epochs. In Table 4 models see two thirds of the images, so
-`iterative` has 67,000 batches. No scale has the CIFAR-10 columns of Tables 2 to 4: the
-black box has no configuration for CIFAR-10.
+`full` trains defended models as their papers do. `iterative` uses 40 steps of 0.01 for
+100,000 batches of 50 at Madry's learning rate, but with our warm-up. `adv` and
+`ensemble` train for Tramer's 12 epochs. In Table 4 models train on two thirds of the
+images, so `iterative` has 67,000 batches. No scale has the CIFAR-10 columns of Tables 2
+to 4, because the black box has no configuration for CIFAR-10.
 """
 
 from typing import Any
@@ -46,7 +46,7 @@ SECTIONS = {
     "aigan": aigan,
     "generators": generators,
 }
-# What the tables set in each of them.
+# The settings that the tables set in each section.
 _SHARED = (
     "dataset",
     "data_dir",
@@ -77,7 +77,7 @@ def get_config(variant: str = "smoke") -> ConfigDict:
     config.seed = 0
     config.update(model_names(variant))
 
-    # The first test images; the challenge takes all of them.
+    # The number of first test images; the challenge uses all.
     config.num_timed = 100 if smoke else 1000
     config.evaluation = ConfigDict()
     config.evaluation.num_images = placeholder(int)
@@ -127,14 +127,14 @@ def fit_to_images(section: ConfigDict) -> None:
 
     On the challenge's 10,000 images this takes 17 minutes of one core.
     """
-    # The challenge takes a file of images, however real they look.
+    # The challenge does not require that images look real.
     section.loss.update({"gan_weight": 0.0, "hinge_weight": 0.0})
     section.generator.update({"widths": (16, 32, 64), "learning_rate": 3e-3})
     section.training.num_epochs = 50
 
 
 def leave_to_tables(section: ConfigDict, name: str) -> None:
-    """Remove from a section what the tables set: setting it there would do nothing."""
+    """Remove the settings of the tables from a section, where they have no effect."""
     images = section.target_training.num_images
     parts = (section, section.get("advgan"))
     for part in (part for part in parts if part is not None):
@@ -147,10 +147,10 @@ def leave_to_tables(section: ConfigDict, name: str) -> None:
 
 
 def trainings(variant: str) -> ConfigDict:
-    """Return what overrides `advgan.target_training`, by the model's name."""
+    """Return the settings that override `advgan.target_training`, by model name."""
     if variant != "mnist":
         return ConfigDict()
-    # A step of A takes more than four times the arithmetic of one of B or C.
+    # A training step of A costs more than four times as much as one of B or C.
     names = ("adv", "ensemble")
     defences: dict[str, Any] = {name: {"training": {"num_epochs": 3}} for name in names}
     defences["iterative"] = {
@@ -165,7 +165,7 @@ def trainings(variant: str) -> ConfigDict:
 
 def train_as_printed(defences: ConfigDict) -> None:
     """Set the defences' trainings to those of their papers, on MNIST."""
-    # Madry's 100,000 steps; without the warm-up some seeds stay at chance.
+    # Madry's 100,000 steps; without the warm-up some seeds stay at chance accuracy.
     defences.iterative.attack.update({"num_steps": 40, "step_size": 0.01})
     defences.iterative.training.update(
         {"num_epochs": 84, "batch_size": 50, "learning_rate": 1e-4}
@@ -179,7 +179,7 @@ def follow_epsilon(config: ConfigDict) -> None:
     defences = config.advgan.target_training.defences.values()
     for section in (*config.attacks.values(), *(d.attack for d in defences)):
         if "epsilon" in section:
-            # One way: a defence may have another; an attack that has is rejected.
+            # One way, because a defence may have its own; an attack may not.
             section.epsilon = config.get_oneway_ref("epsilon")
 
 
@@ -225,7 +225,7 @@ def attacks(variant: str) -> ConfigDict:
 
 
 def shorten(config: ConfigDict) -> None:
-    """Shorten a configuration on digits to one that only shows that it works."""
+    """Shorten a configuration on digits until it only tests the code."""
     tiny = {
         # Compilation dominates, and it grows with the number of layers.
         "generator.widths": (4, 4, 4),

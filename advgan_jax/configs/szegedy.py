@@ -10,9 +10,9 @@ The scales are the variants `smoke`, `mnist` and `full`. `smoke` takes a minute,
 for example for FC10(1e-4): 7.4 % test error and an average distortion of 0.062, which
 are the paper's numbers.
 
-A section of `networks` is trained by full-batch L-BFGS with the paper's weight decay.
-Every other name (`A`, `B`, `C`, ...) is a target model, trained as `target_training`
-says. `@1` or `@2` after a name means that half of the training set.
+The models of `networks` are trained by full-batch L-BFGS with the paper's weight decay.
+All other names (`A`, `B`, `C`, ...) are target models, which `target_training`
+specifies. `@1` or `@2` after a name means that half of the training set.
 
 Override any value: `--config.models="('fc10_1e4','A')" --config.attack=pgd_l2`.
 """

@@ -1,4 +1,4 @@
-r"""A classifier alone, in a folder where attack runs find it.
+r"""Train only a classifier, in a folder where attack runs find it.
 
     python experiments/train.py --config=configs/target_model.py:mnist \
         --config.target_model=A --config.target_model_dir=runs/target_models
@@ -25,7 +25,7 @@ _SHARED = (
 
 def get_config(variant: str = "digits") -> ConfigDict:
     """Return the configuration of one data set's classifier."""
-    # An attack run finds the model by these values, so both have the same.
+    # An attack run finds the model by these values, so both must have the same.
     whole = advgan.get_config(variant)
     config = ConfigDict()
     config.method = "target_model"

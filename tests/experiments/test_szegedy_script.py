@@ -40,7 +40,7 @@ def test_runs_a_study(run, tmp_path):
         (["--scale=smoke", "--study=unit"], "Unknown study 'unit'"),
         (
             ["--scale=smoke", "--config=configs/szegedy.py"],
-            "leave it out with --config",
+            "omit it with --config",
         ),
     ],
 )
