@@ -34,8 +34,8 @@ _CACHE = flags.DEFINE_string(
 _CPU_DEVICES = flags.DEFINE_integer(
     "cpu_devices",
     1,
-    "Devices into which the CPU is split, at most one for each core. Training is faster, "
-    "and differs in rounding and in random draws.",
+    "Devices into which the CPU is split, at most one for each core. Training is "
+    "faster, and differs in rounding and in random draws.",
 )
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Run together with the same command in other processes."

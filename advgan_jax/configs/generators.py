@@ -11,7 +11,7 @@ To reuse finished runs, give their folders; `{}` is replaced by the class:
         --config.advgan_workdirs=runs/mnist-C-{}
 
 Both methods share `epsilon`, `target_training`, `seed` and a few others. The sections
-`advgan` and `aigan` have the rest, for example `--config.advgan.training.num_epochs=10`.
+`advgan` and `aigan` have the rest: `--config.advgan.training.num_epochs=10`.
 
 | variant | method | training | mean success |
 |---|---|---|---|

@@ -1,4 +1,4 @@
-"""The duration of a training, in a file beside its checkpoints."""
+"""The duration of a training, in a file next to its checkpoints."""
 
 import json
 import pathlib
@@ -9,7 +9,7 @@ from advgan_jax.reporting import write_json
 _FILE = "training_time.json"
 
 
-class Clock:
+class TrainingTimer:
     """Measure the seconds of work that a state needed, over all interruptions.
 
     Work after the last checkpoint of a stopped run is lost and does not count.

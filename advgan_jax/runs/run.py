@@ -3,6 +3,7 @@
 import pathlib
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from advgan_jax.checks import check_at_least
@@ -67,6 +68,12 @@ def test_images(run: Run) -> Split:
     """Return the first `evaluation.num_images` test images, or all of them."""
     test, wanted = run.dataset.test, run.config.evaluation.num_images
     return test if wanted is None else test.take(wanted)
+
+
+def wanted_labels(config: ConfigDict, labels: np.ndarray) -> np.ndarray | None:
+    """Return `target_class` for every image; None for an untargeted attack."""
+    wanted = config.target_class
+    return None if wanted is None else np.full_like(labels, wanted)
 
 
 def run_fields(run: Run) -> dict[str, Any]:

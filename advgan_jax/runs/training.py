@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from advgan_jax import parallel
 from advgan_jax.checkpointing import Checkpoints, differences
 from advgan_jax.reporting import MetricsLog
-from advgan_jax.reporting.training_time import Clock
+from advgan_jax.reporting.training_time import TrainingTimer
 from advgan_jax.runs import from_config
 from advgan_jax.runs.run import Run
 from advgan_jax.training import batches
@@ -105,10 +105,10 @@ def resumable(
             MetricsLog(directory, restored_step=first or None) as metrics,
             host_loop.interruptible() as stop,
         ):
-            clock = Clock(directory, first)
+            timer = TrainingTimer(directory, first)
 
             def _save(step: int, state: Any) -> None:
                 checkpoints.save(step, state, description)
-                clock.write(step)
+                timer.write(step)
 
             yield state, host_loop.Hooks(log=metrics.write, save=_save, stop=stop)

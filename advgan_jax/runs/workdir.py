@@ -45,7 +45,13 @@ def claim(
     if overwrite:
         parallel.first_alone(lambda: _delete(workdir))
     exists = parallel.agreed(saved.exists())
-    differ = _differences(workdir, saved if exists else None, config, description)
+    method = config.method
+    if exists:
+        method = json.loads(saved.read_text(encoding="utf8"))["method"]
+    if method != config.method:
+        differ = [f"method is {method} there and {config.method} here"]
+    else:
+        differ = _differences(workdir / "checkpoints", description)
     if differ:
         raise ValueError(
             f"{workdir} holds a run with another configuration ({'; '.join(differ)}); "
@@ -62,17 +68,9 @@ def claim(
 
 
 def _differences(
-    workdir: pathlib.Path,
-    saved: pathlib.Path | None,
-    config: ConfigDict,
-    description: Mapping[str, Any] | None,
+    directory: pathlib.Path, description: Mapping[str, Any] | None
 ) -> list[str]:
-    """Return the differences to the run in the folder on which its files depend."""
-    if saved is not None:
-        theirs = json.loads(saved.read_text(encoding="utf8"))["method"]
-        if theirs != config.method:
-            return [f"method is {theirs} there and {config.method} here"]
-    directory = workdir / "checkpoints"
+    """Return the differences between a description and that of the checkpoints."""
     if description is None or not parallel.agreed(directory.is_dir()):
         return []
     with Checkpoints(directory) as checkpoints:

@@ -13,8 +13,9 @@ from advgan_jax import runs
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.evaluation import evaluate
 from advgan_jax.reporting import read_metrics
-from advgan_jax.reporting.training_time import Clock, training_seconds
+from advgan_jax.reporting.training_time import TrainingTimer, training_seconds
 from advgan_jax.runs.methods import aigan
+from advgan_jax.runs.workdir import WRITTEN
 from advgan_jax.training import fit
 
 TIMED = ("seconds", "images_per_second")
@@ -71,6 +72,7 @@ def test_writes_everything_into_the_workdir(trained):
     # 22 batches of 64 in an epoch of each stage, in one log.
     assert [line["step"] for line in read_metrics(workdir)] == [22, 44]
     assert 0 < training_seconds(workdir) < 600
+    assert {path.name for path in workdir.iterdir()} <= {*WRITTEN, "target_models"}
     names = ("pairs-stage_one", "pairs-stage_two", "perturbations", "curves")
     for name in names:
         path = workdir / "figures" / f"{name}.png"
@@ -196,6 +198,7 @@ def test_comparison_trains_missing_generators_once(
     summary = json.loads((tmp_path / "generators.json").read_text())
     assert len(summary["advgan"]["training_seconds"]) == 1
     assert summary["aigan"]["training_seconds"] == [training_seconds(trained[0])]
+    assert {path.name for path in tmp_path.iterdir()} <= {*WRITTEN, "target_models"}
     assert "| AI-GAN | 1 |" in (tmp_path / "generators.md").read_text()
     monkeypatch.setattr(fit, "fit", None)
     assert runs.train(config, tmp_path, resume=True) == rows
@@ -222,17 +225,17 @@ def test_comparison_rejects_generators_that_cannot_be_compared(
     assert not (tmp_path / "new").exists()
 
 
-def test_clock_counts_over_interruptions(tmp_path):
+def test_timer_counts_over_interruptions(tmp_path):
     assert training_seconds(tmp_path) is None
-    clock = Clock(tmp_path, 0)
-    clock.write(10)
+    timer = TrainingTimer(tmp_path, 0)
+    timer.write(10)
     first = training_seconds(tmp_path)
-    clock.write(20)
+    timer.write(20)
     # Work after the restored step is lost.
-    Clock(tmp_path, 10).write(30)
+    TrainingTimer(tmp_path, 10).write(30)
     times = json.loads((tmp_path / "training_time.json").read_text())
     assert set(times) == {"10", "30"}
     assert training_seconds(tmp_path) > first > 0
     # The time of checkpoints without a record is unknown.
-    Clock(tmp_path, 15).write(40)
+    TrainingTimer(tmp_path, 15).write(40)
     assert training_seconds(tmp_path) is None

@@ -10,6 +10,7 @@ from advgan_jax.evaluation import evaluate_many
 from advgan_jax.reporting import read_metrics
 from advgan_jax.runs import store
 from advgan_jax.runs.methods import attacks
+from advgan_jax.runs.workdir import WRITTEN
 
 SMALL = {
     "names": ("advgan", "fgsm", "transfer", "pgd_l2", "deepfool"),
@@ -67,7 +68,9 @@ def test_rows_contain_the_bound_of_each_attack(compared):
 
 
 def test_figures(compared):
-    figures = compared[0] / "figures"
+    workdir, _ = compared
+    assert {path.name for path in workdir.iterdir()} <= {*WRITTEN, "target_models"}
+    figures = workdir / "figures"
     for name in ("adversarial", "robustness-linf", "robustness-l2"):
         assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 

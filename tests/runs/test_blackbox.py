@@ -13,6 +13,7 @@ from advgan_jax import runs
 from advgan_jax.configs import advgan_blackbox
 from advgan_jax.oracles import Ledger, OracleError
 from advgan_jax.reporting import read_metrics
+from advgan_jax.runs.workdir import WRITTEN
 from advgan_jax.training import fit
 
 SHORT = {
@@ -62,6 +63,7 @@ def test_writes_everything_into_the_workdir(attacked):
     assert row["queries"] == len(Ledger(workdir / "queries.ledger")) == 100
     assert row["clean_accuracy"] > 0.9
     assert row["linf_max"] <= 0.3 + 1e-6
+    assert {path.name for path in workdir.iterdir()} <= {*WRITTEN, "target_models"}
     curve = [line for line in read_metrics(workdir) if "queries" in line]
     assert [(line["step"], line["queries"]) for line in curve] == [
         (16, 60),

@@ -14,6 +14,7 @@ from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.evaluation import evaluate
 from advgan_jax.reporting import read_metrics
 from advgan_jax.runs.from_config import target_models
+from advgan_jax.runs.workdir import WRITTEN
 from advgan_jax.training import batches, fit
 
 
@@ -48,6 +49,8 @@ def test_writes_everything_into_the_workdir(finished, get_config):
     for name in ("adversarial.png", "curves.png"):
         assert (workdir / "figures" / name).read_bytes().startswith(b"\x89PNG")
     assert list((workdir / "tensorboard").iterdir())
+    # `--overwrite` deletes all that a run writes.
+    assert {path.name for path in workdir.iterdir()} <= {*WRITTEN, "target_models"}
 
 
 def test_generator_is_loaded_as_an_attack(finished, digits, digits_logits_fn):

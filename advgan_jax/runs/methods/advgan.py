@@ -19,7 +19,13 @@ from advgan_jax.reporting import (
 from advgan_jax.runs import from_config
 from advgan_jax.runs.from_config import gans
 from advgan_jax.runs.methods import target_model
-from advgan_jax.runs.run import Run, check_evaluation, generator_row, test_images
+from advgan_jax.runs.run import (
+    Run,
+    check_evaluation,
+    generator_row,
+    test_images,
+    wanted_labels,
+)
 from advgan_jax.runs.training import train_with_checkpoints
 from advgan_jax.training import advgan
 from advgan_jax.training.precision import mixed_logits_fn, mixed_networks
@@ -72,13 +78,12 @@ def trained_generator(run: Run, logits_fn: LogitsFn) -> Attack:
 def evaluate_generator(run: Run, logits_fn: LogitsFn, attack: Attack) -> Evaluation:
     """Evaluate a trained generator on test images, towards `target_class` if set."""
     config, test = run.config, test_images(run)
-    wanted = config.target_class
     return evaluate(
         logits_fn,
         attack,
         test.images,
         test.labels,
-        target_labels=None if wanted is None else np.full_like(test.labels, wanted),
+        target_labels=wanted_labels(config, test.labels),
         batch_size=config.evaluation.batch_size,
         keep=config.evaluation.grid_images,
         progress=True,

@@ -22,7 +22,7 @@ from advgan_jax.reporting import comparison_grid, robustness_curve, save_figure
 from advgan_jax.runs import from_config, store
 from advgan_jax.runs.from_config import gans, target_models
 from advgan_jax.runs.methods import advgan, target_model
-from advgan_jax.runs.run import Run, attack_row, test_images
+from advgan_jax.runs.run import Run, attack_row, test_images, wanted_labels
 from advgan_jax.types import Attack, LogitsFn
 
 NORMS = ("linf", "l2")
@@ -161,10 +161,8 @@ def target_labels(
 
     Return None for an untargeted attack.
     """
-    if config.target_class is not None:
-        return np.full_like(test.labels, config.target_class)
     if not config.random_targets:
-        return None
+        return wanted_labels(config, test.labels)
     generator = np.random.default_rng(config.seed)
     away = generator.integers(1, num_classes, len(test), test.labels.dtype)
     return (test.labels + away) % num_classes
@@ -214,7 +212,12 @@ def _compare(
     """Draw the curves of one norm; return the row of all its attacks together."""
     config, sizes = run.config, _sizes(run.config, norm)
     curves = {
-        name: {s: by_size.get(s) or within(by_size[None], s, norm) for s in sizes}
+        name: {
+            size: by_size[size]
+            if size in by_size
+            else within(by_size[None], size, norm)
+            for size in sizes
+        }
         for name, by_size in measured.items()
         if _norm(config, name) == norm
     }

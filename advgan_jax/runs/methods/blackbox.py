@@ -23,7 +23,7 @@ from advgan_jax.reporting import query_curve, read_metrics, save_figure
 from advgan_jax.runs import from_config
 from advgan_jax.runs.from_config import gans
 from advgan_jax.runs.methods import advgan, target_model
-from advgan_jax.runs.run import Run, check_evaluation, generator_row
+from advgan_jax.runs.run import Run, check_evaluation, generator_row, wanted_labels
 from advgan_jax.runs.training import Stopped, resumable
 from advgan_jax.runs.workdir import LEDGER
 from advgan_jax.training import blackbox
@@ -126,7 +126,15 @@ def trained_generator(run: Run, logits_fn: LogitsFn) -> tuple[Attack, int]:
     attacker, schedule = gans.blackbox_attacker(config, dataset.num_classes)
     description = gans.describe(config, dataset)
     shape, dtype = dataset.train.image_shape, from_config.compute_dtype(config.training)
-    images, oracle = _attackers_images(config, dataset), make_oracle(run, logits_fn)
+    images = _attackers_images(config, dataset)
+    oracle = from_logits_fn(
+        logits_fn,
+        answers=config.answers,
+        num_classes=dataset.num_classes,
+        batch_size=config.queries.batch_size,
+        budget=config.queries.budget,
+        ledger=Ledger(run.workdir / LEDGER),
+    )
     state = blackbox.init_state(attacker, schedule, jax.random.key(config.seed), shape)
     mixed = attacker._replace(
         networks=mixed_networks(dtype, attacker.networks),
@@ -152,19 +160,6 @@ def trained_generator(run: Run, logits_fn: LogitsFn) -> tuple[Attack, int]:
         )
     attack = bind_generator(description, state.advgan.generator.params)
     return attack, oracle.queries
-
-
-def make_oracle(run: Run, logits_fn: LogitsFn) -> Oracle:
-    """Return the black box as an oracle, which records its answers in the workdir."""
-    config = run.config
-    return from_logits_fn(
-        logits_fn,
-        answers=config.answers,
-        num_classes=run.dataset.num_classes,
-        batch_size=config.queries.batch_size,
-        budget=config.queries.budget,
-        ledger=Ledger(run.workdir / LEDGER),
-    )
 
 
 def _measure_noise(
@@ -195,8 +190,7 @@ def _make_record(
     """Return a function that logs success and agreement on the black box each round."""
     monitor = run.dataset.test.take(run.config.evaluation.monitor_images)
     images, labels = monitor.images, monitor.labels
-    wanted = run.config.target_class
-    wanted = None if wanted is None else np.full_like(labels, wanted)
+    wanted = wanted_labels(run.config, labels)
 
     def _record(state: BlackBoxState, number: int) -> None:
         step = int(state.step)
