@@ -1,27 +1,23 @@
 """The child process of `time_to_success` that trains our AdvGAN."""
 
-import pathlib
-import runpy
-
 import _measure  # noqa: F401 (sets up memory on a GPU)
 import _success
 import jax
 import jax.numpy as jnp
 
 from advgan_jax import data, models, parallel
+from advgan_jax.configs import advgan as advgan_config
 from advgan_jax.cpu import process
 from advgan_jax.data import Split
 from advgan_jax.runs.from_config import gans
 from advgan_jax.training import advgan, fit
-
-_CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "advgan.py"
 
 
 def main():
     settings, arrays, variables = _success.settings_and_task()
     process.compute_in_caller()
     process.keep_memory()
-    config = runpy.run_path(str(_CONFIG))["get_config"]("mnist")
+    config = advgan_config.get_config("mnist")
     target = models.make_logits_fn(models.make_classifier("C", 10), variables)
     networks = gans.advgan_networks(config, settings["max_steps"])
     objective = gans.advgan_objective(config, 10)

@@ -1,7 +1,6 @@
 """The classifier that all benchmarks attack, data sets of noise, and our networks."""
 
 import pathlib
-import runpy
 import tempfile
 
 import _measure
@@ -13,6 +12,7 @@ from absl import flags
 from jax.tree_util import Partial
 
 from advgan_jax import data, models, runs
+from advgan_jax.configs import target_model
 from advgan_jax.data import Dataset, Split
 from advgan_jax.training import advgan
 
@@ -21,25 +21,20 @@ _TARGET_DIR = flags.DEFINE_string(
     "runs/target_models",
     "Folder of trained target models; C is trained if it is missing.",
 )
-_CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 
 EPSILON = 0.3
 MNIST = (28, 28, 1)
-
-
-def config(name, variant):
-    return runpy.run_path(str(_CONFIGS / f"{name}.py"))["get_config"](variant)
 
 
 def mnist_model_c():
     """Return MNIST and a trained model C; with `--smoke`, noise and an untrained C."""
     if _measure.SMOKE.value:
         return noise(MNIST, 256), untrained("C", MNIST)
-    described = config("target_model", "mnist")
-    described.target_model_dir = str(pathlib.Path(_TARGET_DIR.value).absolute())
+    config = target_model.get_config("mnist")
+    config.target_model_dir = str(pathlib.Path(_TARGET_DIR.value).absolute())
     dataset = data.load_dataset("mnist")
     with tempfile.TemporaryDirectory() as workdir:
-        run = runs.Run(described, pathlib.Path(workdir), dataset)
+        run = runs.Run(config, pathlib.Path(workdir), dataset)
         return dataset, runs.methods.target_model.trained_logits_fn(run)
 
 

@@ -12,8 +12,6 @@ u is fitted on one step and predicts the others.
 """
 
 import math
-import pathlib
-import runpy
 from typing import NamedTuple
 from unittest import mock
 
@@ -23,13 +21,13 @@ import jax.numpy as jnp
 from absl import app, flags
 
 from advgan_jax import models
+from advgan_jax.configs import advgan as advgan_config
 from advgan_jax.runs.from_config import gans
 from advgan_jax.training import advgan
 from advgan_jax.types import Batch
 
 _MEASURE = flags.DEFINE_bool("measure", False, "Time one device instead.")
 
-CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "advgan.py"
 CHIPS = (1, 8, 64, 256)
 FIRST = 2  # all-reduces besides those of the gradients
 
@@ -63,7 +61,7 @@ WORKLOADS = {
 
 def step_of(work):
     """Return the step, and a function for its state and the target model's weights."""
-    config = runpy.run_path(str(CONFIG))["get_config"](work.variant)
+    config = advgan_config.get_config(work.variant)
     networks = gans.advgan_networks(config, 1)
     objective = gans.advgan_objective(config, 10)
     target = models.make_classifier(work.target, work.classes)

@@ -66,8 +66,7 @@ def run(run: Run) -> list[dict[str, Any]]:
     for stage, attack in generators.items():
         made_by = {"generator": description, "stage": stage}
         measured[stage] = evaluate_classes(run, logits_fn, attack, classes, made_by)
-    _write(run, measured)
-    _draw(run, measured)
+    _report(run, measured)
     return [
         row
         for stage, by_class in measured.items()
@@ -184,46 +183,32 @@ def class_rows(
     return [generator_row(run, evaluation, attack) for evaluation in evaluations]
 
 
-def _write(run: Run, measured: Mapping[str, Mapping[int, Evaluation]]) -> None:
-    """Write the success of each pair of classes, and its summary, to `pairs.json`."""
-    num_classes = run.dataset.num_classes
-    summary = {
-        stage: summarize_classes(by_class)
-        | success_by_pair(pool(list(by_class.values())), num_classes)._asdict()
-        for stage, by_class in measured.items()
-    }
-    write_json(run.workdir / "pairs.json", summary)
-
-
-def _draw(run: Run, measured: Mapping[str, Mapping[int, Evaluation]]) -> None:
-    """Save the success of each pair, perturbations and training curves as figures."""
-    figures, test = run.workdir / "figures", run.dataset.test
+def _report(run: Run, measured: Mapping[str, Mapping[int, Evaluation]]) -> None:
+    """Write `pairs.json`, and figures of pairs, perturbations and training."""
+    figures, summary, panels = run.workdir / "figures", {}, {}
     names = [str(number) for number in range(run.dataset.num_classes)]
-    panels = {}
     for stage, by_class in measured.items():
-        title, mean = (
-            stage.replace("_", " "),
-            summarize_classes(by_class)["success_mean"],
-        )
+        pairs = success_by_pair(pool(list(by_class.values())), len(names))
+        summary[stage] = summarize_classes(by_class) | pairs._asdict()
+        title = stage.replace("_", " ")
         figure = heatmap(
-            success_by_pair(pool(list(by_class.values())), len(names)).rates,
+            pairs.rates,
             names,
             names,
-            f"AI-GAN, {title}: {mean:.2%} on average",
+            f"AI-GAN, {title}: {summary[stage]['success_mean']:.2%} on average",
             row_label="true class",
             column_label="target class",
         )
         save_figure(figure, figures / f"pairs-{stage}.png")
         first = list(by_class.values())[:_MOST_COLUMNS]
         panels[title] = np.stack([np.asarray(e.examples) for e in first], axis=1)
-    clean = test.images[: len(next(iter(panels.values())))]
+    write_json(run.workdir / "pairs.json", summary)
+    clean = run.dataset.test.images[: len(next(iter(panels.values())))]
     save_figure(target_grids(clean, panels, names), figures / "perturbations.png")
     metrics = read_metrics(run.workdir)
     if metrics:  # none after a training without steps
         epochs = [run.config[stage].num_epochs for stage in _ATTACKS]
         _, plan = _plan(run.config, run.dataset, epochs[0])
-        # Stage two begins there.
-        curves = training_curves(
-            metrics, switches=[plan.num_steps] if all(epochs) else []
-        )
+        switches = [plan.num_steps] if all(epochs) else []  # to stage two
+        curves = training_curves(metrics, switches=switches)
         save_figure(curves, figures / "curves.png")
