@@ -214,7 +214,9 @@ def _product(equation: JaxprEqn, x: Any, y: Any) -> _Dependent:
 def _quotient(equation: JaxprEqn, x: Any, y: Any) -> _Dependent:
     """Divide by a constant."""
     if isinstance(y, _Dependent):
-        raise _unbounded("A division, or a normalisation, by what depends on the image")
+        raise _unbounded(
+            "A division or normalisation by a value that depends on the image"
+        )
     return _product(equation, x, 1 / jnp.asarray(y))
 
 
@@ -247,7 +249,7 @@ def _window_max(equation: JaxprEqn, x: _Dependent) -> _Dependent:
 def _same(equation: JaxprEqn, x: Any, value: Any = None) -> _Dependent:
     """Keep the bound: a maximum uses entries once, and padding must be constant."""
     if isinstance(value, _Dependent):
-        raise _unbounded("Padding with what depends on the image")
+        raise _unbounded("Padding with a value that depends on the image")
     return _new_root(x.total(), _shape(equation))
 
 

@@ -38,7 +38,7 @@ class Task:
 
     @functools.cached_property
     def model(self) -> LogitsFn:
-        """The model as a pytree whose weights are on all devices."""
+        """Place the model, as a pytree, on all devices."""
         return parallel.replicate(as_pytree(self.logits_fn))
 
     def batches(self, title: str | None = None) -> Iterator[PaddedBatch]:
@@ -46,8 +46,7 @@ class Task:
         index = np.arange(len(self.labels))
         batches = evaluation_batches(self.images, index, self.batch_size)
         look = {"desc": title, "unit": " img", "unit_scale": True}
-        # None: only on a terminal.
-        hidden = True if title is None else None
+        hidden = True if title is None else None  # None shows it on terminals only
         with tqdm(total=len(index), disable=hidden, **look) as bar:
             for images, rows, mask in batches:
                 images = to_float(images)
@@ -69,7 +68,7 @@ def make_task(
     images = np.asarray(images)
     if images.size == 0:
         raise ValueError(
-            f"`images` must be at least one, got shape {list(images.shape)}."
+            f"`images` must contain at least one, got shape {list(images.shape)}."
         )
     check_images(to_float(images[:1]), bounds)
     if batch_size < 1:
@@ -128,7 +127,7 @@ def finite_logits(task: Task, batch: PaddedBatch, *, kind: str = "clean") -> np.
         bad = int(np.flatnonzero(~finite)[0])
         raise ValueError(
             f"`logits_fn` must return finite logits, got {logits[bad]} for {kind} "
-            f"image {batch.index[bad]}; are the weights whole, and does the model "
+            f"image {batch.index[bad]}; are all weights finite, and does the model "
             "normalise its input without dividing by zero?"
         )
     return logits

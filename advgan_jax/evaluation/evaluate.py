@@ -40,7 +40,7 @@ def evaluate(
       batch_size: how many images to attack at a time; the last batch is padded.
       key: typed key, for attacks that draw random numbers; each batch gets its own.
       bounds: the least and the greatest pixel value.
-      keep: how many adversarial images to keep as `examples`, the first ones.
+      keep: how many of the first adversarial images to keep as `examples`.
       progress: whether to show a progress bar (on terminals only).
 
     Returns:
@@ -216,14 +216,14 @@ def craft(
 def pool(evaluations: Sequence[Evaluation]) -> Evaluation:
     """Join evaluations, all targeted or all untargeted, into one of all their images.
 
-    All counted images have the same weight in its rates. `seconds` is the sum, or None
+    Each counted image has the same weight in the rates. `seconds` is the sum, or None
     if one is unknown. The result has no examples.
 
     Raises:
       ValueError: if there are none.
     """
     if not evaluations:
-        raise ValueError("`evaluations` must be at least one, got none.")
+        raise ValueError("`evaluations` must contain at least one, got none.")
     columns: dict[str, Any] = {
         field.name: None
         if getattr(evaluations[0], field.name) is None

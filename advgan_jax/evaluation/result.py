@@ -208,17 +208,17 @@ def worst_case_evaluation(evaluations: Sequence[Evaluation]) -> Evaluation:
       ValueError: if there are none, or their images or models differ.
     """
     if not evaluations:
-        raise ValueError("`evaluations` must be at least one, got none.")
+        raise ValueError("`evaluations` must contain at least one, got none.")
     first = evaluations[0]
     for other in evaluations[1:]:
         for name in ("labels", "target_labels", "clean_predictions"):
             if not np.array_equal(getattr(first, name), getattr(other, name)):
                 raise ValueError(
-                    "`evaluations` must be of the same images and the same model, got "
+                    "`evaluations` must have the same images and the same model, got "
                     f"different `{name}`; use the same split for all attacks."
                 )
-    # argmax gives the first of the best. A wrong class that is not the wanted one is
-    # worse for the model than the true class.
+    # argmax returns the first of equal values. A wrong class that is not the wanted one
+    # is worse for the model than the true class.
     harm = [
         2 * e.succeeded + (e.adversarial_predictions != e.labels) for e in evaluations
     ]

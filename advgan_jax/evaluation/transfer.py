@@ -17,7 +17,7 @@ def transfer_matrix(
     batch_size: int = 500,
     bounds: Bounds = (0.0, 1.0),
 ) -> np.ndarray:
-    """Return the error rate of each model on the images made for each other model.
+    """Return the error rate of each model on images made for each model.
 
     Args:
       models: the R models in the columns, by name.
@@ -28,7 +28,7 @@ def transfer_matrix(
       bounds: the least and the greatest pixel value.
 
     Returns:
-      float64 `[S, R]`, the share of misclassified images, in the mappings' order.
+      float64 `[S, R]`, the share of misclassified images, in the order of the mappings.
 
     Raises:
       TypeError: for wrong dtypes.
@@ -63,7 +63,7 @@ def rescale_perturbations(
 
     Args:
       images: clean, float `[N, H, W, C]`.
-      adversarial: perturbed, the same shape; an image without a perturbation stays so.
+      adversarial: perturbed, the same shape; unperturbed images do not change.
       rms_distortion: `sigma`, the root of the mean square over the pixels.
 
     Raises:
@@ -84,7 +84,7 @@ def rescale_perturbations(
 def add_noise(images: np.ndarray, rms_distortion: float, *, seed: int) -> np.ndarray:
     """Add Gaussian noise of standard deviation `rms_distortion` without clipping.
 
-    Images are float `[N, H, W, C]`, the result float32. A negative deviation raises
+    Images are float `[N, H, W, C]`; the result is float32. A negative deviation raises
     `ValueError`.
     """
     check_at_least("rms_distortion", rms_distortion, 0)

@@ -133,7 +133,7 @@ def bound_chart(
     """
     if not names or not len(names) == len(bounds) == len(measured):
         raise ValueError(
-            "`names`, `bounds` and `measured` must be as many, at least one, got "
+            "`names`, `bounds` and `measured` must have the same length >= 1, got "
             f"{len(names)}, {len(bounds)} and {len(measured)}."
         )
     figure, axis = style.one_axis(2 + 0.55 * len(names), 3.6)

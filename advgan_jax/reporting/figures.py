@@ -118,7 +118,7 @@ def target_grids(
     if clean.ndim != 4 or not len(clean) or shapes != {wanted}:
         raise ValueError(
             "`panels` must be adversarial images [N, T, H, W, C] of the N clean ones, "
-            f"all alike, got shapes {sorted(shapes)} for {list(clean.shape)}."
+            f"all of one shape, got {sorted(shapes)} for {list(clean.shape)}."
         )
     moved = {name: panel - clean[:, None] for name, panel in panels.items()}
     scale = max(float(np.abs(r).max()) for r in moved.values()) or 1.0
@@ -219,7 +219,7 @@ def _draw_image(axis: Axes, image: np.ndarray, bounds: Bounds) -> AxesImage:
 def _draw_perturbation(axis: Axes, perturbation: np.ndarray, scale: float) -> AxesImage:
     """Draw a perturbation: of a grey image in red and blue, else around mid-grey."""
     if perturbation.shape[-1] > 1:
-        # Without transparency: its change is not a colour.
+        # Ignore transparency: its change is not a colour.
         perturbation = 0.5 + perturbation[..., :3] / (2 * scale)
     return _draw(axis, perturbation, "RdBu_r", (-scale, scale))
 
