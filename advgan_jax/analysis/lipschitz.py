@@ -214,9 +214,7 @@ def _product(equation: JaxprEqn, x: Any, y: Any) -> _Dependent:
 def _quotient(equation: JaxprEqn, x: Any, y: Any) -> _Dependent:
     """Divide by a constant."""
     if isinstance(y, _Dependent):
-        raise _unbounded(
-            "A division or normalisation by a value that depends on the image"
-        )
+        raise _unbounded("Division or normalisation by an image-dependent value")
     return _product(equation, x, 1 / jnp.asarray(y))
 
 
