@@ -125,9 +125,16 @@ def _cell(table: PublishedTable, row: Mapping[str, Cell], column: str) -> str:
     """Format a cell, with its interval in brackets and the paper's in parentheses."""
     is_share = column in table.percent
     text = _text(row.get(column), is_share)
-    low, high = row.get(column + LOW), row.get(column + HIGH)
-    if low is not None or high is not None:
-        text += f" [{_text(low, is_share)}, {_text(high, is_share)}]".replace(" %", "")
+    interval = [_text(row.get(column + end), is_share) for end in (LOW, HIGH)]
+    if interval != ["-", "-"]:
+        # 99.8 is 99.80 next to 99.94: a share and its limits are rounded alike.
+        numbers = [number.removesuffix(" %") for number in (text, *interval)]
+        decimals = max(len(number.partition(".")[2]) for number in numbers)
+        value, *limits = (
+            number + "0" * (decimals - len(number.partition(".")[2]))
+            for number in numbers
+        )
+        text = f"{value}{' %' * is_share} [{', '.join(limits)}]"
     printed = row.get(column + PAPER)
     if printed is None:
         return text

@@ -53,7 +53,7 @@ def test_markdown_shows_intervals_and_the_papers_numbers():
         "## AdvGAN, MNIST",
         "| model | success | mean L2 | queries |",
         "| --- | --- | --- | --- |",
-        r"| a\|b | 99.45 % [99.28, 100.0] (97.9) | 5.0 | - |",
+        r"| a\|b | 99.45 % [99.28, 100.00] (97.9) | 5.0 | - |",
         "| c | 99.996 % | 0.3333 | 20,000 |",
         "",
         "`python experiments/train.py --config=configs/advgan.py:mnist`<br>"
