@@ -1,7 +1,7 @@
-"""Errors for wrong input: what was expected, what came, and the cure.
+"""Check input; each error states what was expected, what came, and the cure.
 
-Shapes and dtypes are known while JAX traces, so those checks always run. Values are
-known only outside `jit`: the checks of values ignore traced arrays.
+A wrong type or dtype raises `TypeError`, anything else `ValueError`. Shapes and dtypes
+are always checked; values only outside `jit`, where they are known.
 """
 
 import difflib
@@ -26,7 +26,7 @@ def is_concrete(*arrays: Any) -> bool:
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ValueError:
-    """Return the error for an unknown `kind` of thing; it lists the known names."""
+    """Return the error for an unknown name, which lists the known ones."""
     known = sorted(known)
     near = difflib.get_close_matches(str(name), known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -42,12 +42,7 @@ def check_bounds(bounds: Bounds) -> None:
 
 
 def check_images(images: Array | np.ndarray, bounds: Bounds = (0.0, 1.0)) -> None:
-    """Check that images are float32 `[B, H, W, C]` within `bounds`.
-
-    Raises:
-      TypeError: if the dtype is not float32 or float64.
-      ValueError: if the rank is wrong, or a pixel is NaN or out of bounds.
-    """
+    """Check that images are float32 or float64 `[B, H, W, C]` within `bounds`."""
     if images.ndim != 4:
         raise ValueError(
             f"`images` must have shape [B, H, W, C], got {images.shape}; "
@@ -63,7 +58,7 @@ def check_images(images: Array | np.ndarray, bounds: Bounds = (0.0, 1.0)) -> Non
     if not is_concrete(images) or images.size == 0:
         return
     low, high = float(images.min()), float(images.max())
-    # In the images' own precision: float32(0.3) is above the double 0.3.
+    # In the precision of the images: float32(0.3) is above the double 0.3.
     least, greatest = (float(images.dtype.type(b)) for b in bounds)
     if not (least <= low and high <= greatest):
         cure = " Divide by 255." if 2 < high <= 255 and low >= 0 else ""
@@ -80,29 +75,16 @@ def check_labels(
     *,
     name: str = "labels",
 ) -> None:
-    """Check class ids.
-
-    Args:
-      labels: what should be integers `[B]` in `[0, num_classes)`.
-      num_images: B.
-      num_classes: K.
-      name: the argument's name for the message.
-
-    Raises:
-      TypeError: if the dtype is not an integer.
-      ValueError: if the shape or a value is wrong.
-    """
-    got = f"got {labels.dtype}{list(labels.shape)}"
+    """Check that `labels` are integers `[num_images]` in `[0, num_classes)`."""
+    message = (
+        f"`{name}` must be integer class ids of shape ({num_images},), got "
+        f"{labels.dtype}{list(labels.shape)}; one-hot labels are not accepted, use "
+        "`argmax(axis=-1)`."
+    )
     if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise TypeError(
-            f"`{name}` must be integer class ids of shape ({num_images},), {got}; "
-            "one-hot labels are not accepted, use `argmax(axis=-1)`."
-        )
+        raise TypeError(message)
     if labels.shape != (num_images,):
-        raise ValueError(
-            f"`{name}` must be integer class ids of shape ({num_images},), {got}; "
-            "one-hot labels are not accepted."
-        )
+        raise ValueError(message)
     if is_concrete(labels) and labels.size:
         values = np.asarray(labels)
         bad = np.flatnonzero((values < 0) | (values >= num_classes))
@@ -120,12 +102,7 @@ def check_at_least(name: str, value: Any, least: float) -> None:
 
 
 def check_key(name: str, key: Any) -> None:
-    """Check the key of an attack that draws random numbers.
-
-    Raises:
-      TypeError: if it is not a typed key.
-      ValueError: if it is missing, or there are several.
-    """
+    """Check that an attack which draws random numbers has one typed key."""
     cure = "pass `key=jax.random.key(0)`"
     if key is None:
         raise ValueError(f"`{name}` draws random numbers and needs a key: {cure}.")

@@ -1,4 +1,4 @@
-"""Models as functions from images to logits: made ready for `jit`, and checked."""
+"""Prepare models, functions from images to logits, for `jit`, and check them."""
 
 import inspect
 import warnings
@@ -20,21 +20,11 @@ _call = jax.jit(lambda logits_fn, images: logits_fn(images))
 
 
 def as_pytree(logits_fn: LogitsFn, name: str = "logits_fn") -> LogitsFn:
-    """Return a model as `jit` takes it: a pytree that can be called.
+    """Return a model as a pytree that `jit` accepts and that can be called.
 
-    Models that are pytrees (`jax.tree_util.Partial`, Flax NNX modules) stay as they
-    are: new weights need no new compilation. Plain functions are static: `jit` reads
-    the variables they close over once, when it compiles them.
-
-    Args:
-      logits_fn: any JAX function `[B, H, W, C] -> [B, K]`.
-      name: the argument's name for the message.
-
-    Returns:
-      The same function as a pytree.
-
-    Raises:
-      TypeError: if it cannot be called.
+    A pytree (`jax.tree_util.Partial`, a Flax NNX module) does not change: new weights
+    need no new compilation. A plain function is static: `jit` reads the variables in
+    its closure once. `TypeError` for anything that cannot be called.
     """
     if not callable(logits_fn):
         raise TypeError(
@@ -49,7 +39,7 @@ def as_pytree(logits_fn: LogitsFn, name: str = "logits_fn") -> LogitsFn:
     is_array = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
     if all(is_array):
         return logits_fn
-    # `Partial(model.apply, variables, train=False)`: a traced False is of no use.
+    # `train=False` in `Partial(model.apply, variables, train=False)` must stay static.
     pairs = list(zip(leaves, is_array, strict=True))
     constants = tuple(None if traced else leaf for leaf, traced in pairs)
     arrays = [leaf if traced else None for leaf, traced in pairs]
@@ -57,7 +47,7 @@ def as_pytree(logits_fn: LogitsFn, name: str = "logits_fn") -> LogitsFn:
 
 
 class _Rebuilt(NamedTuple):
-    """Call a pytree of which some leaves are arrays and the others constants."""
+    """Call a pytree whose leaves are arrays and constants."""
 
     treedef: Any
     constants: tuple[Any, ...]
@@ -73,8 +63,8 @@ class _Rebuilt(NamedTuple):
 class _Same:
     """A callable object that equals only itself.
 
-    Flax modules and data classes compare by their fields, which need not differ where
-    the weights do; or they have no hash at all.
+    Flax modules and data classes compare by fields, which exclude weights, or have no
+    hash.
     """
 
     def __init__(self, fn: Callable):
@@ -99,14 +89,9 @@ def predict(logits_fn: LogitsFn, images: Array) -> Array:
 def check_inputs(
     logits_fn: LogitsFn, images: Any, labels: Any, bounds: Bounds
 ) -> tuple[Array, Array | None]:
-    """Check images, labels and the model's logits of them; see `types.Attack`.
+    """Check the model, images and labels of an attack; return the latter as JAX arrays.
 
-    Returns:
-      Images and labels as arrays of JAX.
-
-    Raises:
-      TypeError: for wrong dtypes.
-      ValueError: for wrong shapes and, outside `jit`, wrong values.
+    `TypeError` for wrong dtypes, `ValueError` for wrong shapes and values.
     """
     images = images if hasattr(images, "dtype") else np.asarray(images)
     check_images(images, bounds)
@@ -124,14 +109,9 @@ def check_inputs(
 def check_logits_fn(
     logits_fn: LogitsFn, images: Array, *, name: str = "logits_fn"
 ) -> int:
-    """Check the shape and the dtype of a model's logits, without running it.
+    """Return the number of classes K of a model, without running it.
 
-    Returns:
-      K, the number of classes.
-
-    Raises:
-      TypeError: if they are not floating-point numbers.
-      ValueError: if they are not of shape `[B, K]`, `K >= 2`.
+    `ValueError` unless the logits are `[B, K]` with K >= 2, `TypeError` unless floats.
     """
     logits = _call.eval_shape(logits_fn, images)
     wanted = f"`{name}` must return logits of shape ({images.shape[0]}, K)"
@@ -168,7 +148,7 @@ def warn_of_probabilities(logits: np.ndarray, *, stacklevel: int) -> None:
     if (logits >= 0).all() and sums_to_one.all():
         warnings.warn(
             "The rows that `logits_fn` returned look like probabilities; pass logits, "
-            "what comes before the softmax: gradients of probabilities vanish.",
+            "the input of the softmax: gradients of probabilities vanish.",
             UserWarning,
             stacklevel=stacklevel,
         )

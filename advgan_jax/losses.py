@@ -1,7 +1,8 @@
-"""The terms of the objectives: adversarial, GAN and hinge losses, each a pure function.
+"""Compute the terms of the objectives: adversarial, GAN and hinge losses.
 
-All adversarial losses are small where the attack succeeds, take logits and class ids,
-and return one value per image, so that the caller decides how to average.
+All adversarial losses are small where the attack succeeds. Their arguments are `logits`
+`[B, K]`, class ids `labels` `[B]`, and `targeted`: whether `labels` are the wanted
+classes rather than the true ones. They return one value per image, `[B]`.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from advgan_jax.types import Array, Scalar
 def margin(
     logits: Array, labels: Array, *, targeted: bool = False, confidence: Scalar = 0.0
 ) -> Array:
-    r"""Return the Carlini--Wagner margin, by which an attack has not yet succeeded.
+    r"""Return the Carlini--Wagner margin, by which an attack still fails.
 
     .. math:: \ell = \max(\pm(Z_y - \max_{i \ne y} Z_i), -\kappa)
 
@@ -28,8 +29,8 @@ def margin(
       labels: class ids, shape `[B]`.
       targeted: whether `labels` are wanted rather than true.
       confidence: `kappa >= 0` in logits; above 0 the attack continues that far beyond
-        the decision boundary. (AdvGAN prints `max(., kappa)`, which for kappa > 0
-        would stop before the boundary; the two agree at 0.)
+        the decision boundary. (AdvGAN prints `max(., kappa)`, which would stop before
+        the boundary for `kappa > 0`.)
 
     Returns:
       Per-image loss, shape `[B]`.
@@ -49,7 +50,7 @@ def logit_margin(logits: Array, labels: Array, *, targeted: bool = False) -> Arr
     r"""Return `margin` without its floor, `\pm(Z_y - \max_{i \ne y} Z_i)`, `[B]`."""
     chosen = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
     at_label = jnp.sum(jnp.where(chosen, logits, 0), axis=-1)
-    # Minus infinity, not 0: with all other logits negative 0 would win.
+    # Minus infinity, because 0 would win against negative logits.
     best_other = jnp.max(jnp.where(chosen, -jnp.inf, logits), axis=-1)
     return best_other - at_label if targeted else at_label - best_other
 
@@ -61,16 +62,8 @@ def cross_entropy(logits: Array, labels: Array, *, targeted: bool = False) -> Ar
         = \pm \log\big(1 + e^{-Z_y} \textstyle\sum_{i \ne y} e^{Z_i}\big)
 
     the usual cross-entropy towards a wanted class, its negative away from a true one.
-    In the second form nothing cancels where a model is certain: the gradient in `Z_y`
-    remains `1 - p_y` long after `p_y` has been rounded to one.
-
-    Args:
-      logits: shape `[B, K]`.
-      labels: class ids, shape `[B]`.
-      targeted: whether `labels` are wanted rather than true.
-
-    Returns:
-      Per-image loss, shape `[B]`.
+    The second form keeps the gradient `1 - p_y` in `Z_y` where `p_y` rounds to one. The
+    arguments are those of `margin`.
     """
     chosen = jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
     is_label = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
@@ -85,20 +78,12 @@ def dlr(logits: Array, labels: Array, *, targeted: bool = False) -> Array:
     .. math:: \ell = \frac{Z_y - \max_{i \ne y} Z_i}{Z_{\pi_1} - Z_{\pi_3}}, \qquad
       \ell_t = \frac{Z_{m} - Z_t}{Z_{\pi_1} - (Z_{\pi_3} + Z_{\pi_4}) / 2}
 
-    with `pi` the descending order of the logits and `m` the largest class but `t`.
-
-    Args:
-      logits: shape `[B, K]`; K >= 3, targeted K >= 4.
-      labels: class ids, shape `[B]`.
-      targeted: whether `labels` are wanted rather than true. The numerator then is
-        the margin to the largest other class, as `labels` of the true class are not
-        known here.
-
-    Returns:
-      Per-image loss, shape `[B]`.
+    with `pi` the descending order of the logits and `m` the largest class but `t`. (The
+    paper has the true class instead of `m`; it is unknown here.) Arguments as in
+    `margin`.
 
     Raises:
-      ValueError: if there are too few classes.
+      ValueError: if K < 3, or K < 4 when `targeted`.
 
     References:
       Croce & Hein, 2020 (https://arxiv.org/abs/2003.01690), Sec. 4.1 and Eq. 7.
@@ -132,7 +117,7 @@ def hinge(perturbation: Array, *, bound: float) -> Array:
       bound: `c >= 0`, an L2 norm over all pixels of one image.
 
     Returns:
-      Per-image loss, shape `[B]`; the hinge applies to each image before any mean.
+      Per-image loss, shape `[B]`.
 
     Raises:
       ValueError: if `bound < 0`.
@@ -142,39 +127,39 @@ def hinge(perturbation: Array, *, bound: float) -> Array:
     """
     check_at_least("bound", bound, 0)
     squares = jnp.sum(perturbation**2, axis=(1, 2, 3))
-    # The gradient of the root is infinite at 0; below the bound it is not needed.
+    # The gradient of the root is infinite at 0, and unused below the bound.
     outside = squares > bound**2
     norm = jnp.sqrt(jnp.where(outside, squares, 1.0))
     return jnp.where(outside, norm - bound, 0.0)
 
 
 def lsgan_discriminator(real: Array, fake: Array) -> Array:
-    """Least squares: `mean((D(x) - 1)^2) + mean(D(x_A)^2)`, over scores `[B]`."""
+    """Return `mean((D(x) - 1)^2) + mean(D(x_A)^2)`, over scores `[B]`."""
     return jnp.mean((real - 1) ** 2) + jnp.mean(fake**2)
 
 
 def lsgan_generator(fake: Array) -> Array:
-    """Least squares: `mean((D(x_A) - 1)^2)`, over scores `[B]`."""
+    """Return `mean((D(x_A) - 1)^2)`, over scores `[B]`."""
     return jnp.mean((fake - 1) ** 2)
 
 
 def bce_discriminator(real: Array, fake: Array) -> Array:
-    """Cross-entropy: `-mean(log s(D(x))) - mean(log(1 - s(D(x_A))))`, `s` sigmoid."""
+    """Return `-mean(log s(D(x))) - mean(log(1 - s(D(x_A))))`, `s` sigmoid."""
     return jnp.mean(jax.nn.softplus(-real)) + jnp.mean(jax.nn.softplus(fake))
 
 
 def bce_generator(fake: Array) -> Array:
-    """Cross-entropy, the form that does not saturate: `-mean(log s(D(x_A)))`."""
+    """Return `-mean(log s(D(x_A)))`, the form that does not saturate."""
     return jnp.mean(jax.nn.softplus(-fake))
 
 
 def hinge_gan_discriminator(real: Array, fake: Array) -> Array:
-    """Hinge: `mean(max(0, 1 - D(x))) + mean(max(0, 1 + D(x_A)))`."""
+    """Return `mean(max(0, 1 - D(x))) + mean(max(0, 1 + D(x_A)))`."""
     return jnp.mean(jax.nn.relu(1 - real)) + jnp.mean(jax.nn.relu(1 + fake))
 
 
 def hinge_gan_generator(fake: Array) -> Array:
-    """Hinge: `-mean(D(x_A))`."""
+    """Return `-mean(D(x_A))`."""
     return -jnp.mean(fake)
 
 
@@ -186,33 +171,16 @@ GAN_LOSSES: dict[str, tuple[Callable[..., Array], Callable[..., Array]]] = {
 
 
 def adversarial_loss(name: str) -> Callable[..., Array]:
-    """Return the adversarial loss of that name.
-
-    Args:
-      name: `margin`, `cross_entropy` or `dlr`.
-
-    Returns:
-      `(logits, labels, *, targeted) -> loss [B]`.
-
-    Raises:
-      ValueError: for an unknown name; lists the known ones.
-    """
+    """Return the loss in `ADVERSARIAL_LOSSES`; `ValueError` for an unknown name."""
     if name not in ADVERSARIAL_LOSSES:
         raise unknown_name("adversarial loss", name, ADVERSARIAL_LOSSES)
     return ADVERSARIAL_LOSSES[name]
 
 
 def gan_loss(name: str) -> tuple[Callable[..., Array], Callable[..., Array]]:
-    """Return the GAN losses of that name.
+    """Return the losses of discriminator, `(real, fake)`, and generator, `(fake)`.
 
-    Args:
-      name: `lsgan`, `bce` or `hinge`.
-
-    Returns:
-      The discriminator's `(real, fake) -> loss` and the generator's `fake -> loss`.
-
-    Raises:
-      ValueError: for an unknown name; lists the known ones.
+    `name` is a key of `GAN_LOSSES`; `ValueError` for an unknown one.
     """
     if name not in GAN_LOSSES:
         raise unknown_name("GAN loss", name, GAN_LOSSES)

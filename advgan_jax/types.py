@@ -1,4 +1,4 @@
-"""Names for what flows between the layers: arrays, batches, models, attacks."""
+"""Name the types that all layers share: arrays, batches, models, attacks."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -15,11 +15,11 @@ Bounds = tuple[float, float]
 
 
 class Batch(NamedTuple):
-    """Images with their classes, or with a model's answers to them.
+    """Images with their classes, or with the answers of a model.
 
     Attributes:
-      images: `[B, H, W, C]`, float32 in [0, 1]; a whole split may stay uint8, which
-        compiled steps convert batch by batch.
+      images: `[B, H, W, C]`, float32 in [0, 1]. A whole split may be uint8; compiled
+        steps convert it batch by batch.
       labels: int32 `[B]`, class ids; in distillation the answers of the other model,
         float32 `[B, K]` probabilities.
     """
@@ -29,10 +29,10 @@ class Batch(NamedTuple):
 
 
 class Attack(Protocol):
-    """Anything that turns images into adversarial images; all attacks have this shape.
+    """A function from images to adversarial images: the signature of all attacks.
 
-    Hyper-parameters are further keyword arguments. The arguments that several attacks
-    share are documented here; the docstring of each attack repeats them.
+    Hyperparameters are keyword arguments. `__call__` documents the shared ones once;
+    the docstring of each attack repeats them.
     """
 
     def __call__(

@@ -1,4 +1,4 @@
-"""Losses against values worked out by hand."""
+"""Test losses against values worked out by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -132,7 +132,7 @@ def test_cross_entropy_has_its_gradient_where_the_model_is_sure(targeted):
     gradient = jax.grad(
         lambda z: losses.cross_entropy(z, label, targeted=targeted).sum()
     )(logits)
-    # Beside e^40 the sum of all exponentials is that of the label alone.
+    # Compared with e^40, all other exponentials are rounded away.
     others = np.exp(np.array([0.0, 1.0]) - 40.0)
     expected = np.array([[-others.sum(), *others]]) * (1 if targeted else -1)
     np.testing.assert_allclose(gradient, expected, rtol=1e-5)

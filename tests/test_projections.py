@@ -1,4 +1,4 @@
-"""Projections against brute force and known answers."""
+"""Test projections against brute force and known answers."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ def random_problem(seed, spread, shape=(6, 5, 7, 2)):
 
 
 def exact_l1(x, image, epsilon, bounds):
-    """The projection in float64, by walking along the sorted breakpoints."""
+    """Return the projection in float64, found along the sorted breakpoints."""
     r = x.astype(np.float64) - image
     amount = np.abs(r)
     room = np.where(r >= 0, bounds[1] - image, image - bounds[0]).astype(np.float64)

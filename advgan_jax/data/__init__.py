@@ -1,14 +1,13 @@
-"""Data sets as checked numpy arrays: by name, from a file, or from your own arrays.
+"""Load data sets by name, from a file or from arrays, as checked numpy arrays.
 
-TensorFlow Datasets is imported only for its own sets, and TensorFlow only if nothing
-else can prepare one. To add a set, write a `load_NAME` that returns a `Dataset`, and
-call it in `load_dataset`.
+To add a set, write a `load_NAME` that returns a `Dataset`, and call it in
+`load_dataset`. Only the sets of TensorFlow Datasets import that library.
 """
 
 import os
 
 from advgan_jax.data._prepare import prepare_dataset
-from advgan_jax.data.batches import epoch_order, evaluation_batches, shuffled
+from advgan_jax.data.batches import evaluation_batches, shuffled
 from advgan_jax.data.dataset import (
     Dataset,
     Split,
@@ -24,7 +23,6 @@ __all__ = [
     "Dataset",
     "Split",
     "check_split",
-    "epoch_order",
     "evaluation_batches",
     "load_dataset",
     "load_digits",
@@ -46,17 +44,17 @@ def load_dataset(
       name: `digits` (scikit-learn's, 8x8, no download); `npz:PATH` (see `load_npz`); or
         an image-classification set of TensorFlow Datasets (see `load_tfds`). Of these,
         `mnist`, `fashion_mnist`, `cifar10` and `cifar100` need no TensorFlow.
-      data_dir: the folder of prepared sets; default `TFDS_DATA_DIR`, else
+      data_dir: the folder of prepared sets, by default `TFDS_DATA_DIR` or
         `~/tensorflow_datasets`. Original files in `data_dir/downloads/manual` replace a
         download.
 
     Returns:
-      The data set with checked shapes, dtypes and values.
+      The data set, with checked shapes, dtypes and values.
 
     Raises:
       ConnectionError: if the set must be downloaded and there is no network.
       FileNotFoundError: if there is no file at PATH.
-      ModuleNotFoundError: if only TensorFlow can prepare the set, and it is absent.
+      ModuleNotFoundError: if only TensorFlow can prepare the set and it is missing.
       TypeError: if an array has the wrong dtype.
       ValueError: if the name is unknown or the data cannot be used.
     """

@@ -1,10 +1,7 @@
-"""Builders of MNIST, Fashion-MNIST and CIFAR that need no TensorFlow.
+"""Build MNIST, Fashion-MNIST and CIFAR without TensorFlow.
 
-They are TensorFlow Datasets' own builders, with the same names, versions, features,
-checksums and order of examples; only reading and PNG encoding are replaced. A set
-prepared here and one prepared by TensorFlow Datasets are therefore interchangeable.
-
-Importing this module imports TensorFlow Datasets.
+The builders derive from those of TensorFlow Datasets and replace only the reading of
+files and the PNG encoding. Both libraries can therefore read the same prepared set.
 """
 
 import gzip
@@ -30,7 +27,7 @@ class Mnist(sets.MNIST, skip_registration=True):
     """MNIST from its four IDX files."""
 
     name = "mnist"
-    # From the parent, because TFDS looks for checksums beside the file of the class.
+    # From the parent: TFDS looks for checksums next to the file of the class.
     url_infos: Any = sets.MNIST.url_infos
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Examples]:
@@ -93,7 +90,7 @@ BUILDERS = {cls.name: cls for cls in (Mnist, FashionMnist, Cifar10, Cifar100)}
 
 
 def read_idx(path: _Path) -> np.ndarray:
-    """Read a gzipped IDX file of bytes; raise `ValueError` if it is something else."""
+    """Read a gzipped IDX file of bytes; `ValueError` for any other file."""
     with gzip.open(path, "rb") as file:
         data = file.read()
     rank = data[3] if len(data) > 3 else 0
@@ -110,7 +107,7 @@ def read_idx(path: _Path) -> np.ndarray:
 
 
 def read_archive(path: _Path) -> dict[str, bytes]:
-    """Read all files of a tar.gz in one pass: contents by name without the folder."""
+    """Read all files of a tar.gz in one pass, and key them by name without folder."""
     contents = {}
     with tarfile.open(path, "r:gz") as tar:
         for member in tar:
@@ -121,16 +118,14 @@ def read_archive(path: _Path) -> dict[str, bytes]:
 
 
 def read_cifar(records: bytes, *, num_labels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Decode CIFAR's binary format into uint8 `[N, 32, 32, 3]` and `[N, num_labels]`.
+    """Decode CIFAR's records into uint8 `[N, 32, 32, 3]` and `[N, num_labels]`.
 
-    A record has `num_labels` bytes (CIFAR-100: the coarse label, then the fine one) and
-    three planes of 32x32. Other lengths raise `ValueError`.
+    A record has `num_labels` bytes and three planes; `ValueError` for other lengths.
     """
     size = num_labels + _PIXELS
     if len(records) % size:
-        raise ValueError(
-            f"expected records of {size} bytes, got {len(records)} bytes in all."
-        )
+        got = f"{len(records)} bytes in all"
+        raise ValueError(f"expected records of {size} bytes, got {got}.")
     table = np.frombuffer(records, np.uint8).reshape(-1, size)
     planes = table[:, num_labels:].reshape(-1, 3, 32, 32)
     return planes.transpose(0, 2, 3, 1), table[:, :num_labels]

@@ -1,7 +1,7 @@
-"""Prepare sets of TensorFlow Datasets, four of them without TensorFlow.
+"""Prepare sets of TensorFlow Datasets (TFDS), four of them without TensorFlow.
 
-TFDS' own download manager does the work, with its checksums, its cache of downloads and
-its temporary folder, which it renames only after everything has been written.
+The download manager of TFDS checks files, caches them, and renames its temporary folder
+only after it has written everything.
 """
 
 import importlib.util
@@ -23,10 +23,7 @@ Path = str | os.PathLike[str]
 
 
 def resolve_data_dir(data_dir: Path | None = None) -> str:
-    """Return the folder of prepared sets, which need not exist.
-
-    TFDS reads the environment once, when it is imported; this reads it at every call.
-    """
+    """Return the folder of prepared sets; TFDS reads the environment only on import."""
     default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     return os.path.expanduser(data_dir or default)
 
@@ -34,20 +31,17 @@ def resolve_data_dir(data_dir: Path | None = None) -> str:
 def prepare_dataset(
     name: str, *, data_dir: Path | None = None, manual_dir: Path | None = None
 ) -> None:
-    """Write a set into `data_dir` as array_record files, unless it is there already.
-
-    `mnist`, `fashion_mnist`, `cifar10` and `cifar100` need no TensorFlow.
+    """Write a missing set into `data_dir` as array_record files.
 
     Args:
-      name: of a set of TensorFlow Datasets: `name`, `name/config` or `name:version`.
-      data_dir: the folder of prepared sets; default `TFDS_DATA_DIR`, else
-        `~/tensorflow_datasets`.
+      name: `name`, `name/config` or `name:version`, as in TFDS.
+      data_dir: the folder of prepared sets; see `load_dataset`.
       manual_dir: a folder with original files, which replace a download; default
         `data_dir/downloads/manual`.
 
     Raises:
       ConnectionError: if a file must be downloaded and its host does not answer.
-      ModuleNotFoundError: if only TensorFlow can prepare this set and it is absent.
+      ModuleNotFoundError: if only TensorFlow can prepare this set and it is missing.
       NonMatchingChecksumError: (of TFDS) if a file differs from the original.
     """
     import tensorflow_datasets as tfds
@@ -66,34 +60,31 @@ def prepare_dataset(
 
 
 def is_prepared(builder: Any) -> bool:
-    """Whether a TFDS builder finds its complete set on disk."""
+    """Return whether a TFDS builder finds its complete set on disk."""
     return (builder.data_path / "dataset_info.json").exists()
 
 
 def can_reach(url: str, seconds: float = _PROBE_SECONDS) -> bool:
-    """Whether a host answers one request within `seconds`, with any status.
-
-    The request takes TFDS' route, so proxies count, but not its retries, which take
-    minutes. It runs in a thread, because its time limit excludes name resolution.
-    """
+    """Return whether a host answers one request within `seconds`, with any status."""
     answered = threading.Event()
 
-    def ask() -> None:
-        """Send the request and note an answer."""
+    def _send() -> None:
+        # Through proxies, like TFDS, but without its retries, which take minutes.
         try:
             requests.head(url, timeout=seconds).close()
         except requests.RequestException:
             return
         answered.set()
 
-    thread = threading.Thread(target=ask, daemon=True)
+    # A thread, because the time limit of a request excludes name resolution.
+    thread = threading.Thread(target=_send, daemon=True)
     thread.start()
     thread.join(seconds)
     return answered.is_set()
 
 
 def _make_builder(name: str, data_dir: str) -> Any:
-    """Return a builder that can prepare the set here; else `ModuleNotFoundError`."""
+    """Return a builder that can prepare the set here, or `ModuleNotFoundError`."""
     if name in WITHOUT_TENSORFLOW:
         from advgan_jax.data import _originals
 
@@ -111,7 +102,7 @@ def _make_builder(name: str, data_dir: str) -> Any:
     )
     raise ModuleNotFoundError(
         f"data set {name!r} is not prepared in {data_dir}, and only TensorFlow can "
-        f"prepare it ({', '.join(WITHOUT_TENSORFLOW)} do without). Run once, in any "
+        f"prepare it ({', '.join(WITHOUT_TENSORFLOW)} need none). Run once, in any "
         "environment: pip install importlib_resources tensorflow-cpu "
         f"tensorflow-datasets && python -c {shlex.quote(code)}"
     )
@@ -123,7 +114,7 @@ def _require_network(
     """Raise `ConnectionError` if a file is missing and its host does not answer."""
     from tensorflow_datasets.core.download import resource
 
-    missing = {}  # address by name of what TFDS would have to download
+    missing = {}  # URLs, by name, of the files that TFDS would download
     for url, info in (builder.url_infos or {}).items():
         filename = info.filename or url.rpartition("/")[2]
         cached = downloads.glob(f"**/{resource.get_dl_fname(url, info.checksum)}")

@@ -1,4 +1,4 @@
-"""A split of TensorFlow Datasets that stays in its files until rows are read."""
+"""Read a split of TensorFlow Datasets from its files row by row."""
 
 import io
 from functools import cached_property
@@ -16,10 +16,9 @@ _CHUNK = 1024  # records read at once
 
 
 class StoredSplit(Split):
-    """A split whose rows are read by random access, when they are used.
+    """A split that reads and checks rows when they are used.
 
-    Sizes and labels are checked on reading. `images` or `labels` reads the whole split
-    once and keeps it in memory.
+    `images` or `labels` reads the whole split once and keeps it in memory.
     """
 
     _source: Any
@@ -33,14 +32,11 @@ class StoredSplit(Split):
     def __init__(
         self, builder: Any, name: str, keys: tuple[str, str], num_classes: int
     ) -> None:
-        """Open split `name` of a prepared TFDS builder and read the first record.
-
-        `keys` name the features of the encoded image and of the class.
-        """
+        """Open split `name` of a prepared TFDS builder; `keys` name image and class."""
         from tensorflow_datasets import decode
 
-        # Raw records: if TFDS decodes every feature, reading takes half as long again
-        # and warns that OpenCV is missing.
+        # Raw records: if TFDS decodes all features, reading takes 1.5 times as long and
+        # warns that OpenCV is missing.
         source = builder.as_data_source(
             name,
             file_format="array_record",
@@ -57,7 +53,7 @@ class StoredSplit(Split):
         self._set(_shape=self._parse(source[0])[0].shape)
 
     def _set(self, **attributes: Any) -> None:
-        """Set attributes, which a frozen dataclass does not let us assign."""
+        """Set attributes in spite of the frozen dataclass."""
         self.__dict__.update(attributes)
 
     def __len__(self) -> int:
@@ -65,7 +61,7 @@ class StoredSplit(Split):
         return self._length
 
     def __repr__(self) -> str:
-        """Name the split; the dataclass's own `repr` would read all images."""
+        """Name the split; the `repr` of a dataclass would read all images."""
         return f"<StoredSplit {self._where}, {self._length} images>"
 
     @property
@@ -93,13 +89,13 @@ class StoredSplit(Split):
         return self._whole[1]
 
     def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return images and labels; `ValueError` if a size or a label is wrong."""
+        """Return images and labels; `ValueError` for a wrong size or label."""
         if "_whole" in self.__dict__:
             return super().rows(indices)
         return self._read(indices)
 
     def take(self, num_images: int) -> Split:
-        """Return the first images, which stay in their files; see `Split.take`."""
+        """Return the first images without reading them; see `Split.take`."""
         self._check_take(num_images)
         first = object.__new__(StoredSplit)
         first._set(**self.__dict__)
@@ -113,14 +109,19 @@ class StoredSplit(Split):
         images = np.empty((len(indices), *self._shape), np.uint8)
         labels = np.empty(len(indices), np.int32)
         shown = {"desc": f"read {self._where}", "unit": "img", "leave": False}
-        # Delayed, because a stream reads part after part, each within seconds.
+        # The bar is delayed: a stream reads many parts, each within seconds.
         with tqdm.tqdm(total=len(indices), delay=5, disable=None, **shown) as bar:
             for start in range(0, len(indices), _CHUNK):
                 chunk = indices[start : start + _CHUNK]
                 records = self._source.__getitems__(chunk.tolist())
                 for i, record in enumerate(records, start):
                     image, labels[i] = self._parse(record)
-                    self._check_size(image, indices[i])
+                    if image.shape != self._shape:
+                        raise ValueError(
+                            f"{self._where} images must be of one size, got "
+                            f"{list(self._shape)} for image 0 and {list(image.shape)} "
+                            f"for image {indices[i]}; resize them and use npz:PATH."
+                        )
                     images[i] = image
                 bar.update(len(chunk))
         name = f"{self._where} labels"
@@ -139,12 +140,3 @@ class StoredSplit(Split):
             array = np.frombuffer(pixels.tobytes(), np.uint8)
             shape = (image.height, image.width, len(self._mode))
         return array.reshape(shape), label.int64_list.value[0]
-
-    def _check_size(self, image: np.ndarray, row: int | np.integer) -> None:
-        """Raise `ValueError` unless the image is as large as the first one."""
-        if image.shape != self._shape:
-            raise ValueError(
-                f"{self._where} images must be of one size, got {list(self._shape)} "
-                f"for image 0 and {list(image.shape)} for image {row}; resize them and "
-                "use npz:PATH."
-            )

@@ -1,53 +1,29 @@
-"""Order and batches: pure functions, so that a resumed run sees the same examples."""
+"""Order examples and cut batches, always alike, so that a run can resume."""
 
 from collections.abc import Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 
-def epoch_order(key: jax.Array, epoch: int, num_examples: int) -> np.ndarray:
+def shuffled(key: jax.Array, epoch: jax.Array | int, num_examples: int) -> jax.Array:
     """Return the order in which an epoch visits the training examples.
 
     Args:
       key: a typed key, the same for the whole run.
-      epoch: counted from 0.
+      epoch: counted from 0; may be traced.
       num_examples: N.
 
     Returns:
-      int `[N]`, a permutation of `0..N-1` that depends on the arguments alone.
-
-    Raises:
-      TypeError: if `key` is not a typed key.
-      ValueError: if `epoch` is negative or `num_examples` less than 1.
+      int32 `[N]`, a permutation that depends on the arguments alone.
     """
-    dtype = getattr(key, "dtype", None)
-    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
-        raise TypeError(
-            f"`key` must be a typed PRNG key, got {dtype or type(key).__name__}; "
-            "use `jax.random.key(seed)`."
-        )
-    if epoch < 0 or num_examples < 1:
-        raise ValueError(
-            "`epoch` must be at least 0 and `num_examples` at least 1, got "
-            f"{epoch} and {num_examples}."
-        )
-    return np.asarray(shuffled(key, epoch, num_examples))
-
-
-def shuffled(key: jax.Array, epoch: jax.Array | int, num_examples: int) -> jax.Array:
-    """Return `epoch_order` as int32 on the device, unchecked; it may be traced."""
     return jax.random.permutation(jax.random.fold_in(key, epoch), num_examples)
 
 
 def evaluation_batches(
     images: np.ndarray, labels: np.ndarray, batch_size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Cut a split into batches of one size without dropping an image.
-
-    Copies of the last image fill the last batch: one shape needs one compilation, and
-    a real image cannot produce NaN in a user's model.
+    """Cut a split into batches of one size; copies of the last image fill the last one.
 
     Args:
       images: `[N, H, W, C]`, uint8 or float32.
@@ -55,8 +31,8 @@ def evaluation_batches(
       batch_size: B, at least 1.
 
     Returns:
-      An iterator over `(images [B, H, W, C], labels [B], mask [B])` in order, dtypes
-      kept; `mask` is False on the copies.
+      An iterator over `(images [B, H, W, C], labels [B], mask [B])` in order and with
+      unchanged dtypes; `mask` is False for the copies.
 
     Raises:
       ValueError: if `batch_size` is less than 1 or the lengths differ.
@@ -68,6 +44,7 @@ def evaluation_batches(
             "`images` and `labels` must have equal lengths, got "
             f"{len(images)} and {len(labels)}."
         )
+    # One shape needs one compilation, and a real image gives no NaN in a user's model.
     starts = range(0, len(labels), batch_size)
     every = (np.arange(start, start + batch_size) for start in starts)
     last = len(labels) - 1

@@ -1,4 +1,4 @@
-"""Splits and data sets: numpy arrays that were checked once, on entry."""
+"""Check arrays once and hold them as splits and data sets."""
 
 import dataclasses
 import math
@@ -15,7 +15,7 @@ ArrayT = TypeVar("ArrayT", np.ndarray, jax.Array)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
-    """Images with their classes; `check_split` makes a split of untrusted arrays.
+    """Images with their classes; `check_split` converts untrusted arrays.
 
     Attributes:
       images: `[N, H, W, C]`, uint8 (pixel k means k/255) or float32 in [0, 1].
@@ -50,16 +50,11 @@ class Split:
         return self.images[indices], self.labels[indices]
 
     def take(self, num_images: int) -> "Split":
-        """Return the first images, as a split that shares memory with this one.
-
-        Raises:
-          ValueError: if `num_images` is not from 1 to the size of the split.
-        """
+        """Return the first images as a view; `ValueError` for a wrong number."""
         self._check_take(num_images)
         return Split(self.images[:num_images], self.labels[:num_images])
 
     def _check_take(self, num_images: int) -> None:
-        """Raise `ValueError` unless the split has so many images."""
         if not 1 <= num_images <= len(self):
             raise ValueError(
                 f"`num_images` must be from 1 to {len(self)}, the size of the split, "
@@ -99,8 +94,8 @@ def check_split(
 ) -> Split:
     """Check untrusted arrays once and convert them to the library's form.
 
-    Grey images without a channel axis get one; other floats become float32 and other
-    integers int32. Nothing else is changed, and ambiguous arrays are rejected.
+    Grey images get a missing channel axis. Other floats become float32, other integers
+    int32. Nothing else changes; ambiguous arrays are rejected.
 
     Args:
       images: `[N, H, W, C]` with C 1, 3 or 4, or `[N, H, W]`; uint8 or floating in
@@ -127,9 +122,6 @@ def check_split(
 def to_float(images: ArrayT) -> ArrayT:
     """Convert pixels to float32 in [0, 1].
 
-    XLA divides by 255 with a product with float32(1/255). Using the product gives the
-    same bits on the host, eagerly and under `jit`, and exactly 1.0 for 255.
-
     Args:
       images: numpy or JAX array of any shape; uint8 k means k/255, float32 is kept.
 
@@ -140,6 +132,7 @@ def to_float(images: ArrayT) -> ArrayT:
       TypeError: if the dtype is neither.
     """
     if images.dtype == np.uint8:
+        # XLA divides by 255 with this product: the bits are the same everywhere.
         return images.astype(np.float32) * np.float32(1 / 255)
     if images.dtype == np.float32:
         return images
@@ -152,18 +145,16 @@ def to_float(images: ArrayT) -> ArrayT:
 def split_for_distillation(
     split: Split, fraction: float, *, seed: int
 ) -> tuple[Split, Split]:
-    """Divide a split in two that share no image, with every class in proportion.
-
-    The surrogate of a distillation must not see the target model's training images.
+    """Divide a split in two, so that distillation uses no image of the target model.
 
     Args:
       split: N images.
-      fraction: the share of the second part, of each class plus or minus one image.
+      fraction: the share of the second part, in each class plus or minus one image.
       seed: selects the images; equal seeds give equal parts.
 
     Returns:
-      `(target_part, distillation_part)`, the second of `round(fraction N)` images, both
-      in their former order.
+      `(target_part, distillation_part)`, both in their former order; the second has
+      `round(fraction N)` images.
 
     Raises:
       ValueError: if `fraction` is not in (0, 1) or a part would be empty.
@@ -171,7 +162,7 @@ def split_for_distillation(
     count = round(fraction * len(split)) if 0 < fraction < 1 else 0
     if not 0 < count < len(split):
         raise ValueError(
-            "`fraction` must be in (0, 1) and leave an image for both parts, got "
+            "`fraction` must be in (0, 1) and give both parts an image, got "
             f"{fraction} of {len(split)} images."
         )
     return divide(split, stratified_mask(split.labels, count, seed=seed))
@@ -185,9 +176,8 @@ def divide(split: Split, mask: np.ndarray) -> tuple[Split, Split]:
 def stratified_mask(labels: np.ndarray, count: int, *, seed: int) -> np.ndarray:
     """Return bool `[N]` that selects `count` examples, from every class in proportion.
 
-    Systematic sampling takes every (N / count)-th example after sorting by class, with
-    an order within each class that `seed` determines. A class of m examples gives
-    `m count / N`, plus or minus one.
+    Systematic sampling takes every (N / count)-th example after sorting by class. The
+    order within a class depends on `seed`.
     """
     by_class = np.lexsort((np.random.default_rng(seed).random(len(labels)), labels))
     quota = np.arange(len(labels) + 1) * count // len(labels)
@@ -197,7 +187,7 @@ def stratified_mask(labels: np.ndarray, count: int, *, seed: int) -> np.ndarray:
 
 
 def _check_shape(images: np.ndarray, where: str) -> np.ndarray:
-    """Return images `[N, H, W, C]`, or raise `ValueError` if the shape is wrong."""
+    """Return images `[N, H, W, C]`, or `ValueError` for a wrong shape."""
     shape = images.shape
     if images.ndim == 3:
         images = images[..., None]
@@ -207,15 +197,13 @@ def _check_shape(images: np.ndarray, where: str) -> np.ndarray:
             f"[N, H, W], got {list(shape)}; move the channels last "
             "(`images.transpose(0, 2, 3, 1)`) or reshape flat images."
         )
-    if images.size == 0:
-        raise ValueError(
-            f"{where} images must be at least one, got shape {list(shape)}."
-        )
+    if not images.size:
+        raise ValueError(f"{where} has no images: got shape {list(shape)}, need one.")
     return images
 
 
 def _check_pixels(images: np.ndarray, where: str) -> np.ndarray:
-    """Return uint8 or float32 images, or raise if the dtype or a value is wrong."""
+    """Return uint8 or float32 images, or raise for a wrong dtype or value."""
     if images.dtype == np.uint8:
         return images
     if not np.issubdtype(images.dtype, np.floating):
@@ -224,7 +212,7 @@ def _check_pixels(images: np.ndarray, where: str) -> np.ndarray:
             "are 0..255 use `images.astype(np.uint8)`, else scale them to [0, 1]."
         )
     images = images.astype(np.float32, copy=False)
-    # A comparison with NaN is False, so this finds NaN too.
+    # Comparisons with NaN are False, so this also finds NaN.
     inside = (images >= 0) & (images <= 1)
     if not inside.all():
         raise ValueError(_describe_outside(images, inside, where))
@@ -232,7 +220,7 @@ def _check_pixels(images: np.ndarray, where: str) -> np.ndarray:
 
 
 def _describe_outside(images: np.ndarray, inside: np.ndarray, where: str) -> str:
-    """Describe the pixels outside [0, 1], and the likely cure."""
+    """Describe the pixels outside [0, 1] and the likely cure."""
     first = int(np.flatnonzero(~inside.all(axis=(1, 2, 3)))[0])
     expected = f"{where} images of floating dtype must be in [0, 1]"
     if not np.isfinite(images).all():

@@ -1,23 +1,23 @@
-"""scikit-learn's handwritten digits: 1797 real images of 8x8, part of its package."""
+"""Load the handwritten digits of scikit-learn, 1797 images of 8x8 in its package."""
 
 import numpy as np
 
 from advgan_jax.data.dataset import Dataset, check_split, divide, stratified_mask
 
 _NUM_TEST = 360
-_SEED = 0  # of the split; another one would make published numbers incomparable
+_SEED = 0  # of the split that all published numbers use
 
 
 def load_digits() -> Dataset:
     """Load the digits, which need no network.
 
-    Pixels k of 0..16 become k/16, exactly. The test split has a fifth of each class,
-    always the same images.
+    A pixel k of 0..16 becomes k/16, exactly. The test split always has the same fifth
+    of each class.
 
     Returns:
       1437 training and 360 test images, float32 `[N, 8, 8, 1]`, 10 classes.
     """
-    # Imported here, because it takes longer than anything a user of TFDS imports.
+    # Importing it takes longer than all that a user of TFDS imports.
     from sklearn import datasets
 
     pixels, labels = datasets.load_digits(return_X_y=True)

@@ -1,4 +1,4 @@
-"""Your own arrays, from one `.npz` file."""
+"""Load arrays of a user from one `.npz` file."""
 
 import os
 import pathlib
@@ -17,9 +17,9 @@ def load_npz(path: str | os.PathLike[str]) -> Dataset:
     """Load a data set from a file that `np.savez` wrote.
 
     Args:
-      path: the file. It holds `train_images`, `train_labels`, `test_images` and
-        `test_labels`, in a form that `check_split` accepts, or Keras' `x_train`,
-        `y_train`, `x_test` and `y_test`. Labels `[N, 1]` are read as `[N]`. The integer
+      path: the file. It contains `train_images`, `train_labels`, `test_images` and
+        `test_labels` (or Keras' `x_train`, `y_train`, `x_test` and `y_test`) as
+        `check_split` accepts them; labels may also be `[N, 1]`. The integer
         `num_classes` is optional; its default is the greatest label plus one.
 
     Returns:
@@ -38,7 +38,7 @@ def load_npz(path: str | os.PathLike[str]) -> Dataset:
         )
     if not zipfile.is_zipfile(path):
         raise ValueError(
-            f"expected an npz file (`np.savez`), {path} is none or is cut short."
+            f"expected a complete npz file (`np.savez`), {path} is not one."
         )
     with np.load(path, allow_pickle=False) as file:
         images, labels, test_images, test_labels = _read(file, path)
@@ -65,8 +65,8 @@ def _read(file: Mapping[str, np.ndarray], path: pathlib.Path) -> list[np.ndarray
         arrays = [file[key] for key in keys]
     except ValueError as error:  # numpy's message recommends pickles, which are unsafe
         raise ValueError(
-            f"{path} must hold plain arrays, found Python objects; make one array "
-            "of equal images and save it again."
+            f"{path} must contain plain arrays, found Python objects; save one array "
+            "of images of equal size."
         ) from error
     for i in (1, 3):
         if arrays[i].ndim == 2 and arrays[i].shape[1] == 1:
@@ -85,5 +85,5 @@ def _count_classes(
         return int(declared)
     both = (labels, test_labels)
     if not all(a.size and np.issubdtype(a.dtype, np.integer) for a in both):
-        return 2  # `check_split` explains better what is wrong with such labels
+        return 2  # `check_split` then raises a better error
     return max(2, int(max(a.max() for a in both)) + 1)

@@ -1,7 +1,6 @@
-"""Image-classification sets of TensorFlow Datasets, read without TensorFlow.
+"""Read image-classification sets of TensorFlow Datasets (TFDS) without TensorFlow.
 
-Rows keep the order in which TFDS stored them: shuffled once by a hash of each example's
-key, and equal on every machine.
+Rows keep the order of TFDS, which shuffles once by a hash of each example's key.
 """
 
 import difflib
@@ -27,17 +26,16 @@ def load_tfds(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> D
 
     Args:
       name: `name`, `name/config` or `name:version`, as in TFDS.
-      data_dir: the folder of prepared sets; default `TFDS_DATA_DIR`, else
-        `~/tensorflow_datasets`.
+      data_dir: the folder of prepared sets; see `load_dataset`.
 
     Returns:
       The splits `train` and `test`; `validation` replaces a missing `test`. Images are
-      uint8 `[N, H, W, C]`. Training images stay in their files until they are used.
+      uint8 `[N, H, W, C]`. Training images are read when they are used.
 
     Raises:
       ConnectionError, ModuleNotFoundError: as in `load_dataset`.
-      ValueError: if there is no such set, or it has no train and test split of classes
-        and uint8 images of one size.
+      ValueError: if the name is unknown, a split is missing, or the set has no classes
+        or no uint8 images of one size.
     """
     folder = resolve_data_dir(data_dir)
     builder = _open(name, folder)
@@ -49,17 +47,17 @@ def load_tfds(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> D
     num_classes = builder.info.features[keys[1]].num_classes
     test = StoredSplit(builder, test_name, keys, num_classes)
     train = StoredSplit(builder, "train", keys, num_classes)
-    # Each process evaluates all test images, but may train on some images only.
+    # Each process evaluates all test images, but may train on a part of the others.
     return Dataset(name, train, Split(test.images, test.labels), num_classes)
 
 
 def _open(name: str, data_dir: str) -> Any:
-    """Return the TFDS builder of `name`, whether its files exist or not."""
+    """Return the TFDS builder of `name`; its files need not exist."""
     import tensorflow_datasets as tfds
 
     base = re.split("[/:]", name)[0]
     known = tfds.list_builders(with_community_datasets=False)
-    # Only its folder reveals a user's own set that was prepared elsewhere.
+    # A user's own set that was prepared elsewhere is known only by its folder.
     own = base.isidentifier() and pathlib.Path(data_dir, base).is_dir()
     if base not in known and not own:
         near = difflib.get_close_matches(base, known, n=3)
@@ -79,7 +77,7 @@ def _open(name: str, data_dir: str) -> Any:
 
 
 def _find_keys(name: str, builder: Any) -> tuple[str, str]:
-    """Return the keys of image and class: the supervised ones, or the only ones."""
+    """Return the supervised keys of image and class, or the only such features."""
     from tensorflow_datasets import features as kinds
 
     features = builder.info.features
@@ -104,13 +102,12 @@ def _find_keys(name: str, builder: Any) -> tuple[str, str]:
 
 
 def _find_test_split(name: str, builder: Any) -> str:
-    """Return the split to evaluate on, or raise `ValueError` for an unusable set."""
+    """Return the split to evaluate on, or `ValueError` for an unusable set."""
     formats = [kind.value for kind in builder.info.available_file_formats()]
     if "array_record" not in formats:
         raise ValueError(
             f"{name!r} must be prepared as array_record, got {', '.join(formats)} in "
-            f"{builder.data_path}; give another `data_dir` (or TFDS_DATA_DIR), it is "
-            "then prepared there."
+            f"{builder.data_path}; prepare it in another `data_dir` (or TFDS_DATA_DIR)."
         )
     splits = list(builder.info.splits)
     for test in ("test", "validation"):
@@ -118,5 +115,5 @@ def _find_test_split(name: str, builder: Any) -> str:
             return test
     raise ValueError(
         f"{name!r} must have a split 'train', and 'test' or 'validation', got "
-        f"{splits}; save arrays of your own split and use npz:PATH."
+        f"{splits}; save the arrays of your own splits and use npz:PATH."
     )

@@ -1,4 +1,4 @@
-"""Optimisers that solve many small problems at once, independent of attacks."""
+"""Solve many small optimisation problems at once, independent of attacks."""
 
 from advgan_jax.optimizers.box_lbfgs import converged, init, minimize, step
 from advgan_jax.optimizers.box_problem import BoxLBFGSResult, Options, State, Status

@@ -1,4 +1,4 @@
-"""The box-constrained L-BFGS: its settings, state, result and checks."""
+"""Define the settings, the state, the result and the checks of L-BFGS in a box."""
 
 from enum import IntEnum
 from typing import NamedTuple
@@ -16,39 +16,23 @@ class Status(IntEnum):
     """The status of a problem."""
 
     RUNNING = 0
-    GRADIENT_CONVERGED = 1
-    VALUE_CONVERGED = 2
+    GRADIENT_CONVERGED = 1  # the projected gradient is within its tolerance
+    VALUE_CONVERGED = 2  # a step lowered the value by no more than its tolerance
     ITERATION_LIMIT = 3
-    LINE_SEARCH_FAILED = 4
-    NON_FINITE_START = 5
-
-    @property
-    def message(self) -> str:
-        """The status as a sentence."""
-        return _MESSAGES[self]
-
-
-_MESSAGES = {
-    Status.RUNNING: "The problem is not solved yet.",
-    Status.GRADIENT_CONVERGED: "The projected gradient is within its tolerance.",
-    Status.VALUE_CONVERGED: "The value no longer decreases by more than its tolerance.",
-    Status.ITERATION_LIMIT: "The iteration limit was reached.",
-    Status.LINE_SEARCH_FAILED: "No step along steepest descent lowered the value.",
-    Status.NON_FINITE_START: "The value or gradient at the start is not finite.",
-}
+    LINE_SEARCH_FAILED = 4  # no step along steepest descent lowered the value
+    NON_FINITE_START = 5  # the value or the gradient at the start is not finite
 
 
 class Options(NamedTuple):
     """Settings of the optimiser, the same for all problems of a batch.
 
     Attributes:
-      max_iterations: accepted steps per problem; may be traced.
-      memory: curvature pairs kept per problem.
+      max_iterations: the most accepted steps per problem; may be traced.
+      memory: the most curvature pairs per problem.
       gradient_tolerance: stop when `max |clip(x - g, l, u) - x|` is at most this.
-      value_tolerance: stop when a step lowers `f` by at most this times
-        `max(|f|, 1)`; a decrease below the rounding of `f` always stops.
-        `update` and `step` also take one for each problem, `[B]`.
-      max_line_search: trials per line search.
+      value_tolerance: stop when a step lowers `f` by at most this times `max(|f|, 1)`
+        or by less than its rounding. `update` and `step` also accept `[B]` of them.
+      max_line_search: the most trials per line search.
     """
 
     max_iterations: int = 100
@@ -84,8 +68,8 @@ class BoxLBFGSResult(NamedTuple):
       projected_gradient_norm: `max |clip(x - g, lower, upper) - x|`, `[B]`.
       iterations: accepted steps, int32 `[B]`.
       status: `Status` values, int32 `[B]`.
-      num_evaluations: evaluations that the problem needed, int32 `[B]`; of the batch
-        there were `max(num_evaluations)`.
+      num_evaluations: evaluations that the problem needed, int32 `[B]`; the batch
+        needed the largest of them.
     """
 
     x: Array
@@ -108,12 +92,11 @@ def check_options(options: Options) -> None:
 def check_problem(
     x0: ArrayLike, lower: ArrayLike, upper: ArrayLike
 ) -> tuple[Array, Array, Array]:
-    """Return the start within its box, and the box, all of one shape and dtype."""
+    """Return the clipped start and both bounds, all of one shape and dtype."""
     x = jnp.asarray(x0)
     if x.dtype not in (jnp.float32, jnp.float64):
-        raise TypeError(
-            f"`x0` must be float32 or float64, got {x.dtype}: convert it first."
-        )
+        got = f"got {x.dtype}: convert it first"
+        raise TypeError(f"`x0` must be float32 or float64, {got}.")
     if x.ndim < 2:
         raise ValueError(
             f"`x0` must have shape [B, ...], B problems of one or more axes, got "
@@ -129,20 +112,18 @@ def check_problem(
             )
     if is_concrete(lower, upper) and not np.all(np.asarray(lower) <= np.asarray(upper)):
         raise ValueError(
-            "`lower` must be <= `upper` everywhere and neither may be NaN; "
-            "were they exchanged?"
+            "`lower` must be <= `upper` everywhere and neither may be NaN; are they "
+            "exchanged?"
         )
     lower = jnp.broadcast_to(jnp.asarray(lower, x.dtype), x.shape)
     upper = jnp.broadcast_to(jnp.asarray(upper, x.dtype), x.shape)
     return jnp.clip(x, lower, upper).astype(x.dtype), lower, upper
 
 
-def check_evaluation(x: Array, value: Array, gradient: Array) -> None:
+def check_value_and_grad(x: Array, value: Array, gradient: Array) -> None:
     """Raise unless the objective returned `[B]` values and gradients like `x`."""
-    for name, array, shape in (
-        ("values", value, x.shape[:1]),
-        ("gradients", gradient, x.shape),
-    ):
+    results = (("values", value, x.shape[:1]), ("gradients", gradient, x.shape))
+    for name, array, shape in results:
         if array.shape != shape:
             raise ValueError(
                 f"`value_and_grad` must return {name} of shape {shape}, got "

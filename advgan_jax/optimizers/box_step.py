@@ -1,12 +1,8 @@
-"""One step of the batched L-BFGS in a box, split where the objective is evaluated.
+"""Take one step of the batched L-BFGS, split where the objective is evaluated.
 
-`propose` returns the next trial point of each problem, and `update` takes the value and
-the gradient there. So the caller may compute more than these two, or put another
-problem into a row whose own has ended. `revise` continues from the same point with
-another objective and keeps the memory of its curvature, as the caller corrects it.
-
-The state holds no direction: it follows from the point, its gradient and the memory,
-which a rejected trial does not change.
+`propose` returns the next trial point of each problem; `update` takes the value and the
+gradient there. Between the two, the caller may compute more, or replace a finished
+problem in its row. `revise` continues from the same point with another objective.
 """
 
 import jax.numpy as jnp
@@ -29,13 +25,12 @@ def begin(
     upper: Array,
     options: Options,
 ) -> State:
-    """Return the state at a start that has been evaluated already.
+    """Return the state at an evaluated start, with empty memory and no evaluations.
 
-    The arguments are not checked; `State` describes them. The state has an empty memory
-    and counts no evaluation.
+    `State` describes the arguments, which are not checked.
     """
-    # The first trial step has length one, like that of L-BFGS-B. Dividing by the
-    # largest entry first keeps the squares from overflow.
+    # The first trial step has length one, as in L-BFGS-B. Dividing by the largest entry
+    # first keeps the squares from overflow.
     tiny = jnp.finfo(x.dtype).tiny
     largest = jnp.max(jnp.abs(gradient), axis=_trailing(x), initial=tiny)
     scaled = gradient / expand(largest, x)
@@ -65,20 +60,11 @@ def revise(
     gradient_changes: Array,
     options: Options,
 ) -> State:
-    """Give the problems in `where` `[B]` another objective at their present point.
+    """Give the problems in `where` `[B]` another objective at their current point.
 
-    Args:
-      state: from `begin`, `update` or `init`.
-      where: bool `[B]`.
-      value: of the new objectives at `state.x`, `[B]`.
-      gradient: of the new objectives at `state.x`, `[B, ...]`.
-      gradient_changes: of the new gradients along `state.memory.steps`, same shape.
-        Zeros where they are unknown: such pairs are skipped.
-      options: of the optimiser.
-
-    Returns:
-      The state; the chosen problems count their iterations from 0 and run again, unless
-      they are at a minimum already.
+    `value` and `gradient` are those of the new objectives at `state.x`. So are
+    `gradient_changes` along `state.memory.steps`; zeros there disable a pair. The
+    chosen problems count iterations from 0 and run again, unless they are at a minimum.
     """
     memory = state.memory._replace(
         gradient_changes=select(where, gradient_changes, state.memory.gradient_changes)
@@ -96,7 +82,7 @@ def revise(
 
 
 def propose(state: State) -> Array:
-    """Return the points to evaluate next, `[B, ...]`; stopped problems propose `x`."""
+    """Return the points to evaluate next, `[B, ...]`: `x` for stopped problems."""
     x = state.x
     trial = x + expand(state.step_size, x) * _direction(state)
     trial = jnp.clip(trial, state.lower, state.upper)
@@ -108,8 +94,8 @@ def update(
 ) -> State:
     """Return the next state, given the value and the gradient at the proposed `trial`.
 
-    A trial was accepted where `iterations` has increased. Elsewhere the next one is
-    shorter, or takes steepest descent if the line search has failed.
+    `iterations` increases where the trial is accepted. Elsewhere the next trial is
+    shorter, or takes steepest descent after a failed line search.
     """
     active = running(state)
     slope = dot(state.gradient, trial - state.x)
@@ -132,10 +118,9 @@ def update(
         _status_after_move(state, moved, accept, options),
     )
     fresh = accept | restart
+    step_size = jnp.where(reject, state.step_size * shrink, state.step_size)
     return moved._replace(
-        step_size=jnp.where(
-            fresh, 1, jnp.where(reject, state.step_size * shrink, state.step_size)
-        ),
+        step_size=jnp.where(fresh, 1, step_size),
         trials=jnp.where(fresh, 0, trials),
         num_evaluations=state.num_evaluations + active,
         status=jnp.where(active, status, state.status),
@@ -190,7 +175,7 @@ def _direction(state: State) -> Array:
 
 
 def _status_at_start(state: State, options: Options) -> Array:
-    """Return the status of each problem before its first step, int32 `[B]`."""
+    """Return the status before the first step, int32 `[B]`."""
     zeros = two_loop.blank(state.value, jnp.int32)
     status = jnp.where(zeros >= options.max_iterations, Status.ITERATION_LIMIT, zeros)
     small = projected_gradient_norm(state) <= options.gradient_tolerance
@@ -202,17 +187,12 @@ def _status_at_start(state: State, options: Options) -> Array:
 def _status_after_move(
     before: State, after: State, accept: Array, options: Options
 ) -> Array:
-    """Return the status of each problem after the last step, int32 `[B]`."""
+    """Return the status after a step, int32 `[B]`."""
     size = jnp.maximum(jnp.abs(before.value), jnp.abs(after.value))
-    tolerance = jnp.maximum(
-        options.value_tolerance * jnp.maximum(size, 1),
-        jnp.finfo(size.dtype).eps * size,
-    )
-    status = jnp.where(
-        after.iterations >= options.max_iterations,
-        Status.ITERATION_LIMIT,
-        Status.RUNNING,
-    )
+    rounding = jnp.finfo(size.dtype).eps * size
+    tolerance = jnp.maximum(options.value_tolerance * jnp.maximum(size, 1), rounding)
+    ended = after.iterations >= options.max_iterations
+    status = jnp.where(ended, Status.ITERATION_LIMIT, Status.RUNNING)
     stalled = accept & (before.value - after.value <= tolerance)
     status = jnp.where(stalled, Status.VALUE_CONVERGED, status)
     small = projected_gradient_norm(after) <= options.gradient_tolerance

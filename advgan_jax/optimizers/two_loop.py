@@ -1,9 +1,8 @@
-r"""Limited memory of curvature pairs and the two-loop product, batched and masked.
+r"""Keep curvature pairs and multiply by the inverse Hessian, batched and masked.
 
 For each problem the memory holds the last `m` pairs `s = x_{k+1} - x_k`,
-`y = g_{k+1} - g_k`, oldest first; a new pair shifts the others. (A ring buffer would
-save the shift, but every product over the pairs depends on their order.) Unused slots
-hold zeros, which the curvature test skips like any other useless pair.
+`y = g_{k+1} - g_k`, oldest first; a new pair shifts the others. Unused slots hold
+zeros, which the curvature test skips.
 
 References:
   Nocedal & Wright, Numerical Optimization, 2nd ed., 2006, Algorithm 7.4.
@@ -21,17 +20,11 @@ from advgan_jax.types import Array
 
 
 class Memory(NamedTuple):
-    """Curvature pairs of `B` problems, slot `m - 1` the newest.
+    """Curvature pairs of `B` problems; slot `m - 1` is the newest."""
 
-    Attributes:
-      steps: `s`, shape `[B, m, ...]`.
-      gradient_changes: `y`, shape `[B, m, ...]`.
-      count: pairs held, int32 `[B]`, at most `m`.
-    """
-
-    steps: Array
-    gradient_changes: Array
-    count: Array
+    steps: Array  # `s`, `[B, m, ...]`
+    gradient_changes: Array  # `y`, `[B, m, ...]`
+    count: Array  # pairs held, int32 `[B]`, at most `m`
 
 
 def dot(a: Array, b: Array) -> Array:
@@ -61,7 +54,7 @@ def empty_memory(x: Array, size: int) -> Memory:
 
 
 def has_curvature(s: Array, y: Array) -> Array:
-    r"""Return whether `s^T y > eps ||s|| ||y||`, `[B]`, and both can be divided by."""
+    r"""Return whether `s^T y > eps ||s|| ||y||`, `[B]`, and neither is tiny."""
     return _curvature_suffices(dot(s, y), dot(s, s), dot(y, y))
 
 
@@ -75,14 +68,13 @@ def _curvature_suffices(sy: Array, ss: Array, yy: Array) -> Array:
 def push(memory: Memory, s: Array, y: Array, where: Array) -> Memory:
     """Add the pair of each problem in `where` `[B]` as the newest."""
 
-    def shift(slots: Array, new: Array) -> Array:
-        """Append the new pair, drop the oldest."""
+    def _shift(slots: Array, new: Array) -> Array:
         return jnp.concatenate([slots[:, 1:], new[:, None]], axis=1)
 
     count = jnp.minimum(memory.count + 1, memory.steps.shape[1])
     return Memory(
-        select(where, shift(memory.steps, s), memory.steps),
-        select(where, shift(memory.gradient_changes, y), memory.gradient_changes),
+        select(where, _shift(memory.steps, s), memory.steps),
+        select(where, _shift(memory.gradient_changes, y), memory.gradient_changes),
         jnp.where(where, count, memory.count),
     )
 
@@ -101,20 +93,12 @@ def inverse_hessian_product(
         H_{k+1} = (I - \rho s y^T) H_k (I - \rho y s^T) + \rho s s^T,
         \quad \rho = 1 / s^T y, \quad H_0 = \gamma I,
 
-    with `s` and `y` restricted to the free variables. A pair may lose its positive
-    curvature there; this product then skips it, but the memory keeps it.
-
-    Args:
-      memory: the pairs, oldest first.
-      vector: shape `[B, ...]`.
-      free: which variables may move, bool `[B, ...]`.
-      scale: `gamma` where no pair is usable, shape `[B]`; else
-        `gamma = s^T y / y^T y` of the newest usable pair.
-
-    Returns:
-      The product, shape `[B, ...]`, zero at variables that are not free.
+    with `s` and `y` restricted to the variables that are `free`, bool `[B, ...]`; the
+    product with `vector` `[B, ...]` is zero elsewhere. It skips pairs whose restriction
+    has no positive curvature. `gamma` is `s^T y / y^T y` of the newest usable pair, or
+    `scale` `[B]` without one.
     """
-    # Curvatures of all slots at once, in rows: inside the loops they took most time.
+    # Curvatures of all slots at once: inside the loops they took most of the time.
     batch, size = memory.steps.shape[:2]
     length = math.prod(vector.shape[1:])
     free = free.reshape(batch, length)
@@ -130,19 +114,17 @@ def inverse_hessian_product(
     gamma = jnp.take_along_axis(ratio, newest[:, None], axis=1)[:, 0]
     gamma = jnp.where(jnp.any(usable, axis=1), gamma, scale)
 
-    def newest_to_oldest(q: Array, pair: tuple[Array, ...]) -> tuple[Array, Array]:
-        """Take one step of the first loop."""
+    def _newest_to_oldest(q: Array, pair: tuple[Array, ...]) -> tuple[Array, Array]:
         s, y, rho = pair
         alpha = rho * dot(s, q)
         return q - expand(alpha, q) * y, alpha
 
-    def oldest_to_newest(r: Array, pair: tuple[Array, ...]) -> tuple[Array, None]:
-        """Take one step of the second loop."""
+    def _oldest_to_newest(r: Array, pair: tuple[Array, ...]) -> tuple[Array, None]:
         s, y, rho, alpha = pair
         return r + expand(alpha - rho * dot(y, r), r) * s, None
 
     pairs = tuple(jnp.moveaxis(a, 1, 0) for a in (s, y, rho))
     q = jnp.where(free, vector.reshape(batch, length), 0)
-    q, alphas = lax.scan(newest_to_oldest, q, pairs, reverse=True)
-    r, _ = lax.scan(oldest_to_newest, expand(gamma, q) * q, (*pairs, alphas))
+    q, alphas = lax.scan(_newest_to_oldest, q, pairs, reverse=True)
+    r, _ = lax.scan(_oldest_to_newest, expand(gamma, q) * q, (*pairs, alphas))
     return r.reshape(vector.shape)

@@ -1,14 +1,10 @@
-"""Oracles: black boxes that count, check and record the answers of a model.
-
-An oracle runs on the host, calls back into Python, and is never compiled.
-"""
+"""Black boxes that count, check and record a model's answers, on the host."""
 
 from advgan_jax.oracles.answers import ANSWERS
 from advgan_jax.oracles.errors import BudgetExhausted, OracleError
 from advgan_jax.oracles.jax_model import from_logits_fn
 from advgan_jax.oracles.ledger import Ledger
-from advgan_jax.oracles.noise import Noise
-from advgan_jax.oracles.oracle import Oracle
+from advgan_jax.oracles.oracle import Noise, Oracle
 
 __all__ = [
     "ANSWERS",

@@ -1,8 +1,7 @@
-"""The file of a ledger: whole records, each with its checksum.
+"""Read and encode the file of a ledger: a sequence of records with checksums.
 
-A growing file can end early if a machine stops while it writes a record, or if another
-process reads it at that moment. An incomplete last record, or zeros up to the end, are
-dropped. Anything else that is no record is damage, and an error.
+A machine that stops during a write cuts the last record short or fills it with zeros.
+Reading drops such a record; damage anywhere else is an error.
 """
 
 import pathlib
@@ -12,7 +11,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-# Each header ends with a checksum of what comes before it.
+# A checksum of its bytes follows each header.
 _START = struct.Struct("<4s16s4I")  # magic; kind of answers; K, H, W, C
 _RECORD = struct.Struct("<4s2I")  # magic; B; checksum of images and answers
 _CHECKSUM = struct.Struct("<I")
@@ -20,43 +19,36 @@ _START_MAGIC, _RECORD_MAGIC = b"asks", b"ask2"
 
 
 class Contents(NamedTuple):
-    """Kind (one of `ANSWERS`, or empty), K and (H, W, C) of all records of a ledger."""
+    """The kind of answers (or an empty string), K and (H, W, C) of all records."""
 
     answers: str
     num_classes: int
     image_shape: tuple[int, ...]
 
     def encode(self) -> bytes:
-        """Return the first bytes of a file."""
+        """Encode the header of a file."""
         sizes = (self.num_classes, *self.image_shape)
         return _sealed(_START.pack(_START_MAGIC, self.answers.encode(), *sizes))
 
 
 class Found(NamedTuple):
-    """Contents of a file; None if even its start is incomplete.
+    """What `read` finds in a file."""
 
-    A record has images `[B, H, W, C]` and answers `[B, K]`, float32. The last complete
-    one ends at byte `end`; from there to `size` there is an incomplete one.
-    """
-
-    contents: Contents | None
-    records: list[tuple[np.ndarray, np.ndarray]]
-    end: int
-    size: int
+    contents: Contents | None  # None if the header of the file is incomplete
+    records: list[tuple[np.ndarray, np.ndarray]]  # images and answers, float32
+    end: int  # byte at which the last complete record ends
+    size: int  # of the file, in bytes
 
 
 def encode_record(images: np.ndarray, answers: np.ndarray) -> bytes:
-    """Return a batch of queries as the bytes of a record."""
+    """Encode a batch of queries as a record."""
     payload = images.astype("<f4").tobytes() + answers.astype("<f4").tobytes()
     header = _RECORD.pack(_RECORD_MAGIC, len(images), zlib.crc32(payload))
     return _sealed(header) + payload
 
 
 def read(path: pathlib.Path) -> Found:
-    """Read a ledger file, which need not exist, without changing it.
-
-    Raises `ValueError` if it is no ledger, or damaged before its last record.
-    """
+    """Read a file that need not exist; `ValueError` if it is damaged or no ledger."""
     if not path.exists():
         return Found(None, [], 0, 0)
     with path.open("rb") as file:
@@ -73,7 +65,7 @@ def read(path: pathlib.Path) -> Found:
 
 
 def _sealed(header: bytes) -> bytes:
-    """Return a header with its checksum."""
+    """Append its checksum to a header."""
     return header + _CHECKSUM.pack(zlib.crc32(header))
 
 
@@ -115,7 +107,6 @@ def _record(
 def _damaged(path: pathlib.Path, start: int) -> ValueError:
     """Return the error for a file without a record at byte `start`."""
     return ValueError(
-        f"{path} must be a ledger of queries, at byte {start} there is no whole record "
-        "of one; start again in another workdir, or move the file away to repeat "
-        "all queries."
+        f"{path} must be a ledger of queries, but byte {start} starts no complete "
+        "record; use another workdir, or move the file away to repeat all queries."
     )

@@ -1,4 +1,4 @@
-"""The three kinds of answer, checked and converted to probabilities."""
+"""Check the three kinds of answers and convert them to probabilities."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,14 +11,9 @@ ANSWERS = ("probabilities", "logits", "labels")
 
 
 class UnusableAnswer(ValueError):
-    """An invalid answer; the message states what was expected, what came and the cure.
-
-    Attributes:
-      usable: float32 `[M, K]`, the answers to the images before the first invalid one.
-    """
+    """An invalid answer; `usable` `[M, K]` are the answers before it."""
 
     def __init__(self, message: str, usable: np.ndarray | None = None) -> None:
-        """Store the usable answers; None means that there are none."""
         super().__init__(message)
         none = np.zeros((0, 0), np.float32)
         self.usable: np.ndarray = none if usable is None else usable
@@ -33,19 +28,10 @@ def check_kind(kind: str) -> None:
 def to_probabilities(
     raw: Any, kind: str, num_images: int, num_classes: int
 ) -> np.ndarray:
-    """Check a batch of answers and convert them to probabilities.
+    """Convert a model's answers to float32 `[num_images, num_classes]` probabilities.
 
-    Args:
-      raw: what the model returned; anything that numpy can convert to an array.
-      kind: one of `ANSWERS`.
-      num_images: B.
-      num_classes: K.
-
-    Returns:
-      float32 `[B, K]`: probabilities, the softmax of logits, or one-hot labels.
-
-    Raises:
-      UnusableAnswer: if type, shape or a value is wrong; names the first such image.
+    Logits become their softmax, labels one-hot rows. `UnusableAnswer` names the first
+    image with an invalid answer.
     """
     array = np.asarray(raw)
     if kind == "labels":
@@ -54,8 +40,8 @@ def to_probabilities(
     if not np.issubdtype(array.dtype, np.floating) or array.shape != shape:
         raise UnusableAnswer(
             f"expected {kind}, floats of shape {list(shape)}, got {array.dtype}"
-            f"{list(array.shape)}; say with `answers` which of {', '.join(ANSWERS)} "
-            "the model returns, and with `num_classes` how many columns."
+            f"{list(array.shape)}; set `answers` to what the model returns "
+            f"({', '.join(ANSWERS)}), and `num_classes` to the number of columns."
         )
     table = array.astype(np.float64)
     checks: dict[str, Any] = {f"finite {kind}": np.isfinite(table).all(axis=1)}
@@ -64,7 +50,7 @@ def to_probabilities(
     checks["probabilities of at least 0"] = (table >= 0).all(axis=1)
     with np.errstate(invalid="ignore"):
         sums_to_one = np.abs(table.sum(axis=1) - 1) <= SUM_TOLERANCE
-    checks["rows that sum to one; for logits say answers='logits'"] = sums_to_one
+    checks["rows that sum to one; for logits set answers='logits'"] = sums_to_one
     return _convert(table, checks, lambda rows: rows.astype(np.float32))
 
 
@@ -79,7 +65,7 @@ def _convert(
     checks: Mapping[str, np.ndarray],
     convert: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
-    """Convert all rows if each meets all checks; else raise with the rows before."""
+    """Convert the rows, or raise with those before the first that fails a check."""
     bad = np.flatnonzero(~np.logical_and.reduce(list(checks.values())))
     if bad.size:
         wanted = next(wanted for wanted, good in checks.items() if not good[bad[0]])
@@ -96,8 +82,8 @@ def _from_labels(array: np.ndarray, num_images: int, num_classes: int) -> np.nda
     if not np.issubdtype(array.dtype, np.integer) or array.shape != (num_images,):
         raise UnusableAnswer(
             f"expected labels, integers of shape [{num_images}], got "
-            f"{array.dtype}{list(array.shape)}; take `argmax(axis=1)`, or say with "
-            "`answers` that these are probabilities or logits."
+            f"{array.dtype}{list(array.shape)}; take `argmax(axis=1)`, or set "
+            "`answers` to 'probabilities' or 'logits'."
         )
     one_hot = np.eye(num_classes, dtype=np.float32)
     bad = np.flatnonzero((array < 0) | (array >= num_classes))

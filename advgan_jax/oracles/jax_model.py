@@ -1,4 +1,4 @@
-"""A JAX model as a black box that returns answers and nothing else."""
+"""Wrap a JAX model as a black box."""
 
 from typing import Any
 
@@ -26,13 +26,13 @@ def from_logits_fn(
     batch_size: int = 256,
     **options: Any,
 ) -> Oracle:
-    """Make an oracle of a JAX model: one compiled call for each batch.
+    """Wrap a JAX model as an oracle, which makes one compiled call per batch.
 
     Args:
       logits_fn: `[B, H, W, C] -> [B, K]` logits.
       answers: what the oracle reveals of the logits; see `Oracle`.
       num_classes: K.
-      batch_size: B; the last batch of a call is padded, and padding is not counted.
+      batch_size: B. Padding fills the last batch of a call and is not counted.
       **options: `budget`, `cache`, `ledger` and `timeout`, see `Oracle`.
 
     Returns:
@@ -44,14 +44,13 @@ def from_logits_fn(
     check_kind(answers)
     answer = _ANSWER_FNS[answers]
     model = as_pytree(logits_fn)
-    # As an argument, because weights would otherwise be constants of the program.
+    # The model is an argument: weights would otherwise be constants of the program.
     compiled = jax.jit(lambda model, images: answer(model(images).astype(jnp.float32)))
 
-    def fn(images: np.ndarray) -> np.ndarray:
-        """Return the model's answers to at most B images."""
+    def _fn(images: np.ndarray) -> np.ndarray:
         rows = np.minimum(np.arange(batch_size), len(images) - 1)
         return np.asarray(compiled(model, images[rows]))[: len(images)]
 
     return Oracle(
-        fn, answers=answers, num_classes=num_classes, batch_size=batch_size, **options
+        _fn, answers=answers, num_classes=num_classes, batch_size=batch_size, **options
     )

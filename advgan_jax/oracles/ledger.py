@@ -1,7 +1,7 @@
-"""A record of all queries and answers, so that no query is paid for twice.
+"""Record all queries and answers, so that a resumed run pays for no query twice.
 
-A resumed run returns to the number of queries of its last checkpoint. The ledger then
-answers the queries that the run repeats.
+The run resumes at the number of queries of its last checkpoint. The ledger then answers
+the queries that the run repeats.
 """
 
 import logging
@@ -20,14 +20,14 @@ class Ledger:
 
     Attributes:
       path: of the file, or None.
-      position: number of queries made; the run must repeat those beyond it.
+      position: number of queries made; the run must repeat the recorded ones after it.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        """Open a ledger at its beginning; only `append` changes its file.
+        """Open a ledger at its first query; only `append` changes its file.
 
         Args:
-          path: of its file, which need not exist; None keeps the ledger in memory.
+          path: of the file, which need not exist; None keeps the ledger in memory.
 
         Raises:
           ValueError: if the file is no ledger, or damaged before its last record.
@@ -46,30 +46,22 @@ class Ledger:
                 self._keep(*record)
 
     def __len__(self) -> int:
-        """Return the number of queries that the ledger holds."""
+        """Return the number of recorded queries."""
         return self._length
 
     def attach(self, answers: str, num_classes: int) -> None:
-        """Reserve the ledger for an oracle's kind of `answers` and its K classes.
-
-        Raises:
-          ValueError: if it holds answers of another kind or number of classes.
-        """
+        """Reserve the ledger for one kind of answers and K classes, or `ValueError`."""
         held = self._owner if self._contents is None else self._contents[:2]
         if held not in (None, (answers, num_classes), ("", num_classes)):
             raise ValueError(
                 f"The ledger {self._name} must hold {answers} of {num_classes} "
-                f"classes, as the oracle gives them, got {held[0] or 'answers'} of "
-                f"{held[1]} classes; it belongs to another oracle: give each its own."
+                f"classes for this oracle, got {held[0] or 'answers'} of {held[1]} "
+                "classes; it belongs to another oracle: give each oracle its own."
             )
         self._owner = (answers, num_classes)
 
     def rewind(self, position: int) -> None:
-        """Return to the query number `position`, from which the run repeats queries.
-
-        Raises:
-          ValueError: if the ledger holds fewer queries.
-        """
+        """Set `position`; `ValueError` if the ledger has fewer queries."""
         if not 0 <= position <= len(self):
             raise ValueError(
                 f"`position` must be from 0 to the {len(self)} queries of the ledger "
@@ -78,16 +70,9 @@ class Ledger:
         self.position = position
 
     def replay(self, images: np.ndarray) -> np.ndarray | None:
-        """Answer the first of some images as far as the ledger goes.
+        """Return recorded answers `[M, K]` to the next queries `[B, H, W, C]`, or None.
 
-        Args:
-          images: float32 `[B, H, W, C]`, the next queries.
-
-        Returns:
-          float32 `[M, K]`, the recorded answers to M <= B repeated queries, or None.
-
-        Raises:
-          ValueError: if the ledger has other images here, or of another size.
+        M < B where the ledger ends. `ValueError` if it recorded other images here.
         """
         count = min(len(images), len(self) - self.position)
         if count == 0 or self._contents is None:
@@ -97,28 +82,23 @@ class Ledger:
         if not (_joined(self._images)[place] == images[:count]).all():
             raise ValueError(
                 f"The ledger {self._name} has other images at queries "
-                f"{place.start} to {place.stop - 1} than are queried now: the run did "
-                "not repeat itself (another device, other versions?); start again in "
-                "another workdir."
+                f"{place.start} to {place.stop - 1}: the resumed run makes different "
+                "queries (another device, other versions?); start again in another "
+                "workdir."
             )
         self.position += count
         return _joined(self._answers)[place]
 
     def append(self, images: np.ndarray, answers: np.ndarray) -> None:
-        """Add a batch of queries; it is on disk when this returns.
+        """Record queries `[B, H, W, C]` and their answers `[B, K]`, first on disk.
 
-        Args:
-          images: float32 `[B, H, W, C]`.
-          answers: float32 `[B, K]`.
-
-        Raises:
-          ValueError: if queries remain to be repeated, sizes differ from before, or
-            something else has changed the file.
+        `ValueError` if recorded queries remain to be replayed, a size differs, or
+        another process changed the file.
         """
         if self.position != len(self):
             raise ValueError(
-                f"The ledger stands at query {self.position} of {len(self)}; repeat "
-                "the others before you add new ones."
+                f"The ledger is at query {self.position} of {len(self)}; replay the "
+                "recorded queries first."
             )
         if self._contents is None:
             owner = self._owner or ("", answers.shape[1])
@@ -130,13 +110,9 @@ class Ledger:
         self.position = len(self)
 
     def made(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return images `[N, H, W, C]` and answers `[N, K]` up to `position`, float32.
-
-        Raises:
-          ValueError: if no query has been made.
-        """
+        """Return images `[N, H, W, C]` and answers `[N, K]`, N = `position` >= 1."""
         if self.position == 0:
-            raise ValueError("No query has been made, so there is no answer to give.")
+            raise ValueError("No query has been made, so no answer is recorded.")
         images, answers = _joined(self._images), _joined(self._answers)
         return images[: self.position], answers[: self.position]
 
@@ -147,7 +123,7 @@ class Ledger:
     def _check_sizes(
         self, contents: Contents, image_shape: tuple[int, ...], num_classes: int
     ) -> None:
-        """Raise `ValueError` for images or answers that no record here could hold."""
+        """Raise `ValueError` unless the sizes are those of the recorded queries."""
         _, classes, shape = contents
         if (image_shape, num_classes) != (shape, classes):
             raise ValueError(
@@ -157,23 +133,22 @@ class Ledger:
             )
 
     def _keep(self, images: np.ndarray, answers: np.ndarray) -> None:
-        """Add a batch to memory."""
         self._images.append(images)
         self._answers.append(answers)
         self._length += len(images)
 
     def _write(self, path: pathlib.Path, contents: Contents, record: bytes) -> None:
-        """Write a record after the last complete one, in place of an incomplete one."""
+        """Write a record after the last complete one; overwrite an incomplete one."""
         path.parent.mkdir(parents=True, exist_ok=True)
         size = path.stat().st_size if path.exists() else 0
         if size != self._size:
             raise ValueError(
-                f"{path} must have {self._size} bytes, as this ledger left it, got "
-                f"{size}: something else has changed it, a second run perhaps; end "
-                "that one, then open the ledger again."
+                f"{path} must have the {self._size} bytes that this ledger wrote, got "
+                f"{size}: another process changed it, perhaps a second run; end that "
+                "process, then open the ledger again."
             )
         if size > self._end:
-            _log.warning("The last record of %s was cut short; it is dropped.", path)
+            _log.warning("The last record of %s is incomplete; it is dropped.", path)
         with path.open("r+b" if size else "wb") as file:
             file.truncate(self._end)
             file.seek(self._end)
@@ -186,7 +161,7 @@ class Ledger:
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    """Return all parts as one array, which also replaces them."""
+    """Concatenate the parts, and keep the result in place of them."""
     if len(parts) > 1:
         parts[:] = [np.concatenate(parts)]
     return parts[0]

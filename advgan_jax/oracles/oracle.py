@@ -1,36 +1,54 @@
-"""A black box: any function from images to answers, queried in batches and counted."""
+"""Query any function from images to answers as a black box, and count queries."""
 
 import hashlib
 import itertools
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from advgan_jax.checks import check_at_least, check_images
+from advgan_jax.checks import SUM_TOLERANCE, check_at_least, check_images
 from advgan_jax.data import to_float
 from advgan_jax.oracles.answers import UnusableAnswer, check_kind, to_probabilities
 from advgan_jax.oracles.errors import BudgetExhausted, OracleError
 from advgan_jax.oracles.ledger import Ledger
-from advgan_jax.oracles.noise import Noise, compare
+
+# A probability may change by this much with the batch it is computed in.
+_ROUNDING = SUM_TOLERANCE
+
+
+class Noise(NamedTuple):
+    """Differences between two answers to the same images.
+
+    Attributes:
+      images: number of images.
+      changed: number of images whose answer changed by more than rounding.
+      other_class: number of images whose class changed.
+      largest: the largest difference of two probabilities.
+    """
+
+    images: int
+    changed: int
+    other_class: int
+    largest: float
 
 
 class Oracle:
-    """A model of which only the answers are known.
+    """Wrap a black box: only its answers are visible.
 
-    A query is an image with a usable answer. A resumed run takes recorded queries from
-    the ledger, and they count as when they were made. If a batch fails, its images from
-    the first without a usable answer on are `wasted` and no queries; a caller that
-    continues sends them again.
+    A query is an image with a usable answer. A resumed run reuses recorded answers,
+    which count again as queries. If a batch fails, the images from the first unusable
+    answer on count as `wasted`, not as queries. A caller that continues sends them
+    again.
 
     Attributes:
       num_classes, batch_size, budget, ledger: the arguments of these names.
       repeated: number of queries of an image that had been queried before.
-      changed: number of repeated queries with another answer, by more than rounding;
-        the model is noisy.
-      wasted: number of images sent without a usable answer, by this object.
-      measured: number of images that this object's `measure_noise` sent.
+      changed: number of repeated queries whose answer changed by more than rounding;
+        above 0 the model is noisy.
+      wasted: number of images that this object sent without a usable answer.
+      measured: number of images that `measure_noise` of this object sent.
     """
 
     def __init__(
@@ -54,14 +72,14 @@ class Oracle:
           num_classes: K.
           batch_size: the most images to send at once.
           budget: the most queries; None for no limit.
-          cache: whether to answer an image that was answered before without a query.
-          ledger: where to record; default in memory.
+          cache: whether to reuse the answer to an image that was queried before.
+          ledger: records the queries; by default in memory.
           timeout: the most seconds for a batch; None for no limit. A slower call cannot
-            be stopped and runs to its end in the background.
+            be stopped and continues in the background.
 
         Raises:
           ValueError: if the kind of answers is unknown, a number is out of range, or
-            the ledger holds other answers.
+            the ledger contains other answers.
           TypeError: if `fn` cannot be called.
         """
         check_kind(answers)
@@ -94,8 +112,11 @@ class Oracle:
     def measure_noise(self, num_images: int = 10) -> Noise:
         """Query the first recorded images again and compare the answers.
 
-        Only `measured` counts these images; `queries` and the ledger do not change. If
-        the ledger or the budget has fewer than `num_images`, fewer are queried.
+        Args:
+          num_images: the most images to query; the ledger and the budget also limit it.
+
+        Returns:
+          The differences. Only `measured` counts these images, the ledger omits them.
 
         Raises:
           OracleError: if the model fails.
@@ -110,7 +131,7 @@ class Oracle:
             parts.append(self._ask(batch, start // self.batch_size, record=False))
             self.measured += len(batch)
         after = np.concatenate(parts)
-        return compare(before[: len(after)], after)
+        return _compare(before[: len(after)], after)
 
     @property
     def queries(self) -> int:
@@ -119,17 +140,13 @@ class Oracle:
 
     @property
     def remaining(self) -> int | None:
-        """Number of queries that the budget still allows; None without a budget."""
+        """Number of queries that remain in the budget; None without a budget."""
         if self.budget is None:
             return None
         return max(0, self.budget - self.queries - self.measured)
 
     def rewind(self, queries: int) -> None:
-        """Return to an earlier number of queries; a resumed run repeats the later ones.
-
-        Raises:
-          ValueError: if fewer queries have been made.
-        """
+        """Return to an earlier number of queries; `ValueError` if fewer were made."""
         self.ledger.rewind(queries)
         self.repeated = self.changed = 0
         self._seen: dict[bytes, np.ndarray] = {}
@@ -153,9 +170,9 @@ class Oracle:
           Probabilities, float32 `[N, K]`: the softmax of logits, one-hot for labels.
 
         Raises:
-          OracleError: if the model raises, is too slow, or answers in a wrong shape or
-            with impossible values; names the batch.
-          BudgetExhausted: if the budget ends before the images; has the answers.
+          OracleError: if the model raises, is too slow, or returns a wrong shape or
+            impossible values; names the batch.
+          BudgetExhausted: if the budget is too small; contains the answers.
           TypeError: if the images have a wrong dtype.
           ValueError: if the images have a wrong shape or are out of range.
         """
@@ -176,19 +193,19 @@ class Oracle:
         return self._look_up(names) if names else np.concatenate(parts)
 
     def _unanswered(self, names: list[bytes]) -> np.ndarray:
-        """Return the rows of images that the cache lacks, each image once."""
+        """Return the first row of each image that the cache lacks."""
         last_first = reversed(list(enumerate(names)))
         rows = {name: row for row, name in last_first if name not in self._seen}
         return np.asarray(sorted(rows.values()), int)
 
     def _look_up(self, names: list[bytes]) -> np.ndarray:
-        """Return the answers to the first images, up to one without an answer."""
+        """Return cached answers, up to the first image without one."""
         known = itertools.takewhile(self._seen.__contains__, names)
         found = [self._seen[name] for name in known]
         return np.reshape(found, (-1, self.num_classes)).astype(np.float32)
 
     def _answer(self, images: np.ndarray, batch: int) -> np.ndarray:
-        """Answer from the ledger as far as it goes, then from the model."""
+        """Return recorded answers, then those of the model to the remaining images."""
         replayed = self.ledger.replay(images)
         if replayed is None:
             return self._ask(images, batch)
@@ -201,9 +218,9 @@ class Oracle:
     def _ask(
         self, images: np.ndarray, batch: int, *, record: bool = True
     ) -> np.ndarray:
-        """Return the model's answers, or record the usable ones and raise."""
+        """Return the model's answers; if it fails, record the usable ones and raise."""
         try:
-            # A copy, so that a model that changes its input does not alter the ledger.
+            # A copy protects the ledger from a model that changes its input.
             raw = self._call(images.copy())
             answers = to_probabilities(raw, self._kind, len(images), self.num_classes)
         except Exception as error:
@@ -216,8 +233,8 @@ class Oracle:
             raise OracleError(
                 f"The model failed on batch {batch} ({len(images)} images): {reason} "
                 f"The {self.queries} queries answered before are recorded, {wasted} "
-                "images were sent without a usable answer; repair the model, then "
-                "continue from there.",
+                "images were sent without a usable answer; repair the model and call "
+                "again.",
                 batch=batch,
                 queries=self.queries,
                 wasted=wasted,
@@ -227,25 +244,24 @@ class Oracle:
         return answers
 
     def _record(self, images: np.ndarray, answers: np.ndarray) -> None:
-        """Record the answers to the first of some images."""
+        """Record M answers to the first M images."""
         images = images[: len(answers)]
         self.ledger.append(images, answers)
         self._remember(images, answers)
 
     def _call(self, images: np.ndarray) -> Any:
-        """Call the model, within the time limit if there is one."""
+        """Call the model; `TimeoutError` if it exceeds the time limit."""
         if self._timeout is None:
             return self._fn(images)
         outcome: dict[str, Any] = {}
 
-        def work() -> None:
-            """Call the model and note its answers or its error."""
+        def _work() -> None:
             try:
                 outcome["answers"] = self._fn(images)
             except BaseException as error:
                 outcome["error"] = error
 
-        worker = threading.Thread(target=work, daemon=True)
+        worker = threading.Thread(target=_work, daemon=True)
         worker.start()
         worker.join(self._timeout)
         if worker.is_alive():
@@ -255,14 +271,25 @@ class Oracle:
         return outcome["answers"]
 
     def _remember(self, images: np.ndarray, answers: np.ndarray) -> None:
-        """Keep answers by image, and count repeated images and changed answers."""
+        """Cache the answers; count repeated images and changed answers."""
         for image, answer in zip(images, answers, strict=True):
             before = self._seen.setdefault(_name(image), answer)
             if before is not answer:
                 self.repeated += 1
-                self.changed += compare(before[None], answer[None]).changed
+                self.changed += _compare(before[None], answer[None]).changed
+
+
+def _compare(before: np.ndarray, after: np.ndarray) -> Noise:
+    """Compare two answers to each image, both `[B, K]` probabilities."""
+    largest = np.abs(after - before).max(axis=1)
+    return Noise(
+        len(after),
+        int((largest > _ROUNDING).sum()),
+        int((after.argmax(axis=1) != before.argmax(axis=1)).sum()),
+        float(largest.max(initial=0.0)),
+    )
 
 
 def _name(image: np.ndarray) -> bytes:
-    """Return a digest of an image's pixels."""
+    """Return a digest of the pixels."""
     return hashlib.blake2b(image.tobytes(), digest_size=16).digest()

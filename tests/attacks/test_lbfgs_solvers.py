@@ -85,8 +85,8 @@ def test_batch_mates_change_nothing(digits_logits_fn, digit_problems):
     settings = {"targeted": True, "num_search_steps": 7}
     found = lbfgs_search(digits_logits_fn, images, wanted, **settings)
     others = images.at[5:].set(1 - images[5:])
-    beside = lbfgs_search(digits_logits_fn, others, wanted, **settings)
-    for ours, theirs in zip(found, beside, strict=True):
+    with_others = lbfgs_search(digits_logits_fn, others, wanted, **settings)
+    for ours, theirs in zip(found, with_others, strict=True):
         np.testing.assert_array_equal(ours[:5], theirs[:5])
 
 

@@ -1,30 +1,20 @@
-"""Order of training and batches of evaluation."""
+"""Test the order of training and the batches of evaluation."""
 
 import jax
 import numpy as np
 import pytest
 
-from advgan_jax.data import epoch_order, evaluation_batches
+from advgan_jax.data import evaluation_batches, shuffled
 
 
-def test_epoch_order_is_a_permutation_of_its_arguments_only():
+def test_order_is_a_permutation_of_its_arguments_only():
     key = jax.random.key(0)
-    first = epoch_order(key, 0, 10)
-    assert isinstance(first, np.ndarray)
+    first = shuffled(key, 0, 10)
     assert sorted(first.tolist()) == list(range(10))
-    np.testing.assert_array_equal(first, epoch_order(key, 0, 10))
-    assert not np.array_equal(first, epoch_order(key, 1, 10))
-    assert not np.array_equal(first, epoch_order(jax.random.key(1), 0, 10))
-
-
-def test_epoch_order_refuses():
-    with pytest.raises(TypeError, match=r"typed PRNG key, got uint32; use"):
-        epoch_order(jax.random.PRNGKey(0), 0, 10)
-    with pytest.raises(TypeError, match=r"typed PRNG key, got int; use"):
-        epoch_order(0, 0, 10)
-    for epoch, num_examples in ((-1, 10), (0, 0)):
-        with pytest.raises(ValueError, match=f"got {epoch} and {num_examples}"):
-            epoch_order(jax.random.key(0), epoch, num_examples)
+    np.testing.assert_array_equal(first, shuffled(key, 0, 10))
+    np.testing.assert_array_equal(first, jax.jit(lambda i: shuffled(key, i, 10))(0))
+    assert not np.array_equal(first, shuffled(key, 1, 10))
+    assert not np.array_equal(first, shuffled(jax.random.key(1), 0, 10))
 
 
 @pytest.mark.parametrize(

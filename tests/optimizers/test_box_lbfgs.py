@@ -1,4 +1,4 @@
-"""The optimiser on its own: exact answers, SciPy's L-BFGS-B, and its promises."""
+"""Test the optimiser against exact answers and the L-BFGS-B of SciPy."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What the optimiser promises whatever the objective: feasible, frozen, independent."""
+"""Test promises for every objective: feasible, frozen and independent problems."""
 
 import jax
 import jax.numpy as jnp
@@ -86,7 +86,7 @@ def test_stopped_problems_are_frozen_bit_for_bit():
     assert checked > 8
 
 
-def test_a_failed_search_drops_the_memory_and_goes_on_along_steepest_descent():
+def test_after_a_failed_search_steepest_descent_replaces_the_memory():
     value_and_grad = _summed(lambda x: jnp.sum(jnp.cosh(x) + x, axis=1))
     options = Options(max_line_search=4)
     advance = jax.jit(lambda state: optimizers.step(value_and_grad, state, options))
@@ -168,7 +168,7 @@ def test_one_trace_for_many_calls_also_with_traced_options():
     assert np.all(second.x <= 0.5)
 
 
-def test_another_objective_goes_on_with_the_curvature_of_the_last():
+def test_another_objective_reuses_the_curvature_of_the_last():
     curvatures = jnp.geomspace(1.0, 300.0, 10)
 
     def summed(weight):
@@ -261,7 +261,3 @@ def test_bad_input_is_refused(change, error, message):
     }
     with pytest.raises(error, match=message):
         optimizers.minimize(**(arguments | change))
-
-
-def test_each_status_has_its_message():
-    assert len({status.message for status in Status}) == len(Status)

@@ -1,4 +1,4 @@
-"""The limited memory against the dense BFGS recursion."""
+"""Test the limited memory against the dense BFGS recursion."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ def _pairs(seed, count):
 
 
 def _dense_inverse(pairs):
-    """The BFGS inverse Hessian from `gamma I`, written out as in its definition."""
+    """Return the BFGS inverse Hessian from `gamma I`, as in its definition."""
     s, y = pairs[-1]
     identity = np.eye(len(s))
     inverse = (s @ y) / (y @ y) * identity
@@ -38,7 +38,7 @@ def _dense_inverse(pairs):
 
 
 def _memory_of(batch):
-    """Fills memories of `SIZE` slots; problem `i` gets the pairs `batch[i]` in turn."""
+    """Fill memories of `SIZE` slots; problem `i` gets the pairs `batch[i]` in turn."""
     memory = two_loop.empty_memory(jnp.zeros((len(batch), NUM_VARIABLES)), SIZE)
     for k in range(max(map(len, batch))):
         has = jnp.array([k < len(pairs) for pairs in batch])

@@ -1,4 +1,4 @@
-"""Answers that cannot be meant: what is kept of a batch that has one."""
+"""Test invalid answers: a batch keeps the answers before the first one."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The ledger: order, replays, and files that were cut or damaged."""
+"""Test the ledger: order, replays, and incomplete or damaged files."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def path(tmp_path):
     return path
 
 
-def test_opened_again_it_stands_at_its_beginning(path):
+def test_a_reopened_ledger_starts_at_its_first_query(path):
     ledger = Ledger(path)
     assert (len(ledger), ledger.position) == (6, 0)
     np.testing.assert_array_equal(ledger.replay(IMAGES[:4]), ANSWERS[:4])
@@ -31,7 +31,7 @@ def test_opened_again_it_stands_at_its_beginning(path):
     assert ledger.replay(more) is None
 
 
-def test_goes_on_where_a_checkpoint_was(path):
+def test_resumes_at_a_checkpoint(path):
     ledger = Ledger(path)
     ledger.rewind(5)
     np.testing.assert_array_equal(ledger.replay(IMAGES[5:]), ANSWERS[5:])
@@ -43,7 +43,7 @@ def test_same_answer_to_other_images_is_refused(path):
     ledger = Ledger(path)
     with pytest.raises(ValueError, match=r"other images at queries 0 to 1"):
         ledger.replay(IMAGES[::-1][:2])
-    with pytest.raises(ValueError, match="stands at query 0 of 6"):
+    with pytest.raises(ValueError, match="is at query 0 of 6; replay"):
         ledger.append(IMAGES[:1], ANSWERS[:1])
     with pytest.raises(ValueError, match=r"from 0 to the 6 queries.*got 7"):
         ledger.rewind(7)
@@ -59,7 +59,7 @@ def test_same_answer_to_other_images_is_refused(path):
     ("cut", "zeros"), [(1, 0), (20, 0), (28, 0), (29, 0), (43, 0), (29, 50), (43, 50)]
 )
 def test_record_that_was_being_written_is_dropped(path, cut, zeros, caplog):
-    """Also where the file had got its length already, and not its bytes."""
+    """Also where the file has its full length but not all of its bytes."""
     whole = path.read_bytes()
     assert len(whole) == 256
     path.write_bytes(whole[:-cut] + bytes(zeros))
@@ -73,7 +73,7 @@ def test_record_that_was_being_written_is_dropped(path, cut, zeros, caplog):
 
 
 @pytest.mark.parametrize("end", [0, 3, 39, 40, 55, 139])
-def test_file_without_a_whole_record_is_begun_again(path, end):
+def test_file_without_a_complete_record_is_rewritten(path, end):
     whole = path.read_bytes()
     path.write_bytes(whole[:end])
     ledger = Ledger(path)
@@ -95,14 +95,14 @@ def test_last_record_of_wrong_bytes_is_dropped(path):
 
 
 @pytest.mark.parametrize("place", [*range(57), 139, 140, 145, 150, 155, 170, 212, 220])
-def test_damage_before_the_last_record_is_told_and_nothing_is_touched(path, place):
-    """Each bit of the headers; in their sizes, too, it must not look like an end."""
+def test_damage_before_the_last_record_is_an_error_and_changes_nothing(path, place):
+    """Flip each bit of the headers; no flip may look like an incomplete record."""
     for bit in range(8):
         content = bytearray(path.read_bytes())
         content[place] ^= 1 << bit
         path.write_bytes(bytes(content))
         start = 0 if place < 40 else 40 if place < 140 else 140 if place < 212 else 212
-        with pytest.raises(ValueError, match=f"at byte {start} there is no whole rec"):
+        with pytest.raises(ValueError, match=f"byte {start} starts no complete rec"):
             Ledger(path)
         assert path.read_bytes() == bytes(content)
         content[place] ^= 1 << bit
@@ -110,24 +110,24 @@ def test_damage_before_the_last_record_is_told_and_nothing_is_touched(path, plac
 
 
 @pytest.mark.parametrize("content", [b"{}", b"a,b\n1,2\n" * 20, b"\x89PNG"])
-def test_other_files_are_left_alone(path, content):
+def test_other_files_are_not_changed(path, content):
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="must be a ledger of queries, at byte 0"):
+    with pytest.raises(ValueError, match="must be a ledger of queries, but byte 0"):
         Ledger(path)
     assert path.read_bytes() == content
 
 
-def test_two_that_write_to_one_file_are_told(path):
+def test_two_writers_of_one_file_are_an_error(path):
     one, two = Ledger(path), Ledger(path)
     one.rewind(6), two.rewind(6)
     one.append(IMAGES[:1], ANSWERS[:1])
     before = path.read_bytes()
-    with pytest.raises(ValueError, match=r"must have 256 bytes.*got 300.*second run"):
+    with pytest.raises(ValueError, match=r"have the 256 bytes.*got 300.*second run"):
         two.append(IMAGES[:1], ANSWERS[:1])
     assert path.read_bytes() == before
 
 
-def test_knows_whose_answers_it_holds(tmp_path):
+def test_answers_of_another_oracle_are_rejected(tmp_path):
     ledger = Ledger(tmp_path / "q")
     ledger.attach("labels", 3)
     ledger.append(IMAGES, ANSWERS)

@@ -1,4 +1,4 @@
-"""Noise: what counts as another answer, and what it costs to find out."""
+"""Test noise: which answers count as changed, and what a measurement costs."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ TABLE = np.array([[0.6, 0.3, 0.1]])
 
 
 class Drifting:
-    """Moves more of the first class to the second in each call."""
+    """Move probability from the first class to the second after the first call."""
 
     def __init__(self, amount):
         self.amount, self.asked = amount, []
@@ -61,7 +61,7 @@ def test_needs_an_answer_to_compare_with():
         oracle(Drifting(0)).measure_noise()
 
 
-def test_fault_is_told_and_nothing_recorded():
+def test_fault_is_an_error_and_not_recorded():
     ask = oracle(Drifting(np.nan))
     ask(IMAGES)
     with pytest.raises(OracleError, match="finite probabilities"):

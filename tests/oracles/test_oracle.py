@@ -1,4 +1,4 @@
-"""Oracles: what they make of answers, what they count, what they refuse."""
+"""Test oracles: conversion of answers, counts, and rejected input."""
 
 import time
 
@@ -27,7 +27,7 @@ def labels(images):
 
 
 class Model:
-    """Notes what it was asked, and fails at the calls that it is told to."""
+    """Record the queried images; calls in `faults` fail."""
 
     def __init__(self, answer=probabilities, faults=()):
         self.asked, self.calls = [], 0
@@ -148,7 +148,7 @@ class TestCache:
         ask(IMAGES[:5])
         assert ask.queries == len(model.asked) == 5
 
-    def test_off_asks_again_and_tells_of_noise(self):
+    def test_without_it_noise_is_visible(self):
         def noisy(images, state=[0]):  # noqa: B006 (the noise)
             state[0] += 1
             return np.eye(3)[[state[0] % 3] * len(images)]
@@ -164,7 +164,10 @@ FAULTS = {
         lambda x: probabilities(x)[:, :2],
         r"shape \[4, 3\], got float32\[4, 2\]",
     ),
-    "labels": (labels, "say with `answers` which of probabilities, logits, labels"),
+    "labels": (
+        labels,
+        "`answers` to what the model returns .probabilities, logits, lab",
+    ),
     "nan": (lambda x: probabilities(x) * np.nan, "finite probabilities"),
     "sums": (lambda x: 2 * probabilities(x), "rows that sum to one"),
     "negative": (lambda x: -probabilities(x), "at least 0"),
@@ -182,7 +185,7 @@ def test_fault_names_its_batch_and_is_made_good(fault, tmp_path):
         ask(IMAGES)
     assert (e.value.batch, e.value.queries, ask.queries) == (1, 4, 4)
     assert (e.value.wasted, ask.wasted) == (4, 4)
-    # Model notes nothing where it raises.
+    # The model records nothing where it raises.
     twice = 0 if fault == "raises" else 4
     if fault == "raises":
         assert e.value.__cause__ is answer
@@ -222,7 +225,7 @@ def test_labels_that_are_none(answer, message):
 
 
 def test_logits_are_no_probabilities():
-    with pytest.raises(OracleError, match="say answers='logits'"):
+    with pytest.raises(OracleError, match="set answers='logits'"):
         oracle(logits)(IMAGES + 1 - IMAGES)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from advgan_jax import models, parallel
 from advgan_jax.checkpointing import Checkpoints
-from advgan_jax.data import epoch_order
+from advgan_jax.data import shuffled
 from advgan_jax.training import advgan, classifier, fit
 
 
@@ -135,7 +135,7 @@ def test_every_epoch_visits_other_rows_once():
     assert counted.step == 6
     first, second = np.concatenate(counted.seen).reshape(2, 9)
     for epoch, seen in enumerate((first, second)):
-        order = epoch_order(jax.random.key(0), epoch, 10)
+        order = shuffled(jax.random.key(0), epoch, 10)
         np.testing.assert_array_equal(seen, order[:9])
     assert first.tolist() != second.tolist()
 
