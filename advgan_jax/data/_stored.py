@@ -66,7 +66,7 @@ class StoredSplit(Split):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of an image."""
+        """Height, width and channels."""
         return self._shape
 
     @property

@@ -26,16 +26,11 @@ def load_tfds(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> D
 
     Args:
       name: `name`, `name/config` or `name:version`, as in TFDS.
-      data_dir: the folder of prepared sets; see `load_dataset`.
+      data_dir: the folder of prepared sets; see `load_dataset`, also for errors.
 
     Returns:
       The splits `train` and `test`; `validation` replaces a missing `test`. Images are
       uint8 `[N, H, W, C]`. Training images are read when they are used.
-
-    Raises:
-      ConnectionError, ModuleNotFoundError: as in `load_dataset`.
-      ValueError: if the name is unknown, a split is missing, or the set has no classes
-        or no uint8 images of one size.
     """
     folder = resolve_data_dir(data_dir)
     builder = _open(name, folder)

@@ -36,10 +36,7 @@ def from_logits_fn(
       **options: `budget`, `cache`, `ledger` and `timeout`, see `Oracle`.
 
     Returns:
-      The oracle.
-
-    Raises:
-      ValueError: as `Oracle` does.
+      The oracle; see `Oracle` for errors.
     """
     check_kind(answers)
     answer = _ANSWER_FNS[answers]

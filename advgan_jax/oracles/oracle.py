@@ -19,19 +19,12 @@ _ROUNDING = SUM_TOLERANCE
 
 
 class Noise(NamedTuple):
-    """Differences between two answers to the same images.
+    """Differences between two answers to the same images."""
 
-    Attributes:
-      images: number of images.
-      changed: number of images whose answer changed by more than rounding.
-      other_class: number of images whose class changed.
-      largest: the largest difference of two probabilities.
-    """
-
-    images: int
-    changed: int
-    other_class: int
-    largest: float
+    images: int  # number of images
+    changed: int  # number of them whose answer changed by more than rounding
+    other_class: int  # number of them whose class changed
+    largest: float  # the largest difference of two probabilities
 
 
 class Oracle:
