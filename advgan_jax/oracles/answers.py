@@ -55,7 +55,6 @@ def to_probabilities(
 
 
 def _softmax(table: np.ndarray) -> np.ndarray:
-    """Return the softmax of each row as float32."""
     powers = np.exp(table - table.max(axis=1, keepdims=True))
     return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
 
@@ -86,11 +85,6 @@ def _from_labels(array: np.ndarray, num_images: int, num_classes: int) -> np.nda
             "`answers` to 'probabilities' or 'logits'."
         )
     one_hot = np.eye(num_classes, dtype=np.float32)
-    bad = np.flatnonzero((array < 0) | (array >= num_classes))
-    if bad.size:
-        raise UnusableAnswer(
-            f"expected labels from 0 to {num_classes - 1}, got {array[bad[0]]} for its "
-            f"image {bad[0]}; is `num_classes` right?",
-            one_hot[array[: bad[0]]],
-        )
-    return one_hot[array]
+    wanted = f"labels of `num_classes` = {num_classes}, from 0 to {num_classes - 1}"
+    inside = (array >= 0) & (array < num_classes)
+    return _convert(array, {wanted: inside}, lambda ids: one_hot[ids])
