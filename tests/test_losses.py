@@ -23,7 +23,7 @@ class TestMargin:
         loss = losses.margin(self.LOGITS, LABELS, targeted=True)
         np.testing.assert_array_equal(loss, [0.0, 2.5])
 
-    def test_confidence_goes_on_beyond_the_boundary(self):
+    def test_confidence_continues_beyond_the_boundary(self):
         # A kappa of the wrong sign, max(., +kappa), would give [2, 1] here.
         loss = losses.margin(self.LOGITS, LABELS, confidence=1.0)
         np.testing.assert_array_equal(loss, [2.0, -1.0])

@@ -88,7 +88,7 @@ def test_l1_by_hand():
     images = jnp.full((1, 1, 4, 1), 0.5)
     x = images + jnp.array([0.9, -0.3, 0.2, 0.0]).reshape(1, 1, 4, 1)
     result = projections.project_l1(x, images, 0.7, BOX)
-    # The first has room for 0.5 only; threshold 0.15 leaves 0.15 and 0.05.
+    # The first has room for 0.5 only; threshold 0.15 gives 0.15 and 0.05.
     expected = np.array([1.0, 0.35, 0.55, 0.5]).reshape(1, 1, 4, 1)
     np.testing.assert_allclose(result, expected, atol=1e-6)
 

@@ -35,14 +35,10 @@ def prepare_dataset(
 
     Args:
       name: `name`, `name/config` or `name:version`, as in TFDS.
-      data_dir: the folder of prepared sets; see `load_dataset`.
+      data_dir: the folder of prepared sets; see `load_dataset`, also for errors. TFDS
+        raises `NonMatchingChecksumError` if a file differs from the original.
       manual_dir: a folder with original files, which replace a download; default
         `data_dir/downloads/manual`.
-
-    Raises:
-      ConnectionError: if a file must be downloaded and its host does not answer.
-      ModuleNotFoundError: if only TensorFlow can prepare this set and it is missing.
-      NonMatchingChecksumError: (of TFDS) if a file differs from the original.
     """
     import tensorflow_datasets as tfds
 

@@ -105,15 +105,9 @@ class Oracle:
     def measure_noise(self, num_images: int = 10) -> Noise:
         """Query the first recorded images again and compare the answers.
 
-        Args:
-          num_images: the most images to query; the ledger and the budget also limit it.
-
-        Returns:
-          The differences. Only `measured` counts these images, the ledger omits them.
-
-        Raises:
-          OracleError: if the model fails.
-          ValueError: if no query has been made.
+        Only `measured` counts these images, `num_images` of them or as many as the
+        ledger and the budget have. Raise `OracleError` if the model fails, and
+        `ValueError` if no query has been made.
         """
         check_at_least("num_images", num_images, 0)
         images, before = (made[:num_images] for made in self.ledger.made())

@@ -42,7 +42,7 @@ def test_padding_is_a_real_image():
     assert padded.dtype == np.float32
 
 
-def test_evaluation_batches_refuses_at_the_call():
+def test_evaluation_batches_rejects_bad_arguments_at_the_call():
     images = np.zeros((2, 1, 1, 1))
     with pytest.raises(ValueError, match="at least 1, got 0"):
         evaluation_batches(images, np.zeros(2), 0)

@@ -169,6 +169,6 @@ def test_split_for_distillation(fraction):
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5, 2, 0.01, 0.99, float("nan")])
-def test_split_for_distillation_refuses_empty_parts(fraction):
+def test_split_for_distillation_rejects_empty_parts(fraction):
     with pytest.raises(ValueError, match=r"in \(0, 1\).* of 4 images"):
         split_for_distillation(Split(*make_arrays()), fraction, seed=0)

@@ -1,4 +1,4 @@
-"""Preparing sets without TensorFlow, from tiny fake originals."""
+"""Test preparation without TensorFlow, from tiny fake originals."""
 
 import functools
 import gzip
@@ -86,7 +86,7 @@ def make_splits(name):
 
 
 def publish(name, folder, monkeypatch, url="http://localhost:9"):
-    """Makes the checksums of the files in `folder` the ones that TFDS expects."""
+    """Let TFDS expect the checksums of the files in `folder`."""
     infos = {}
     for path in sorted(folder.iterdir()):
         data = path.read_bytes()
@@ -149,7 +149,7 @@ def test_from_original_files(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_builders_stand_for_those_of_tfds(name, tmp_path):
+def test_builders_match_those_of_tfds(name, tmp_path):
     ours, theirs = originals.BUILDERS[name](data_dir=tmp_path), tfds.builder(name)
     assert type(theirs) is not type(ours)
     assert str(ours.version) == str(theirs.version)
@@ -168,7 +168,7 @@ def test_manual_dir_as_an_argument(tmp_path, monkeypatch):
         prepare_dataset("mnist", data_dir=tmp_path / "other")
 
 
-def test_prepared_sets_are_left_alone(tmp_path, monkeypatch):
+def test_prepared_sets_do_not_change(tmp_path, monkeypatch):
     write_originals("mnist", tmp_path / "downloads" / "manual", monkeypatch)
     prepare_dataset("mnist", data_dir=tmp_path)
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "mnist").rglob("*")}
@@ -201,7 +201,7 @@ def test_wrong_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("disk full")])
-def test_interrupted_preparation_leaves_nothing(error, tmp_path, monkeypatch):
+def test_interrupted_preparation_removes_its_files(error, tmp_path, monkeypatch):
     write_originals("mnist", tmp_path / "downloads" / "manual", monkeypatch)
     encode, calls = originals.encode_png, []
 
@@ -236,7 +236,7 @@ def test_download_from_a_host(tmp_path, monkeypatch):
         server.shutdown()
     assert len(loaded.train) == NUM_TRAIN
 
-    # The downloads are kept: preparing once more asks for nothing.
+    # A second preparation reuses the downloads.
     monkeypatch.setattr(prepare, "can_reach", refuse_network)
     for path in (tmp_path / "data" / "cifar10").rglob("*.json"):
         path.unlink()
@@ -266,7 +266,7 @@ def test_no_network_is_an_error_within_seconds(tmp_path, monkeypatch):
     assert not (tmp_path / "mnist").exists()
 
 
-def test_a_silent_host_does_not_hold_us_up(monkeypatch):
+def test_a_silent_host_costs_little_time(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/file"
@@ -275,7 +275,7 @@ def test_a_silent_host_does_not_hold_us_up(monkeypatch):
         assert time.monotonic() - start < 2
 
 
-def test_slow_name_resolution_does_not_hold_us_up(monkeypatch):
+def test_slow_name_resolution_costs_little_time(monkeypatch):
     """No time limit of a request covers it."""
     gave_up = threading.Event()
 
@@ -302,7 +302,7 @@ def test_other_sets_without_tensorflow(tmp_path, monkeypatch):
     compile(code, "command", "exec")
 
 
-def test_other_sets_with_tensorflow_are_left_to_tfds(tmp_path, monkeypatch):
+def test_tfds_prepares_other_sets_with_tensorflow(tmp_path, monkeypatch):
     monkeypatch.setattr(prepare.importlib.util, "find_spec", lambda _: object())
     monkeypatch.setattr(prepare, "can_reach", lambda _: False)
     with pytest.raises(ConnectionError, match=r"extra_32x32.mat, test_32x32.mat"):
@@ -318,7 +318,7 @@ def test_other_sets_with_tensorflow_are_left_to_tfds(tmp_path, monkeypatch):
     assert asked == ["array_record"]
 
 
-def test_idx_reader_refuses(tmp_path):
+def test_idx_reader_rejects_other_files(tmp_path):
     path = tmp_path / "a.gz"
     array = np.arange(6, dtype=np.uint8).reshape(2, 3)
     write_idx(path, array)
@@ -335,7 +335,7 @@ def test_idx_reader_refuses(tmp_path):
             originals.read_idx(path)
 
 
-def test_cifar_reader_refuses_a_cut_file():
+def test_cifar_reader_rejects_an_incomplete_file():
     with pytest.raises(ValueError, match="records of 3073 bytes, got 3000"):
         originals.read_cifar(bytes(3000), num_labels=1)
 

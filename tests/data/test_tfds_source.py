@@ -1,4 +1,4 @@
-"""Reading sets of TensorFlow Datasets: the real ones and small ones of every shape."""
+"""Test sets of TensorFlow Datasets: real ones, and small ones of every shape."""
 
 import io
 import os
@@ -87,7 +87,7 @@ def test_argument_wins_over_environment_over_default(tmp_path, monkeypatch):
     assert len(load_dataset("tiny").train) == 4
 
 
-def test_validation_stands_in_for_test(tmp_path):
+def test_validation_replaces_a_missing_test(tmp_path):
     prepare(tmp_path, splits=("train", "validation"))
     assert len(load_dataset("tiny", data_dir=tmp_path).test) == 4
 
