@@ -176,7 +176,8 @@ def divide(split: Split, mask: np.ndarray) -> tuple[Split, Split]:
 def stratified_mask(labels: np.ndarray, count: int, *, seed: int) -> np.ndarray:
     """Return bool `[N]` that selects `count` examples, from every class in proportion.
 
-    It takes every (N / count)-th example, sorted by class and shuffled in each class.
+    Systematic sampling takes every (N / count)-th example after sorting by class. The
+    order within a class depends on `seed`.
     """
     by_class = np.lexsort((np.random.default_rng(seed).random(len(labels)), labels))
     quota = np.arange(len(labels) + 1) * count // len(labels)
@@ -211,26 +212,27 @@ def _check_pixels(images: np.ndarray, where: str) -> np.ndarray:
             "are 0..255 use `images.astype(np.uint8)`, else scale them to [0, 1]."
         )
     images = images.astype(np.float32, copy=False)
+    # Comparisons with NaN are False, so this also finds NaN.
+    inside = (images >= 0) & (images <= 1)
+    if not inside.all():
+        raise ValueError(_describe_outside(images, inside, where))
+    return images
+
+
+def _describe_outside(images: np.ndarray, inside: np.ndarray, where: str) -> str:
+    """Describe the pixels outside [0, 1] and the likely cure."""
+    first = int(np.flatnonzero(~inside.all(axis=(1, 2, 3)))[0])
     expected = f"{where} images of floating dtype must be in [0, 1]"
-    finite = np.isfinite(images)
-    if not finite.all():
-        found = f"NaN or infinity in image {_first_with(~finite)}"
-        raise ValueError(f"{expected}, found {found}; remove or repair it.")
+    if not np.isfinite(images).all():
+        bad = int(np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))[0])
+        return f"{expected}, found NaN or infinity in image {bad}; remove or repair it."
     low, high = float(images.min()), float(images.max())
-    if low >= 0 and high <= 1:
-        return images
     if low < 0:
         cure = "undo the normalisation, it belongs inside the model"
     elif high > 2:
         cure = "divide by 255" if high <= 255 else f"divide by {high:g}"
     else:
         cure = "clip them, `np.clip(images, 0, 1)`, if this is rounding"
-    first = _first_with((images < 0) | (images > 1))
-    raise ValueError(
+    return (
         f"{expected}, found min {low} and max {high}, first in image {first}; {cure}."
     )
-
-
-def _first_with(bad: np.ndarray) -> int:
-    """Return the index of the first image with a bad pixel."""
-    return int(np.flatnonzero(bad.any(axis=(1, 2, 3)))[0])

@@ -23,7 +23,12 @@ def load_npz(path: str | os.PathLike[str]) -> Dataset:
         `num_classes` is optional; its default is the greatest label plus one.
 
     Returns:
-      The data set, named `npz:PATH`; see `load_dataset` for errors.
+      The data set, named `npz:PATH`.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      TypeError: if an array has the wrong dtype.
+      ValueError: if the file is no npz file, or an array is missing or wrong.
     """
     path = pathlib.Path(path).expanduser()
     if not path.is_file():
@@ -50,7 +55,8 @@ def load_npz(path: str | os.PathLike[str]) -> Dataset:
 def _read(file: Mapping[str, np.ndarray], path: pathlib.Path) -> list[np.ndarray]:
     """Return the four arrays in the order of `_KEYS`."""
     keys = _KERAS_KEYS if _KERAS_KEYS[0] in file else _KEYS
-    if missing := [key for key in keys if key not in file]:
+    missing = [key for key in keys if key not in file]
+    if missing:
         raise ValueError(
             f"{path} must have the arrays {', '.join(keys)}; missing: "
             f"{', '.join(missing)}, found: {', '.join(sorted(file)) or 'none'}."
