@@ -2,7 +2,7 @@
 
 A description of a generator is a dictionary of JSON values that each checkpoint keeps:
 `kind` (the method that trained it), `generator` (class and fields of its module),
-`epsilon` and `target_class`. It is all that a generator needs beside its weights.
+`epsilon` and `target_class`.
 """
 
 import contextlib
@@ -37,16 +37,7 @@ def describe_module(module: nn.Module) -> dict[str, Any]:
 
 
 def bind_generator(description: Mapping[str, Any], params: Params) -> Attack:
-    """Return a generator as an attack like all others.
-
-    Args:
-      description: see the module's docstring.
-      params: the generator's weights.
-
-    Returns:
-      An attack; see `attacks.generator_attack` and, for AI-GAN's,
-      `attacks.conditional_generator_attack`.
-    """
+    """Return a described generator with its weights as an attack."""
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in description["generator"].items()
@@ -69,12 +60,12 @@ def load_generator(workdir: str | os.PathLike[str]) -> Attack:
 
     Returns:
       An attack: `attack(logits_fn, images, labels, epsilon=0.3)`. Without `epsilon` it
-      uses the bound of its training. Call a generator that was trained for one class,
-      and AI-GAN's with the wanted classes as labels, with `targeted=True`.
+      uses the bound of its training. If the generator was trained for one class, pass
+      `targeted=True`; to AI-GAN's also the wanted classes as labels.
 
     Raises:
       FileNotFoundError: if there is no checkpoint.
-      ValueError: if all checkpoints are damaged, or they are not a generator's.
+      ValueError: if all checkpoints are damaged, or contain no generator.
     """
     with _opened(workdir) as checkpoints:
         description = _description(checkpoints, workdir)
@@ -86,18 +77,7 @@ def load_generator(workdir: str | os.PathLike[str]) -> Attack:
 
 
 def describe_generator(workdir: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return what a run's checkpoints say of its generator.
-
-    Args:
-      workdir: see `load_generator`.
-
-    Returns:
-      The description, with every setting that the weights depend on.
-
-    Raises:
-      FileNotFoundError: if there is no checkpoint.
-      ValueError: if all checkpoints are damaged, or they are not a generator's.
-    """
+    """Return the description of a run's generator; see `load_generator` for errors."""
     with _opened(workdir) as checkpoints:
         return _description(checkpoints, workdir)
 

@@ -63,7 +63,7 @@ def test_a_generator_of_one_class_remembers_it(tmp_path, digits):
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(1, fresh_state(ADVGAN), description(ADVGAN, target_class=3))
     attack = advgan_jax.load_generator(tmp_path)
-    with pytest.raises(ValueError, match="to reach class 3, got the target label 5"):
+    with pytest.raises(ValueError, match="to reach class 3, got label 5"):
         attack(logits_fn, digits.test.images[:1], np.array([5]), targeted=True)
 
 

@@ -1,10 +1,10 @@
-"""What all attacks share: checks of the arguments, and one compiled function.
+"""Checks of the arguments of all attacks, and their compilation.
 
-`@attack` turns a pure core into a public attack. Outside `jit` it also checks values;
-it then runs the core under `jax.jit` with the model as a pytree argument, so that a
+`@attack` turns a pure core into a public attack. Outside `jit` the attack also checks
+values. It runs the core under `jax.jit` with the model as a pytree argument, so a
 second call with the same shapes and another epsilon compiles nothing. Inside a caller's
 own `jit`, `vmap` or `shard_map` the core is inlined, and only shapes, dtypes and Python
-numbers are checked. An attack is a constant to any gradient taken through it.
+numbers are checked. No gradient flows through an attack.
 """
 
 import functools
@@ -68,34 +68,31 @@ def attack(
     [Callable[Concatenate[LogitsFn, Array, Array, _P], _Result]],
     AttackFunction[_P, _Result],
 ]:
-    """Make a public attack of a core.
+    """Turn a core into a public attack.
 
-    The core has the signature of `types.Attack`. The decorator calls it with labels
-    that are never None, with a model that is fast inside compiled loops
-    (`loops.loop_ready`) and whose logits have the images' dtype, and with checked
-    hyper-parameters; those that are not static are arrays of the images' dtype.
+    The core has the signature of `types.Attack`. Its labels are never None. Its model
+    returns logits in the images' dtype and is fast inside compiled loops
+    (`loops.loop_ready`). Its hyper-parameters are checked; those that are not static
+    are arrays of the images' dtype.
 
     Args:
       static: hyper-parameters that change the compiled program: integers, bools,
         names. All others are real numbers `>= 0`, or None where that is the default.
-      functions: hyper-parameters that are models themselves (pytrees that can be
-        called, or plain functions).
-      random: whether a key is needed; or the bool hyper-parameter that decides it.
+      functions: hyper-parameters that are models: pytrees or plain functions.
+      random: whether a key is needed, or the bool hyper-parameter that decides it.
 
     Returns:
-      The decorator. It keeps the signature, and adds the shared arguments to the
+      The decorator. It keeps the signature and adds the shared arguments to the
       docstring.
     """
 
-    def decorate(core: Any) -> Any:
-        """Make a public attack of one core."""
+    def _decorate(core: Any) -> Any:
         name = core.__name__.removesuffix("_search")  # errors name the attack
         defaults = keyword_defaults(core)
         run = jax.jit(partial(_run, core), static_argnames="settings", inline=True)
 
         @functools.wraps(core)
-        def public(logits_fn, images, labels=None, **hyperparams):
-            """Check the arguments and run the core."""
+        def _public(logits_fn, images, labels=None, **hyperparams):
             refuse_unknown(name, defaults, hyperparams)
             values = {**defaults, **hyperparams}
             settings, models, numbers = _sort(defaults, values, static, functions)
@@ -123,11 +120,11 @@ def attack(
         shared = inspect.signature(AttackFunction.__call__).parameters.values()
         own = inspect.signature(core)
         parameters = [*list(shared)[1:4], *list(own.parameters.values())[3:]]
-        described: Any = public
+        described: Any = _public
         described.__signature__ = own.replace(parameters=parameters)
         return share_args(described)
 
-    return decorate
+    return _decorate
 
 
 def images_of(
@@ -136,11 +133,10 @@ def images_of(
     """Return the attack `NAME` that returns the images of the search `NAME_search`."""
 
     @functools.wraps(search)
-    def run(logits_fn, images, labels=None, *args: _P.args, **kwargs: _P.kwargs):
-        """Run the search."""
+    def _attack(logits_fn, images, labels=None, *args: _P.args, **kwargs: _P.kwargs):
         return search(logits_fn, images, labels, *args, **kwargs).images
 
-    public: Any = run
+    public: Any = _attack
     name = search.__name__.removesuffix("_search")
     public.__name__ = public.__qualname__ = name
     public.__signature__ = inspect.signature(search).replace(return_annotation=Array)
@@ -153,21 +149,12 @@ def share_args(fn: _Function) -> _Function:
     """Complete the `Args` of a docstring by the shared ones of `types.Attack`."""
     if "Args:\n" not in (fn.__doc__ or ""):
         return fn
-
-    def split(doc: str) -> tuple[str, str, str]:
-        """Return what precedes the `Args`, these, and what follows."""
-        head, _, rest = inspect.cleandoc(doc).partition("Args:\n")
-        own, _, tail = rest.partition("\n\n")
-        return head, own, tail
-
-    def entries(section: str) -> dict[str, str]:
-        """Return the lines of each argument."""
-        found = re.split(r"\n(?=  \S)", section)
-        return {entry.split(":")[0].strip(" *"): entry for entry in found}
-
-    head, own, tail = split(fn.__doc__ or "")
-    shared = entries(split(types.Attack.__call__.__doc__ or "")[1])
-    known = shared | entries(own)
+    known: dict[str, str] = {}
+    for doc in (types.Attack.__call__.__doc__, fn.__doc__):
+        head, _, rest = inspect.cleandoc(doc or "").partition("Args:\n")
+        section, _, tail = rest.partition("\n\n")
+        for entry in re.split(r"\n(?=  \S)", section):
+            known[entry.split(":")[0].strip(" *")] = entry
     args = "\n".join(known[n] for n in inspect.signature(fn).parameters if n in known)
     fn.__doc__ = f"{head}Args:\n{args}\n\n{tail}"
     return fn
@@ -182,18 +169,17 @@ def _run(
     *,
     settings: tuple[tuple[str, Any], ...],
 ) -> Any:
-    """Run the core on a model that is ready for its loops; the compiled function."""
+    """Run the core on a model that is fast in loops; `attack` compiles this function."""
     logits_fn, images = lax.stop_gradient((logits_fn, images))
     ready = loops.loop_ready(logits_fn)
 
-    def model(x: Array) -> Array:
-        # Losses and margins of a half-precision model are taken in full precision.
-        """Return the logits in the dtype of the images."""
+    def _model(x: Array) -> Array:
+        # Losses and margins of a half-precision model are computed in full precision.
         return ready(x).astype(images.dtype)
 
     if labels is None:
-        labels = predict(Partial(model), images)
-    result = core(model, images, labels, **traced, **dict(settings))
+        labels = predict(Partial(_model), images)
+    result = core(_model, images, labels, **traced, **dict(settings))
     return lax.stop_gradient(result)
 
 
@@ -261,7 +247,7 @@ def _check_numbers(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
     for name, value in values.items():
         if value is None and defaults[name] is None:
             continue
-        if not _is_real_scalar(value):
+        if not _is_real(value):
             raise TypeError(f"`{name}` must be a real number, got {value!r}.")
         checks.check_at_least(name, value, 0)
         if name in _POSITIVE and checks.is_concrete(value) and value == 0:
@@ -273,12 +259,12 @@ def _check_numbers(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
         return
     if checks.is_concrete(epsilon, step_size) and step_size > epsilon > 0:
         raise ValueError(
-            f"`step_size` must not exceed `epsilon`, got {step_size} > {epsilon}; a "
-            "longer step only leaves the ball. Leave `step_size` out to derive it."
+            f"`step_size` must not exceed `epsilon`, got {step_size} > {epsilon}; the "
+            "projection would undo a longer step. Omit `step_size` to derive it."
         )
 
 
-def _is_real_scalar(value: Any) -> TypeGuard[float]:
+def _is_real(value: Any) -> TypeGuard[float]:
     """Whether a value is one real number, of Python, NumPy or JAX."""
     if isinstance(value, jax.Array | np.ndarray | np.generic):
         kinds = (jnp.floating, jnp.integer)
@@ -288,7 +274,7 @@ def _is_real_scalar(value: Any) -> TypeGuard[float]:
 
 
 def _number(value: Any, dtype: Any) -> Array | np.ndarray | None:
-    """Return a number as an array that `jit` traces; None stays."""
+    """Return a number as an array that `jit` traces, and None as None."""
     if value is None:
         return None
     if isinstance(value, jax.Array):

@@ -1,16 +1,16 @@
-"""When an attack succeeds, and projected steepest descent on an adversarial loss."""
+"""Criteria of success, and projected steepest descent on an adversarial loss."""
 
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from advgan_jax import losses
-from advgan_jax.attacks._norms import Norm
+from advgan_jax.attacks._norms import Ball
 from advgan_jax.cpu import loops
-from advgan_jax.types import Array, Bounds, LogitsFn, Scalar
+from advgan_jax.types import Array, LogitsFn, Scalar
 
 _Tree = TypeVar("_Tree")
 # Another batch size or device rounds logits differently. Searches that stop just behind
@@ -35,13 +35,9 @@ def succeeded(logits: Array, labels: Array, *, targeted: bool = False) -> Array:
 
 
 def succeeded_clearly(
-    logits: Array,
-    labels: Array,
-    *,
-    targeted: bool = False,
-    confidence: Scalar = 0.0,
+    logits: Array, labels: Array, *, targeted: bool = False, confidence: Scalar = 0.0
 ) -> Array:
-    """Like `succeeded`, by more than `confidence` and the rounding of a logit."""
+    """Return whether the margin exceeds `confidence` and the rounding of a logit."""
     slack = _ROUNDING * jnp.max(jnp.abs(logits), axis=-1)
     margin = losses.logit_margin(logits, labels, targeted=targeted)
     return (margin < -(confidence + slack)) & jnp.all(jnp.isfinite(logits), axis=-1)
@@ -55,11 +51,10 @@ def per_image(values: Array) -> Array:
 def select(mask: Array, new: _Tree, old: _Tree) -> _Tree:
     """Take the rows of `new` where `mask` `[B]` holds, else those of `old`."""
 
-    def choose(a: Array, b: Array) -> Array:
-        """Choose the rows of one array."""
+    def _choose(a: Array, b: Array) -> Array:
         return jnp.where(mask.reshape((-1,) + (1,) * (a.ndim - 1)), a, b)
 
-    return jax.tree.map(choose, new, old)
+    return jax.tree.map(_choose, new, old)
 
 
 def make_loss_fn(name: str, *, targeted: bool) -> Callable[[Array, Array], Array]:
@@ -77,62 +72,69 @@ def make_gradient_fn(
     loss_fn = make_loss_fn(loss, targeted=targeted)
     gradient_fn = jax.grad(lambda x: jnp.sum(loss_fn(logits_fn(x), labels)))
 
-    def finite_gradient_fn(x: Array) -> Array:
-        """Return the gradient at `x`."""
+    def _finite_gradient_fn(x: Array) -> Array:
         gradient = gradient_fn(x)
         # An attack that meets NaN returns the image it has reached.
         return jnp.where(jnp.isfinite(gradient), gradient, 0)
 
-    return finite_gradient_fn
+    return _finite_gradient_fn
 
 
 def derived_step(
     step_size: Scalar | None, epsilon: Scalar, num_steps: int, reach: float
 ) -> Scalar:
-    """Return the step size; if None, the one that reaches `reach * epsilon` in all."""
-    if step_size is not None:
-        return step_size
-    return epsilon * min(reach / max(num_steps, 1), 1.0)
-
-
-def random_point(
-    norm: Norm,
-    key: Array | None,
-    index: Array | int,
-    images: Array,
-    epsilon: Scalar,
-    bounds,
-) -> Array:
-    """Draw a point in the ball around each image and in the box."""
-    assert key is not None  # `@attack` has checked it
-    noise = norm.sample(jax.random.fold_in(key, index), images, epsilon)
-    return norm.project(images + noise, images, epsilon, bounds)
-
-
-def check_restarts(num_restarts: int, random_start: bool) -> None:
-    """Raise `ValueError` for restarts that would all be the same."""
-    if num_restarts > 1 and not random_start:
-        raise ValueError(
-            f"`num_restarts={num_restarts}` needs `random_start=True`; without it all "
-            "restarts are the same."
-        )
+    """Return the step size; if None, derive it: all steps sum to `reach * epsilon`."""
+    derived = epsilon * min(reach / max(num_steps, 1), 1.0)
+    return derived if step_size is None else step_size
 
 
 def descend(
     gradient_fn: Callable[[Array], Array],
     start: Array,
-    images: Array,
-    norm: Norm,
-    epsilon: Scalar,
+    ball: Ball,
     step_size: Scalar,
     num_steps: int,
-    bounds: Bounds,
 ) -> Array:
-    """Return the last iterate of steepest descent in the balls and the box."""
+    """Return the last iterate of projected steepest descent."""
+    return loops.repeat(
+        lambda x: ball.step(x, -gradient_fn(x), step_size), start, num_steps
+    )
 
-    def step(x: Array) -> Array:
-        """Take one step."""
-        direction = norm.steepest(-gradient_fn(x), x, bounds)
-        return norm.project(x + step_size * direction, images, epsilon, bounds)
 
-    return loops.repeat(step, start, num_steps)
+class Candidate(NamedTuple):
+    """Images of a batch of attacks, with the success and the loss of each, `[B]`."""
+
+    images: Array
+    succeeded: Array
+    loss: Array
+
+
+def keep_first(best: Candidate, new: Candidate) -> Candidate:
+    """Keep each image that succeeds first; until then the one of least loss."""
+    better = ~best.succeeded & (new.succeeded | (new.loss < best.loss))
+    return select(better, new, best)
+
+
+def best_restart(
+    run: Callable[[Array | int], Candidate],
+    images: Array,
+    num_restarts: int,
+    random_start: bool,
+    keep: Callable[[Candidate, Candidate], Candidate] = keep_first,
+) -> Array:
+    """Return for each image the result of its best restart, chosen by `keep`."""
+    if num_restarts == 1:
+        return run(0).images
+    if not random_start:
+        raise ValueError(
+            f"`num_restarts={num_restarts}` needs `random_start=True`; without it all "
+            "restarts are the same."
+        )
+
+    def _again(carry: tuple[Array, Candidate]) -> tuple[Array, Candidate]:
+        restart, best = carry
+        return restart + 1, keep(best, run(restart))
+
+    nothing = jnp.full_like(images[:, 0, 0, 0], jnp.inf)
+    start = (jnp.asarray(0), Candidate(images, nothing < 0, nothing))
+    return loops.repeat(_again, start, num_restarts)[1].images

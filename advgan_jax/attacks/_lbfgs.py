@@ -1,16 +1,8 @@
-r"""The search over c of Szegedy's attack: problem, bracket, and a pool of lanes.
+r"""The search over c of Szegedy's attack (see `lbfgs`) in a pool of lanes.
 
-.. math:: \min_{x'} \; c\,\lVert x' - x\rVert_2^2 + \ell(Z(x'), y),
-    \qquad x' \in [l, h]^n
-
-`judge` searches for the largest c that succeeds, for each image by itself: tenfold
-steps until one c has succeeded and one has failed, then bisection on `log c`.
-
-A model's value and gradient cost about the same per image whether one or many are
-evaluated together, at least on a CPU; only useless evaluations are a waste. So a fixed
-number of lanes works through the images: a lane whose minimisation has ended takes its
-next c at once, and a lane whose search has ended takes the next waiting image. Each
-round evaluates one trial point per lane, and judges it by its logits.
+Per image, a batch of any size costs about the same, at least on a CPU. So a fixed
+number of lanes processes all images: a lane that finishes takes its next c or the next
+image. Each round evaluates one trial point per lane.
 
 Another c changes only the weight of the distance. At the same point and along the same
 curvature pairs `(s, y)` the new objective has exactly
@@ -18,7 +10,7 @@ curvature pairs `(s, y)` the new objective has exactly
 .. math:: f' = f + (c' - c) \lVert r\rVert^2, \quad g' = g + 2 (c' - c) r, \quad
     y' = y + 2 (c' - c) s,
 
-so no point is evaluated again, and the memory of the curvature is kept.
+so no point is evaluated again, and L-BFGS keeps its curvature pairs.
 """
 
 from typing import NamedTuple
@@ -33,12 +25,12 @@ from advgan_jax.cpu import loops
 from advgan_jax.types import Array, Bounds, LogitsFn
 
 _FACTOR = 10.0
-# Further out c would overflow, or vanish beside the loss.
+# Beyond this range c overflows, or the loss hides the distance.
 _RANGE = (1e-18, 1e18)
 GRADIENT_TOLERANCE = 1e-5
-# Relative decrease of the objective that ends a minimisation; the larger where the
-# distance is much of the objective, as 1e-5 doubles the evaluations for the same
-# distances. Close to a boundary the loss would hide the decrease of the distance.
+# Relative decrease of the objective that ends a minimisation. The larger applies where
+# the distance dominates: there 1e-5 doubles the evaluations and shortens no distance.
+# Close to a boundary the loss hides the decrease of the distance.
 _VALUE_TOLERANCES = (1e-5, 1e-4)
 
 
@@ -53,11 +45,11 @@ class Settings(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What all values of c have in common."""
+    """The arguments of the search that do not depend on c."""
 
     images: Array
     labels: Array
-    rivals: Array  # untargeted: the classes to move to from `labels`
+    rivals: Array  # untargeted: the classes to move to
     active: Array  # whether an image is attacked; the others stay as they are
 
 
@@ -85,7 +77,7 @@ class _Lanes(NamedTuple):
 
 
 class _Queue(NamedTuple):
-    """The images to attack, and all that a lane needs to start on one."""
+    """The images to attack, and what a lane needs to start one."""
 
     problem: Problem
     search: Search
@@ -98,15 +90,15 @@ class _Queue(NamedTuple):
 def attack_loss(
     logits: Array, labels: Array, rivals: Array, *, targeted: bool
 ) -> Array:
-    r"""Return the cross-entropy of what is wanted; at least 0, convex in the logits.
+    r"""Return a cross-entropy `[B]`, convex in the logits.
 
     .. math:: \ell = -\log p_y \quad\text{or}\quad
         \ell = -\log \frac{p_k}{p_k + p_y} = \log(1 + e^{Z_y - Z_k})
 
-    towards a wanted class `y`, or from the true class `y` to one rival `k`. (`log p_y`,
-    which untargeted attacks often minimise, keeps falling behind the boundary; on
-    digits it made distortions two to three times as long.)
+    towards a wanted class `y`, or from the true class `y` to one rival `k`.
     """
+    # `log p_y`, which untargeted attacks often minimise, keeps falling behind the
+    # boundary: on digits the distortions were two to three times as large.
     if targeted:
         return losses.cross_entropy(logits, labels, targeted=True)
     pairs = jnp.stack([labels, rivals], axis=-1)
@@ -115,26 +107,26 @@ def attack_loss(
 
 
 def objective(
-    logits_fn: LogitsFn, problem: Problem, x: Array, c: Array, *, targeted: bool
+    logits_fn: LogitsFn, problem: Problem, x: Array, c: Array, settings: Settings
 ) -> tuple[Array, Array]:
     """Return the objective `[B]`, constant for inactive images, and the logits."""
+    targeted = settings.targeted
     squares = jnp.sum((x - problem.images) ** 2, axis=(1, 2, 3))
     logits = logits_fn(x).astype(x.dtype)
     loss = attack_loss(logits, problem.labels, problem.rivals, targeted=targeted)
     return jnp.where(problem.active, c * squares + loss, 0), logits
 
 
-def evaluate(
-    logits_fn: LogitsFn, problem: Problem, x: Array, c: Array, *, targeted: bool
+def _objective_and_gradient(
+    logits_fn: LogitsFn, problem: Problem, x: Array, c: Array, settings: Settings
 ) -> tuple[Array, Array, Array]:
     """Return the objective of each image, `[B]`, its gradient, and the logits."""
 
-    def total(x: Array) -> tuple[Array, tuple[Array, Array]]:
-        """Return the sum, whose gradient holds that of each image."""
-        values, logits = objective(logits_fn, problem, x, c, targeted=targeted)
+    def _total(x: Array) -> tuple[Array, tuple[Array, Array]]:
+        values, logits = objective(logits_fn, problem, x, c, settings)
         return jnp.sum(values), (values, logits)
 
-    (_, (values, logits)), gradients = jax.value_and_grad(total, has_aux=True)(x)
+    (_, (values, logits)), gradients = jax.value_and_grad(_total, has_aux=True)(x)
     return values, gradients, logits
 
 
@@ -169,19 +161,20 @@ def next_c(c: Array, succeeded: Array, failed: Array) -> Array:
 def search_by_lanes(
     logits_fn: LogitsFn, problem: Problem, search: Search, settings: Settings
 ) -> Search:
-    """Run the search of all images to its end, in the order of the images."""
+    """Run the search of all images to its end; the results are in their order."""
     num_images = problem.images.shape[0]
-    num_lanes = loops.num_lanes(num_images)
-    loss, gradient, _ = evaluate(
-        logits_fn, problem, problem.images, search.c, targeted=settings.targeted
+    loss, gradient, _ = _objective_and_gradient(
+        logits_fn, problem, problem.images, search.c, settings
     )
     order = jnp.argsort(~problem.active)
     queue = _Queue(problem, search, loss, gradient, order, jnp.sum(problem.active))
-    idle = _idle(queue, num_lanes, settings)
-    lanes, taken = _fill(idle, queue, queue.length * 0, settings)
+    num_lanes = loops.num_lanes(num_images)
+    # Idle lanes, of whose content only the shapes matter.
+    lanes = _new_lanes(queue, jnp.arange(num_lanes) + 0 * order[:num_lanes], settings)
+    lanes = lanes._replace(index=lanes.index * 0 + num_images)
+    lanes, taken = _fill(lanes, queue, queue.length * 0, settings)
 
-    def work(carry: tuple[_Lanes, Search, Array]) -> tuple[_Lanes, Search, Array]:
-        """Run one round of all lanes."""
+    def _run_round(carry: tuple[_Lanes, Search, Array]) -> tuple[_Lanes, Search, Array]:
         lanes, results, taken = carry
         lanes = _advance(logits_fn, lanes, settings)
         lanes = _take_next_c(lanes, settings)
@@ -189,26 +182,20 @@ def search_by_lanes(
         lanes, taken = _fill(lanes, queue, taken, settings)
         return lanes, results, taken
 
-    return lax.while_loop(
-        lambda carry: jnp.any(carry[0].index < num_images), work, (lanes, search, taken)
-    )[1]
+    def _has_work(carry: tuple[_Lanes, Search, Array]) -> Array:
+        return jnp.any(carry[0].index < num_images)
+
+    return lax.while_loop(_has_work, _run_round, (lanes, search, taken))[1]
 
 
-def _idle(queue: _Queue, num_lanes: int, settings: Settings) -> _Lanes:
-    """Return lanes without work; only the shapes of their content matter."""
-    rows = jnp.arange(num_lanes) + 0 * queue.order[:num_lanes]
-    lanes = _start(queue, rows, settings)
-    return lanes._replace(index=rows * 0 + len(queue.order))
-
-
-def _start(queue: _Queue, index: Array, settings: Settings) -> _Lanes:
+def _new_lanes(queue: _Queue, index: Array, settings: Settings) -> _Lanes:
     """Return lanes that start from the clean images `index` `[L]`."""
     problem, search, loss, gradient = jax.tree.map(
         lambda a: jnp.take(a, index, axis=0, mode="clip"),
         (queue.problem, queue.search, queue.loss, queue.gradient),
     )
     images = problem.images
-    # Not constants: under `shard_map` they go through loops beside what varies.
+    # Not constants: under `shard_map` the carry of a loop must vary with the images.
     lower, upper = (0 * images + bound for bound in settings.bounds)
     solver = optimizers.begin(images, loss, gradient, lower, upper, _options(settings))
     return _Lanes(
@@ -231,11 +218,11 @@ def _options(settings: Settings) -> optimizers.Options:
 
 
 def _advance(logits_fn: LogitsFn, lanes: _Lanes, settings: Settings) -> _Lanes:
-    """Evaluate a trial point in each lane, judge it and act on it."""
+    """Evaluate a trial point in each lane, and accept or reject it."""
     problem, before = lanes.problem, lanes.solver
     trial = optimizers.propose(before)
-    value, gradient, logits = evaluate(
-        logits_fn, problem, trial, lanes.search.c, targeted=settings.targeted
+    value, gradient, logits = _objective_and_gradient(
+        logits_fn, problem, trial, lanes.search.c, settings
     )
     # The tolerance is a fraction of what the distance adds to the objective.
     squares = jnp.sum((before.x - problem.images) ** 2, axis=(1, 2, 3))
@@ -254,7 +241,7 @@ def _advance(logits_fn: LogitsFn, lanes: _Lanes, settings: Settings) -> _Lanes:
 
 
 def _take_next_c(lanes: _Lanes, settings: Settings) -> _Lanes:
-    """Continue lanes whose minimisation has ended from there with their next c."""
+    """Continue lanes whose minimisation has ended with their next c, from its end."""
     solver, images = lanes.solver, lanes.problem.images
     ended = ~optimizers.running(solver)
     steps = lanes.steps + ended
@@ -275,7 +262,7 @@ def _take_next_c(lanes: _Lanes, settings: Settings) -> _Lanes:
 def _hand_in(
     lanes: _Lanes, results: Search, settings: Settings
 ) -> tuple[_Lanes, Search]:
-    """Write the searches that have ended to their places and make their lanes idle."""
+    """Write the results of searches that have ended; mark their lanes as idle."""
     num_images = len(results.c)
     done = lanes.steps >= settings.num_search_steps
     rows = jnp.where(done, lanes.index, num_images)
@@ -288,9 +275,9 @@ def _hand_in(
 def _fill(
     lanes: _Lanes, queue: _Queue, taken: Array, settings: Settings
 ) -> tuple[_Lanes, Array]:
-    """Give idle lanes the next images, as long as there are any."""
+    """Give idle lanes the next images; return how many images are taken."""
     idle = lanes.index >= len(queue.order)
     position = taken + jnp.cumsum(idle) - 1
     new = idle & (position < queue.length)
-    fresh = _start(queue, jnp.take(queue.order, position, mode="clip"), settings)
+    fresh = _new_lanes(queue, jnp.take(queue.order, position, mode="clip"), settings)
     return select(new, fresh, lanes), taken + jnp.sum(new)

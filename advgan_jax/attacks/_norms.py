@@ -1,4 +1,4 @@
-"""The geometry of a norm: steepest step, projection onto the ball, random point."""
+"""The geometry of the norms, and the ball around each image."""
 
 import math
 from collections.abc import Callable
@@ -15,17 +15,17 @@ from advgan_jax.types import Array, Bounds, Scalar
 _PIXELS = (1, 2, 3)
 # Share of the pixels that one L1 step moves; Tramer & Boneh use the top percent.
 _L1_SHARE = 0.01
-# An L1 step ignores pixels with less room than this share of the box: the projection
-# moves every full pixel slightly off its edge, and the step must not be spent on it.
+# An L1 step ignores pixels with less room than this share of the box. The projection
+# moves every pixel slightly off the edge of the box, which is no room for a step.
 _L1_ROOM = 1e-3
 
 
 class Norm(NamedTuple):
-    """The geometry of one threat model.
+    """The geometry of one norm.
 
     Attributes:
-      steepest: `(direction, x, bounds) -> step`, of norm one (zero for no direction):
-        what gains most along `direction` from `x`.
+      steepest: `(direction, x, bounds) -> step`: the unit step from `x` that increases
+        the inner product with `direction` most; zero where `direction` is.
       project: `(x, images, epsilon, bounds) -> x`, into the ball and the box.
       sample: `(key, images, epsilon) -> perturbation`, uniform in the ball.
     """
@@ -35,21 +35,19 @@ class Norm(NamedTuple):
     sample: Callable[[Array, Array, Array | float], Array]
 
 
-def _steepest_linf(direction: Array, x: Array, bounds: Bounds) -> Array:
-    """Move every pixel by one."""
-    del x, bounds
+def _steepest_linf(direction: Array, _x: Array, _bounds: Bounds) -> Array:
+    """Move every pixel by one, along the sign of `direction`."""
     return jnp.sign(direction)
 
 
-def _steepest_l2(direction: Array, x: Array, bounds: Bounds) -> Array:
-    """Follow the direction."""
-    del x, bounds
+def _steepest_l2(direction: Array, _x: Array, _bounds: Bounds) -> Array:
+    """Move along `direction`."""
     norm = projections.norm_l2(direction)
     return direction / jnp.where(norm > 0, norm, 1)
 
 
 def _steepest_l1(direction: Array, x: Array, bounds: Bounds) -> Array:
-    """Equal shares for the pixels of largest slope that have room to move."""
+    """Split the step equally among the pixels of largest gradient that can move."""
     room = jnp.where(direction < 0, x - bounds[0], bounds[1] - x)
     has_room = room > _L1_ROOM * (bounds[1] - bounds[0])
     slopes = jnp.where(has_room, jnp.abs(direction), 0)
@@ -77,9 +75,9 @@ def _sample_l2(key: Array, images: Array, epsilon: Scalar) -> Array:
 
 
 def _sample_l1(key: Array, images: Array, epsilon: Scalar) -> Array:
+    """Draw sizes from a simplex, and signs."""
     # Exponential variates divided by their sum are uniform in a simplex; the extra one
     # is the distance from the surface.
-    """Draw sizes from a simplex, and signs."""
     for_size, for_sign, for_rest = jax.random.split(key, 3)
     sizes = jax.random.exponential(for_size, images.shape, images.dtype)
     rest = jax.random.exponential(for_rest, (images.shape[0], 1, 1, 1), images.dtype)
@@ -94,8 +92,32 @@ NORMS: dict[str, Norm] = {
 }
 
 
+class Ball(NamedTuple):
+    """The allowed images: a ball around each of `images`, within the box `bounds`."""
+
+    norm: Norm
+    images: Array
+    epsilon: Scalar
+    bounds: Bounds
+
+    def project(self, x: Array) -> Array:
+        """Project `x` onto the ball and the box."""
+        return self.norm.project(x, self.images, self.epsilon, self.bounds)
+
+    def step(self, x: Array, direction: Array, size: Scalar) -> Array:
+        """Take the steepest step of norm `size` along `direction`; project."""
+        return self.project(x + size * self.norm.steepest(direction, x, self.bounds))
+
+    def random_point(self, key: Array | None, index: Array | int) -> Array:
+        """Draw the random start of the restart `index`."""
+        assert key is not None  # `@attack` has checked it
+        key = jax.random.fold_in(key, index)
+        noise = self.norm.sample(key, self.images, self.epsilon)
+        return self.project(self.images + noise)
+
+
 def get_norm(name: str, known: tuple[str, ...] = tuple(NORMS)) -> Norm:
-    """Return the norm of that name; `ValueError` if the attack does not know it."""
+    """Return the norm of that name; raise `ValueError` unless it is `known`."""
     if name not in known:
         raise unknown_name("norm", name, known)
     return NORMS[name]

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from advgan_jax import checks, losses
 from advgan_jax.attacks._api import keyword_defaults, refuse_unknown
-from advgan_jax.attacks._descent import per_image, succeeded
+from advgan_jax.attacks._descent import Candidate, keep_first, succeeded
 from advgan_jax.attacks.apgd import apgd
 from advgan_jax.attacks.carlini_wagner import carlini_wagner_l2
 from advgan_jax.attacks.carlini_wagner_linf import carlini_wagner_linf
@@ -40,13 +40,11 @@ ATTACKS: dict[str, Attack] = {
     "pgd": pgd,
     "transfer": transfer,
 }
-# An evaluation at several sizes passes each with its call.
-_GIVEN_AT_CALL = ("epsilon",)
 
 
 @dataclass(frozen=True)
 class BoundAttack:
-    """An attack with some of its hyper-parameters; is itself an `Attack`.
+    """An `Attack` with some of its hyper-parameters bound.
 
     Attributes:
       name: as in the registry.
@@ -99,7 +97,9 @@ def make_attack(name: str, **hyperparams: Any) -> BoundAttack:
     if name not in ATTACKS:
         raise checks.unknown_name("attack", name, ATTACKS)
     function = ATTACKS[name]
-    refuse_unknown(name, _defaults(function, hyperparams), hyperparams, _GIVEN_AT_CALL)
+    known = _defaults(function, hyperparams)
+    # An evaluation at several sizes passes each `epsilon` with its call.
+    refuse_unknown(name, known, hyperparams, later=("epsilon",))
     return BoundAttack(name, function, MappingProxyType(dict(hyperparams)))
 
 
@@ -123,14 +123,13 @@ def trace_attack(
     """Check the hyper-parameters of an attack without running it.
 
     Args:
-      attack: bound; it is traced on one image.
+      attack: an attack that needs no other hyper-parameters than `options`.
       image_shape: (H, W, C).
       num_classes: K.
       **options: of the call, such as `targeted=True`.
 
     Raises:
-      TypeError: if the attack raises it.
-      ValueError: if the attack raises it.
+      TypeError, ValueError: as the attack raises them.
     """
 
     def _logits_fn(images):
@@ -152,7 +151,7 @@ def worst_case(attacks: Sequence[Attack]) -> Attack:
 
     Returns:
       An attack without hyper-parameters. It returns for each image the first result
-      that succeeds on the model, else the one of least margin.
+      that succeeds; if none does, the one of least margin.
 
     Raises:
       ValueError: without attacks.
@@ -161,7 +160,7 @@ def worst_case(attacks: Sequence[Attack]) -> Attack:
     if not attacks:
         raise ValueError("`attacks` must hold at least one attack, got none.")
 
-    def ensemble(
+    def _ensemble(
         logits_fn: LogitsFn,
         images: ArrayLike,
         labels: ArrayLike | None = None,
@@ -170,7 +169,6 @@ def worst_case(attacks: Sequence[Attack]) -> Attack:
         targeted: bool = False,
         bounds: Bounds = (0.0, 1.0),
     ) -> Array:
-        """Run several attacks and keep the worst result; see `worst_case`."""
         logits_fn = as_pytree(logits_fn)
         images, labels = check_inputs(logits_fn, images, labels, bounds)
         if labels is None and not targeted:
@@ -182,23 +180,16 @@ def worst_case(attacks: Sequence[Attack]) -> Attack:
                 logits_fn, images, labels, key=own_key, targeted=targeted, bounds=bounds
             )
             best = _worse(logits_fn, best, x, labels, targeted=targeted)
-        return best[0]
+        return best.images
 
-    return ensemble
+    return _ensemble
 
 
 @jax.jit(static_argnames="targeted")
 def _worse(logits_fn, best, x, labels, *, targeted):
-    """Choose between `x` and the best so far: images, success, and margin of each."""
+    """Choose between the best so far, which may be None, and `x`."""
     logits = logits_fn(x)
     success = succeeded(logits, labels, targeted=targeted)
     margin = losses.logit_margin(logits, labels, targeted=targeted)
-    if best is None:
-        return x, success, margin
-    old, old_success, old_margin = best
-    better = ~old_success & (success | (margin < old_margin))
-    return (
-        jnp.where(per_image(better), x, old),
-        success | old_success,
-        jnp.where(better, margin, old_margin),
-    )
+    new = Candidate(x, success, margin)
+    return new if best is None else keep_first(best, new)

@@ -1,8 +1,8 @@
 """Auto-PGD: momentum, and a step size per image that halves when progress stalls.
 
 Deviations: the random start is uniform in the ball (the released code scales the noise
-to its surface). The attack returns the successful iterate of least loss where there is
-one, else the iterate of least loss; it chooses among restarts in the same way.
+to its surface). From all restarts the attack returns the successful iterate of least
+loss; if none succeeded, the iterate of least loss.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,8 @@ import numpy as np
 
 from advgan_jax.attacks import _descent
 from advgan_jax.attacks._api import attack
-from advgan_jax.attacks._descent import per_image, select
-from advgan_jax.attacks._norms import Norm, get_norm
+from advgan_jax.attacks._descent import Candidate, per_image, select
+from advgan_jax.attacks._norms import Ball, get_norm
 from advgan_jax.cpu import loops
 from advgan_jax.types import Array, Bounds, LogitsFn, Scalar
 
@@ -25,22 +25,20 @@ _PROGRESS = 0.75
 
 
 class _Point(NamedTuple):
-    """An iterate, and the model's judgement of it."""
+    """An iterate with its success and loss, and its gradient."""
 
-    images: Array
+    candidate: Candidate
     gradient: Array
-    loss: Array
-    succeeded: Array
 
 
 class _State(NamedTuple):
     """The state of one run."""
 
-    num_done: Array
+    num_done: Array  # steps
     now: _Point
     previous: Array
     best: _Point  # of least loss, where restarts begin
-    found: _Point  # of least loss among the successful ones, if any
+    found: Candidate  # of least loss among the successful ones, if any
     step_size: Array
     num_improved: Array  # since the last checkpoint, like the next two
     was_halved: Array
@@ -71,9 +69,9 @@ def apgd(
     .. math:: z_{k+1} = \Pi(x_k + \eta_k\,\mathrm{steepest}(\nabla_x J(x_k))), \qquad
       x_{k+1} = \Pi(x_k + \alpha (z_{k+1} - x_k) + (1 - \alpha)(x_k - x_{k-1}))
 
-    from `eta = 2 epsilon`. At a checkpoint an image returns to its best iterate with
-    half the step if its loss improved in less than three of four steps, or if neither
-    its best loss nor its step size has changed since the last checkpoint.
+    The step size starts at `eta = 2 epsilon`. At a checkpoint it halves, and the image
+    returns to its best iterate, in two cases: the loss has improved in less than three
+    of four steps; or neither best loss nor step size has changed since the last one.
 
     Args:
       norm: `linf` or `l2`.
@@ -87,108 +85,89 @@ def apgd(
     References:
       Croce & Hein, 2020 (https://arxiv.org/abs/2003.01690), Alg. 1 and Sec. 3.
     """
-    ball = get_norm(norm, ("linf", "l2"))
-    _descent.check_restarts(num_restarts, random_start)
+    ball = Ball(get_norm(norm, ("linf", "l2")), images, epsilon, bounds)
     loss_fn = _descent.make_loss_fn(loss, targeted=targeted)
 
-    def total_loss(x):
-        """Return the sum, whose gradient holds that of each image."""
+    def _total_loss(x: Array) -> tuple[Array, tuple[Array, Array]]:
         logits = logits_fn(x)
         losses = loss_fn(logits, labels)
         return jnp.sum(losses), (logits, losses)
 
-    def look(x: Array) -> _Point:
-        """Evaluate the model at `x`."""
-        (_, (logits, losses)), gradient = jax.value_and_grad(total_loss, has_aux=True)(
-            x
-        )
+    def _look(x: Array) -> _Point:
+        evaluate = jax.value_and_grad(_total_loss, has_aux=True)
+        (_, (logits, losses)), gradient = evaluate(x)
         success = _descent.succeeded(logits, labels, targeted=targeted)
-        return _Point(x, gradient, losses, success)
+        return _Point(Candidate(x, success, losses), gradient)
 
-    def run(restart: Array | int) -> _Point:
-        """Run from the start of one restart."""
-        start = images
-        if random_start:
-            start = _descent.random_point(ball, key, restart, images, epsilon, bounds)
-        return _run(look, look(start), images, ball, epsilon, num_steps, bounds)
+    def _restart(index: Array | int) -> Candidate:
+        start = ball.random_point(key, index) if random_start else images
+        return _run(_look, start, ball, num_steps)
 
-    def again(carry):
-        """Keep the better of the best so far and another restart."""
-        restart, best = carry
-        other = run(restart)
-        return restart + 1, select(_is_better(other, best), other, best)
-
-    if num_restarts == 1:
-        return run(0).images
-    nothing = jnp.full_like(images[:, 0, 0, 0], jnp.inf)
-    worst = _Point(images, jnp.zeros_like(images), nothing, nothing < 0)
-    return loops.repeat(again, (jnp.asarray(0), worst), num_restarts)[1].images
+    return _descent.best_restart(
+        _restart, images, num_restarts, random_start, _keep_better
+    )
 
 
 def _run(
-    look: Callable[[Array], _Point],
-    first: _Point,
-    images: Array,
-    ball: Norm,
-    epsilon: Scalar,
-    num_steps: int,
-    bounds: Bounds,
-) -> _Point:
-    """Run from `first` and return the best point met."""
+    look: Callable[[Array], _Point], start: Array, ball: Ball, num_steps: int
+) -> Candidate:
+    """Run from `start` and return the best iterate."""
+    first = look(start)
+    loss = first.candidate.loss
     window_at = jnp.asarray(_windows(num_steps))
 
-    def step(state: _State) -> _State:
-        """Take one step."""
-        x = state.now.images
-        size = per_image(state.step_size)
-        slope = ball.steepest(-state.now.gradient, x, bounds)
-        z = ball.project(x + size * slope, images, epsilon, bounds)
+    def _step(state: _State) -> _State:
+        now = state.now.candidate
+        x = now.images
+        z = ball.step(x, -state.now.gradient, per_image(state.step_size))
         # There is no velocity yet in the first step.
         weight = jnp.where(state.num_done == 0, 1.0, _MOMENTUM).astype(x.dtype)
         x_new = x + weight * (z - x) + (1 - weight) * (x - state.previous)
-        new = look(ball.project(x_new, images, epsilon, bounds))
+        point = look(ball.project(x_new))
+        new = point.candidate
         state = state._replace(
             num_done=state.num_done + 1,
-            now=new,
+            now=point,
             previous=x,
-            best=select(new.loss < state.best.loss, new, state.best),
-            found=select(_is_better(new, state.found), new, state.found),
-            num_improved=state.num_improved + (new.loss < state.now.loss),
+            best=select(new.loss < state.best.candidate.loss, point, state.best),
+            found=_keep_better(state.found, new),
+            num_improved=state.num_improved + (new.loss < now.loss),
         )
-        return _check(state, window_at[state.num_done])
+        return _adapt_step_size(state, window_at[state.num_done])
 
-    zeros = jnp.zeros_like(first.loss)
+    zeros = jnp.zeros_like(loss)
     state = _State(
         num_done=jnp.asarray(0),
         now=first,
-        previous=first.images,
+        previous=start,
         best=first,
-        found=first,
-        step_size=zeros + 2 * epsilon,
+        found=first.candidate,
+        step_size=zeros + 2 * ball.epsilon,
         num_improved=zeros.astype(jnp.int32),
         was_halved=zeros > 0,
-        loss_before=first.loss,
+        loss_before=loss,
     )
-    return loops.repeat(step, state, num_steps).found
+    return loops.repeat(_step, state, num_steps).found
 
 
-def _check(state: _State, window: Array) -> _State:
+def _adapt_step_size(state: _State, window: Array) -> _State:
     """Halve step sizes at a checkpoint; `window` is 0 between checkpoints."""
     due = window > 0
+    least = state.best.candidate.loss
     oscillates = state.num_improved < _PROGRESS * window
-    stalls = ~state.was_halved & (state.best.loss >= state.loss_before)
+    stalls = ~state.was_halved & (least >= state.loss_before)
     halve = due & (oscillates | stalls)
     return state._replace(
         now=select(halve, state.best, state.now),
         step_size=jnp.where(halve, state.step_size / 2, state.step_size),
         num_improved=jnp.where(due, 0, state.num_improved),
         was_halved=jnp.where(due, halve, state.was_halved),
-        loss_before=jnp.where(due, state.best.loss, state.loss_before),
+        loss_before=jnp.where(due, least, state.loss_before),
     )
 
 
 def _windows(num_steps: int) -> np.ndarray:
-    """Return, by steps done, those since the last checkpoint; 0 between checkpoints."""
+    """Return for each step the steps since the last checkpoint, 0 if it is none."""
     windows = np.zeros(num_steps + 1, np.int32)
     last, percent, width = 0, 22, 22
     while (checkpoint := -(-percent * num_steps // 100)) < num_steps:
@@ -200,7 +179,7 @@ def _windows(num_steps: int) -> np.ndarray:
     return windows
 
 
-def _is_better(new: _Point, old: _Point) -> Array:
+def _keep_better(old: Candidate, new: Candidate) -> Candidate:
     """Prefer success, then the lower loss."""
     less = (new.loss < old.loss) & (new.succeeded == old.succeeded)
-    return (new.succeeded & ~old.succeeded) | less
+    return select((new.succeeded & ~old.succeeded) | less, new, old)

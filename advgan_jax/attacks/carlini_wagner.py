@@ -3,11 +3,12 @@
 Deviations: the tanh that keeps pixels in the box exceeds it by five percent and is
 clipped. So pixels that are exactly 0 or 1 (most of MNIST) have a finite `w` with a
 nonzero gradient, and the search starts at the clean image itself. Each image has its
-own c and its own early stop, and the last iterate counts too. An iterate succeeds only
-if its margin exceeds the rounding of the logits, and finally the model judges the very
-images returned.
+own c and its own early stop, and the last iterate counts too. An iterate, as well as
+the clean image, succeeds only if its margin exceeds the rounding of the logits. Finally
+the model judges the returned images.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import jax
@@ -37,7 +38,9 @@ class CarliniWagnerResult(NamedTuple):
 
     Attributes:
       images: adversarial images; the clean ones where the search failed.
-      success: bool `[B]`, as the model judges `images`.
+      success: bool `[B]`, whether the search found an image that succeeds by
+        `confidence`. (With `confidence > 0` the model may misclassify a clean image
+        where this is False.)
       loss_weight: the c at which each was found, `[B]`; 0 where the clean image
         succeeds by itself, NaN where the search failed.
       l2: the norm of each perturbation, `[B]`; infinite where the search failed.
@@ -70,7 +73,7 @@ class _Inner(NamedTuple):
 
 
 class _Outer(NamedTuple):
-    """The bracket of c of each image."""
+    """The search over c of each image."""
 
     best: _Best
     c: Array
@@ -78,47 +81,20 @@ class _Outer(NamedTuple):
     upper: Array
 
 
-class _Problem(NamedTuple):
-    """The attacked images, and the criterion of success."""
-
-    logits_fn: LogitsFn
-    images: Array
-    labels: Array
-    targeted: bool
-    confidence: Scalar
-    bounds: Bounds
-
-    def succeeded(self, logits: Array) -> Array:
-        """Return whether the attack succeeds with its confidence."""
-        return succeeded_clearly(
-            logits, self.labels, targeted=self.targeted, confidence=self.confidence
-        )
-
-    def look(self, w: Array, c: Array, best: _Best):
-        """Return the summed objective; that of each image, the best so far, success."""
-        x = decode(w, self.bounds)
-        logits = self.logits_fn(x)
-        squares = jnp.sum((x - self.images) ** 2, axis=(1, 2, 3))
-        loss = losses.margin(
-            logits, self.labels, targeted=self.targeted, confidence=self.confidence
-        )
-        success = self.succeeded(logits)
-        better = success & (squares < best.squares)
-        best = select(better, _Best(x, squares, c), best)
-        objective = squares + c * loss
-        return jnp.sum(objective), (objective, best, success)
-
-
 def _minimise(
-    problem: _Problem, best: _Best, c: Array, num_steps: int, learning_rate: Scalar
+    evaluate: Callable,
+    w: Array,
+    best: _Best,
+    c: Array,
+    num_steps: int,
+    learning_rate: Scalar,
 ) -> tuple[_Best, Array]:
-    """Run Adam at one c per image; return the best images, and where it succeeded."""
+    """Run Adam at one c per image; return the best images and the success of this run."""
     adam = optax.scale_by_adam()
     interval = max(num_steps // _CHECKS_PER_RUN, 1)
 
-    def step(state: _Inner) -> _Inner:
-        """Take one step of Adam and check the progress."""
-        gradient, (objective, best, success) = jax.grad(problem.look, has_aux=True)(
+    def _step(state: _Inner) -> _Inner:
+        gradient, (objective, best, success) = jax.grad(evaluate, has_aux=True)(
             state.w, c, state.best
         )
         update, optimizer = adam.update(gradient, state.optimizer)
@@ -135,7 +111,6 @@ def _minimise(
             checked=jnp.where(due, objective, state.checked),
         )
 
-    w = encode(problem.images, problem.bounds)
     start = _Inner(
         step=jnp.asarray(0),
         w=w,
@@ -146,9 +121,9 @@ def _minimise(
         checked=jnp.full_like(c, jnp.inf),
     )
     end = lax.while_loop(
-        lambda s: (s.step < num_steps) & jnp.any(s.active), step, start
+        lambda s: (s.step < num_steps) & jnp.any(s.active), _step, start
     )
-    _, (_, best, success) = problem.look(end.w, c, end.best)
+    _, (_, best, success) = evaluate(end.w, c, end.best)
     return best, end.found | success
 
 
@@ -196,12 +171,12 @@ def carlini_wagner_l2_search(
       \max(\pm(Z_y - \max_{i \ne y} Z_i), -\kappa), \qquad
       x'(w) = \tfrac{l+h}{2} + \tfrac{h-l}{2}\tanh w
 
-    by Adam, for each image with the smallest c that a bisection finds to succeed. The
-    tanh is stretched and clipped, see the module's docstring.
+    Adam minimises it for a sequence of c. For each image a bisection searches for the
+    smallest c that succeeds. The tanh is stretched and clipped, see the module.
 
     Args:
-      num_search_steps: number of values of c: growing tenfold until one succeeds, then
-        bisecting.
+      num_search_steps: number of values of c: tenfold until one succeeds, then
+        bisection.
       num_steps: maximum number of Adam steps for each c. (The released code takes up to
         10,000.)
       learning_rate: of Adam, in `w`.
@@ -214,23 +189,31 @@ def carlini_wagner_l2_search(
       Carlini & Wagner, 2017 (https://arxiv.org/abs/1608.04644), Sec. VI-A.
     """
     del key
-    problem = _Problem(logits_fn, images, labels, targeted, confidence, bounds)
+    options = {"targeted": targeted, "confidence": confidence}
 
-    def search(state: _Outer) -> _Outer:
-        """Minimise at one c and choose the next."""
-        best, found = _minimise(problem, state.best, state.c, num_steps, learning_rate)
+    def _evaluate(w, c, best):
+        x = decode(w, bounds)
+        logits = logits_fn(x)
+        squares = jnp.sum((x - images) ** 2, axis=(1, 2, 3))
+        objective = squares + c * losses.margin(logits, labels, **options)
+        success = succeeded_clearly(logits, labels, **options)
+        better = success & (squares < best.squares)
+        best = select(better, _Best(x, squares, c), best)
+        return jnp.sum(objective), (objective, best, success)
+
+    def _search(state: _Outer) -> _Outer:
+        w = encode(images, bounds)
+        best, found = _minimise(
+            _evaluate, w, state.best, state.c, num_steps, learning_rate
+        )
         return _next_c(state._replace(best=best), found)
 
-    done = problem.succeeded(problem.logits_fn(images))
+    done = succeeded_clearly(logits_fn(images), labels, **options)
     nothing = jnp.where(done, 0, jnp.inf).astype(images.dtype)
     c = jnp.where(done, 0, initial_loss_weight)
-    start = _Outer(
-        _Best(images, nothing, nothing),
-        c,
-        lower=jnp.zeros_like(c),
-        upper=jnp.full_like(c, jnp.inf),
-    )
-    best = loops.repeat(search, start, num_search_steps).best
+    best = _Best(images, nothing, nothing)
+    start = _Outer(best, c, jnp.zeros_like(c), jnp.full_like(c, jnp.inf))
+    best = loops.repeat(_search, start, num_search_steps).best
     success = jnp.isfinite(best.squares) & succeeded(
         logits_fn(best.images), labels, targeted=targeted
     )

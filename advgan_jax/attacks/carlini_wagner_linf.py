@@ -1,10 +1,11 @@
 """Carlini & Wagner's L-infinity attack: a bound tau that shrinks after each success.
 
-Deviations: each image has its own sequence of tau and c, so none waits for another. A
-run that stalls (0.01 percent in a tenth of the steps) ends early. After a failure the
-next run starts at the best image so far. The tanh is stretched by a twentieth and
-clipped, so that pixels at the edges of the box can move. Finally, tau shrinks only
-after an iterate that is adversarial and within tau; the released code tests the loss.
+Deviations: each image has its own sequence of tau and c. A run that stalls (0.01
+percent in a tenth of the steps) ends early. After a failure the next run starts at the
+best image so far. The tanh is that of `carlini_wagner`, so pixels at the edges of the
+box can move. An iterate, as well as the clean image, succeeds only if its margin
+exceeds the rounding of the logits. Tau shrinks only after an iterate that succeeds
+within tau; the released code tests the loss.
 """
 
 from typing import NamedTuple
@@ -33,7 +34,7 @@ class _State(NamedTuple):
     square: Array
     step: Array
     least: Array  # objective of this run
-    checked: Array  # that at the last check
+    checked: Array  # `least` at the last check
     tau: Array
     c: Array
     best: Array
@@ -63,7 +64,7 @@ def carlini_wagner_linf(
     .. math:: \min_w \sum_i (|x'_i(w) - x_i| - \tau)_+ + c\,
       \max(\pm(Z_y - \max_{j \ne y} Z_j), -\kappa)
 
-    by Adam. After success within tau an image continues with
+    Adam minimises it. After success within tau an image continues with
     `tau <- tau_factor * max |x' - x|`, after failure with `2 c`.
 
     Args:
@@ -83,8 +84,7 @@ def carlini_wagner_linf(
     del key
     options = {"targeted": targeted, "confidence": confidence}
 
-    def look(w, c, tau):
-        """Return the summed objective, and all about each image."""
+    def _evaluate(w, c, tau):
         x = decode(w, bounds)
         logits = logits_fn(x)
         size = jnp.abs(x - images)
@@ -94,9 +94,8 @@ def carlini_wagner_linf(
         linf = jnp.max(size, axis=(1, 2, 3), initial=0)
         return jnp.sum(objective), (objective, x, linf, success)
 
-    def step(state: _State) -> _State:
-        """Take one step of Adam, and begin a new run where one ends."""
-        gradient, (objective, x, linf, success) = jax.grad(look, has_aux=True)(
+    def _step(state: _State) -> _State:
+        gradient, (objective, x, linf, success) = jax.grad(_evaluate, has_aux=True)(
             state.w, state.c, state.tau
         )
         improved = state.active & success & (linf < state.linf)
@@ -104,23 +103,22 @@ def carlini_wagner_linf(
             best=jnp.where(per_image(improved), x, state.best),
             linf=jnp.where(improved, linf, state.linf),
         )
-        state, stalled = _check(state, objective, num_steps)
+        state, stalled = _detect_stalls(state, objective, num_steps)
         within = success & (linf <= state.tau)
         over = ~within & (stalled | (state.step >= num_steps))
-        state = _next_run(
-            _adam(state, gradient, learning_rate), within, over, tau_factor, bounds
-        )
+        state = _take_adam_step(state, gradient, learning_rate)
+        state = _next_run(state, within, over, tau_factor, bounds)
         going = (state.tau >= min_tau) & (state.c <= max_const)
         return state._replace(active=state.active & going)
 
     clean = succeeded_clearly(logits_fn(images), labels, **options)
-    start = _start(images, clean, bounds, initial_loss_weight)
-    end = lax.while_loop(lambda s: jnp.any(s.active), step, start)
+    start = _initial_state(images, clean, bounds, initial_loss_weight)
+    end = lax.while_loop(lambda s: jnp.any(s.active), _step, start)
     verdict = succeeded(logits_fn(end.best), labels, targeted=targeted)
     return jnp.where(per_image(verdict), end.best, images)
 
 
-def _start(images: Array, done: Array, bounds: Bounds, c: Scalar) -> _State:
+def _initial_state(images: Array, done: Array, bounds: Bounds, c: Scalar) -> _State:
     """Return the state before the first step."""
     w = encode(images, bounds)
     zero = jnp.where(done, 0, jnp.zeros_like(images[:, 0, 0, 0]))
@@ -139,7 +137,9 @@ def _start(images: Array, done: Array, bounds: Bounds, c: Scalar) -> _State:
     )
 
 
-def _check(state: _State, objective: Array, num_steps: int) -> tuple[_State, Array]:
+def _detect_stalls(
+    state: _State, objective: Array, num_steps: int
+) -> tuple[_State, Array]:
     """Keep the least objective; return which runs have stalled."""
     due = state.step % max(num_steps // _CHECKS_PER_RUN, 1) == 0
     least = jnp.minimum(state.least, objective)
@@ -166,7 +166,7 @@ def _next_run(
     )
 
 
-def _adam(state: _State, gradient: Array, learning_rate: Scalar) -> _State:
+def _take_adam_step(state: _State, gradient: Array, learning_rate: Scalar) -> _State:
     """Take one Adam step, in which each image counts its own steps."""
     step = state.step + 1
     mean = _DECAYS[0] * state.mean + (1 - _DECAYS[0]) * gradient

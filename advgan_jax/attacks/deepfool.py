@@ -2,7 +2,9 @@
 
 Deviations: every step stays in the box (a pixel at an edge does not take part in a step
 that would push it out). The attack moves away from `labels`, not from the prediction. A
-targeted form crosses the boundary between the wanted class and the best other one.
+targeted form crosses the boundary between the wanted class and the best other one. An
+iterate, as well as the clean image, succeeds only if its margin exceeds the rounding of
+the logits.
 """
 
 from collections.abc import Callable
@@ -52,15 +54,15 @@ def deepfool(
       l = \arg\min_{i \ne y} \frac{|f_i|}{\lVert w_i\rVert_2}, \qquad
       f_i = Z_i - Z_y, \; w_i = \nabla Z_i - \nabla Z_y
 
-    until `x + (1 + overshoot) sum(r)` is misclassified; in L-infinity the dual norm is
-    the sum of `|w|`, and the step goes along its sign.
+    Steps are added until `x + (1 + overshoot) sum(r)` is misclassified. In L-infinity
+    the dual norm is the sum of `|w|`, and the step follows the sign of `w`.
 
     Args:
       num_steps: maximum number of linearisations.
-      overshoot: how much further than the boundary, as a share of the perturbation.
+      overshoot: relative overshoot beyond the boundary.
       norm: `l2` or `linf`.
-      num_candidates: classes of the largest logits that are considered, for models with
-        many classes; None: all. Their number is that of backward passes in each step.
+      num_candidates: number of classes that a step considers, those of the largest
+        logits; None: all. Each costs a backward pass per step.
 
     Returns:
       Adversarial images; the clean image where the search failed.
@@ -73,14 +75,10 @@ def deepfool(
     ball = get_norm(norm, ("l2", "linf"))
     dual = _DUALS[norm]
 
-    def step(state: _State) -> _State:
-        """Cross the nearest boundary of the linearised model."""
+    def _step(state: _State) -> _State:
         classes = _candidates(state.logits, labels, num_candidates, targeted)
         gaps, gradients = _linearise(logits_fn, state.x, labels, classes, targeted)
-        outward = ((state.x <= bounds[0]) & (gradients < 0)) | (
-            (state.x >= bounds[1]) & (gradients > 0)
-        )
-        gradients = jnp.where(outward, 0, gradients)
+        gradients = _inward(gradients, state.x, bounds)
         distance, gradient = _nearest(gaps, gradients, labels != classes.T, dual)
         movable = per_image(state.active & jnp.isfinite(distance))
         distance = jnp.where(movable, per_image(distance), 0)
@@ -90,7 +88,7 @@ def deepfool(
         x = jnp.where(movable, x, state.x)
         logits = logits_fn(x)
         done = succeeded_clearly(logits, labels, targeted=targeted)
-        # What the box has left of it is where the next step begins.
+        # The next step begins at the perturbation clipped to the box.
         kept = jnp.clip(images + perturbation, *bounds) - images
         return _State(state.step + 1, kept, x, logits, state.active & ~done)
 
@@ -98,10 +96,18 @@ def deepfool(
     done = succeeded_clearly(logits, labels, targeted=targeted)
     start = _State(jnp.asarray(0), jnp.zeros_like(images), images, logits, ~done)
     end = lax.while_loop(
-        lambda s: (s.step < num_steps) & jnp.any(s.active), step, start
+        lambda s: (s.step < num_steps) & jnp.any(s.active), _step, start
     )
     verdict = succeeded(logits_fn(end.x), labels, targeted=targeted)
     return jnp.where(per_image(verdict), end.x, images)
+
+
+def _inward(direction: Array, x: Array, bounds: Bounds) -> Array:
+    """Return `direction`, with 0 where it would push a pixel out of the box."""
+    outward = ((x <= bounds[0]) & (direction < 0)) | (
+        (x >= bounds[1]) & (direction > 0)
+    )
+    return jnp.where(outward, 0, direction)
 
 
 def _candidates(
@@ -153,8 +159,8 @@ def nearest_classes(
     .. math:: \arg\min_{k \ne y}
         \frac{Z_y - Z_k}{\lVert \nabla Z_k - \nabla Z_y\rVert_2}
 
-    among the ten classes of the largest logits, int32 `[B]`. Pixels at an edge of the
-    box count only if they would move inwards.
+    The result is int32 `[B]`, among the ten classes of the largest logits. A pixel at
+    an edge of the box counts only if it would move inwards.
     """
     logits, pull_back = jax.vjp(lambda x: logits_fn(x).astype(x.dtype), images)
     num_classes = logits.shape[-1]
@@ -163,15 +169,10 @@ def nearest_classes(
     count = min(_NUM_CANDIDATES, num_classes - 1)
     candidates = lax.top_k(others, count)[1].T
 
-    def distance(classes: Array) -> Array:
-        """Return the distance to the boundaries of these classes."""
+    def _distance(classes: Array) -> Array:
         seeds = jax.nn.one_hot(classes, num_classes, dtype=logits.dtype) - own
-        direction = pull_back(seeds)[0]
-        outward = ((images <= bounds[0]) & (direction < 0)) | (
-            (images >= bounds[1]) & (direction > 0)
-        )
-        slope = norm_l2(jnp.where(outward, 0, direction))[:, 0, 0, 0]
+        slope = norm_l2(_inward(pull_back(seeds)[0], images, bounds))[:, 0, 0, 0]
         return -jnp.sum(seeds * logits, axis=-1) / jnp.maximum(slope, 1e-20)
 
-    nearest = jnp.argmin(lax.map(distance, candidates), axis=0)
+    nearest = jnp.argmin(lax.map(_distance, candidates), axis=0)
     return jnp.take_along_axis(candidates, nearest[None], axis=0)[0]

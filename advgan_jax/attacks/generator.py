@@ -1,10 +1,11 @@
 """A trained generator as an attack: one forward pass, no gradient of the model.
 
 `training.advgan` and `training.aigan` train generators; this module only applies them.
-The attacked model need not be the one the generator was trained on, nor differentiable.
+The attacked model may differ from the one in training, and need not be differentiable.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from jax.tree_util import Partial
@@ -33,20 +34,15 @@ def advgan(
     .. math:: x_A = \mathrm{clip}(x + \mathrm{clip}(G(x), -\epsilon, \epsilon), l, h)
 
     Args:
-      logits_fn: only checked, as in all attacks; outside `jit` that evaluates it on the
-        first eight images.
-      labels: only checked, too.
+      logits_fn: only checked; outside `jit` the check evaluates it on eight images.
+      labels: only checked.
       generator: G, from images `[B, H, W, C]` to perturbations in pixel units.
-      epsilon: bound of the perturbation, in pixel units; a bound above the one the
-        generator was trained with changes nothing.
-      targeted: not used; a generator aims where it was trained to.
+      epsilon: bound of the perturbation, in pixel units; above that of the training it
+        changes nothing.
+      targeted: not used; the training decides the class.
 
     Returns:
       Adversarial images, same shape and dtype as `images`.
-
-    Raises:
-      TypeError: if the images' dtype is wrong.
-      ValueError: if `epsilon < 0`, or a shape or a value is wrong.
 
     References:
       Xiao et al., 2018 (https://arxiv.org/abs/1801.02610), Sec. 3.1.
@@ -75,16 +71,14 @@ def aigan(
       logits_fn: only checked, see `advgan`.
       labels: wanted classes, int `[B]`.
       generator: G, from images and wanted classes to perturbations in pixel units.
-      epsilon: bound of the perturbation, in pixel units; a bound above the one the
-        generator was trained with changes nothing.
+      epsilon: bound of the perturbation; see `advgan`.
       targeted: must be True.
 
     Returns:
       Adversarial images, same shape and dtype as `images`.
 
     Raises:
-      TypeError: if a dtype is wrong.
-      ValueError: if not `targeted`, if `epsilon < 0`, or a shape or a value is wrong.
+      ValueError: if not `targeted`.
 
     References:
       Bai et al., 2020 (https://arxiv.org/abs/2002.02196).
@@ -92,8 +86,8 @@ def aigan(
     del logits_fn, key
     if not targeted:
         raise ValueError(
-            "`aigan` needs a class to aim at, got targeted=False; pass the wanted "
-            "classes as `labels`, and `targeted=True`."
+            "`aigan` needs wanted classes, got targeted=False; pass them as `labels`, "
+            "and `targeted=True`."
         )
     return perturb(images, generator(images, labels), epsilon, bounds)
 
@@ -119,7 +113,7 @@ def generator_attack(
     generator = Partial(apply_fn, params)
     trained_epsilon = epsilon
 
-    def bound(
+    def _bound(
         logits_fn: LogitsFn,
         images: ArrayLike,
         labels: ArrayLike | None = None,
@@ -128,12 +122,11 @@ def generator_attack(
         targeted: bool = False,
         **arguments,
     ) -> Array:
-        """Apply a trained generator; see `advgan`."""
-        _check_aim(labels, targeted, target_class)
+        _check_class(labels, targeted, target_class)
         arguments |= {"epsilon": epsilon, "targeted": targeted}
         return advgan(logits_fn, images, labels, generator=generator, **arguments)
 
-    return bound
+    return _bound
 
 
 def conditional_generator_attack(
@@ -152,28 +145,13 @@ def conditional_generator_attack(
     Returns:
       An attack: `attack(logits_fn, images, target_labels, targeted=True)`.
     """
-    generator = Partial(apply_fn, params)
-    trained_epsilon = epsilon
-
-    def bound(
-        logits_fn: LogitsFn,
-        images: ArrayLike,
-        labels: ArrayLike | None = None,
-        *,
-        epsilon: Scalar = trained_epsilon,
-        **arguments,
-    ) -> Array:
-        """Apply a trained conditional generator; see `aigan`."""
-        arguments |= {"epsilon": epsilon}
-        return aigan(logits_fn, images, labels, generator=generator, **arguments)
-
-    return bound
+    return partial(aigan, generator=Partial(apply_fn, params), epsilon=epsilon)
 
 
-def _check_aim(
+def _check_class(
     labels: ArrayLike | None, targeted: bool, target_class: int | None
 ) -> None:
-    """Raise `ValueError` if the call aims elsewhere than the generator's training."""
+    """Raise `ValueError` unless the call aims at the class of the training."""
     if targeted != (target_class is not None):
         kind = "untargeted" if target_class is None else "targeted"
         raise ValueError(
@@ -185,5 +163,5 @@ def _check_aim(
         if others.size:
             raise ValueError(
                 f"This generator was trained to reach class {target_class}, got "
-                f"the target label {others[0]}; it can reach no other class."
+                f"label {others[0]}; it can reach no other class."
             )

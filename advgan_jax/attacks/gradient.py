@@ -1,22 +1,27 @@
 """Attacks by signed gradient steps: FGSM, BIM, least-likely class, momentum, PGD.
 
-All of them minimise an adversarial loss (see `losses`), summed over the images so that
-each image's gradient is its own, and project onto the ball and the box after each step.
+Each step descends an adversarial loss (see `losses`) and projects onto the ball and the
+box. The loss is summed over the images, so each image has its own gradient.
 
 Deviations: Kurakin et al. derive the number of BIM steps from epsilon; here the caller
 gives it, and the step size is derived. FGSM and BIM also exist in L2 and L1, with the
-steepest step of that norm. The best of several PGD restarts is the first that succeeds,
-else the one of least loss, judged by the model on the very images returned. In L1 the
-iterate is projected onto the ball and the box at once (Croce & Hein, 2021), and a step
-moves one percent of the pixels, among those that have room (Tramer & Boneh, 2019).
+steepest step of that norm. PGD returns the first restart that succeeds, else the one of
+least loss; the model judges the returned images. In L1 the attacks project onto the
+ball and the box at once (Croce & Hein, 2021). An L1 step moves one percent of the
+pixels, among those that can still move (Tramer & Boneh, 2019).
 """
 
 import jax.numpy as jnp
 
 from advgan_jax.attacks import _descent
 from advgan_jax.attacks._api import attack
-from advgan_jax.attacks._descent import derived_step, descend, make_gradient_fn
-from advgan_jax.attacks._norms import get_norm
+from advgan_jax.attacks._descent import (
+    Candidate,
+    derived_step,
+    descend,
+    make_gradient_fn,
+)
+from advgan_jax.attacks._norms import Ball, get_norm
 from advgan_jax.cpu import loops
 from advgan_jax.types import Array, Bounds, LogitsFn, Scalar
 
@@ -38,7 +43,7 @@ def fgsm(
 
     .. math:: x_A = \mathrm{clip}(x + \epsilon\,\mathrm{sign}(\nabla_x J(x, y)), l, h)
 
-    and minus, towards the wanted class, when targeted.
+    When targeted, the sign is minus and `y` is the wanted class.
 
     Args:
       epsilon: radius of the ball and norm of the step, in pixel units of `norm`.
@@ -50,9 +55,9 @@ def fgsm(
       Goodfellow et al., 2015 (https://arxiv.org/abs/1412.6572), Sec. 4.
     """
     del key
+    ball = Ball(get_norm(norm), images, epsilon, bounds)
     gradient_fn = make_gradient_fn(logits_fn, labels, loss=loss, targeted=targeted)
-    ball = get_norm(norm)
-    return descend(gradient_fn, images, images, ball, epsilon, epsilon, 1, bounds)
+    return descend(gradient_fn, images, ball, epsilon, 1)
 
 
 @attack(static=("num_steps", "norm", "loss"))
@@ -76,7 +81,8 @@ def bim(
 
     Args:
       step_size: `alpha`, in the same unit; None: `1.25 epsilon / num_steps`, at most
-        epsilon, so that a pixel can cross from the centre to the edge and some more.
+        epsilon, so that `num_steps` steps reach the edge of the ball with a quarter to
+        spare.
 
     Returns:
       The last iterate, within the ball and `bounds`.
@@ -88,12 +94,10 @@ def bim(
       Kurakin et al., 2017 (https://arxiv.org/abs/1607.02533), Sec. 2.2.
     """
     del key
+    ball = Ball(get_norm(norm), images, epsilon, bounds)
     gradient_fn = make_gradient_fn(logits_fn, labels, loss=loss, targeted=targeted)
     step_size = derived_step(step_size, epsilon, num_steps, 1.25)
-    ball = get_norm(norm)
-    return descend(
-        gradient_fn, images, images, ball, epsilon, step_size, num_steps, bounds
-    )
+    return descend(gradient_fn, images, ball, step_size, num_steps)
 
 
 @attack(static=("num_steps",))
@@ -135,14 +139,12 @@ def ilcm(
             "with `targeted=True` for classes of your own."
         )
     classes = jnp.argmin(logits_fn(images), axis=-1)
+    ball = Ball(get_norm("linf"), images, epsilon, bounds)
     gradient_fn = make_gradient_fn(
         logits_fn, classes, loss="cross_entropy", targeted=True
     )
     step_size = derived_step(step_size, epsilon, num_steps, 1.25)
-    ball = get_norm("linf")
-    return descend(
-        gradient_fn, images, images, ball, epsilon, step_size, num_steps, bounds
-    )
+    return descend(gradient_fn, images, ball, step_size, num_steps)
 
 
 @attack(static=("num_steps", "loss"))
@@ -178,19 +180,17 @@ def mi_fgsm(
     del key
     gradient_fn = make_gradient_fn(logits_fn, labels, loss=loss, targeted=targeted)
     step_size = derived_step(step_size, epsilon, num_steps, 1.0)
-    ball = get_norm("linf")
+    ball = Ball(get_norm("linf"), images, epsilon, bounds)
 
-    def step(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        """Take one step."""
+    def _step(carry: tuple[Array, Array]) -> tuple[Array, Array]:
         x, momentum = carry
         gradient = gradient_fn(x)
         size = jnp.sum(jnp.abs(gradient), axis=(1, 2, 3), keepdims=True)
         momentum = decay * momentum + gradient / jnp.where(size > 0, size, 1)
-        x = x - step_size * ball.steepest(momentum, x, bounds)
-        return ball.project(x, images, epsilon, bounds), momentum
+        return ball.step(x, -momentum, step_size), momentum
 
     start = (images, jnp.zeros_like(images))
-    return loops.repeat(step, start, num_steps)[0]
+    return loops.repeat(_step, start, num_steps)[0]
 
 
 @attack(
@@ -220,8 +220,8 @@ def pgd(
 
     Args:
       step_size: `alpha`, in the same unit; None: `2.5 epsilon / num_steps`, at most
-        epsilon, so that the far side of the ball is within reach. (Madry et al. take
-        0.01 for epsilon 0.3 and 40 steps.)
+        epsilon, so that the steps can cross the ball. (Madry et al. take 0.01 for
+        epsilon 0.3 and 40 steps.)
 
     Returns:
       The last iterate of the best restart, within the ball and `bounds`.
@@ -233,36 +233,17 @@ def pgd(
       Madry et al., 2018 (https://arxiv.org/abs/1706.06083), Sec. 2.1;
       Tramer & Boneh, 2019 (https://arxiv.org/abs/1904.13000), App. A, for L1.
     """
-    ball = get_norm(norm)
+    ball = Ball(get_norm(norm), images, epsilon, bounds)
     gradient_fn = make_gradient_fn(logits_fn, labels, loss=loss, targeted=targeted)
     step_size = derived_step(step_size, epsilon, num_steps, 2.5)
 
-    def run(restart: Array | int) -> Array:
-        """Run one restart."""
-        start = images
-        if random_start:
-            start = _descent.random_point(ball, key, restart, images, epsilon, bounds)
-        return descend(
-            gradient_fn, start, images, ball, epsilon, step_size, num_steps, bounds
-        )
-
-    if num_restarts == 1:
-        return run(0)
-    _descent.check_restarts(num_restarts, random_start)
     loss_fn = _descent.make_loss_fn(loss, targeted=targeted)
 
-    def again(carry: tuple[Array, ...]) -> tuple[Array, ...]:
-        """Keep the better of the best so far and another restart."""
-        restart, best, best_succeeded, best_loss = carry
-        x = run(restart)
+    def _run(restart: Array | int) -> Candidate:
+        start = ball.random_point(key, restart) if random_start else images
+        x = descend(gradient_fn, start, ball, step_size, num_steps)
         logits = logits_fn(x)
-        succeeded = _descent.succeeded(logits, labels, targeted=targeted)
-        value = loss_fn(logits, labels)
-        better = ~best_succeeded & (succeeded | (value < best_loss))
-        best = jnp.where(_descent.per_image(better), x, best)
-        best_loss = jnp.where(better, value, best_loss)
-        return restart + 1, best, best_succeeded | succeeded, best_loss
+        success = _descent.succeeded(logits, labels, targeted=targeted)
+        return Candidate(x, success, loss_fn(logits, labels))
 
-    nothing = jnp.full_like(images[:, 0, 0, 0], jnp.inf)
-    carry = (jnp.asarray(0), images, nothing < 0, nothing)
-    return loops.repeat(again, carry, num_restarts)[1]
+    return _descent.best_restart(_run, images, num_restarts, random_start)

@@ -1,23 +1,24 @@
 r"""Szegedy's attack: the least perturbation, by L-BFGS in the box and a search over c.
 
 The paper minimises `c |r| + loss(x + r, l)` within the box and searches for the
-"minimum c" whose solution reaches the class. This module deviates in two points:
+"minimum c" whose solution reaches the class. Deviations:
 
 - The distance is `||r||_2^2`, which has a gradient at `r = 0`, so that L-BFGS applies.
-  The distortion that the paper reports is also that of the L2 norm.
+  The paper also reports the distortion in the L2 norm.
 - As c weighs the *distance*, the shortest `r` belongs to the *largest* c that still
   succeeds. (The minimum would be right if c weighed the loss.)
+- The paper's attack is targeted. Untargeted, each image moves towards the class whose
+  boundary is nearest by the linearised model, among the ten classes of the largest
+  logits; any other class counts as success. On the 8x8 digits the distortion is within
+  one percent of the best of all nine targets.
+- An iterate succeeds only if its margin exceeds the rounding of the logits. For the
+  clean image, a wrong prediction is enough; the other searches require the margin.
 
 Each image has its own c, which changes tenfold until one value succeeds and one fails;
 then the bracket is halved on a logarithmic scale. Each minimisation starts where the
-last one ended, which saves a third of the evaluations at no loss. The attack returns
-the shortest adversarial image of the whole search, which need not be that of the
-largest c, as neural networks are not convex. Only the model judges what is adversarial.
-
-The paper's attack is targeted. Untargeted, each image moves towards the class whose
-boundary is nearest by the linearised model, among the ten classes of the largest
-logits, but any other class counts as success. On the 8x8 digits that is within one
-percent of the best of all nine targets.
+last one ended, which saves a third of the evaluations. The attack returns the shortest
+adversarial image of the whole search. Another c than the largest may have found it, as
+neural networks are not convex.
 """
 
 import math
@@ -69,24 +70,19 @@ class LBFGSResult(NamedTuple):
 
 @partial(jax.jit, static_argnames="settings", inline=True)
 def begin(
-    logits_fn: LogitsFn,
-    images: Array,
-    labels: Array,
-    initial_distance_weight: Scalar,
-    *,
-    settings: Settings,
+    logits_fn: LogitsFn, images: Array, labels: Array, c: Scalar, *, settings: Settings
 ) -> tuple[Problem, Search]:
     """Return the state before the first c; adversarial images are inactive."""
     done = succeeded(logits_fn(images), labels, targeted=settings.targeted)
     rivals = labels
     if not settings.targeted:
         rivals = nearest_classes(logits_fn, images, labels, settings.bounds)
-    zeros = jnp.where(done, 0, jnp.zeros_like(initial_distance_weight))
+    zeros = jnp.where(done, 0, jnp.zeros_like(c))
     search = Search(
         best=images,
         squares=jnp.where(done, 0, jnp.inf).astype(images.dtype),
         best_c=jnp.where(done, jnp.inf, zeros),
-        c=zeros + initial_distance_weight,
+        c=zeros + c,
         succeeded=zeros,
         failed=zeros + jnp.inf,
         num_evaluations=zeros.astype(jnp.int32),
@@ -98,7 +94,7 @@ def begin(
 def end(
     logits_fn: LogitsFn, problem: Problem, search: Search, *, settings: Settings
 ) -> LBFGSResult:
-    """Return what was found, judged once more on the very images returned."""
+    """Return the results; the model judges the returned images once more."""
     verdict = succeeded(
         logits_fn(search.best), problem.labels, targeted=settings.targeted
     )
@@ -120,27 +116,22 @@ def solve_jax(
 ) -> tuple[Array, Array]:
     """Minimise by `jax.scipy.optimize`, image by image, with the c of each `[B]`.
 
-    That solver knows no bounds: outside the box its objective gets a penalty, and its
-    result is clipped. Its own report of success is ignored; its line search often gives
-    up in float32 at points that are good. Returns the minima, and the number of
-    evaluations of each image, int32 `[B]`.
+    That solver knows no bounds: its objective has a penalty outside the box, and its
+    result is clipped. Its report of success is ignored, as its line search often stops
+    in float32 at good points. Return the minima and the number of evaluations, `[B]`.
     """
 
-    def solve(task: tuple[Problem, Array, Array]) -> tuple[Array, Array]:
-        """Minimise for one image."""
+    def _solve(task: tuple[Problem, Array, Array]) -> tuple[Array, Array]:
         problem, start, c = jax.tree.map(lambda a: a[None], task)
 
-        def penalised(flat: Array) -> Array:
-            """Return the objective, with a penalty outside the box."""
+        def _penalised(flat: Array) -> Array:
             x = flat.reshape(start.shape)
-            value, _ = _lbfgs.objective(
-                logits_fn, problem, x, c, targeted=settings.targeted
-            )
+            value, _ = _lbfgs.objective(logits_fn, problem, x, c, settings)
             outside = jnp.sum((x - jnp.clip(x, *settings.bounds)) ** 2)
             return value[0] + _PENALTY * jnp.maximum(c[0], 1) * outside
 
         result = optimize.minimize(
-            penalised,
+            _penalised,
             start.ravel(),
             method="l-bfgs-experimental-do-not-rely-on-this",
             options={
@@ -154,23 +145,18 @@ def solve_jax(
         return jnp.where(jnp.isfinite(found), found, start[0]), jnp.asarray(result.nfev)
 
     # Under `vmap` every image would repeat the line searches of the slowest.
-    return lax.map(solve, (problem, start, c))
+    return lax.map(_solve, (problem, start, c))
 
 
-def search_by(
-    solve: Callable,
-    logits_fn: LogitsFn,
-    problem: Problem,
-    search: Search,
-    settings: Settings,
+def _search_by_jax(
+    logits_fn: LogitsFn, problem: Problem, search: Search, settings: Settings
 ) -> Search:
-    """Run all searches in step with a solver of the form of `solve_jax`."""
+    """Run all searches by `solve_jax`, one c at a time."""
     everywhere = jnp.ones(len(problem.images), bool)
 
-    def step(carry: tuple[Search, Array]) -> tuple[Search, Array]:
-        """Minimise at one c and choose the next."""
+    def _step(carry: tuple[Search, Array]) -> tuple[Search, Array]:
         search, x = carry
-        x, count = solve(logits_fn, problem, x, search.c, settings)
+        x, count = solve_jax(logits_fn, problem, x, search.c, settings)
         success = succeeded_clearly(
             logits_fn(x), problem.labels, targeted=settings.targeted
         )
@@ -178,11 +164,11 @@ def search_by(
         count = search.num_evaluations + count
         return search._replace(num_evaluations=count), x
 
-    return loops.repeat(step, (search, problem.images), settings.num_search_steps)[0]
+    return loops.repeat(_step, (search, problem.images), settings.num_search_steps)[0]
 
 
 SOLVERS: dict[str, Callable[..., Search]] = {
-    "jax": partial(search_by, solve_jax),
+    "jax": _search_by_jax,
     "projected": _lbfgs.search_by_lanes,
 }
 
@@ -207,19 +193,18 @@ def lbfgs_search(
     .. math:: \min_r \; c\,\lVert r\rVert_2^2 + \ell(Z(x + r), y), \qquad
         x + r \in [l, h]^n
 
-    with the cross-entropy `-log p_y` of the wanted class or, untargeted, that between
-    the true class and the nearest by the linearised model. For each image a bisection
-    on `log c` searches for the largest c that succeeds (the paper says "minimum c"; see
-    the module's docstring), and keeps the shortest adversarial image it meets.
+    The loss is the cross-entropy `-log p_y` of the wanted class or, untargeted, that
+    between the true class and the nearest by the linearised model. For each image a
+    bisection on `log c` searches for the largest c that succeeds, and keeps the
+    shortest adversarial image. (The paper says "minimum c"; see the module.)
 
     Args:
-      solver: how to minimise for a given c. `projected`: the L-BFGS of `optimizers`,
-        many images side by side, compiled with the search. `jax`: the L-BFGS of
-        `jax.scipy.optimize`, image by image, with a penalty in place of the box, which
-        it does not know. `jax` stops where the objective falls by less than 1e-5 of
+      solver: `projected`: the L-BFGS of `optimizers`, many images side by side.
+        `jax`: the L-BFGS of `jax.scipy.optimize`, image by image, with a penalty
+        instead of the box. `jax` stops when the objective falls by less than 1e-5 of
         itself, `projected` at 1e-5 to 1e-4.
-      num_search_steps: number of values of c: by factors of ten until one succeeds and
-        one fails, then bisecting.
+      num_search_steps: number of values of c: tenfold until one succeeds and one fails,
+        then bisection.
       num_steps: maximum number of iterations of L-BFGS for each c.
       memory: number of curvature pairs that L-BFGS keeps.
       initial_distance_weight: the first c, in units of loss over squared pixel.

@@ -17,13 +17,10 @@ from advgan_jax.types import Array, Attack, Bounds, LogitsFn
 
 
 def _mean_logits(members: tuple[LogitsFn, ...], images: Array) -> Array:
-    """Average the logits."""
-    total = sum(member(images) for member in members)
-    return jnp.asarray(total) / len(members)
+    return jnp.asarray(sum(member(images) for member in members)) / len(members)
 
 
 def _mean_log_probabilities(members: tuple[LogitsFn, ...], images: Array) -> Array:
-    """Average the log-probabilities."""
     logs = [jax.nn.log_softmax(member(images), axis=-1) for member in members]
     return jnp.asarray(sum(logs)) / len(members)
 
@@ -39,8 +36,8 @@ def average_models(surrogates: Sequence[LogitsFn], average: str = "logits") -> L
 
     Args:
       surrogates: models of the same classes.
-      average: of their `logits`; or of their `log_probabilities`, which averages their
-        cross-entropies, so that no model dominates by the scale of its logits.
+      average: of their `logits` or their `log_probabilities`. The latter averages
+        cross-entropies, so no model dominates by the scale of its logits.
 
     Returns:
       A model that jitted functions take as an argument.
@@ -76,9 +73,8 @@ def transfer(
     """Attack a surrogate instead of the model.
 
     Args:
-      logits_fn: the attacked model, a black box: its predictions are used where
-        `labels` is None. Otherwise it is only checked, which outside `jit` evaluates it
-        on the first eight images.
+      logits_fn: the attacked model, a black box. It only predicts `labels` where they
+        are None; outside `jit` a check also evaluates it on eight images.
       surrogate_fn: the model whose gradients are used, or several.
       attack: the attack on the surrogate.
       average: of several surrogates, `logits` or `log_probabilities`.
@@ -94,15 +90,13 @@ def transfer(
       Papernot et al., 2017 (https://arxiv.org/abs/1602.02697); Tramer et al., 2018
       (https://arxiv.org/abs/1705.07204), for the attacks on static surrogates.
     """
-    several = isinstance(surrogate_fn, Sequence)
-    members = tuple(surrogate_fn) if several else (surrogate_fn,)
+    members = surrogate_fn if isinstance(surrogate_fn, Sequence) else (surrogate_fn,)
     logits_fn = as_pytree(logits_fn)
     images, _ = check_inputs(logits_fn, images, labels, bounds)
     num_classes = check_logits_fn(logits_fn, images)
     for member in members:
-        other = check_logits_fn(
-            as_pytree(member, "surrogate_fn"), images, name="surrogate_fn"
-        )
+        surrogate = as_pytree(member, "surrogate_fn")
+        other = check_logits_fn(surrogate, images, name="surrogate_fn")
         if other != num_classes:
             raise ValueError(
                 f"`surrogate_fn` must have the {num_classes} classes of `logits_fn`, "

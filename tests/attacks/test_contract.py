@@ -102,7 +102,7 @@ def test_minimum_distortion_succeeds(name, targeted, net, images, labels, wanted
 
 
 @only(MINIMUM)
-def test_impossible_leaves_the_image_unchanged(name, images):
+def test_a_failed_search_returns_the_clean_image(name, images):
     def constant(x):
         return jnp.zeros((x.shape[0], 3)).at[:, 1].set(3.0)
 
@@ -244,7 +244,7 @@ def test_generator_aims_each_image_at_its_own_class(net, images):
     result = run(net, images / 2, wanted, targeted=True)
     added = (result - images / 2).max(axis=(1, 2, 3))
     np.testing.assert_allclose(added, [0, 0.03, 0.035], atol=1e-6)
-    with pytest.raises(ValueError, match="needs a class to aim at, got targeted=False"):
+    with pytest.raises(ValueError, match="needs wanted classes, got targeted=False"):
         run(net, images, wanted)
     with pytest.raises(ValueError, match="labels"):
         run(net, images, None, targeted=True)

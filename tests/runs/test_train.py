@@ -133,7 +133,7 @@ def test_targeted_run_counts_images_not_of_the_class(sharing, tmp_path):
     images = np.zeros((2, 8, 8, 1), np.float32)
     with pytest.raises(ValueError, match="trained targeted, got targeted=False"):
         attack(lambda x: x[:, 0, :, 0], images, np.array([3, 3]))
-    with pytest.raises(ValueError, match="to reach class 3, got the target label 5"):
+    with pytest.raises(ValueError, match="to reach class 3, got label 5"):
         attack(lambda x: x[:, 0, :, 0], images, np.array([3, 5]), targeted=True)
 
 
