@@ -172,7 +172,7 @@ def carlini_wagner_l2_search(
       x'(w) = \tfrac{l+h}{2} + \tfrac{h-l}{2}\tanh w
 
     Adam minimises it for a sequence of c. For each image a bisection searches for the
-    smallest c that succeeds. The tanh is stretched and clipped, see the module.
+    smallest c that succeeds. The tanh is stretched and clipped: see the module.
 
     Args:
       num_search_steps: number of values of c: tenfold until one succeeds, then
@@ -191,7 +191,7 @@ def carlini_wagner_l2_search(
     del key
     options = {"targeted": targeted, "confidence": confidence}
 
-    def _evaluate(w, c, best):
+    def _evaluate(w: Array, c: Array, best: _Best):
         x = decode(w, bounds)
         logits = logits_fn(x)
         squares = jnp.sum((x - images) ** 2, axis=(1, 2, 3))

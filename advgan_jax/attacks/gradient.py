@@ -15,12 +15,7 @@ import jax.numpy as jnp
 
 from advgan_jax.attacks import _descent
 from advgan_jax.attacks._api import attack
-from advgan_jax.attacks._descent import (
-    Candidate,
-    derived_step,
-    descend,
-    make_gradient_fn,
-)
+from advgan_jax.attacks._descent import derived_step, descend, make_gradient_fn
 from advgan_jax.attacks._norms import Ball, get_norm
 from advgan_jax.cpu import loops
 from advgan_jax.types import Array, Bounds, LogitsFn, Scalar
@@ -239,11 +234,11 @@ def pgd(
 
     loss_fn = _descent.make_loss_fn(loss, targeted=targeted)
 
-    def _run(restart: Array | int) -> Candidate:
+    def _run(restart: Array | int) -> _descent.Candidate:
         start = ball.random_point(key, restart) if random_start else images
         x = descend(gradient_fn, start, ball, step_size, num_steps)
         logits = logits_fn(x)
         success = _descent.succeeded(logits, labels, targeted=targeted)
-        return Candidate(x, success, loss_fn(logits, labels))
+        return _descent.Candidate(x, success, loss_fn(logits, labels))
 
     return _descent.best_restart(_run, images, num_restarts, random_start)

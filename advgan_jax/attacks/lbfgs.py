@@ -17,8 +17,8 @@ The paper minimises `c |r| + loss(x + r, l)` within the box and searches for the
 Each image has its own c, which changes tenfold until one value succeeds and one fails;
 then the bracket is halved on a logarithmic scale. Each minimisation starts where the
 last one ended, which saves a third of the evaluations. The attack returns the shortest
-adversarial image of the whole search. Another c than the largest may have found it, as
-neural networks are not convex.
+adversarial image of the whole search. As neural networks are not convex, it need not be
+that of the largest c.
 """
 
 import math
