@@ -1,8 +1,8 @@
 """Checks of the arguments of all attacks, and their compilation.
 
 `@attack` turns a pure core into a public attack. Outside `jit` the attack also checks
-values. It runs the core under `jax.jit` with the model as a pytree argument, so a
-second call with the same shapes and another epsilon compiles nothing. Inside a caller's
+values. It runs the core under `jax.jit` with the model as a pytree argument. A second
+call with the same shapes and another epsilon compiles nothing. Inside a caller's
 own `jit`, `vmap` or `shard_map` the core is inlined, and only shapes, dtypes and Python
 numbers are checked. No gradient flows through an attack.
 """
@@ -169,7 +169,7 @@ def _run(
     *,
     settings: tuple[tuple[str, Any], ...],
 ) -> Any:
-    """Run the core on a model that is fast in loops; `attack` compiles this function."""
+    """Run the core on a model that is fast in loops; `attack` compiles this."""
     logits_fn, images = lax.stop_gradient((logits_fn, images))
     ready = loops.loop_ready(logits_fn)
 

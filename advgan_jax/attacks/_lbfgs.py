@@ -5,12 +5,12 @@ number of lanes processes all images: a lane that finishes takes its next c or t
 image. Each round evaluates one trial point per lane.
 
 Another c changes only the weight of the distance. At the same point and along the same
-curvature pairs `(s, y)` the new objective has exactly
+curvature pairs `(s, y)` the new objective has exactly:
 
 .. math:: f' = f + (c' - c) \lVert r\rVert^2, \quad g' = g + 2 (c' - c) r, \quad
-    y' = y + 2 (c' - c) s,
+    y' = y + 2 (c' - c) s.
 
-so no point is evaluated again, and L-BFGS keeps its curvature pairs.
+Thus no point is evaluated again, and L-BFGS keeps its curvature pairs.
 """
 
 from typing import NamedTuple

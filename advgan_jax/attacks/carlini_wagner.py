@@ -2,8 +2,7 @@
 
 Deviations: the tanh that keeps pixels in the box exceeds it by five percent and is
 clipped. So pixels that are exactly 0 or 1 (most of MNIST) have a finite `w` with a
-nonzero gradient, and the search starts at the clean image itself. Each image has its
-own c and its own early stop, and the last iterate counts too. An iterate, as well as
+nonzero gradient. The search starts at the clean image itself. Each image has its own c and its own early stop, and the last iterate counts too. An iterate, as well as
 the clean image, succeeds only if its margin exceeds the rounding of the logits. Finally
 the model judges the returned images.
 """
@@ -89,7 +88,7 @@ def _minimise(
     num_steps: int,
     learning_rate: Scalar,
 ) -> tuple[_Best, Array]:
-    """Run Adam at one c per image; return the best images and the success of this run."""
+    """Run Adam at one c per image; return the best images and this run's success."""
     adam = optax.scale_by_adam()
     interval = max(num_steps // _CHECKS_PER_RUN, 1)
 

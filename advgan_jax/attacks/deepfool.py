@@ -165,9 +165,7 @@ def nearest_classes(
     logits, pull_back = jax.vjp(lambda x: logits_fn(x).astype(x.dtype), images)
     num_classes = logits.shape[-1]
     own = jax.nn.one_hot(labels, num_classes, dtype=logits.dtype)
-    others = jnp.where(own > 0, -jnp.inf, logits)
-    count = min(_NUM_CANDIDATES, num_classes - 1)
-    candidates = lax.top_k(others, count)[1].T
+    candidates = _candidates(logits, labels, _NUM_CANDIDATES, targeted=False).T
 
     def _distance(classes: Array) -> Array:
         seeds = jax.nn.one_hot(classes, num_classes, dtype=logits.dtype) - own
