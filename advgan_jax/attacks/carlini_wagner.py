@@ -2,9 +2,10 @@
 
 Deviations: the tanh that keeps pixels in the box exceeds it by five percent and is
 clipped. So pixels that are exactly 0 or 1 (most of MNIST) have a finite `w` with a
-nonzero gradient. The search starts at the clean image itself. Each image has its own c and its own early stop, and the last iterate counts too. An iterate, as well as
-the clean image, succeeds only if its margin exceeds the rounding of the logits. Finally
-the model judges the returned images.
+nonzero gradient. The search starts at the clean image itself. Each image has its own c
+and its own early stop, and the last iterate counts too. An iterate, as well as the
+clean image, succeeds only if its margin exceeds the rounding of the logits. Finally the
+model judges the returned images.
 """
 
 from collections.abc import Callable
