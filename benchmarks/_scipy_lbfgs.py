@@ -16,7 +16,7 @@ from advgan_jax.attacks._lbfgs import Problem, Settings
 from advgan_jax.attacks.lbfgs import LBFGSResult, begin, end
 
 _VALUE_TOLERANCE = 1e-5
-_evaluate = jax.jit(_lbfgs.evaluate, static_argnames="targeted")
+_evaluate = jax.jit(_lbfgs.objective_and_gradient, static_argnames="settings")
 
 
 def search(
@@ -55,9 +55,7 @@ def solve(logits_fn, problem: Problem, start, c, settings: Settings):
 
     def value_and_grad(flat: np.ndarray, single: Problem, c: np.ndarray):
         x = flat.reshape(1, *shape).astype(dtype)
-        value, gradient, _ = _evaluate(
-            logits_fn, single, x, c, targeted=settings.targeted
-        )
+        value, gradient, _ = _evaluate(logits_fn, single, x, c, settings)
         return float(value[0]), np.asarray(gradient, np.float64).ravel()
 
     for i in np.flatnonzero(problem.active):

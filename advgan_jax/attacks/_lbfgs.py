@@ -117,7 +117,7 @@ def objective(
     return jnp.where(problem.active, c * squares + loss, 0), logits
 
 
-def _objective_and_gradient(
+def objective_and_gradient(
     logits_fn: LogitsFn, problem: Problem, x: Array, c: Array, settings: Settings
 ) -> tuple[Array, Array, Array]:
     """Return the objective of each image, `[B]`, its gradient, and the logits."""
@@ -163,7 +163,7 @@ def search_by_lanes(
 ) -> Search:
     """Run the search of all images to its end; the results are in their order."""
     num_images = problem.images.shape[0]
-    loss, gradient, _ = _objective_and_gradient(
+    loss, gradient, _ = objective_and_gradient(
         logits_fn, problem, problem.images, search.c, settings
     )
     order = jnp.argsort(~problem.active)
@@ -221,7 +221,7 @@ def _advance(logits_fn: LogitsFn, lanes: _Lanes, settings: Settings) -> _Lanes:
     """Evaluate a trial point in each lane, and accept or reject it."""
     problem, before = lanes.problem, lanes.solver
     trial = optimizers.propose(before)
-    value, gradient, logits = _objective_and_gradient(
+    value, gradient, logits = objective_and_gradient(
         logits_fn, problem, trial, lanes.search.c, settings
     )
     # The tolerance is a fraction of what the distance adds to the objective.

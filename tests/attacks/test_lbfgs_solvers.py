@@ -57,7 +57,8 @@ def test_solvers_agree_at_a_given_c(digits_logits_fn, digit_problems, scipy_lbfg
     settings = _lbfgs.Settings(1, 60, 10, targeted=True, bounds=(0.0, 1.0))
 
     def values_and_gradients(x):
-        return _lbfgs.evaluate(digits_logits_fn, problem, x, c, targeted=True)[:2]
+        found = _lbfgs.objective_and_gradient(digits_logits_fn, problem, x, c, settings)
+        return found[:2]
 
     def solve_projected(*_):
         result = optimizers.minimize(values_and_gradients, images, 0.0, 1.0)
