@@ -97,12 +97,9 @@ def _few_channels(
         for j in range(at_once)
     ]
     weights = jnp.stack(moved, axis=3).reshape(-1, at_once * filters)
-    y = jnp.matmul(
-        jnp.concatenate(views, axis=-1),
-        weights,
-        precision=precision,
-        preferred_element_type=jnp.promote_types(x.dtype, jnp.float32),
-    )
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    x = jnp.concatenate(views, axis=-1)
+    y = jnp.matmul(x, weights, precision=precision, preferred_element_type=wide)
     y = y.reshape(x.shape[0], rows, cells * at_once, filters)
     return y[:, :, :columns].astype(x.dtype)
 

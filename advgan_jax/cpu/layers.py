@@ -7,7 +7,7 @@ Three operations are slow in XLA on CPU. There, and only there, they are replace
   * the backward pass of `nn.max_pool`, by maxima of slices.
 
 Two differences are visible, on CPU only. Forward-mode derivatives (`jvp`, `jacfwd`,
-`hessian`) of the convolution are rejected. Where several pixels of a pooled window are
+`hessian`) of the convolution are rejected. If several pixels of a pooled window are
 equally large, they share the gradient, which elsewhere goes to the first.
 
 On all platforms a layer with a bfloat16 kernel computes its products in bfloat16; see

@@ -19,8 +19,6 @@ targeted success on the test images of the 8x8 digits with one seed. The stages 
 These differences are within the noise of one seed. FiLM works for any image size, and
 InstanceNorm cannot remove it, as it removes constant planes.
 
-Deviations from the paper: those of `models.advgan`.
-
 References:
   Bai et al., 2020 (https://arxiv.org/abs/2002.02196).
 """

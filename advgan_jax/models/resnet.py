@@ -56,7 +56,6 @@ class ResNet(nn.Module):
     """A residual model for small images: three stages of equal blocks.
 
     Attributes:
-      num_classes: K.
       blocks: blocks in each stage; the depth is `6 * blocks + 2` (plain) or
         `6 * blocks + 4` (pre-activated).
       widths: filters of the stages.

@@ -28,9 +28,8 @@ def replicated_sharding() -> jax.sharding.Sharding:
 
 def is_key(leaf: Any) -> bool:
     """Return whether a leaf is an array of typed PRNG keys."""
-    return isinstance(leaf, jax.Array) and jnp.issubdtype(
-        leaf.dtype, jax.dtypes.prng_key
-    )
+    array = isinstance(leaf, jax.Array)
+    return array and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _place(leaf: Any, sharding: NamedSharding) -> Array:

@@ -88,7 +88,7 @@ class _Sharded:
 
 
 class _Copies:
-    """Replicated arguments, copied again only when other objects are passed."""
+    """Replicated arguments, copied again only when the objects change."""
 
     def __init__(self, mesh: Mesh) -> None:
         self._mesh, self._given, self._placed = mesh, (), ()

@@ -72,8 +72,7 @@ def init_state(
 def named_loss(objective: Any) -> Callable[..., Array]:
     """Look up an objective's `adversarial_loss`, and bind its confidence if it has one.
 
-    Returns `(logits, labels, *, targeted) -> loss [B]`. Raises `ValueError` for an
-    unknown loss, or a confidence with a loss that has none.
+    Raises `ValueError` if the loss is unknown, or has no confidence but one is given.
     """
     loss = losses.adversarial_loss(objective.adversarial_loss)
     if objective.adversarial_loss == "margin":
@@ -87,10 +86,7 @@ def named_loss(objective: Any) -> Callable[..., Array]:
 
 
 def make_adversarial_loss(objective: AdvGANObjective) -> LossFn:
-    """Bind `L_adv` as `(logits [B, K], labels [B]) -> loss [B]`.
-
-    With a target class the labels are not used. Raises as `named_loss`.
-    """
+    """Bind `L_adv` as `(logits [B, K], labels [B]) -> loss [B]`; see `named_loss`."""
     loss = named_loss(objective)
     target_class = objective.target_class
     if target_class is None:
@@ -116,13 +112,8 @@ def generator_loss(
     .. math:: L = \overline{\ell_{adv}} + \alpha L_{GAN} + \beta
         \overline{\ell_{hinge}}
 
-    Args:
-      adversarial_loss: `(logits, labels) -> loss [B]`.
-      objective: AdvGAN's or AI-GAN's.
-      logits: `[B, K]`, the target model's on the adversarial images.
-      labels: `[B]`, the true classes, or AI-GAN's target classes.
-      scores: `[B]`, the discriminator's on the adversarial images.
-      perturbation: adversarial minus clean images, `[B, H, W, C]`.
+    `logits` `[B, K]` of the target model and `scores` `[B]` of the discriminator are on
+    the adversarial images. `labels` are AI-GAN's target classes, else the true ones.
     """
     _, gan = losses.gan_loss(objective.gan_loss)
     parts = {

@@ -1,6 +1,6 @@
-"""Batches of compiled steps: from data on the devices, or read during training.
+"""Batches of compiled steps, from data on the devices or read during training.
 
-Both follow the same order, so both give the same parameters. The order of an epoch is
+Both have the same order, so both give the same parameters. The order of an epoch is
 drawn on the device and stays there; calls slice their batches out of it.
 """
 
@@ -31,12 +31,8 @@ class Stream:
 
     In each process, a thread reads the rows of the process's own devices.
 
-    Attributes:
-      split: the images and labels.
-      mode: that of the compiled steps, see `parallel.choose_mode`.
-      depth: number of calls, at least 1, whose batches are ready, and number of calls
-        in flight. The devices hold their images; if those do not fit, lower the steps
-        per call.
+    `mode` is that of the compiled steps. The devices hold the images of `depth` ready
+    calls and as many calls in flight. If they do not fit, lower the steps per call.
     """
 
     split: Split

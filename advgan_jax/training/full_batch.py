@@ -72,15 +72,14 @@ def make_train_step(loss_fn: LossFn) -> Step:
     `gradient`, all before the iteration.
     """
     solver = _make_solver()
+    value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
 
     def train_step(
         state: FullBatchState, batch: Batch
     ) -> tuple[FullBatchState, Metrics]:
         """Make one iteration."""
         params, opt_state = state.net.params, state.net.opt_state
-        (loss, metrics), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
-            params, batch
-        )
+        (loss, metrics), gradient = value_and_grad(params, batch)
         updates, opt_state = solver.update(
             gradient,
             opt_state,
@@ -90,10 +89,8 @@ def make_train_step(loss_fn: LossFn) -> Step:
             value_fn=lambda params: loss_fn(params, batch)[0],
         )
         net = NetState(optax.apply_updates(params, updates), opt_state)
-        largest = jnp.max(
-            jnp.stack([jnp.max(jnp.abs(g)) for g in jax.tree.leaves(gradient)])
-        )
-        metrics = {**metrics, "loss": loss, "gradient": largest}
+        largest = [jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(gradient)]
+        metrics = {**metrics, "loss": loss, "gradient": jnp.max(jnp.stack(largest))}
         return FullBatchState(state.step + 1, net), metrics
 
     return train_step
@@ -108,18 +105,10 @@ def until_converged(
 ) -> Step:
     """Make a function of several iterations that reports convergence.
 
-    Args:
-      train_step: from `make_train_step`.
-      num_steps: at least 1.
-      gradient_tolerance: converged when no entry of the gradient is above it.
-      value_tolerance: converged when all these iterations together reduced the loss by
-        at most this share of it.
-
-    Returns:
-      A step with the metrics of the last iteration, and `converged`.
-
-    Raises:
-      ValueError: if a number is out of range.
+    The metrics are those of the last iteration, and `converged`: no entry of the
+    gradient is above `gradient_tolerance`, or all these iterations together reduced the
+    loss by at most the share `value_tolerance`. Raises `ValueError` if a number is out
+    of range.
     """
     check_at_least("num_steps", num_steps, 1)
     check_at_least("gradient_tolerance", gradient_tolerance, 0)

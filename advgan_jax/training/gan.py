@@ -66,18 +66,9 @@ def alternate(
 ) -> tuple[AdvGANState, Metrics]:
     """Update the discriminator, then the generator against the new discriminator.
 
-    Args:
-      state: to update.
-      networks: see `training`.
-      generate: maps the generator's weights to adversarial images.
-      discriminator_loss: maps the discriminator's weights and (constant) adversarial
-        images to the loss.
-      generator_loss: maps adversarial images and the discriminator's weights to the
-        loss and metrics.
-      axis_name: see `training`.
-
-    Returns:
-      The next state, and the metrics: both losses and those of `generator_loss`.
+    `generate` maps the generator's weights to adversarial images. The losses are
+    functions of the discriminator's weights and these images; the generator's also
+    returns metrics. Returns the next state, and the metrics with both losses.
     """
     adversarial, pull_back = jax.vjp(generate, state.generator.params)
 
