@@ -234,13 +234,11 @@ def _row_products(
         slopes = slopes.transpose(3, 0, 1, 2).reshape(filters, -1)
         taps = [images[:, :, j : j + columns] for j in range(width)]
         taps = jnp.concatenate(taps, axis=-1)
+        multiply = partial(
+            jnp.matmul, slopes, precision=precision, preferred_element_type=wide
+        )
         products = [
-            jnp.matmul(
-                slopes,
-                taps[:, i : i + rows].reshape(-1, width * channels),
-                precision=precision,
-                preferred_element_type=wide,
-            )
+            multiply(taps[:, i : i + rows].reshape(-1, width * channels))
             for i in range(height)
         ]
         return total + jnp.stack(products), None

@@ -61,13 +61,9 @@ def make_classifier(
 
 
 @cache
-def _apply_fn(model: nn.Module) -> Callable[[Any, Array], Array]:
+def _apply_fn(model: nn.Module) -> Callable[[Any, Array], Any]:
     """Return one function object for equal modules, so that `jit` does not retrace."""
-
-    def _apply(variables: Any, images: Array) -> Any:
-        return model.apply(variables, images)
-
-    return _apply
+    return lambda variables, images: model.apply(variables, images)
 
 
 def make_logits_fn(model: nn.Module, variables: Any) -> LogitsFn:

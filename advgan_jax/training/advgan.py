@@ -172,8 +172,9 @@ def make_train_step(
                 adversarial_loss, objective, logits, labels, scores, adversarial - clean
             )
             predictions = jnp.argmax(logits, axis=-1)
-            success = predictions != labels
-            if objective.target_class is not None:
+            if objective.target_class is None:
+                success = predictions != labels
+            else:
                 success = predictions == objective.target_class
             return total, {**parts, "success_rate": jnp.mean(success)}
 

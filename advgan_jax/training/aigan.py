@@ -128,9 +128,8 @@ def _make_step(
         """Make one step."""
         clean, labels = batch
         key = jax.random.fold_in(state.key, state.step)
-        key_targets, key_attacker = jax.random.split(
-            parallel.fold_in_shard(key, axis_name)
-        )
+        key = parallel.fold_in_shard(key, axis_name)
+        key_targets, key_attacker = jax.random.split(key)
         target_labels = draw_targets(key_targets, labels, objective.num_classes)
         real = real_fn(clean, target_labels, target_logits_fn, key_attacker)
 

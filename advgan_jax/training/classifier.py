@@ -57,9 +57,8 @@ def make_train_step(
     ) -> tuple[ClassifierState, Metrics]:
         """Make one step."""
         key = jax.random.fold_in(state.key, state.step)
-        key_augment, key_dropout = jax.random.split(
-            parallel.fold_in_shard(key, axis_name)
-        )
+        key = parallel.fold_in_shard(key, axis_name)
+        key_augment, key_dropout = jax.random.split(key)
         images = augment(batch.images, key_augment, max_shift=max_shift, flip=flip)
 
         def _loss_fn(params: Params) -> tuple[Array, tuple[Metrics, Params]]:
@@ -110,9 +109,8 @@ def descend(
         loss, metrics = parallel.mean_over((loss, metrics), axis_name)
         return loss, (metrics, stats)
 
-    (loss, (metrics, batch_stats)), gradients = jax.value_and_grad(
-        _averaged, has_aux=True
-    )(state.net.params)
+    value_and_grad = jax.value_and_grad(_averaged, has_aux=True)
+    (loss, (metrics, batch_stats)), gradients = value_and_grad(state.net.params)
     gradients = parallel.mean_over(gradients, axis_name)
     net = state.net.updated(gradients, optimizer)
     state = state.replace(step=state.step + 1, net=net, batch_stats=batch_stats)

@@ -155,11 +155,10 @@ def classification(model: nn.Module, strengths: Sequence[float]) -> LossFn:
 
     def _loss_fn(params: Params, batch: Batch) -> tuple[Array, Metrics]:
         logits = apply(model, params, batch.images)
-        cross_entropy = optax.softmax_cross_entropy_with_integer_labels(
-            logits, batch.labels
-        )
+        cross_entropy = optax.softmax_cross_entropy_with_integer_labels
+        losses = cross_entropy(logits, batch.labels)
         accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == batch.labels)
-        loss = jnp.mean(cross_entropy) + weight_decay(params, strengths)
+        loss = jnp.mean(losses) + weight_decay(params, strengths)
         return loss, {"accuracy": accuracy}
 
     return _loss_fn
@@ -206,10 +205,8 @@ def sparse_reconstruction(
             (1 - sparsity) / (1 - active)
         )
         squares = sum(jnp.sum(layer["kernel"] ** 2) for layer in params.values())
-        loss = (
-            error + sparsity_weight * jnp.sum(divergence) + weight_decay * squares / 2
-        )
-        return loss, {"error": error}
+        penalty = sparsity_weight * jnp.sum(divergence)
+        return error + penalty + weight_decay * squares / 2, {"error": error}
 
     return _loss_fn
 

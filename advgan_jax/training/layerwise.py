@@ -59,7 +59,7 @@ class LayerwiseState(struct.PyTreeNode):
 
 
 class Mixture(NamedTuple):
-    """Adversarial inputs that are mixed with the training images.
+    """The adversarial inputs in the loss, and the rate of their replacement.
 
     Attributes:
       layers: layers whose outputs are attacked; 0 is the image. Without any, training
@@ -160,7 +160,7 @@ def make_train_step(
       model: with sigmoid units; may have dropout.
       optimizer: see `training`.
       attack: untargeted, compiled with the step.
-      mixture: the layers and the numbers.
+      mixture: the layers, the sizes of their pools, and the weight.
       strengths: weight decay `lambda` of each layer.
 
     Returns:
@@ -189,9 +189,8 @@ def make_train_step(
         picked = [Pool(pool.inputs[rows], pool.labels[rows]) for pool in pools]
 
         def _loss_fn(params: Params) -> tuple[Array, Metrics]:
-            logits = apply(
-                model, params, batch.images, train=True, rngs={"dropout": key_dropout}
-            )
+            rngs = {"dropout": key_dropout}
+            logits = apply(model, params, batch.images, train=True, rngs=rngs)
             clean = jnp.mean(_cross_entropy(logits, batch.labels))
             accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == batch.labels)
             metrics: dict[str, Any] = {"loss": clean, "accuracy": accuracy}

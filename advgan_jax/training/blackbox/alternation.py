@@ -218,10 +218,10 @@ class _Alternation:
 
     def _labels_for(self, distilled_fn: LogitsFn) -> Array:
         """Return the attacker's labels, or else f's predictions."""
-        if self.labels is not None:
-            return jnp.asarray(self.labels)
-        fn = partial(self._predict, distilled_fn)
-        return jnp.asarray(in_batches(fn, self.images))
+        labels = self.labels
+        if labels is None:
+            labels = in_batches(partial(self._predict, distilled_fn), self.images)
+        return jnp.asarray(labels)
 
     def _hooks_of(self, part: str, title: str) -> host_loop.Hooks:
         """Make hooks that report one network's training as the whole state's."""
@@ -278,9 +278,8 @@ class _Alternation:
         arrays = self.oracle.ledger.made()
         # Padded to the final size, so that nothing is compiled again.
         missing = sum(self.schedule.query_counts) - len(arrays[0])
-        return Batch(
-            *(jnp.pad(a, [(0, missing)] + [(0, 0)] * (a.ndim - 1)) for a in arrays)
-        )
+        rows = (0, missing)
+        return Batch(*(jnp.pad(a, [rows] + [(0, 0)] * (a.ndim - 1)) for a in arrays))
 
     def _distilled_rows(self, epoch: int) -> batches.RowsFn:
         """Choose the rows of f's batches, which mix clean and perturbed images."""
