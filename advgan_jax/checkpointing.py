@@ -48,12 +48,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, max_to_keep: int = 3):
-        """Open a folder of checkpoints, and create it if it is missing.
-
-        Args:
-          directory: the folder; relative to the working directory or absolute.
-          max_to_keep: how many checkpoints are kept; older ones are deleted.
-        """
+        """Open or create a folder; only the last `max_to_keep` checkpoints are kept."""
         # With a relative path Orbax writes nothing and raises nothing.
         self.directory: pathlib.Path = pathlib.Path(directory).absolute()
         options = ocp.CheckpointManagerOptions(

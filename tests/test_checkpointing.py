@@ -1,4 +1,4 @@
-"""Checkpoints: all of a state, bit for bit, or the one before."""
+"""Test checkpoints: they restore all bits of a state, or of the one before."""
 
 import logging
 
@@ -29,7 +29,7 @@ def assert_same(a, b):
 
 
 def spoil(directory, step):
-    """Cuts every file of one checkpoint's state short."""
+    """Truncate every file of a checkpoint's state."""
     files = [p for p in (directory / str(step) / "state").rglob("*") if p.is_file()]
     assert files
     for path in files:
@@ -38,7 +38,7 @@ def spoil(directory, step):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three checkpoints, of steps 1 to 3."""
+    """Write three checkpoints, of steps 1 to 3."""
     with Checkpoints(tmp_path) as checkpoints:
         for step in (1, 2, 3):
             checkpoints.save(step, make_state(step), {"seed": step})
@@ -113,7 +113,7 @@ def test_truncated_checkpoint_falls_back_and_says_so(folder, caplog):
         assert_same(checkpoints.restore(make_state()), make_state(2))
         checkpoints.set_aside_after(2)
         assert checkpoints.steps() == [1, 2]
-        # The step is made again, and may be damaged again.
+        # The step is repeated, and its checkpoint may be damaged again.
         checkpoints.save(3, make_state(3), {})
     assert "Checkpoint 3" in caplog.text
     assert "trying the one before" in caplog.text
@@ -160,5 +160,5 @@ def test_saving_does_not_ask_the_runtime_when_to_stop(tmp_path, monkeypatch):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, make_state(1), {})
         checkpoints.save(2, make_state(2), {})
-    # The training loop asks; another's numbers between its own would be its last.
+    # Only the training loop may call the runtime, with its own numbers.
     assert asked == []

@@ -1,4 +1,4 @@
-"""The modes on one device, what they refuse, and what processes agree on.
+"""Test the modes on one device, their errors, and agreement of processes.
 
 What several devices and processes compute is tested in `tests/distributed`.
 """
@@ -74,7 +74,7 @@ def test_data_is_placed_once(monkeypatch, digits):
     rows = np.zeros((1, 8), np.int32)
     for frozen in (jnp.ones(()), jnp.full((), 5.0)):
         for _ in range(2):
-            rows += 1  # the same array, filled anew
+            rows += 1  # the same array with new values
             state, _ = run(state, data, rows, frozen)
     assert state == 12
     assert [int(order[0, 0]) for (order,) in placed_rows(placed)] == [1, 2, 3, 4]

@@ -84,10 +84,8 @@ def score_features(images: Array, widths: tuple[int, ...]) -> Array:
 class Generator(nn.Module):
     r"""A perturbation for each image: :math:`r = \epsilon \tanh(h(x))`.
 
-    Attributes:
-      epsilon: the L-infinity bound, in pixel units.
-      widths: filters at full, half and quarter size.
-      num_residual: residual blocks at quarter size.
+    `widths` are the filters at full, half and quarter size, `num_residual` the residual
+    blocks at quarter size.
     """
 
     epsilon: float
@@ -97,17 +95,15 @@ class Generator(nn.Module):
     @nn.compact
     def __call__(self, images: Array) -> Array:
         """Map images `[B, H, W, C]` to perturbations of this shape, in pixel units."""
-        logits = encode_decode(
-            2 * images - 1, self.widths, self.num_residual, images.shape[-1]
-        )
+        x, channels = 2 * images - 1, images.shape[-1]
+        logits = encode_decode(x, self.widths, self.num_residual, channels)
         return self.epsilon * jnp.tanh(logits)
 
 
 class Discriminator(nn.Module):
     """A score for each image: high for clean ones, low for perturbed ones.
 
-    Attributes:
-      widths: filters of the 4x4 convolutions of stride 2.
+    `widths` are the filters of the 4x4 convolutions of stride 2.
     """
 
     widths: tuple[int, ...] = (8, 16, 32)

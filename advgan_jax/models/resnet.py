@@ -55,12 +55,9 @@ class _Block(nn.Module):
 class ResNet(nn.Module):
     """A residual model for small images: three stages of equal blocks.
 
-    Attributes:
-      blocks: blocks in each stage; the depth is `6 * blocks + 2` (plain) or
-        `6 * blocks + 4` (pre-activated).
-      widths: filters of the stages.
-      preactivated: normalise before rather than after each convolution.
-      axis_name: device axis over which batch statistics are averaged.
+    Each stage has its filters in `widths`. The depth is `6 * blocks + 2` or, with
+    normalisation before each convolution (`preactivated`), `6 * blocks + 4`. Training
+    averages batch statistics over the device axis `axis_name`.
     """
 
     num_classes: int = 10

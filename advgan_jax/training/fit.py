@@ -74,14 +74,10 @@ class Plan:
 class Hooks(NamedTuple):
     """Optional callbacks of the loop.
 
-    Attributes:
-      log: called with (step, means of the metrics since the last call), for a whole
-        epoch at its end.
-      steps_per_log: maximum number of steps in a mean.
-      save: called with (step, state) when a checkpoint is due.
-      epochs_per_save: number of epochs between two checkpoints.
-      stop: called between calls; True saves the state and ends the loop.
-      description: of the progress bar.
+    At the end of an epoch, `log` gets the means of the metrics over at most
+    `steps_per_log` steps. `save` gets the state every `epochs_per_save` epochs. `stop`
+    is called between calls; True saves the state and ends the loop. `description`
+    labels the progress bar.
     """
 
     log: Callable[[int, Mapping[str, float]], None] = lambda step, metrics: None

@@ -38,11 +38,10 @@ from advgan_jax.types import Array, Attack, Batch, LogitsFn, Metrics, Params
 
 
 class Pool(NamedTuple):
-    """Adversarial inputs of the layers above one layer.
+    """Adversarial inputs of the layers above one layer, and their true classes.
 
-    Attributes:
-      inputs: `[P, H, W, C]` for layer 0, `[P, 1, 1, F]` for the others.
-      labels: true classes, int32 `[P]`; -1 where there is no input yet.
+    `inputs` are `[P, H, W, C]` for layer 0, else `[P, 1, 1, F]`. `labels`, int32 `[P]`,
+    are -1 where there is no input yet.
     """
 
     inputs: Array

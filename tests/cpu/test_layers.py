@@ -1,4 +1,4 @@
-"""Our convolution and pooling against Flax' and JAX' own: values and gradients."""
+"""Compare values and gradients of our layers with those of Flax and JAX."""
 
 import importlib
 
@@ -11,7 +11,7 @@ from jax import lax
 
 from advgan_jax.cpu import layers
 
-_CORE = "advgan_jax.cpu.conv2d"  # the package has a function of that name
+_CORE = "advgan_jax.cpu.conv2d"  # the package exports a function of the same name
 
 # strides, padding, input dilation, kernel size, image size
 GEOMETRIES = {
@@ -35,7 +35,7 @@ GEOMETRIES = {
 
 
 FEW = ("valid", "strided same", "fractional", "cropped")
-# Channels and filters: few of either, and on both sides of what is called few.
+# Channels and filters: few of either, and on both sides of the limits.
 NUMBERS = ((1, 4), (1, 9), (1, 17), (3, 32), (2, 33), (16, 1), (1, 1))
 
 
@@ -53,7 +53,7 @@ def test_convolution_equals_lax(name, channels, filters):
 def test_large_convolution_equals_lax(name, cores, monkeypatch):
     monkeypatch.setattr(importlib.import_module(_CORE), "num_cores", lambda: cores)
     monkeypatch.setattr(jax, "local_device_count", lambda: 1)
-    # 10^8 products, from where the number of cores decides how it is computed.
+    # From 10^8 products on, the number of cores selects the algorithm.
     _compare_with_lax(name, 48, 96)
 
 
@@ -73,7 +73,7 @@ def test_columns_are_wasted_where_a_device_has_several_cores(
 ):
     monkeypatch.setattr(importlib.import_module(_CORE), "num_cores", lambda: 8)
     monkeypatch.setattr(jax, "local_device_count", lambda: devices)
-    batch = 64 * devices  # what was traced is kept by its shape
+    batch = 64 * devices  # JAX caches traces by shape
     x = jax.ShapeDtypeStruct((batch, 27, 27, 32), jnp.float32)
     kernel = jax.ShapeDtypeStruct((3, 3, 32, 32), jnp.float32)
     convolve = jax.make_jaxpr(layers.conv2d, static_argnums=2)
@@ -103,7 +103,7 @@ def _compare_with_lax(name, channels, filters):
         (_, y), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(x, kernel)
         return y, *gradients
 
-    # In one program: compiled operation by operation it takes ten times as long.
+    # In one program: compiling each operation takes ten times as long.
     ours, theirs = jax.jit(
         lambda: (
             value_and_gradients(layers.conv_general_dilated),
@@ -156,7 +156,7 @@ def test_max_pool_equals_flax(size, window):
 
 @pytest.mark.parametrize("filters", [4, 32])
 def test_a_pool_computes_the_convolution_before_it_once(filters):
-    """Not within each part of its gradient that needs some of it."""
+    """Pad once, and not in each part of the gradient."""
     if jax.default_backend() != "cpu":
         pytest.skip("that is how XLA works on a CPU")
 
@@ -168,7 +168,7 @@ def test_a_pool_computes_the_convolution_before_it_once(filters):
 
     images, kernel = jnp.ones((6, 12, 12, 1)), jnp.ones((5, 5, 1, filters))
     program = gradient.lower(images, kernel).compile().as_text()
-    # The convolution, as a product or as itself, and the gradient of its kernel.
+    # The convolution, as a product or unchanged, and the gradient of its kernel.
     assert program.count(" dot(") + program.count(" convolution(") == 2
 
 
@@ -189,13 +189,13 @@ def test_one_channel_in_batches_of_all_kinds(batch):
     ids=["one", "first", "few", "many"],
 )
 def test_bfloat16_is_summed_up_in_float32(channels, filters):
-    """Values and gradients are rounded once, at the end."""
+    """Round values and gradients once, at the end."""
     key_x, key_k = jax.random.split(jax.random.key(0))
     x = jax.random.normal(key_x, (256, 16, 16, channels), jnp.bfloat16)
     kernel = jax.random.normal(key_k, (3, 3, channels, filters), jnp.bfloat16)
 
     def found(dtype):
-        # Slopes that are numbers of bfloat16, so that nothing else is rounded.
+        # The slopes are exact in bfloat16, so nothing else is rounded.
         y, pull_back = jax.vjp(layers.conv2d, x.astype(dtype), kernel.astype(dtype))
         slopes = jax.random.normal(jax.random.key(1), y.shape, jnp.bfloat16)
         return y, *pull_back(slopes.astype(dtype))
@@ -205,5 +205,5 @@ def test_bfloat16_is_summed_up_in_float32(channels, filters):
     for a, b in zip(ours, exact, strict=True):
         assert a.dtype == jnp.bfloat16
         error = np.linalg.norm(a.astype(jnp.float32) - b) / np.linalg.norm(b)
-        # A rounding to eight bits moves a number by 2^-9 of itself at most.
+        # Rounding to eight bits changes a number by at most a share of 2^-9.
         assert error < 2**-9

@@ -1,4 +1,4 @@
-"""Loops, and stock models made ready for them."""
+"""Test loops, and stock models prepared for them."""
 
 from functools import partial
 
@@ -13,7 +13,7 @@ from advgan_jax.cpu import loops
 
 
 class StockNet(nn.Module):
-    """What a user might bring: Flax' own layers, a custom gradient, a nested jit."""
+    """A user's model: Flax' own layers, a custom gradient, a nested jit."""
 
     pool_padding: str = "VALID"
 
@@ -60,9 +60,9 @@ def test_loop_ready_replaces_what_is_slow(stock):
     after = str(jax.make_jaxpr(loops.loop_ready(logits_fn))(images))
     assert "custom_vjp_call" not in before
     assert "custom_vjp_call" in after
-    # The grouped convolution has no equal in `layers` and must stay.
+    # The grouped convolution has no equivalent in `layers` and must stay.
     assert "feature_group_count=2" in after
-    # A pool that pads must stay too.
+    # A padded pool must stay too.
     padded = "padding=((0, 0), (0, 1), (0, 1), (0, 0))" in before
     assert ("reduce_window_max" in after) == padded
 
@@ -101,7 +101,7 @@ def test_blocks_make_what_the_whole_batch_makes(count):
     made = jax.jit(lambda *args: loops.in_blocks(fn, *args))(images, labels)
     np.testing.assert_array_equal(made, fn(images, labels))
     if jax.default_backend() == "cpu":
-        # No block holds more than 256 of these images.
+        # No block contains more than 256 of these images.
         assert seen[0] == {1: 1, 256: 256, 257: 129, 700: 175}[count]
 
 
@@ -120,7 +120,7 @@ def test_no_block_holds_more_than_its_share_of_pixels():
 
 
 def test_a_batch_of_any_size_can_be_exported():
-    """A generator, and a gradient of a classifier, as an attack takes it."""
+    """Return a generator, and a classifier's gradient as an attack computes it."""
     generator = models.Generator(0.3, widths=(4, 8, 8), num_residual=1)
     model = models.ModelC(widths=(4, 8), hidden=16)
     key, one = jax.random.key(0), jnp.zeros((1, 16, 16, 1))
@@ -140,7 +140,7 @@ def test_a_batch_of_any_size_can_be_exported():
         for count in (1, 300):
             images = jax.random.uniform(key, (count, 16, 16, 1))
             made = jax.jit(exported.call)(images)
-            # Sums of thousands of float32 products, taken in another order.
+            # Sums of thousands of float32 products, in another order.
             np.testing.assert_allclose(made, jax.jit(fn)(images), atol=1e-5)
 
 
@@ -183,5 +183,5 @@ SPREAD = """
 @pytest.mark.multi_device
 @pytest.mark.parametrize("devices", [2, 4])
 def test_a_batch_on_several_devices_stays_where_it_is(on_devices, devices):
-    """No device gets the images of another, though blocks and rows are cut."""
+    """Blocks of sharded rows move no images between devices."""
     on_devices(devices, SPREAD, devices)

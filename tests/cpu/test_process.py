@@ -1,4 +1,4 @@
-"""Compiled programs are cached, freed memory is reused, and the CPU is split."""
+"""Test the program cache, reuse of freed memory, and the split of the CPU."""
 
 import os
 import pathlib
@@ -15,7 +15,7 @@ from advgan_jax.cpu import process
 
 
 def run(code, *arguments, environment=None):
-    """Run code in a process of its own: what it sets is global to a process."""
+    """Run code in its own process, because its settings are global to a process."""
     result = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         env=os.environ if environment is None else environment,
@@ -54,11 +54,11 @@ def test_the_second_process_finds_what_the_first_compiled(tmp_path):
 
 
 class TestCompilationCache:
-    """The settings, without a process: JAX reads them at its first computation."""
+    """Test the settings without a process: JAX reads them at its first computation."""
 
     @pytest.fixture(autouse=True)
     def settings(self, monkeypatch, tmp_path):
-        """Undo all settings; no folder but the temporary one is used."""
+        """Undo all settings, and use only a temporary folder."""
         names = (
             "jax_enable_compilation_cache",
             "jax_compilation_cache_dir",
@@ -84,7 +84,7 @@ class TestCompilationCache:
     def test_the_folder_can_be_chosen(self, monkeypatch, tmp_path, variable, inner):
         chosen = tmp_path / "chosen"
         if variable is None:
-            # The argument goes before the environment.
+            # The argument has priority over the environment.
             elsewhere = tmp_path / "elsewhere"
             monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(elsewhere))
             process.set_compilation_cache(str(chosen))
@@ -139,7 +139,7 @@ print(int(statistics.median(b - a for a, b in zip(faults, faults[1:]))))
 
 
 def pages_are_large():
-    """Whether the system fetches memory in pages too large to be counted."""
+    """Return whether the system uses huge pages, whose faults are not counted."""
     try:
         text = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
     except OSError:
@@ -150,7 +150,7 @@ def pages_are_large():
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 @pytest.mark.skipif(pages_are_large(), reason="needs pages of 4 KiB")
 def test_freed_memory_is_kept():
-    # The caller may have set the C library himself.
+    # The caller may have configured the C library.
     ours = ("GLIBC_TUNABLES", "MALLOC_", "LD_PRELOAD")
     plain = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     plain["JAX_PLATFORMS"] = "cpu"
@@ -158,7 +158,7 @@ def test_freed_memory_is_kept():
     def pages(what):
         return int(run(PAGES, what, environment=plain))
 
-    # A step fetches its 128 MB of intermediate results anew, or at most an array of
+    # A step allocates its 128 MB of intermediate results anew, or at most an array of
     # 8 MB that finds no place. A block's first and last page may be there already.
     # The median of eleven steps: where another thread puts a small block into a freed
     # one, the next step has to find its memory elsewhere, but only once.
@@ -168,7 +168,7 @@ def test_freed_memory_is_kept():
 
 
 class Refusing:
-    """A C library that keeps nothing, and counts who asks."""
+    """A C library that rejects the settings, and counts the calls."""
 
     def __init__(self):
         self.asked = 0
@@ -216,7 +216,7 @@ def test_the_cpu_is_split_into_devices_of_one_thread(wanted, printed):
     assert run(CUT, wanted, environment=clean) == printed
 
 
-# The run is replaced; what is left computes when processes connect.
+# The run is replaced; only the connection of processes computes.
 CONNECTING = """
 from absl import app
 from advgan_jax import runs
@@ -228,7 +228,7 @@ app.run(command.main)
 
 
 def test_processes_connect_with_the_cache_that_was_asked_for(repository, tmp_path):
-    """Not with the one of the environment, which JAX would read once and for all."""
+    """Ignore the environment's folder, which JAX would read only once."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

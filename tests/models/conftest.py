@@ -1,4 +1,4 @@
-"""Shared by the tests of networks."""
+"""Share a compiled model between the tests of networks."""
 
 import jax
 import pytest
@@ -6,7 +6,7 @@ import pytest
 
 @pytest.fixture
 def counted_logits():
-    """`logits(fn, images)`, compiled, and a list of how often it was traced."""
+    """Return a compiled `logits(fn, images)`, and a list with an entry per trace."""
     traces = []
 
     @jax.jit

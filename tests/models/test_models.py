@@ -1,4 +1,4 @@
-"""Networks: the papers' sizes, any image size, and what is refused."""
+"""Test networks: the papers' sizes, any image size, and rejected arguments."""
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ def test_sizes_of_the_papers(name):
     ("name", "convolutions", "millions"), [("resnet32", 31, 0.47), ("wrn34_10", 31, 46)]
 )
 def test_depth_and_size_of_residual_nets(name, convolutions, millions):
-    """A depth counts 3x3 convolutions and the last layer, not the shortcuts."""
+    """The depth counts 3x3 convolutions and the last layer, not the shortcuts."""
     variables, logits = shapes(models.make_classifier(name, 10), 32, 3)
     kernels = [x for x in jax.tree.leaves(variables["params"]) if x.ndim == 4]
     assert sum(kernel.shape[0] == 3 for kernel in kernels) == convolutions
@@ -86,7 +86,7 @@ def test_generator_starts_near_the_clean_image():
 
 
 def test_images_do_not_see_their_batch():
-    """No batch normalisation: an image's perturbation is its own."""
+    """Without batch normalisation, a perturbation depends on its own image only."""
     for net in (models.Generator(0.3, num_residual=1), models.Discriminator()):
         images = jax.random.uniform(jax.random.key(0), (3, 12, 12, 1))
         variables = jax.jit(net.init)(jax.random.key(1), images)

@@ -1,4 +1,4 @@
-"""Mixed precision: products in bfloat16, and all else in float32."""
+"""Test mixed precision: products in bfloat16, everything else in float32."""
 
 import re
 from functools import partial
@@ -13,7 +13,7 @@ from advgan_jax import models
 from advgan_jax.attacks.transfer import average_models
 from advgan_jax.cpu import layers
 
-# An operand keeps eight bits, and rounding one layer after another costs three more.
+# An operand keeps eight bits. Rounding in each layer costs three more.
 TOLERANCE = 8 * 2.0**-8
 NETS = {
     "C": (models.ModelC(widths=(4, 8), hidden=16), 16),
@@ -39,7 +39,7 @@ def inputs_of(name, size, batch=4):
 
 @pytest.fixture(scope="module", params=NETS)
 def case(request):
-    """A network, in mixed precision too, with weights and inputs."""
+    """Return a network, its mixed-precision version, weights and inputs."""
     net, size = NETS[request.param]
     inputs = inputs_of(request.param, size)
     variables = jax.jit(net.init)(jax.random.key(0), *inputs)
@@ -96,7 +96,7 @@ def test_gradients_of_large_sums_are_near_and_float32():
 
 
 def test_running_statistics_are_float32():
-    """Else a step of one per cent of a mean would be lost to rounding."""
+    """Otherwise rounding would remove a step of one per cent of a mean."""
     net, size = NETS["resnet"]
     mixed = models.MixedPrecision(net)
     images = jax.random.uniform(jax.random.key(1), (4, size, size, 1))
@@ -108,7 +108,7 @@ def test_running_statistics_are_float32():
 
     for ours, theirs in zip(updated(mixed), updated(net), strict=True):
         assert ours.dtype == jnp.float32
-        # A value that was rounded has no bits behind the eighth.
+        # A rounded value has no bits after the eighth.
         assert np.any(ours != ours.astype(jnp.bfloat16))
         np.testing.assert_allclose(ours, theirs, atol=TOLERANCE * np.abs(theirs).max())
 
@@ -125,7 +125,7 @@ def test_frozen_model_computes_in_bfloat16_and_traces_once(products, counted_log
         found, wanted = logits(rounded, images), jax.jit(exact)(images)
         assert found.dtype == jnp.float32
         assert 0 < np.abs(found - wanted).max() < TOLERANCE * np.abs(wanted).max()
-        # As it stands among a step's arguments.
+        # As an argument of a step.
         kept = {leaf.dtype for leaf in jax.tree.leaves(rounded)}
         assert kept == {np.dtype("float32")}
     assert len(traces) == 1

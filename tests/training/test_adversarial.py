@@ -1,4 +1,4 @@
-"""Adversarial training: the losses by hand, who is attacked, and by how much."""
+"""Test adversarial training: losses, attacked models and bounds, by hand."""
 
 from functools import partial
 
@@ -31,7 +31,7 @@ def state():
 
 
 def flipped(logits_fn, images, labels, **_):
-    """In the place of an attack: easy to tell from clean images."""
+    """Replace an attack by images that differ clearly from clean ones."""
     del logits_fn, labels
     return 1 - images
 
@@ -65,7 +65,7 @@ def test_step_descends_on_the_weighted_losses(state, batch, weight):
 
 
 def test_attack_sees_the_net_as_it_is_evaluated(batch):
-    """Without dropout; the weights of this very step; the true classes."""
+    """Attack the true classes with the weights of this step, without dropout."""
     model = models.FullyConnected(num_classes=3, hidden=(8,), dropout=0.5)
     state = classifier.init_state(model, SGD, jax.random.key(0), SHAPE)
     seen = {}
@@ -147,7 +147,7 @@ class TestEnsemble:
         )
 
         def attack(logits_fn, images, labels, **_):
-            # What was asked is told by the images that come back.
+            # The returned images reveal the arguments.
             return images * 0 + jnp.round(jnp.abs(logits_fn(images)).max() / 10) / 2
 
         seen = set()
@@ -192,7 +192,7 @@ class TestEnsemble:
                 if np.allclose(difference["Dense_0"]["kernel"], kernel, atol=1e-6):
                     seen.add((number, value))
         jax.effects_barrier()
-        assert len(seen) == 6  # of a mixed draw the gradient is neither
+        assert len(seen) == 6  # the gradient of a mixed draw would be neither
         assert len({value for _, value in seen}) == 2
         assert len(set(keys)) == 12
 
@@ -240,7 +240,7 @@ def test_step_descends_on_cross_entropy_and_divergence(state, batch):
 
 
 def test_attack_moves_the_answer_as_far_as_it_can(state, batch):
-    """The divergence has several summits; from one of the starts the highest."""
+    """The divergence has several maxima; one of the starts finds the highest."""
     logits_fn = models.make_logits_fn(MODEL, state.variables)
     away = adversarial.divergence_logits_fn(logits_fn, batch.images)
     pgd = make_attack("pgd", epsilon=0.2, num_steps=20)

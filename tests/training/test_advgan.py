@@ -1,4 +1,4 @@
-"""AdvGAN's step: who moves, along which gradient, and that it learns."""
+"""Test AdvGAN's step: updated networks, their gradients, and that it learns."""
 
 import functools
 
@@ -50,7 +50,7 @@ def moved(before, after):
 
 
 def test_step_follows_both_gradients_as_written_in_the_paper(batch, digits_logits_fn):
-    """With SGD of rate 1, old minus new weights are the gradients themselves."""
+    """With SGD of rate 1, old minus new weights are the gradients."""
     nets, objective = networks(1.0), advgan.AdvGANObjective(epsilon=0.3, confidence=2.0)
     state = fresh(nets)
     new, _ = compiled(nets, objective)(state, batch, digits_logits_fn)
@@ -101,7 +101,7 @@ def test_step_of_the_discriminator_does_not_move_the_generator(batch, digits_log
 
 
 def test_gan_loss_reaches_the_generator(batch, digits_logits_fn):
-    """Rivals detach it: then the weight of the GAN loss changes nothing."""
+    """If the gradient were detached, the GAN loss would have no effect."""
     generators = []
     for weight in (0.0, 1.0):
         nets = networks(1.0)
@@ -115,7 +115,7 @@ def test_frozen_target_is_not_in_the_state(batch, digits_logits_fn):
     nets = networks()
     state = fresh(nets)
     sizes = {leaf.size for leaf in jax.tree.leaves(state)}
-    # The target's hidden layer; neither G nor D has anything of its size.
+    # The target model's hidden layer; neither G nor D has an array of its size.
     assert max(leaf.size for leaf in jax.tree.leaves(digits_logits_fn)) not in sizes
     step = compiled(nets, advgan.AdvGANObjective(0.3))
     new, _ = step(state, batch, digits_logits_fn)
@@ -133,7 +133,7 @@ def test_discriminator_is_not_constant():
 
 @pytest.mark.parametrize("where", ["at the epsilon ball", "at the pixel range"])
 def test_gradient_does_not_die_at_a_bound(where):
-    """A hard clip has no gradient beyond its edge; ours lets the way back open."""
+    """A hard clip has no gradient beyond its edge; ours keeps the one inwards."""
     images, labels = jnp.zeros((1, 2, 2, 1)), jnp.array([0])
     weights = jnp.array([[-1.0, 1.0]])  # the class changes as pixels grow
     r = jnp.full_like(images, -0.5 if where == "at the pixel range" else -9.0)

@@ -1,4 +1,4 @@
-"""AI-GAN's steps: what each stage calls real, where it aims, and that it learns."""
+"""Test AI-GAN's steps: real images, target classes, and that they learn."""
 
 import functools
 
@@ -16,7 +16,7 @@ from advgan_jax.training.gan import make_generator_fn
 from advgan_jax.types import Batch
 
 ATTACKER = attacks.make_attack("pgd", epsilon=0.3, num_steps=2)
-# Fresh generators add little: the bound of the hinge is below it.
+# Fresh generators add little, so the bound of the hinge is even lower.
 OBJECTIVE = aigan.AIGANObjective(
     0.3,
     10,
@@ -66,14 +66,14 @@ def compiled(stage, num_heads=1):
 
 
 def drawn(state, labels):
-    """The classes of the state's next step, and the key of its attacker."""
+    """Return the classes of the state's next step, and the key of its attacker."""
     key_targets, key = jax.random.split(jax.random.fold_in(state.key, state.step))
     return aigan.draw_targets(key_targets, labels, 10), key
 
 
 @pytest.mark.parametrize(("stage", "num_heads"), [(1, 1), (2, 1), (1, 2)])
 def test_step_follows_both_gradients(stage, num_heads, batch, digits_logits_fn):
-    """With SGD of rate 1, old minus new weights are the gradients themselves."""
+    """With SGD of rate 1, old minus new weights are the gradients."""
     nets = networks(num_heads=num_heads)
     state, (images, labels) = fresh(nets), batch
     new, _ = compiled(stage, num_heads)(state, batch, digits_logits_fn)
@@ -155,7 +155,7 @@ def test_class_loss_of_one_head_is_none(batch, digits_logits_fn):
 
 
 def test_gradient_moves_the_wanted_class_alone(batch, digits_logits_fn):
-    """A class that no image is to reach keeps its scales and shifts."""
+    """A class that is never a target keeps its scales and shifts."""
     nets = networks()
     state = fresh(nets)
     few = Batch(batch.images[:3], batch.labels[:3])
@@ -184,7 +184,7 @@ def test_it_learns_to_reach_the_class_that_it_is_given(digits, digits_logits_fn)
         frozen=(digits_logits_fn,),
         hooks=fit.Hooks(log=lambda step, metrics: logged.append(metrics)),
     )
-    # Blind to the class, a generator reaches one in nine.
+    # A generator that ignores the class reaches one in nine.
     assert logged[-1]["success_rate"] > 0.5
     images = to_float(jnp.asarray(digits.test.images[:4]))
     apply_fn = jax.jit(make_generator_fn(nets.generator))

@@ -1,4 +1,4 @@
-"""What is read while training trains as what lies on the devices, and ends cleanly."""
+"""Test streams: they train like data on the devices, and end cleanly."""
 
 import itertools
 import threading
@@ -17,7 +17,7 @@ PLAN = fit.Plan(num_examples=100, batch_size=16, num_epochs=2, steps_per_call=3)
 
 
 class Watched(Split):
-    """A split that notes what is read of it."""
+    """A split that records which rows are read."""
 
     def __init__(self, split, fail_at=None):
         super().__init__(split.images, split.labels)
@@ -38,7 +38,7 @@ def split(digits):
 
 @pytest.fixture
 def trained():
-    """Trains a small convolutional net; returns weights and losses."""
+    """Train a small convolutional model; return weights and losses."""
     model, sgd = models.make_classifier("small", 10), optax.sgd(0.05)
     step = classifier.make_train_step(model, sgd)
 
@@ -132,15 +132,15 @@ def test_reads_no_more_ahead_than_it_is_told():
     deadline = time.monotonic() + 10
     while len(made) < 4 and time.monotonic() < deadline:
         time.sleep(0.01)
-    time.sleep(0.3)  # longer than the reader waits at a time
-    # One was taken, two are ready, and the next one waits for its place.
+    time.sleep(0.3)  # longer than one wait of the reader
+    # One was taken, two are ready, and the next one waits for space.
     assert made == [0, 1, 2, 3]
     assert list(with_two_ready) == list(range(1, 100))
     assert not reading()
 
 
 class Waited:
-    """What a call returns in the place of metrics: notes that it was waited for."""
+    """Metrics of a call that record whether someone waited for them."""
 
     def __init__(self, number, waited):
         self.number, self.waited = number, waited
@@ -157,7 +157,7 @@ def test_no_more_calls_are_under_way_than_were_allowed():
     )
     for _ in range(5):
         run("state")
-    # The fifth was sent off when the third and the fourth may still have run.
+    # The fifth was dispatched while the third and the fourth may have run.
     assert waited == [0, 1, 2]
 
 

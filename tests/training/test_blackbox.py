@@ -1,4 +1,4 @@
-"""The alternation: who is asked about what, that it resumes, and when it stops."""
+"""Test the alternation: its queries, how it resumes, and when it stops."""
 
 import logging
 import time
@@ -37,7 +37,7 @@ SCHEDULE = blackbox.Schedule(
 
 
 class Model:
-    """A linear black box that notes what it was asked."""
+    """A linear black box that records its queries."""
 
     def __init__(self, fault=None):
         self.asked, self.fault = [], fault
@@ -88,7 +88,7 @@ def assert_same(one, two):
 
 @pytest.fixture(scope="module")
 def whole(data, tmp_path_factory):
-    """A run from end to end, and all the states that it saved."""
+    """Run from end to end, and return all saved states."""
     path = tmp_path_factory.mktemp("whole") / "queries"
     model, saved, rounds = Model(), [], []
     state, finished = train(
@@ -102,7 +102,7 @@ def whole(data, tmp_path_factory):
 
 
 def plain(state):
-    """A copy in numpy, keys as what they are made of: states are donated."""
+    """Copy a state to numpy, with keys as numbers, because states are donated."""
     key = jax.random.key_data
     state = state.replace(
         advgan=state.advgan.replace(key=key(state.advgan.key)),
@@ -150,7 +150,7 @@ def test_resumes_from_every_saved_state_and_asks_nothing_twice(whole, data):
 
 
 def test_killed_while_asking(whole, data, tmp_path):
-    """The second batch of the second round is never answered, and nothing is saved."""
+    """The second batch of the second round has no answer, and nothing is saved."""
     final, saved, *_ = whole
     model = Model(fault=30)
     with pytest.raises(OracleError, match=r"batch 1 \(2 images\).*line is down") as end:
@@ -166,7 +166,7 @@ def test_killed_while_asking(whole, data, tmp_path):
 
 @pytest.mark.parametrize("after", [3, 9, 14, 25])
 def test_stopped_at_any_moment(whole, data, tmp_path, after):
-    """While asking, in the steps of either network, or between."""
+    """Stop during queries, during the steps of either network, or in between."""
     final, model, saved, asked = whole[0], Model(), {}, []
 
     def stop():
@@ -212,7 +212,7 @@ def test_budget_ends_the_asking_and_not_the_training(data, caplog):
 
 
 def test_spent_budget_is_told_once_and_nothing_more_is_asked(data, caplog, monkeypatch):
-    """It is spent at the end of the first asking."""
+    """The first series of queries exhausts the budget."""
     made, perturb = [], alternation.perturb_images
     monkeypatch.setattr(
         alternation, "perturb_images", lambda *args: made.append(1) or perturb(*args)

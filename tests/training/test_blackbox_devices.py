@@ -1,4 +1,4 @@
-"""The alternation on several devices: it resumes there as on one."""
+"""Test that the alternation resumes on several devices as on one."""
 
 import pytest
 

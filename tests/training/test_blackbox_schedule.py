@@ -1,4 +1,4 @@
-"""The schedule of the alternation, and which images its steps see."""
+"""Test the schedule of the alternation, and the images of its steps."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ SCHEDULE = blackbox.Schedule(
 
 @pytest.mark.parametrize("count", [5, 16, 40])
 def test_images_are_seen_in_turn_half_of_them_clean(count):
-    """Over whole epochs none is seen twice more often than another."""
+    """Over whole epochs, the counts of any two images differ by at most one."""
     seen = []
     for epoch in range(10):
         places = np.random.default_rng(epoch).permutation(32).reshape(4, 8)

@@ -1,4 +1,4 @@
-"""Training of classifiers: dropout, batch statistics, augmentation, accuracy."""
+"""Test classifier training: dropout, batch statistics, augmentation, accuracy."""
 
 from functools import partial
 
@@ -58,7 +58,7 @@ def test_batch_statistics_are_state_and_move_only_in_training():
 
 @pytest.mark.parametrize("name", ["A", "B", "C", "small"])
 def test_dropout_is_off_unless_training(name):
-    """Rivals attack a target that draws new dropout at each call."""
+    """The attacked model must not draw new dropout at each call."""
     model = models.make_classifier(name, 10)
     images = jax.random.uniform(jax.random.key(0), (2, 28, 28, 1))
     variables = jax.jit(model.init)(jax.random.key(1), images)
@@ -87,7 +87,7 @@ class TestAugment:
             moved = classifier.augment(
                 self.IMAGES, jax.random.key(seed), max_shift=1, flip=False
             )
-            # Pixel (1, 1), 6 in the first image, stays inside whatever the shift.
+            # Pixel (1, 1), 6 in the first image, stays inside after every shift.
             (place,) = np.argwhere(np.asarray(moved[0, :, :, 0]) == 6)
             seen.add(tuple(place - 1))
         assert seen == {(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)}

@@ -1,4 +1,4 @@
-"""Distillation's step: the gradient towards answers, soft and hard."""
+"""Test distillation's step: the gradient towards soft and hard answers."""
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,7 @@ def test_hard_answers_are_labels():
 
 
 def test_it_learns_what_it_is_told_not_what_is_true(digits, digits_logits_fn):
-    """Answers that call each class by the name of the next one."""
+    """Answers that replace each class by the next one."""
     images = to_float(digits.train.images)
     answers = jnp.roll(jax.nn.softmax(digits_logits_fn(images)), 1, axis=1)
     model, optimizer = models.FullyConnected(hidden=(50,)), optax.adam(1e-2)

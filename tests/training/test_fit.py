@@ -1,4 +1,4 @@
-"""The host's loop: it resumes exactly, stops cleanly, and refuses to diverge."""
+"""Test the host loop: it resumes exactly, stops cleanly, and detects divergence."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ def network_pair():
 
 
 def train(digits, logits_fn, state, num_steps, save=lambda step, state: None):
-    """So many steps of AdvGAN, 3 steps an epoch; then a signal comes."""
+    """Make some steps of AdvGAN, 3 in an epoch, until a signal comes."""
     step = advgan.make_train_step(network_pair(), advgan.AdvGANObjective(0.3))
     compiled = parallel.compile_steps(step, mode="jit")
     made = []
@@ -101,7 +101,7 @@ def test_scanned_steps_equal_single_steps(digits):
 
 
 class Counted:
-    """A stand-in for a train state and its compiled steps: it counts."""
+    """A fake train state with compiled steps that count."""
 
     def __init__(self, metric=lambda step: 0.0):
         self.step, self.metric, self.seen = 0, metric, []

@@ -1,4 +1,4 @@
-"""Full-batch L-BFGS: known minima, separable data, and what convergence means."""
+"""Test full-batch L-BFGS: known minima, separable data, and convergence."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ def fitted(objective, params, batch, calls=20, steps=10, **tolerances):
 
 @pytest.fixture(scope="module")
 def clusters():
-    """Three classes that a plane can tell apart, as images of 2x2."""
+    """Return 2x2 images of three classes that planes separate."""
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 3
     corners = np.array(
@@ -67,7 +67,7 @@ def test_convex_minimum_is_that_of_scipy(clusters):
 
     best = minimize(loss, np.zeros(15), method="BFGS", tol=1e-9)
     assert metrics["converged"]
-    # A gradient below 1e-6 leaves the value right to float32's last digits, and the
+    # With a gradient below 1e-6 the value is exact to float32's last digits, and the
     # weights, of curvature 0.02 at least, to 1e-4.
     assert float(metrics["loss"]) == pytest.approx(best.fun, rel=1e-6)
     np.testing.assert_allclose(
@@ -89,7 +89,7 @@ def test_weight_decay_by_hand():
 
 
 def test_pieces_make_the_same_whole(clusters):
-    """Twice ten iterations are twenty: the state holds all that L-BFGS knows."""
+    """Twice ten iterations equal twenty: the state contains all of L-BFGS' memory."""
     model = models.FullyConnected(num_classes=3, hidden=(5,))
     params = model.init(jax.random.key(0), clusters.images)["params"]
     objective = full_batch.classification(model, (1e-4, 1e-4))
@@ -110,7 +110,7 @@ def test_convergence_by_value(clusters):
     assert metrics["converged"]
     assert metrics["gradient"] > 1e-4  # it is far from the minimum
     assert int(state.step) < 20
-    # A single iteration per call cannot tell by its value.
+    # A single iteration has no earlier value to compare with.
     state, metrics = fitted(objective, params, clusters, calls=3, steps=1, **loose)
     assert not metrics["converged"]
 

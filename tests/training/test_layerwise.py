@@ -1,4 +1,4 @@
-"""Layer-wise training: only what is above learns, pools turn over, devices agree."""
+"""Test layer-wise training: updated layers, pools, and agreement of devices."""
 
 from functools import cache, partial
 
@@ -41,7 +41,7 @@ def mixture(*chosen, **changes):
 
 
 def flipped(logits_fn, images, labels, *, key=None, targeted=False, bounds=(0.0, 1.0)):
-    """In the place of an attack: cheap, and easy to tell from clean inputs."""
+    """Replace an attack by cheap inputs that differ clearly from clean ones."""
     del logits_fn, labels, key, targeted
     return bounds[1] - images
 
@@ -59,13 +59,13 @@ def make_step(model, chosen, attack=flipped, optimizer=None, decays=DECAYS):
 
 @cache
 def compiled(model, chosen, rate=0.1, decays=DECAYS):
-    """One compiled step for all tests of the same mixture."""
+    """Compile one step for all tests of the same mixture."""
     return jax.jit(make_step(model, chosen, optimizer=optax.sgd(rate), decays=decays))
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_layers_below_are_untouched_by_the_adversarial_part(model, batch, layer):
-    """What the pool adds to a step, beside the same step without a pool."""
+    """Return the pool's share of a step: its difference from one without a pool."""
     chosen, none = mixture(layer), mixture()
     state = start(model, chosen)
     mixed, metrics = compiled(model, chosen)(state, batch)
@@ -96,10 +96,10 @@ def test_pool_holds_what_the_attack_made_of_a_layers_output(model, batch):
 
 @pytest.mark.parametrize("layers", [(0, 2), (2, 0)])
 def test_step_follows_the_gradient_of_the_mixture(layers, model, batch):
-    """With SGD of rate 1, old minus new weights are the gradient itself."""
+    """With SGD of rate 1, old minus new weights are the gradient."""
     chosen, decays = mixture(*layers, weight=3.0), (0.1, 0.2, 0.3)
     state = start(model, chosen, optax.sgd(1.0))
-    # Only the first pool is filled, and that in part.
+    # Only the first pool is filled, and only in part.
     after, metrics = compiled(model, chosen, 1.0, decays)(state, batch)
     _, own = jax.random.split(jax.random.fold_in(state.key, state.step))
     rows = jax.random.randint(jax.random.split(own, 3)[2], (16,), 0, 20)
@@ -154,7 +154,7 @@ def test_state_may_be_donated(model):
 
 
 def test_empty_pools_weigh_nothing(model, batch):
-    """Before its first turn a layer adds nothing, as if it had no weight."""
+    """Before its first turn, the pool of a layer has no effect."""
     heavy = mixture(0, 1, weight=100.0)
     light = mixture(0, 1, weight=0.0)
     late = {"step": jnp.asarray(1, jnp.int32)}  # not a step of replacement
@@ -192,7 +192,7 @@ def test_real_attack_on_a_hidden_layer(model, batch):
 
 
 def test_trains_with_the_attack_inside_the_step(digits):
-    """Adversarial images of the pool are learnt: their loss falls."""
+    """The model learns the pool's adversarial images: their loss falls."""
     model = models.FullyConnected(hidden=(20,))
     optimizer = optax.adam(1e-2)
     chosen = mixture(0, 1, pool_size=40, num_replaced=10, weight=1.0)
@@ -208,7 +208,7 @@ def test_trains_with_the_attack_inside_the_step(digits):
         )
         state, metrics = step(state, part)
         losses.append(float(metrics["adversarial_loss"]))
-    # Fifteen times a random quarter: 0.75^15, or one percent, has never been chosen.
+    # After fifteen random quarters, 0.75^15 or one percent was never chosen.
     assert all(np.mean(pool.labels >= 0) > 0.9 for pool in state.pools)
     assert np.mean(losses[-10:]) < np.mean(losses[:10])
     assert metrics["accuracy"] > 0.5
@@ -229,7 +229,7 @@ def test_dropout_is_drawn_in_training_only(batch):
 
 
 def test_devices_share_their_pools(model, batch):
-    """Two shards, each with half of the batch: one state comes out."""
+    """Two shards, each with half of the batch, give one state."""
     chosen = mixture(0, 1)
     step = partial(make_step(model, chosen), axis_name="devices")
     halves = jax.tree.map(lambda x: x.reshape(2, 6, *x.shape[1:]), batch)
@@ -269,4 +269,4 @@ def test_hidden_units_must_be_sigmoids():
     model = models.FullyConnected(num_classes=3, hidden=(6,), activation=nn.relu)
     with pytest.raises(ValueError, match="must be sigmoids"):
         start(model, mixture(1))
-    start(model, mixture())  # without pools anything goes
+    start(model, mixture())  # without pools, every activation is valid

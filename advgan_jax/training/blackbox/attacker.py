@@ -20,14 +20,7 @@ _BATCH = 500  # images per call of a network that is not being trained
 
 
 class Attacker(NamedTuple):
-    """The networks that the attacker trains.
-
-    Attributes:
-      networks: generator, discriminator and their optimisers.
-      objective: their loss.
-      model: f, `images, train -> logits`.
-      optimizer: of f.
-    """
+    """The networks that the attacker trains; `model` and `optimizer` are those of f."""
 
     networks: advgan.Networks
     objective: advgan.AdvGANObjective

@@ -23,8 +23,6 @@ class Schedule:
         `distilled_steps`.
       clean_queries: images queried before the first round.
       perturbed_queries: perturbed images queried in each round but the last.
-      generator_batch_size: images in a step of G and D.
-      distilled_batch_size: images in a step of f.
       dynamic: whether f learns from perturbed images too. Static distillation makes
         the same number of queries, all of them of clean images before it begins.
       replay: whether f continues to learn from perturbed images of earlier rounds.
