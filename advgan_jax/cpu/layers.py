@@ -22,7 +22,6 @@ import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
-from advgan_jax.cpu.conv2d import conv2d
 from advgan_jax.cpu.conv_general import conv_general_dilated
 from advgan_jax.types import Array
 
@@ -56,6 +55,3 @@ def max_pool(x: Array, window: int) -> Array:
     x = x[:, : rows * window, : columns * window]
     x = reduce(jnp.maximum, (x[:, i::window] for i in range(window)))
     return reduce(jnp.maximum, (x[:, :, j::window] for j in range(window)))
-
-
-__all__ = ["Conv", "Dense", "conv2d", "conv_general_dilated", "max_pool", "promote"]

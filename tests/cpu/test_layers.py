@@ -10,6 +10,7 @@ import pytest
 from jax import lax
 
 from advgan_jax.cpu import layers
+from advgan_jax.cpu.conv2d import conv2d
 
 _CORE = "advgan_jax.cpu.conv2d"  # the package exports a function of the same name
 
@@ -76,7 +77,7 @@ def test_columns_are_wasted_where_a_device_has_several_cores(
     batch = 64 * devices  # JAX caches traces by shape
     x = jax.ShapeDtypeStruct((batch, 27, 27, 32), jnp.float32)
     kernel = jax.ShapeDtypeStruct((3, 3, 32, 32), jnp.float32)
-    convolve = jax.make_jaxpr(layers.conv2d, static_argnums=2)
+    convolve = jax.make_jaxpr(conv2d, static_argnums=2)
     program = convolve(x, kernel, padding).pretty_print(use_color=False)
     (line,) = (line for line in program.splitlines() if "conv_general" in line)
     assert f"f32[{batch},{rows},{columns},32]" in line
@@ -163,7 +164,7 @@ def test_a_pool_computes_the_convolution_before_it_once(filters):
     @jax.jit
     @jax.grad
     def gradient(images, kernel):
-        features = nn.relu(layers.conv2d(images, kernel))
+        features = nn.relu(conv2d(images, kernel))
         return jnp.sum(layers.max_pool(features, 2) ** 2)
 
     images, kernel = jnp.ones((6, 12, 12, 1)), jnp.ones((5, 5, 1, filters))
@@ -179,7 +180,7 @@ def test_one_channel_in_batches_of_all_kinds(batch):
     expected = lax.conv_general_dilated(
         images, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-    made = layers.conv2d(images, kernel)
+    made = conv2d(images, kernel)
     np.testing.assert_allclose(made, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -196,7 +197,7 @@ def test_bfloat16_is_summed_up_in_float32(channels, filters):
 
     def found(dtype):
         # The slopes are exact in bfloat16, so nothing else is rounded.
-        y, pull_back = jax.vjp(layers.conv2d, x.astype(dtype), kernel.astype(dtype))
+        y, pull_back = jax.vjp(conv2d, x.astype(dtype), kernel.astype(dtype))
         slopes = jax.random.normal(jax.random.key(1), y.shape, jnp.bfloat16)
         return y, *pull_back(slopes.astype(dtype))
 
