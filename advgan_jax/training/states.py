@@ -1,7 +1,7 @@
 """Train states: pytrees of the arrays that a resumed run needs, and no others.
 
-`step`, int32, counts the steps made so far. `key` is the typed PRNG key of the run;
-steps that draw fold their number into it.
+`step`, int32, counts the steps made so far. `key` is the typed PRNG key of the run. If
+step i draws, it uses `fold_in(key, i)`.
 """
 
 from typing import Any

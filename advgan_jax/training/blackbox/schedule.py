@@ -88,9 +88,9 @@ def in_turn(
 ) -> Callable[[Array], Array]:
     """Map places in an epoch to rows so that every image is seen equally often.
 
-    The result is the `rows_fn` of `fit.fit`. Places become rows of the first `count`
-    images and, if the range is not empty, every second place a row from `others[0]` to
-    `others[1] - 1`. `first` is the number of places in the epochs before.
+    The result is a `rows_fn` of `fit.fit`. It maps places to the first `count` rows. If
+    the range `others` is not empty, it maps every second place to a row from
+    `others[0]` to `others[1] - 1`. `first` is the number of places in earlier epochs.
     """
     start, end = others
 
