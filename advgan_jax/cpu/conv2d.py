@@ -97,9 +97,12 @@ def _few_channels(
         for j in range(at_once)
     ]
     weights = jnp.stack(moved, axis=3).reshape(-1, at_once * filters)
-    wide = jnp.promote_types(x.dtype, jnp.float32)
-    x = jnp.concatenate(views, axis=-1)
-    y = jnp.matmul(x, weights, precision=precision, preferred_element_type=wide)
+    y = jnp.matmul(
+        jnp.concatenate(views, axis=-1),
+        weights,
+        precision=precision,
+        preferred_element_type=jnp.promote_types(x.dtype, jnp.float32),
+    )
     y = y.reshape(x.shape[0], rows, cells * at_once, filters)
     return y[:, :, :columns].astype(x.dtype)
 
@@ -234,11 +237,13 @@ def _row_products(
         slopes = slopes.transpose(3, 0, 1, 2).reshape(filters, -1)
         taps = [images[:, :, j : j + columns] for j in range(width)]
         taps = jnp.concatenate(taps, axis=-1)
-        multiply = partial(
-            jnp.matmul, slopes, precision=precision, preferred_element_type=wide
-        )
         products = [
-            multiply(taps[:, i : i + rows].reshape(-1, width * channels))
+            jnp.matmul(
+                slopes,
+                taps[:, i : i + rows].reshape(-1, width * channels),
+                precision=precision,
+                preferred_element_type=wide,
+            )
             for i in range(height)
         ]
         return total + jnp.stack(products), None

@@ -7,7 +7,7 @@ Three operations are slow in XLA on CPU. There, and only there, they are replace
   * the backward pass of `nn.max_pool`, by maxima of slices.
 
 Two differences are visible, on CPU only. Forward-mode derivatives (`jvp`, `jacfwd`,
-`hessian`) of the convolution are rejected. If several pixels of a pooled window are
+`hessian`) of the convolution are rejected. Where several pixels of a pooled window are
 equally large, they share the gradient, which elsewhere goes to the first.
 
 On all platforms a layer with a bfloat16 kernel computes its products in bfloat16; see
@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
+from advgan_jax.cpu.conv2d import conv2d
 from advgan_jax.cpu.conv_general import conv_general_dilated
 from advgan_jax.types import Array
 
@@ -55,3 +56,6 @@ def max_pool(x: Array, window: int) -> Array:
     x = x[:, : rows * window, : columns * window]
     x = reduce(jnp.maximum, (x[:, i::window] for i in range(window)))
     return reduce(jnp.maximum, (x[:, :, j::window] for j in range(window)))
+
+
+__all__ = ["Conv", "Dense", "conv2d", "conv_general_dilated", "max_pool", "promote"]

@@ -67,6 +67,15 @@ def split_cpu(num_devices: int) -> None:
     os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
 
 
+def default_cache() -> pathlib.Path:
+    """Return the default folder for compiled programs."""
+    given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if given:
+        return pathlib.Path(given)
+    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(home) / "advgan_jax" / "programs"
+
+
 def set_compilation_cache(directory: str | None) -> None:
     """Cache compiled programs on disk for later processes.
 
@@ -81,10 +90,7 @@ def set_compilation_cache(directory: str | None) -> None:
         # Also if the environment names a folder.
         jax.config.update("jax_enable_compilation_cache", False)
         return
-    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    default = pathlib.Path(home) / "advgan_jax" / "programs"
-    given = directory or os.environ.get("JAX_COMPILATION_CACHE_DIR") or default
-    path = pathlib.Path(given).expanduser().absolute()
+    path = pathlib.Path(directory or default_cache()).expanduser().absolute()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
