@@ -43,9 +43,7 @@ _DISTRIBUTED = flags.DEFINE_bool(
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "host:port of process 0; detected on TPU pods, Slurm and GKE."
 )
-_NUM_PROCESSES = flags.DEFINE_integer(
-    "num_processes", None, "How many processes there are."
-)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "The number of processes.")
 _PROCESS_ID = flags.DEFINE_integer(
     "process_id", None, "The number of this process, from 0."
 )

@@ -14,7 +14,7 @@ from advgan_jax.runs.store import Store
 
 
 class Run(NamedTuple):
-    """What every part of a run needs.
+    """The configuration, the folder and the data set of a run.
 
     Attributes:
       config: the resolved configuration.

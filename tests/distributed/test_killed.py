@@ -37,14 +37,14 @@ def outcome(workdir, digits):
 
 
 def progress(workdir):
-    """How many lines a run has logged."""
+    """The number of lines in the log of a run."""
     paths = list(workdir.glob("target_models/*/metrics.jsonl"))
     return paths[0].read_text().count("\n") if paths else 0
 
 
 def wait_for_progress(programs, workdir):
     before, deadline = progress(workdir), time.monotonic() + 240
-    # A run that resumes shortens its log first, to what its checkpoint knows.
+    # A resumed run first shortens its log to the step of its checkpoint.
     while programs.running() and progress(workdir) <= before:
         assert time.monotonic() < deadline, programs.output()
         time.sleep(0.01)

@@ -76,11 +76,11 @@ def test_figures(compared):
 
 
 def test_interrupted_comparison_repeats_nothing(compared, load, tmp_path, monkeypatch):
-    asked = []
+    evaluated = []
 
     def counting(logits_fn, bound, *args, **kwargs):
-        asked.extend(bound)
-        if asked == ["advgan", "fgsm", "transfer"]:
+        evaluated.extend(bound)
+        if evaluated == ["advgan", "fgsm", "transfer"]:
             raise KeyboardInterrupt
         return evaluate_many(logits_fn, bound, *args, **kwargs)
 
@@ -88,7 +88,7 @@ def test_interrupted_comparison_repeats_nothing(compared, load, tmp_path, monkey
     with pytest.raises(KeyboardInterrupt):
         runs.train(load(), tmp_path)
     rows = runs.train(load(), tmp_path, resume=True)
-    assert asked == ["advgan", "fgsm", "transfer", *SMALL["names"][2:]]
+    assert evaluated == ["advgan", "fgsm", "transfer", *SMALL["names"][2:]]
     clocks = ("seconds", "images_per_second")
     for row, whole in zip(rows, compared[1], strict=True):
         assert {k: v for k, v in row.items() if k not in clocks} == {

@@ -82,8 +82,8 @@ def test_writes_everything_into_the_workdir(attacked):
 def test_queries_only_images_on_which_the_black_box_was_not_trained(attacked, digits):
     images = Ledger(attacked[0] / "queries.ledger")
     images.rewind(60)
-    asked = {image.tobytes() for image in images.made()[0]}
-    assert asked <= {image.tobytes() for image in digits.train.images[1000:]}
+    queried = {image.tobytes() for image in images.made()[0]}
+    assert queried <= {image.tobytes() for image in digits.train.images[1000:]}
 
 
 def test_generator_is_loaded_as_an_attack(attacked, digits, digits_logits_fn):
@@ -126,26 +126,26 @@ def test_run_resumes_after_an_error_of_the_black_box(
     short, attacked, tmp_path, monkeypatch
 ):
     """It fails in the second round; the resumed run repeats no query."""
-    asked, make = [], runs.methods.blackbox.from_logits_fn
+    queried, make = [], runs.methods.blackbox.from_logits_fn
 
     def failing(*args, **options):
         oracle = make(*args, **options)
         fn = oracle._fn
 
         def answer(images):
-            if len(asked) == 76 and answer.fails:
+            if len(queried) == 76 and answer.fails:
                 raise ConnectionError("line is down")
-            asked.extend(images)
+            queried.extend(images)
             return fn(images)
 
-        answer.fails, oracle._fn = not asked, answer
+        answer.fails, oracle._fn = not queried, answer
         return oracle
 
     monkeypatch.setattr(runs.methods.blackbox, "from_logits_fn", failing)
     with pytest.raises(OracleError, match=r"batch 1.*line is down.*76 queries answer"):
         runs.train(short(), tmp_path)
     rows = runs.train(short(), tmp_path, resume=True)
-    assert len(asked) == 100 + 10  # ten of them a second time, to measure noise
+    assert len(queried) == 100 + 10  # ten of them a second time, to measure noise
     assert without_clock(rows) == without_clock(attacked[1])
 
 

@@ -1,7 +1,7 @@
 """From a configuration to objects, and to the settings on which a result depends.
 
-This module reads what all runs share, `gans` and `target_models` the settings of
-training. All raise `ValueError` or `TypeError` for a wrong setting.
+This module reads the settings that all runs share; `gans` and `target_models` read
+those of training. All raise `ValueError` or `TypeError` for a wrong setting.
 """
 
 import json

@@ -144,34 +144,28 @@ def _attack(settings: ConfigDict) -> BoundAttack:
 
 def _check_attack(attack: BoundAttack, name: str) -> None:
     """Raise for an attack that would raise in the first step or have no effect."""
-    if name == "trades":
-        _check_diverging(attack)
+    values, trades = attack.arguments, name == "trades"
+    if trades and not values.get("random_start", False):
+        raise ValueError(
+            "The attack of `trades` needs a random start, because the gradient of the "
+            f"divergence is zero at the image, got `{attack.name}` without one; use "
+            "`pgd` or `apgd` with `random_start=True`."
+        )
+    if trades and values["num_restarts"] > 1:
+        raise ValueError(
+            "The attack of `trades` must not use restarts (got "
+            f"`num_restarts={values['num_restarts']}`): every result counts as a "
+            "success, so the first would win. Use more steps."
+        )
 
     def _craft(logits_fn, images, labels, *, key):
-        if name == "trades":
+        if trades:
             logits_fn = adversarial.divergence_logits_fn(logits_fn, images)
             labels = jnp.zeros_like(labels)
         return attack(logits_fn, images, labels, key=key)
 
     # The checks of hyper-parameters do not depend on the images' size.
     trace_attack(_craft, (8, 8, 1), num_classes=10)
-
-
-def _check_diverging(attack: BoundAttack) -> None:
-    """Raise for an attack that hardly increases the divergence of TRADES."""
-    values = attack.arguments
-    if not values.get("random_start", False):
-        raise ValueError(
-            "The attack of `trades` needs a random start, because the gradient of the "
-            f"divergence is zero at the image, got `{attack.name}` without one; use "
-            "`pgd` or `apgd` with `random_start=True`."
-        )
-    if values["num_restarts"] > 1:
-        raise ValueError(
-            "The attack of `trades` must not use restarts (got "
-            f"`num_restarts={values['num_restarts']}`): every result counts as a "
-            "success, so the first would win. Use more steps."
-        )
 
 
 def _check_warmup(warmup: float, num_epochs: int, attack: BoundAttack) -> None:

@@ -39,7 +39,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     from_config.training_plan(config.training, dataset)
     from_config.compute_dtype(config.training)
     if config.distillation is not None:
-        raise unknown_name("distillation", config.distillation, ["none (leave it out)"])
+        raise unknown_name("distillation", config.distillation, ["none (omit it)"])
     check_evaluation(config, dataset)
     networks = gans.advgan_networks(config, num_steps=1)
     shape = dataset.train.image_shape

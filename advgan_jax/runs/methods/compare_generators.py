@@ -25,7 +25,7 @@ from advgan_jax.runs.methods import advgan, aigan, target_model
 from advgan_jax.runs.run import Run
 from advgan_jax.types import Attack, LogitsFn
 
-# What generators must share to be compared.
+# Settings that comparable generators share.
 _SHARED = ("kind", "target_model", "target_class", "epsilon", "seed")
 _TITLES = {"advgan": "AdvGAN, one for each class", "aigan": "AI-GAN"}
 
@@ -131,7 +131,19 @@ def _write(run: Run, summary: Mapping[str, Mapping[str, Any]]) -> None:
     config, workdir = run.config, run.workdir
     classes = [str(wanted) for wanted in config.target_classes]
     write_json(workdir / "generators.json", summary)
-    records = [_record(_TITLES[name], summary[name], classes) for name in summary]
+    records = []
+    for name, values in summary.items():
+        total, distance = values["training_seconds_total"], values["l2_mean"]
+        rates = zip(classes, values["success_by_target"], strict=True)
+        record = {
+            "": _TITLES[name],
+            "generators": str(values["num_generators"]),
+            "training, all": "not timed" if total is None else f"{total:,.0f} s",
+            "1,000 images": f"{1000 * values['generation_seconds_per_1000']:,.0f} ms",
+            "mean L2": "-" if distance is None else f"{distance:.2f}",
+            "mean success": f"{values['success_mean']:.2%}",
+        }
+        records.append(record | {wanted: f"{rate:.2%}" for wanted, rate in rates})
     with replacing(workdir / "generators.md") as partial:
         partial.write_text(markdown_records(records) + "\n", encoding="utf8")
     figure = heatmap(
@@ -142,19 +154,3 @@ def _write(run: Run, summary: Mapping[str, Mapping[str, Any]]) -> None:
         column_label="target class",
     )
     save_figure(figure, workdir / "figures" / "generators.png")
-
-
-def _record(
-    title: str, values: Mapping[str, Any], classes: list[str]
-) -> dict[str, str]:
-    total, distance = values["training_seconds_total"], values["l2_mean"]
-    rates = zip(classes, values["success_by_target"], strict=True)
-    return {
-        "": title,
-        "generators": str(values["num_generators"]),
-        "training, all": "not timed" if total is None else f"{total:,.0f} s",
-        "1,000 images": f"{1000 * values['generation_seconds_per_1000']:,.0f} ms",
-        "mean L2": "-" if distance is None else f"{distance:.2f}",
-        "mean success": f"{values['success_mean']:.2%}",
-        **{name: f"{rate:.2%}" for name, rate in rates},
-    }
