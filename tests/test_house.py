@@ -97,7 +97,6 @@ def test_functions_are_short(repository):
     assert not long, "\n".join(long)
 
 
-@pytest.mark.xfail(strict=False, reason="runs/measure.py is to be cut in two")
 def test_files_are_short(repository):
     long = [
         f"{path} has {text.count(chr(10))} lines"

@@ -35,8 +35,8 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from advgan_jax.configs import advgan, advgan_blackbox, aigan, generators
+from advgan_jax.evaluation.challenge import EPSILON
 
-EPSILON = 0.3
 VARIANTS = ("smoke", "mnist", "full")
 # Whole configurations by section.
 SECTIONS = {

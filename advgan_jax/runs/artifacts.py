@@ -1,12 +1,11 @@
-"""What tables need: models, generators and adversarial images, each made once.
+"""Models, generators and adversarial images of tables, each made once.
 
-What takes long is in the run's folder, named by everything that decides it; what was
-loaded stays in memory.
+They are stored in the workdir and kept in memory.
 """
 
 import abc
 import dataclasses
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
@@ -18,7 +17,7 @@ from advgan_jax.data import Dataset, Split, to_float
 from advgan_jax.evaluation import Evaluation, craft, evaluate_clean
 from advgan_jax.projections import project_linf
 from advgan_jax.runs import from_config
-from advgan_jax.runs.from_config import gans, target_models
+from advgan_jax.runs.from_config import gans, select, target_models
 from advgan_jax.runs.methods import advgan, aigan, blackbox, compare_generators
 from advgan_jax.runs.methods.target_model import trained_logits_fn
 from advgan_jax.runs.papers.rows import Entry, TargetModel
@@ -27,7 +26,7 @@ from advgan_jax.runs.store import ARRAY
 from advgan_jax.types import Attack, LogitsFn
 
 Models = tuple[TargetModel, ...]
-# Attacks that are trained, and the section of the configuration that says how.
+# Attacks that are trained, and the section of the configuration that trains each.
 GENERATORS = {
     "advgan": "advgan",
     "aigan": "aigan",
@@ -39,18 +38,12 @@ GENERATORS = {
 _SHARED = ("dataset", "data_dir", "epsilon", "parallel")
 
 
-def chosen(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Return some of the settings."""
-    return {name: settings[name] for name in names}
-
-
 class Artifacts(abc.ABC):
-    """What the tables of one run need."""
+    """The models of one run's tables."""
 
     def __init__(self, run: Run) -> None:
         """Prepare for a run; this makes and writes nothing."""
         self.run: Run = run
-        self.settings: dict[str, Any] = from_config.plain(run.config)
         self._loaded: dict[Hashable, Any] = {}
 
     def once(self, name: Hashable, make: Callable[[], Any]) -> Any:
@@ -61,18 +54,18 @@ class Artifacts(abc.ABC):
 
     @abc.abstractmethod
     def logits_fn(self, model: TargetModel) -> LogitsFn:
-        """Return a classifier, trained unless the target folder has it."""
+        """Return a classifier, trained unless it is stored in `target_model_dir`."""
 
     @abc.abstractmethod
     def describe(self, model: TargetModel) -> dict[str, Any]:
-        """Return every setting that decides what a model becomes, as JSON values."""
+        """Return every setting that decides the weights of a model, as JSON values."""
 
     @abc.abstractmethod
     def depends_on(self, entry: Entry) -> dict[str, Any]:
         """Return every setting that decides an entry, but for those of its models."""
 
     def queries(self, name: str, models: Models) -> int | None:
-        """Return how many images an attacker has asked about; None without queries."""
+        """Return the number of queries of an attacker; None if it makes none."""
         del name, models
         return None
 
@@ -81,19 +74,18 @@ class Artifacts(abc.ABC):
         return self.run.dataset.train if images == "train" else self.run.dataset.test
 
     def clean(self, model: TargetModel, images: str) -> Evaluation:
-        """Return what a model makes of all images of a split."""
+        """Evaluate a model on all clean images of a split."""
 
-        def measure() -> Evaluation:
-            """Evaluate the clean images."""
+        def _evaluate() -> Evaluation:
             split, size = self.split(images), self.run.config.evaluation.batch_size
             shown = (self.logits_fn(model), split.images, split.labels)
             return evaluate_clean(*shown, batch_size=size)
 
-        return self.once(("clean", model, images), measure)
+        return self.once(("clean", model, images), _evaluate)
 
 
 class GeneratorArtifacts(Artifacts):
-    """What the tables of AdvGAN, AI-GAN and the challenge need."""
+    """Models, generators and images of AdvGAN's, AI-GAN's and Madry's tables."""
 
     def images(self, images: str) -> Split:
         """Return all images of the challenge, or the first `evaluation.num_images`."""
@@ -133,12 +125,10 @@ class GeneratorArtifacts(Artifacts):
     def describe(self, model: TargetModel) -> dict[str, Any]:
         """See `Artifacts`; the settings of the model's defence count, too."""
 
-        def describe() -> dict[str, Any]:
-            """Describe the training of the model."""
-            config = self.config_of(model, model.section)
-            return target_models.describe(config)
+        def _describe() -> dict[str, Any]:
+            return target_models.describe(self.config_of(model, model.section))
 
-        return self.once(("description", model), describe)
+        return self.once(("description", model), _describe)
 
     def logits_fn(self, model: TargetModel) -> LogitsFn:
         """See `Artifacts`."""
@@ -146,7 +136,7 @@ class GeneratorArtifacts(Artifacts):
         return self.once(model, lambda: trained_logits_fn(run))
 
     def surrogate(self, models: Models) -> LogitsFn:
-        """Return what an attacker has: a classifier, or several as one."""
+        """Return the attacker's classifier, or the average of several."""
         return average_models([self.logits_fn(m) for m in models], "log_probabilities")
 
     def attack(self, name: str, models: Models) -> Attack:
@@ -161,8 +151,7 @@ class GeneratorArtifacts(Artifacts):
         return self._generator(name, models)[1] if is_queried else None
 
     def _generator(self, name: str, models: Models) -> tuple[Attack, int | None]:
-        def train() -> tuple[Attack, int | None]:
-            """Train the generator."""
+        def _train() -> tuple[Attack, int | None]:
             run, logits_fn = self.generator_run(name, models), self.surrogate(models)
             if name in ("dynamic", "static"):
                 return blackbox.trained_generator(run, logits_fn)
@@ -170,13 +159,10 @@ class GeneratorArtifacts(Artifacts):
                 return aigan.trained_generators(run, logits_fn)["stage_two"], None
             return advgan.trained_generator(run, logits_fn), None
 
-        return self.once((name, models), train)
+        return self.once((name, models), _train)
 
     def generator_run(self, name: str, models: Models) -> Run:
-        """Return the run that trains a generator.
-
-        Its folder is named by all models; its configuration names only the first.
-        """
+        """Return the run that trains a generator; its configuration names one model."""
         config = self._generator_config(name, models[0])
         kind = f"generators/{name}-{_titles(models)}"
         workdir = self.run.store.folder(kind, self._generator_settings(name, models))
@@ -189,85 +175,75 @@ class GeneratorArtifacts(Artifacts):
         return config
 
     def _generator_settings(self, name: str, models: Models) -> list[Any]:
-        def describe() -> list[Any]:
-            """Describe the training of the generator."""
+        def _describe() -> list[Any]:
             config = self._generator_config(name, models[0])
             described = gans.describe(config, self.training_set(name))
             return [name, described, [self.describe(model) for model in models]]
 
-        return self.once(("settings", name, models), describe)
+        return self.once(("settings", name, models), _describe)
 
     def adversarial(self, name: str, models: Models, images: str) -> np.ndarray:
-        """Return adversarial images within `config.epsilon`, made once.
-
-        What an attack without a bound moves further is projected.
-        """
+        """Return adversarial images, made once and projected to `config.epsilon`."""
         config = self.run.config
 
-        def make() -> np.ndarray:
-            """Attack the images."""
+        def _craft() -> np.ndarray:
             test, key = self.images(images), jax.random.key(config.seed + 2)
             shown = (self.attack(name, models), test.images, test.labels)
-            batch_size = config.evaluation.batch_size
-            found = craft(
-                self.surrogate(models), *shown, batch_size=batch_size, key=key
-            )
+            batch_size, surrogate = config.evaluation.batch_size, self.surrogate(models)
+            found: Any = craft(surrogate, *shown, batch_size=batch_size, key=key)
             clean: Any = to_float(test.images)
-            moved: Any = found
-            return np.asarray(project_linf(moved, clean, config.epsilon, (0.0, 1.0)))
+            return np.asarray(project_linf(found, clean, config.epsilon, (0.0, 1.0)))
 
         kind = f"crafted/{name}-{_titles(models)}"
         depends_on = self._images_settings(name, models, images)
-        return self.run.store.get(kind, depends_on, make, ARRAY)
+        return self.run.store.get(kind, depends_on, _craft, ARRAY)
 
     def _images_settings(
         self, attack: str | None, models: Models, images: str
     ) -> dict[str, Any]:
-        """Return what decides images: clean ones, or adversarial ones."""
-        ours = self.settings
-        found = chosen(ours, "dataset", "epsilon", "seed")
+        """Return the settings that decide clean or adversarial images."""
+        config = self.run.config
         # Each batch has its own draws.
-        found["batch_size"] = ours["evaluation"]["batch_size"]
+        found = select(config, "dataset", "epsilon", "seed", "evaluation.batch_size")
         if images != "challenge":
-            found["num_images"] = ours["evaluation"]["num_images"]
+            found |= select(config, "evaluation.num_images")
         if attack in GENERATORS:
             found["generator"] = self._generator_settings(attack, models)
         elif attack is not None:
-            descriptions = [self.describe(model) for model in models]
-            found["attack"] = [attack, ours["attacks"][attack], descriptions]
+            found |= select(config, f"attacks.{attack}")
+            found["models"] = [self.describe(model) for model in models]
         return found
 
     def depends_on(self, entry: Entry) -> dict[str, Any]:
         """See `Artifacts`."""
-        ours, (attack, through) = self.settings, (entry.attack, entry.through)
+        config, attack, through = self.run.config, entry.attack, entry.through
         if entry.metric.startswith("success_"):
-            found = chosen(ours["generators"], "target_classes", "evaluation")
-            config = self.config_of(entry.on, "generators")
-            described = gans.describe(config.advgan, self.run.dataset)
-            aigan_settings = self._generator_settings("aigan", (entry.on,))
-            return found | {"advgan": described, "aigan": aigan_settings}
+            advgan_config = self.config_of(entry.on, "generators").advgan
+            return {
+                **select(config.generators, "target_classes", "evaluation"),
+                "advgan": gans.describe(advgan_config, self.run.dataset),
+                "aigan": self._generator_settings("aigan", (entry.on,)),
+            }
         if entry.metric == "clean_accuracy":
             return self._images_settings(None, (), "challenge")
         if entry.metric == "seconds":
-            timed = {"num_timed": ours["num_timed"]}
+            timed = select(config, "num_timed")
             return timed | self._images_settings(attack, through, "challenge")
         return self._images_settings(attack, through, entry.images)
 
     def compared(self, model: TargetModel) -> list[dict[str, Any]]:
         """Return the rows of one AdvGAN for each class, and of one AI-GAN for all."""
 
-        def compare() -> list[dict[str, Any]]:
-            """Compare the generators."""
+        def _compare() -> list[dict[str, Any]]:
             config = self.config_of(model, "generators")
-            # Table 1 has it too: trained once, as all generators are.
+            # Table 1 has the same AI-GAN.
             self.attack("aigan", (model,))
             trained = self.generator_run("aigan", (model,))
             config.aigan_workdir = str(trained.workdir)
-            # Everything in it is named by what decides it.
             workdir = self.run.workdir / "generators" / f"compared-{model.title}"
             return compare_generators.run(Run(config, workdir, self.run.dataset))
 
-        return self.once(("compared", model), compare)
+        return self.once(("compared", model), _compare)
 
 
 def _titles(models: Models) -> str:

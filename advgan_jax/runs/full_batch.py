@@ -1,6 +1,5 @@
-"""Full-batch trainings: made once, and resumed where they were interrupted."""
+"""Train on the full batch to convergence; an interrupted training resumes."""
 
-import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +8,6 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from advgan_jax import parallel
 from advgan_jax.runs.store import PARAMS, Store
 from advgan_jax.runs.training import Stopped, resumable
 from advgan_jax.training import full_batch
@@ -27,29 +25,13 @@ def trained(
     params: Params,
     batch: Batch,
 ) -> Params:
-    """Train to convergence, or load what was trained before.
+    """Return weights from the store, or train `params` and store them.
 
-    Args:
-      store: keeps the weights, and checkpoints until they are there.
-      kind: see `Store.folder`; also the title of the progress bar.
-      depends_on: every setting that decides the weights.
-      section: `max_iterations`, `iterations_per_call`, `calls_per_checkpoint`,
-        `gradient_tolerance` and `value_tolerance`.
-      loss_fn: what to minimise.
-      params: fresh weights.
-      batch: all training images, float32, with their labels.
-
-    Returns:
-      The trained weights.
-
-    Raises:
-      Stopped: if a signal came; the state, or the result, is saved.
-      DivergenceError: if the loss is not finite.
+    A signal raises `Stopped` after the state is saved.
     """
     directory, stopped = store.folder(kind, depends_on), False
 
-    def train() -> Params:
-        """Train from the last checkpoint."""
+    def _train() -> Params:
         nonlocal stopped
         fresh = full_batch.init_state(params)
         with resumable(directory, fresh, depends_on) as (state, hooks):
@@ -59,11 +41,10 @@ def trained(
             raise Stopped(f"Stopped at step {int(state.step)} of {kind}; saved.")
         return state.net.params
 
-    weights = store.get(kind, depends_on, train, PARAMS)
-    if parallel.agreed((directory / "checkpoints").exists()):
-        # Curvature pairs are forty times as large as the weights.
-        parallel.first_alone(lambda: shutil.rmtree(directory / "checkpoints"))
-    # Also after the last call: what would come next was not wanted either.
+    weights = store.get(kind, depends_on, _train, PARAMS)
+    # Curvature pairs are forty times as large as the weights.
+    store.discard_checkpoints(directory)
+    # A signal in the last call stops the rest of the run, too.
     if stopped:
         raise Stopped(f"Stopped after the last step of {kind}; saved.")
     return weights
@@ -77,7 +58,7 @@ def _fit(
     hooks: Hooks,
     title: str,
 ) -> tuple[FullBatchState, bool]:
-    """Return the state and whether its training is over, not only interrupted."""
+    """Return the state, and whether the training has finished."""
     run = jax.jit(
         full_batch.until_converged(
             full_batch.make_train_step(loss_fn),

@@ -1,4 +1,4 @@
-"""Measurements: an entry of a table becomes a number and rows of `results.json`."""
+"""Measure an entry of a table: a number, and the rows of `results.json` behind it."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,14 +7,6 @@ from typing import Any, cast
 import jax
 import numpy as np
 
-from advgan_jax.analysis import (
-    compare_directions,
-    hidden_features,
-    layer_values,
-    measured_expansions,
-    upper_bounds,
-)
-from advgan_jax.data import to_float
 from advgan_jax.evaluation import (
     Evaluation,
     add_noise,
@@ -26,9 +18,9 @@ from advgan_jax.evaluation import (
     takes_epsilon,
     transfer_matrix,
 )
-from advgan_jax.reporting import bound_chart, direction_grid, save_figure
 from advgan_jax.runs.artifacts import GENERATORS, Artifacts, GeneratorArtifacts
 from advgan_jax.runs.papers.rows import Entry
+from advgan_jax.runs.papers.szegedy_layers import directions, expansions
 from advgan_jax.runs.papers.szegedy_models import SzegedyArtifacts
 from advgan_jax.runs.run import attack_row
 
@@ -40,23 +32,10 @@ Measured = tuple[Any, list[dict[str, Any]]]
 _NAMES = {"dynamic": "advgan", "static": "advgan", "fitted": "advgan-fitted"}
 # Noise and rescaled perturbations are not clipped; this only has to contain them.
 _WIDE = (-100.0, 100.0)
-_SHOWN = 6  # directions of each kind in the picture of units
 
 
-def measure(artifacts: Artifacts, entry: Entry) -> Measured:
-    """Make what an entry needs, and measure it.
-
-    Args:
-      artifacts: of the run.
-      entry: what to measure.
-
-    Returns:
-      The number, or a list of lines that are measured together, and the rows of
-      `results.json` behind it.
-
-    Raises:
-      ValueError: if images break the challenge's rules.
-    """
+def measure_entry(artifacts: Artifacts, entry: Entry) -> Measured:
+    """Make what an entry needs, and measure it."""
     return METRICS[entry.metric](artifacts, entry)
 
 
@@ -101,10 +80,8 @@ def _attack_rows(
 
 
 def _threat_model(entry: Entry) -> str:
-    if entry.through != (entry.on,):
-        return (
-            "transfer"  # also of a generator that learns from another model's answers
-        )
+    if entry.through != (entry.on,):  # also a generator for another model
+        return "transfer"
     name: Any = entry.attack
     if GENERATORS.get(name) == "blackbox":
         return f"black-box-{name}"
@@ -114,7 +91,7 @@ def _threat_model(entry: Entry) -> str:
 
 
 def _attacked(artifacts: GeneratorArtifacts, entry: Entry) -> Measured:
-    """Accuracy, or the attack's success over the images that are right without it."""
+    """Measure accuracy, or success over the images that are right without attack."""
     config, test = artifacts.run.config, artifacts.images(entry.images)
     name: Any = entry.attack
     moved = artifacts.adversarial(name, entry.through, entry.images)
@@ -129,10 +106,7 @@ def _attacked(artifacts: GeneratorArtifacts, entry: Entry) -> Measured:
 
 
 def _seconds(artifacts: GeneratorArtifacts, entry: Entry) -> Measured:
-    """Time of the attack for 1,000 images, without compilation.
-
-    Images that were made on other models are then shown to the attacked one, untimed.
-    """
+    """Time an attack for 1,000 images, without compilation."""
     config, test = artifacts.run.config, artifacts.run.dataset.test
     test = test.take(min(config.num_timed, len(test)))
     wanted = None
@@ -151,7 +125,7 @@ def _seconds(artifacts: GeneratorArtifacts, entry: Entry) -> Measured:
         progress=True,
         **shared,
     )
-    if entry.through != (entry.on,):
+    if entry.through != (entry.on,):  # the transfer is not timed
         shown: Any = (test.images, timed.examples, test.labels)
         logits_fn = artifacts.logits_fn(entry.on)
         evaluation = evaluate_adversarial(logits_fn, *shown, **shared)
@@ -163,7 +137,7 @@ def _seconds(artifacts: GeneratorArtifacts, entry: Entry) -> Measured:
 
 
 def _compared(artifacts: GeneratorArtifacts, entry: Entry) -> Measured:
-    """Success of one of the compared methods: the classes' mean or best."""
+    """Return the success of a compared method: the classes' mean or best."""
     method, attack = artifacts.run.config.method, entry.attack
     rows = [r for r in artifacts.compared(entry.on) if r["attack"] == attack]
     # The row of all classes together names none; a class may have no image to count.
@@ -175,11 +149,7 @@ def _compared(artifacts: GeneratorArtifacts, entry: Entry) -> Measured:
 
 
 def mean_distortion(evaluation: Evaluation) -> float:
-    """Return the mean RMS distortion of successful attacks; NaN without any.
-
-    An image that is misclassified already needs no distortion, and one on which the
-    attack failed has none. Neither makes a model look weaker.
-    """
+    """Return the mean RMS distortion of images that only the attack changes, or NaN."""
     before = evaluation.clean_predictions == evaluation.labels
     after = evaluation.adversarial_predictions != evaluation.labels
     distances = evaluation.rms[before & after]
@@ -195,7 +165,7 @@ _OF_PERTURBED: dict[str, Callable[[Evaluation], float]] = {
 
 
 def _perturbed(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
-    """A number of the studies' attack on a model."""
+    """Measure the studies' attack on a model."""
     evaluation = artifacts.attacked(entry.on, entry.images)
     value = _OF_PERTURBED[entry.metric](evaluation)
     if entry.metric == "accuracy_under_attack":
@@ -204,7 +174,7 @@ def _perturbed(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
 
 
 def _shown(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
-    """Error on images that were made for another model, or that have noise."""
+    """Measure the error on images made for another model, or with noise."""
     clean = artifacts.images(entry.images)
     shown, size = clean.images, entry.size
     if entry.through:
@@ -220,9 +190,9 @@ def _shown(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
 
 
 def _typical_noise(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
-    """Errors under noise of the mean distortion of `through`, with two decimals.
+    """Measure errors under noise of the mean distortion of `through`.
 
-    There is no line where no attack has succeeded.
+    The size has two decimals. Without any successful attack there is no line.
     """
     found = [artifacts.attacked(model, entry.images) for model in entry.through]
     known = [size for size in map(mean_distortion, found) if np.isfinite(size)]
@@ -233,73 +203,13 @@ def _typical_noise(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
     line: dict[str, Any] = {"made for": f"Gaussian {size:g}"}
     for model in entry.through:
         noisy = Entry("shown_error", model, images=entry.images, size=size)
-        line[artifacts.printed_title(model)], _ = _shown(artifacts, noisy)
+        line[artifacts.published_title(model)], _ = _shown(artifacts, noisy)
     return [line | {"av. distortion": size}], []
 
 
-def _expansions(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
-    """Each layer's upper bound and measured expansion, last the whole network's."""
-    module, variables = artifacts.trained(entry.on)
-    images = artifacts.images(entry.images).images
-    moved = cast(np.ndarray, artifacts.attacked(entry.on, entry.images).examples)
-    bounds = upper_bounds(module, variables, images.shape[1:])
-    measured = measured_expansions(module, variables, images, moved)
-    names = ("layer", "kind", "size", "stride", "upper bound", "upper bound, circular")
-    layers = bounds.layers
-    lines: list[dict[str, Any]] = [dict(zip(names, one, strict=True)) for one in layers]
-    lines.append({"layer": "network", "upper bound": bounds.network})
-    for line in lines:
-        seen = measured[line["layer"]]
-        seen = seen[~np.isnan(seen)]  # NaN where the image was not moved
-        line["lower bound"] = float(seen.max()) if seen.size else None
-        line["mean expansion"] = float(seen.mean()) if seen.size else None
-    figure = bound_chart(
-        [line["layer"] for line in lines],
-        [line["upper bound"] for line in lines],
-        [measured[line["layer"]] for line in lines],
-        title=f"{artifacts.printed_title(entry.on)}, {artifacts.run.config.dataset}",
-    )
-    save_figure(figure, artifacts.figure_path(f"spectral-{entry.on.title}"))
-    return lines, _clean_rows(artifacts, entry)
-
-
-def _directions(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
-    """Units against random directions before each layer but the first; bits."""
-    module, variables = artifacts.trained(entry.on)
-    config, dataset = artifacts.run.config, artifacts.run.dataset
-    images, lines = to_float(dataset.test.images), []
-    # A layer's inputs are the units of the layer before it.
-    _, *after = layer_values(module, variables, images[:1])
-    for layer in after:
-        found = compare_directions(
-            hidden_features(module, variables, images, layer),
-            dataset.test.labels,
-            num_classes=dataset.num_classes,
-            seed=config.seed,
-            num_directions=config.units.num_directions,
-            num_images=config.units.num_images,
-            num_permutations=config.units.num_permutations,
-        )
-        units, random = found.unit_entropy.mean(), found.random_entropy.mean()
-        line = {
-            "units before": layer,
-            "directions": len(found.units),
-            "images each": found.unit_images.shape[1],
-            "entropy, units": float(units),
-            "entropy, random": float(random),
-            "difference": float(units - random),
-            "p-value": found.p_value,
-        }
-        lines.append(line)
-        shown = {
-            "single units": found.unit_images[:_SHOWN],
-            "random directions": found.random_images[:_SHOWN],
-        }
-        title = f"{artifacts.printed_title(entry.on)}, units before {layer}"
-        grid = direction_grid(dataset.test.images, shown, title=title)
-        name = f"units-{entry.on.title}-{layer.replace('/', '_')}"
-        save_figure(grid, artifacts.figure_path(name))
-    return lines, _clean_rows(artifacts, entry)
+def _layers(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
+    measure_lines = {"expansions": expansions, "directions": directions}[entry.metric]
+    return measure_lines(artifacts, entry), _clean_rows(artifacts, entry)
 
 
 SHARES = {
@@ -317,6 +227,6 @@ METRICS: dict[str, Callable[[Any, Entry], Measured]] = {
     **dict.fromkeys(_OF_PERTURBED, _perturbed),
     "shown_error": _shown,
     "typical_noise": _typical_noise,
-    "expansions": _expansions,
-    "directions": _directions,
+    "expansions": _layers,
+    "directions": _layers,
 }

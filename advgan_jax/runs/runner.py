@@ -1,7 +1,7 @@
-"""One runner for all tables: measure a row, store it, write the table, draw it.
+"""Run all tables: measure a row, store it, write the table, draw the figure.
 
-A finished row is a file, named by everything that decides its numbers. An interrupted
-run resumes with the next row, and a row is never measured twice.
+A row is stored under everything that decides its numbers. An interrupted run resumes
+with the next row.
 """
 
 import datetime
@@ -34,17 +34,10 @@ Makers = Mapping[str, Callable[[ConfigDict], list[Table]]]
 
 
 def run(artifacts: Artifacts, makers: Makers, choice: str) -> list[dict[str, Any]]:
-    """Make the chosen tables; after each row their files hold all rows so far.
+    """Make the chosen tables; after each row their files contain all rows so far.
 
-    Args:
-      artifacts: of the run.
-      makers: all tables of the method.
-      choice: a key of `makers`, or `all`.
-
-    Returns:
-      Rows of `results.json`: those behind all tables that the run's folder has by now,
-      also from earlier runs, as far as they have this configuration. A row that is
-      behind several numbers is there once.
+    Return the rows of `results.json` behind all tables of this configuration in the
+    workdir, also those of earlier runs, each once.
     """
     for table in tables_of(artifacts.run.config, makers, choice):
         records: list[Record] = []
@@ -56,7 +49,7 @@ def run(artifacts: Artifacts, makers: Makers, choice: str) -> list[dict[str, Any
 
 
 def check_choice(kind: str, choice: str, makers: Makers) -> None:
-    """Raise `ValueError` for an unknown choice; the error lists the known ones."""
+    """Raise `ValueError` for an unknown choice."""
     if choice not in (*makers, ALL):
         raise unknown_name(kind, choice, (*makers, ALL))
 
@@ -80,10 +73,11 @@ def _results(artifacts: Artifacts, tables: Sequence[Table]) -> list[dict[str, An
 def _finished(artifacts: Artifacts, row: Row) -> dict[str, Any]:
     """Return a row's numbers, and where and when they were measured."""
 
-    def make() -> dict[str, Any]:
-        """Measure all entries of the row."""
-        entries = row.entries.items()
-        found = {column: measure.measure(artifacts, entry) for column, entry in entries}
+    def _make() -> dict[str, Any]:
+        found = {
+            column: measure.measure_entry(artifacts, entry)
+            for column, entry in row.entries.items()
+        }
         models = {model for entry in row.entries.values() for model in entry.models}
         finished = {
             "values": {column: value for column, (value, _) in found.items()},
@@ -97,11 +91,11 @@ def _finished(artifacts: Artifacts, row: Row) -> dict[str, Any]:
         }
         return to_json(finished)  # as it is when it is loaded
 
-    return artifacts.run.store.get(*_place(artifacts, row), make)
+    return artifacts.run.store.get(*_place(artifacts, row), _make)
 
 
 def _place(artifacts: Artifacts, row: Row) -> tuple[str, dict[str, Any]]:
-    """Return a row's place in the store, and everything that decides its numbers."""
+    """Return a row's kind in the store, and every setting that decides its numbers."""
     depends_on = {
         column: {
             "entry": entry._asdict(),
@@ -114,25 +108,18 @@ def _place(artifacts: Artifacts, row: Row) -> tuple[str, dict[str, Any]]:
 
 
 def _records(table: Table, row: Row, values: Mapping[str, Any]) -> list[Record]:
-    """Return the lines of a row: titles, our numbers and the paper's, facts."""
+    """Return the lines of a row: titles, our numbers, published numbers, and facts."""
     (first, *_) = values.values()
     records = []
     for line in first if isinstance(first, list) else [values]:
         titles = {title: line.get(title, text) for title, text in row.titles.items()}
         record, name = dict(titles), " ".join(titles.values())
-        for column in line:
-            if column not in titles:
-                published = table.printed.get((name, column))
-                record |= with_published(column, line[column], published)
+        for column in (column for column in line if column not in titles):
+            record[column] = line[column]
+            if (name, column) in table.published:
+                record[column + PAPER] = table.published[name, column]
         records.append(record | dict(row.facts))
     return records
-
-
-def with_published(
-    column: str, ours: Any, published: float | str | None
-) -> dict[str, Any]:
-    """Return our number and, if there is one, the paper's in a column beside it."""
-    return {column: ours} | ({} if published is None else {column + PAPER: published})
 
 
 def _write(

@@ -1,12 +1,10 @@
-"""Made things, each made once and found again by everything that decides it.
+"""Store results under a fingerprint of every setting that affects them.
 
-The name of a thing is its kind and a fingerprint of `depends_on`: the settings that
-decide the result, and no other. The code that makes a thing lists them. Any setting may
-therefore change between runs in one folder: a run finds what the change does not
-affect, and makes the rest beside what is there.
-
-Files are complete or absent. Several processes act in step: all of them make a thing or
-all of them load it, and the first one writes it.
+A file is named by a kind, in which `/` separates folders, and by a fingerprint of
+`depends_on`: JSON values of all settings that decide the result, and no other. After a
+change of settings a run finds the results that the change does not affect, and makes
+only the rest. Files are complete or absent. Several processes act in step: all of them
+compute a result or all of them load it, and the first one writes it.
 """
 
 import dataclasses
@@ -14,6 +12,7 @@ import hashlib
 import json
 import pathlib
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -28,13 +27,7 @@ from advgan_jax.types import Params
 
 
 class Format(NamedTuple):
-    """How a kind of value is kept in a file.
-
-    Attributes:
-      suffix: of the file's name.
-      save: writes a value to a path.
-      load: reads it back.
-    """
+    """Save a kind of value to a path, and load it."""
 
     suffix: str
     save: Callable[[pathlib.Path, Any], None]
@@ -100,22 +93,14 @@ PARAMS = Format(".npz", _save_params, _load_params)
 
 
 class Store:
-    """The made things in one folder, which need not exist yet."""
+    """The stored results of one folder, which need not exist yet."""
 
     def __init__(self, directory: pathlib.Path) -> None:
         """Open a store; this writes nothing."""
         self.directory: pathlib.Path = pathlib.Path(directory).absolute()
 
     def folder(self, kind: str, depends_on: Any) -> pathlib.Path:
-        """Name the folder of a training, which resumes from the checkpoints inside.
-
-        Args:
-          kind: what the name begins with; `/` separates folders.
-          depends_on: JSON values: every setting that decides the result, and no other.
-
-        Returns:
-          An absolute path; the folder need not exist.
-        """
+        """Return the absolute path of a training's folder, which need not exist."""
         slugs = [re.sub(r"[^\w.+-]+", "_", part) for part in kind.split("/")]
         return self.directory.joinpath(f"{'/'.join(slugs)}-{fingerprint(depends_on)}")
 
@@ -126,17 +111,7 @@ class Store:
         make: Callable[[], Any],
         file_format: Format = JSON,
     ) -> Any:
-        """Return a thing from its file, or make it and write the file.
-
-        Args:
-          kind: see `folder`.
-          depends_on: see `folder`.
-          make: makes the thing; what it raises is raised here, and nothing is written.
-          file_format: `JSON`, `ARRAY`, `EVALUATIONS` or `PARAMS`.
-
-        Returns:
-          The thing.
-        """
+        """Return a stored result, or compute and store it."""
         path = self._file(kind, depends_on, file_format)
         if parallel.agreed(path.exists()):
             return file_format.load(path)
@@ -145,9 +120,15 @@ class Store:
         return made  # other processes than the first may not see the file yet
 
     def find(self, kind: str, depends_on: Any, file_format: Format = JSON) -> Any:
-        """Return a thing from its file; None where it has not been made."""
+        """Return a stored result, or None."""
         path = self._file(kind, depends_on, file_format)
         return file_format.load(path) if parallel.agreed(path.exists()) else None
+
+    def discard_checkpoints(self, folder: pathlib.Path) -> None:
+        """Delete the checkpoints of a training whose result is stored."""
+        path = folder / "checkpoints"
+        if parallel.agreed(path.exists()):
+            parallel.first_alone(lambda: shutil.rmtree(path))
 
     def _file(self, kind: str, depends_on: Any, file_format: Format) -> pathlib.Path:
         folder = self.folder(kind, depends_on)

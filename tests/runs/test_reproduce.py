@@ -29,7 +29,7 @@ def measured(monkeypatch):
         return len(asked) / 100, []
 
     stops = set()
-    monkeypatch.setattr(measure, "measure", fake)
+    monkeypatch.setattr(measure, "measure_entry", fake)
     return asked, stops
 
 
@@ -115,7 +115,7 @@ def test_one_folder_serves_all_tables_but_no_other_numbers(tables, measured, tmp
         ("4", "blackbox_model", "small"),
         ("4", "transfer_model", "small"),
         ("challenge", "challenge_model", "small"),
-        ("challenge", "num_surrogates", 1),  # no row's title tells of it
+        ("challenge", "num_surrogates", 1),  # in no row's title
         ("aigan", "aigan_models", ("small", "fc100_100_10")),
     ],
 )
@@ -264,7 +264,7 @@ def test_results_are_those_of_all_tables_of_the_folder(tables, monkeypatch, tmp_
     def attacks(rows):
         return sorted(str(row["attack"]) for row in rows)
 
-    monkeypatch.setattr(measure, "measure", fake)
+    monkeypatch.setattr(measure, "measure_entry", fake)
     assert attacks(runs.train(tables(table="aigan"), tmp_path)) == [
         "advgan",
         "aigan",

@@ -38,7 +38,7 @@ class TestMeasure:
         entry = Entry(
             "success", TargetModel("small", "adv"), attack, (TargetModel("small"),)
         )
-        rate, (row,) = measure.measure(artifacts, entry)
+        rate, (row,) = measure.measure_entry(artifacts, entry)
         assert rate == row["attack_success_rate"]
         assert row["linf_max"] <= 0.3 + 1e-6
         assert row["threat_model"] == "transfer"
@@ -47,9 +47,9 @@ class TestMeasure:
         made = np.load(file)
         assert len(made) == row["num_images"] == 100
         np.save(file, to_float(artifacts.images("test").images))
-        assert measure.measure(artifacts, entry)[0] == 0
+        assert measure.measure_entry(artifacts, entry)[0] == 0
         monkeypatch.setattr(parallel, "agreed", lambda found: False)
-        assert measure.measure(artifacts, entry)[0] == rate
+        assert measure.measure_entry(artifacts, entry)[0] == rate
 
     def test_images_made_on_another_defence_are_others(self, tables, digits, tmp_path):
         model = TargetModel("small", "adv")
@@ -87,7 +87,7 @@ class TestMeasure:
             (TargetModel("small"),),
             images="challenge",
         )
-        accuracy, (row,) = measure.measure(artifacts, entry)
+        accuracy, (row,) = measure.measure_entry(artifacts, entry)
         assert row["num_images"] == len(digits.test)
         assert accuracy == row["robust_accuracy"] < row["clean_accuracy"]
         (file,) = (artifacts.run.workdir / "crafted").iterdir()
@@ -95,16 +95,18 @@ class TestMeasure:
         moved[3] = 1 - moved[3]
         np.save(file, moved)
         with pytest.raises(ValueError, match=r"by at most 0\.3, image 3"):
-            measure.measure(artifacts, entry)
+            measure.measure_entry(artifacts, entry)
 
     def test_seconds_are_for_1000_images(self, artifacts):
         model = TargetModel("small")
-        seconds, (row,) = measure.measure(
+        seconds, (row,) = measure.measure_entry(
             artifacts, Entry("seconds", model, "fgsm", (model,))
         )
         assert seconds == pytest.approx(1000 / row["images_per_second"])
         assert (row["epsilon"], row["norm"]) == (0.3, "linf")
-        (row,) = measure.measure(artifacts, Entry("seconds", model, "opt", (model,)))[1]
+        (row,) = measure.measure_entry(
+            artifacts, Entry("seconds", model, "opt", (model,))
+        )[1]
         assert (row["epsilon"], row["norm"]) == (None, None)
 
     def test_transferred_images_are_shown_to_the_attacked_net(
@@ -120,7 +122,7 @@ class TestMeasure:
         monkeypatch.setattr(
             GeneratorArtifacts, "logits_fn", lambda self, model: models[model]
         )
-        seconds, (row,) = measure.measure(
+        seconds, (row,) = measure.measure_entry(
             artifacts, Entry("seconds", on, "transfer", (other,))
         )
         assert row["clean_accuracy"] < 0.1
@@ -141,7 +143,7 @@ class TestMeasure:
             TargetModel("small", name, is_black_box=True) for name in NAMES
         )
         found = [
-            measure.measure(
+            measure.measure_entry(
                 artifacts, Entry("success", defended, "dynamic", (through,))
             )
             for through in (asked, defended)
@@ -151,15 +153,15 @@ class TestMeasure:
         assert models == ["transfer", "black-box-dynamic"]
         assert [row["queries"] for row in rows] == [77, 77]
         entry = Entry("success", defended, "dynamic", (asked,))
-        # Its images are on disk by now, and do not tell.
-        (again,) = measure.measure(GeneratorArtifacts(artifacts.run), entry)[1]
+        # Its images are on disk by now, and do not contain the queries.
+        (again,) = measure.measure_entry(GeneratorArtifacts(artifacts.run), entry)[1]
         assert again == rows[0]
 
     def test_rows_call_an_attack_by_its_section(self, artifacts):
         """Two of the same kind would else be one line of `results.json`."""
         model = TargetModel("small")
         entry = Entry("robust_accuracy", model, "pgd100", (model,))
-        (row,) = measure.measure(artifacts, entry)[1]
+        (row,) = measure.measure_entry(artifacts, entry)[1]
         assert row["attack"] == "pgd100"
 
     def test_generators_compared_leave_their_rows(self, artifacts, monkeypatch):
@@ -175,13 +177,13 @@ class TestMeasure:
             for wanted, rate in ((0, one), (3, two), (4, None), (None, 0.55))
         ]
         monkeypatch.setattr(GeneratorArtifacts, "compared", lambda self, model: rows)
-        mean, behind = measure.measure(
+        mean, behind = measure.measure_entry(
             artifacts, Entry("success_mean", TargetModel("small"), "advgan")
         )
         assert mean == pytest.approx(0.4)
         assert [row["attack"] for row in behind] == ["advgan"] * 4
         assert {row["experiment"] for row in behind} == {"reproduce"}
-        best, _ = measure.measure(
+        best, _ = measure.measure_entry(
             artifacts, Entry("success_best", TargetModel("small"), "aigan")
         )
         assert best == 0.9
@@ -272,7 +274,7 @@ class TestSharedSettings:
         ],
     )
     def test_what_tables_choose_is_refused(self, tables, tmp_path, name, value):
-        with pytest.raises(ValueError, match=rf"`{name}` is each table's own choice"):
+        with pytest.raises(ValueError, match=rf"`{name}` is set by the tables"):
             runs.train(tables(**{name: value}), tmp_path / "run")
         assert not (tmp_path / "run").exists()
 
@@ -367,7 +369,7 @@ def test_a_fitted_generator_is_measured_on_all_images_of_the_challenge(
     artifacts = GeneratorArtifacts(Run(config, tmp_path, digits))
     model = TargetModel("small")
     entry = Entry("robust_accuracy", model, "fitted", (model,), images="challenge")
-    accuracy, (row,) = measure.measure(artifacts, entry)
+    accuracy, (row,) = measure.measure_entry(artifacts, entry)
     # Almost all images that an undefended model classifies correctly; before
     # training, accuracy was over 0.5.
     assert accuracy < 0.1

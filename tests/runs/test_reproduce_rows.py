@@ -40,10 +40,10 @@ def test_printed_numbers_have_a_place_and_rows_a_name(load, name):
     names = {row.name for row in found.rows}
     assert len(names) == len(found.rows)
     columns = {column for row in found.rows for column in row.entries}
-    assert found.printed
-    assert {column for _, column in found.printed} <= columns
+    assert found.published
+    assert {column for _, column in found.published} <= columns
     # A row may be of a model that is not configured, or of another number of steps.
-    assert names & {row for row, _ in found.printed}
+    assert names & {row for row, _ in found.published}
 
 
 # As the papers print them: table, row, column.
@@ -74,13 +74,13 @@ PRINTED = (
 def test_printed_numbers(load, name, row, column, number):
     found = table(load(**PAPERS), name)
     assert row in {each.name for each in found.rows}
-    assert found.printed[row, column] == number
+    assert found.published[row, column] == number
 
 
 def shown(found):
     """What the papers print for rows that the table has."""
     names = {row.name for row in found.rows}
-    return {place for place in found.printed if place[0] in names}
+    return {place for place in found.published if place[0] in names}
 
 
 def test_numbers_of_other_models_do_not_stand_beside_ours(load):
@@ -97,10 +97,10 @@ def test_numbers_of_other_models_do_not_stand_beside_ours(load):
         assert not shown(table(config, name)), name
     assert {column for _, column in shown(table(config, "4"))} == {"AdvGAN"}
     assert not shown(table(load(**(PAPERS | {"blackbox_model": "A"})), "4"))
-    seconds = table(load(**PAPERS), "1").printed
+    seconds = table(load(**PAPERS), "1").published
     assert ("Opt. (L-BFGS)", "seconds") not in seconds
     two = table(load(**PAPERS | FEW), "challenge")
-    assert ("PGD-40 surrogates", "accuracy") not in two.printed
+    assert ("PGD-40 surrogates", "accuracy") not in two.published
     facts = {row.name: row.facts for row in two.rows}
     assert facts["AdvGAN the model"] == {
         "printed by": "AdvGAN's paper, Table 5 (unconfirmed)"
@@ -110,7 +110,7 @@ def test_numbers_of_other_models_do_not_stand_beside_ours(load):
 @pytest.mark.parametrize("change", [{"dataset": "digits"}, {"epsilon": 0.2}])
 def test_numbers_of_another_data_set_or_bound_are_not_comparable(load, change):
     config = load(**(PAPERS | change))
-    assert not any(table(config, name).printed for name in TABLES)
+    assert not any(table(config, name).published for name in TABLES)
 
 
 def test_attackers_have_what_the_papers_give_them(load):

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from advgan_jax import models, runs
 from advgan_jax.configs import szegedy as configured
 from advgan_jax.runs.papers import szegedy, szegedy_models
+from advgan_jax.runs.papers.rows import published
 from advgan_jax.runs.papers.szegedy_models import SzegedyArtifacts, parse
 from advgan_jax.training import fit, full_batch
 
@@ -305,7 +306,10 @@ def test_target_models_may_be_shared(load, every, tmp_path):
         ({"attack": "pgdd"}, "Unknown attack 'pgdd'"),
         ({"models": ("fc11",)}, "Unknown model 'fc11'. Did you mean"),
         ({"half_models": ("fc10_1@3",)}, "Unknown model 'fc10_1@3'"),
-        ({"models": ("fc10_1", "fc10_1@1")}, "different names, got FC10"),
+        (
+            {"models": ("fc10_1", "fc10_1@1")},
+            "`models` must be one or more different names, got FC10",
+        ),
         ({"models": ("C",)}, "needs images of at least 16 by 16"),
         ({"networks.fc10_1e4.weight_decay": (1.0, 1.0)}, "must be 1 numbers"),
         (
@@ -315,7 +319,7 @@ def test_target_models_may_be_shared(load, every, tmp_path):
         ({"autoencoder.num_images": 2000}, "from 1 to the 1437 training images"),
         ({"autoencoder.units": 13}, r"`networks.ae400_10.hidden` must be \(13,\)"),
         ({"units.num_permutations": 0}, "`units.num_permutations` must be"),
-        ({"units.num_images": 361}, "at most the 360 test images, got 361"),
+        ({"units.num_images": 361}, "from 1 to the 360 test images; got 361"),
         ({"units.models": ("fc10_1",)}, "must have hidden units, 'fc10_1' has none"),
         ({"evaluation.batch_size": 0}, "`evaluation.batch_size` must be"),
         ({"noise": (-0.1,)}, "must be a finite number >= 0"),
@@ -333,16 +337,21 @@ def test_wrong_configuration_writes_nothing(load, tmp_path, changes, message):
     assert not (tmp_path / "new").exists()
 
 
-def test_printed_tables_are_complete():
-    assert len(szegedy.CROSS_MODEL) == 8 * 6
-    assert len(szegedy.CROSS_TRAINING_SET) == 8 * 3
-    for title in {row for row, _ in szegedy.DISTORTION}:
-        assert szegedy.CROSS_MODEL[title, title] == 1
-        assert szegedy.DISTORTION[title, "test error"] < 0.21
+def test_published_tables_are_complete():
+    found = {name: published("szegedy", name) for name in (*szegedy.STUDIES, "halves")}
+    assert not found["units"]
+    assert not found["spectral"]
+    assert len(found["cross-model"]) == 8 * 6
+    assert len(found["cross-training-set"]) == 8 * 3
+    assert len(found["halves"]) == 3 * 4
+    assert found["layerwise"]["all layers", "test error"] == 0.012
+    for title in {row for row, _ in found["distortion"]}:
+        assert found["cross-model"][title, title] == 1
+        assert found["distortion"][title, "test error"] < 0.21
 
 
 def test_printed_numbers_stand_beside_those_of_mnist_alone(load):
     for study in szegedy.STUDIES.values():
-        assert not any(each.printed for each in study(load()))
+        assert not any(each.published for each in study(load()))
     (found,) = szegedy.STUDIES["distortion"](load(dataset="mnist"))
-    assert found.printed["FC10(1e-4)", "av. distortion"] == 0.062
+    assert found.published["FC10(1e-4)", "av. distortion"] == 0.062

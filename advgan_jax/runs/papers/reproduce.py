@@ -37,12 +37,11 @@ _METHODS = {
     "fitted": advgan,
     "generators": compare_generators,
 }
-# Settings that the tables overwrite, and the only value that says so.
+# Settings that the tables overwrite, with the only value that is accepted.
 _OVERWRITTEN = {
     ("advgan", "target_training", "defence"): from_config.UNDEFENDED,
     ("blackbox", "distillation"): "dynamic",
-    # A generator with an exhausted budget is trained with fewer answers than its row
-    # says.
+    # With a budget, a generator would have fewer answers than its row reports.
     ("blackbox", "queries", "budget"): None,
     ("generators", "aigan_workdir"): None,
     ("generators", "advgan_workdirs"): None,
@@ -52,7 +51,7 @@ _OVERWRITTEN = {
 
 
 def run(run: Run) -> list[dict[str, Any]]:
-    """Make the configured table, or all of them; see `runner.run`."""
+    """Make the configured table, or all of them."""
     return runner.run(GeneratorArtifacts(run), TABLES, run.config.table)
 
 
@@ -73,8 +72,8 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
         found = reduce(getitem, path, config)
         if found != value:
             raise ValueError(
-                f"`{'.'.join(path)}` is each table's own choice, got {found!r}; set it "
-                f"to {value!r}."
+                f"`{'.'.join(path)}` is set by the tables and must stay {value!r}, got "
+                f"{found!r}; remove the override."
             )
     _check_entries(config, dataset)
 
@@ -97,7 +96,7 @@ def _check_entries(config: ConfigDict, dataset: Dataset) -> None:
 
 
 def _trainings(entry: Entry) -> Iterator[tuple[str, TargetModel]]:
-    """Yield what is trained for an entry: sections, and against which models."""
+    """Yield the section and the model of each training that an entry needs."""
     for model in entry.models:
         yield model.section, model
     if entry.metric.startswith("success_"):

@@ -1,11 +1,14 @@
-"""What tables consist of: data that says what to measure, and measures nothing."""
+"""Describe tables as data: which number to measure for which row and column."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
+from advgan_jax.reporting import heatmap, matrices
 from advgan_jax.runs import from_config
 
 Record = dict[str, Any]  # a line of a table by column
@@ -23,7 +26,7 @@ class TargetModel(NamedTuple):
 
     @property
     def title(self) -> str:
-        """The name in rows of `results.json` and in file names."""
+        """Return the name in rows of `results.json` and in file names."""
         parts = [self.name] + [self.defence] * (self.defence != from_config.UNDEFENDED)
         parts += [f"seed{self.seed}"] * (self.seed > 0)
         title = "-".join(parts + ["blackbox"] * self.is_black_box)
@@ -32,84 +35,79 @@ class TargetModel(NamedTuple):
 
     @property
     def section(self) -> str:
-        """The section of the tables' configuration that says how it is trained."""
+        """Return the section of the tables' configuration that trains the model."""
         return "blackbox" if self.is_black_box else "advgan"
 
 
 class Entry(NamedTuple):
-    """One number of a table, or several lines that are measured together.
+    """One number of a table, or several lines that are measured together."""
 
-    Attributes:
-      metric: a key of `measure.METRICS`.
-      on: the model that is measured.
-      attack: a section of `config.attacks`; `advgan` or `aigan`, a generator that is
-        trained on `through`; `fitted`, one that is trained on the images that it
-        attacks; `dynamic` or `static`, one that is trained on the answers of `through`;
-        None for images that no attack has changed.
-      through: the models that the attacker has; several are averaged.
-      images: `test` or `train`; `half 1` or `half 2` of the training set; `challenge`,
-        all test images under the challenge's rules.
-      size: RMS of the noise, or that to which perturbations are amplified.
-    """
-
-    metric: str
-    on: TargetModel
+    metric: str  # a key of `measure.METRICS`
+    on: TargetModel  # the model that is measured
+    # A section of `config.attacks`; `advgan` or `aigan`, a generator that is trained on
+    # `through`; `fitted`, one that is trained on the images that it attacks; `dynamic`
+    # or `static`, one that is trained on the answers of `through`; None: clean images.
     attack: str | None = None
-    through: tuple[TargetModel, ...] = ()
+    through: tuple[TargetModel, ...] = ()  # the attacker's models, which it averages
+    # `test` or `train`; `half 1` or `half 2` of the training set; `challenge`: all test
+    # images, under the challenge's rules.
     images: str = "test"
-    size: float | None = None
+    size: float | None = None  # RMS of the noise, or of amplified perturbations
 
     @property
     def models(self) -> list[TargetModel]:
-        """The models that it needs, each once."""
+        """Return the models that the entry needs, each once."""
         return list(dict.fromkeys((self.on, *self.through)))
 
 
 class Row(NamedTuple):
-    """A row of a table.
+    """A row of a table."""
 
-    Attributes:
-      titles: the first columns.
-      entries: what to measure, by column. An entry that gives several lines is the only
-        one of its row, and its lines bring their own columns.
-      facts: further columns that need no measurement.
-    """
-
-    titles: Mapping[str, str]
+    titles: Mapping[str, str]  # the first columns
+    # What to measure, by column. An entry that gives several lines is the only one of
+    # its row, and its lines bring their own columns.
     entries: dict[str, Entry]
-    facts: Mapping[str, Any] = MappingProxyType({})
+    facts: Mapping[str, Any] = MappingProxyType({})  # columns without measurement
 
     @property
     def name(self) -> str:
-        """Unique within the table."""
+        """Return the name, which is unique within the table."""
         return " ".join(self.titles.values())
 
 
 class Table(NamedTuple):
-    """A table.
+    """A table, its published numbers and its figure."""
 
-    Attributes:
-      name: of its files.
-      title: of the published table.
-      rows: in order.
-      printed: the paper's numbers by row and column, text where it prints a bound;
-        empty where the configuration is not comparable.
-      figure: draws the records so far; None for a table without a picture.
-    """
-
-    name: str
+    name: str  # of its files
     title: str
     rows: Sequence[Row]
-    printed: Mapping[tuple[str, str], float | str] = MappingProxyType({})
+    # By row and column; text for a published bound. Empty where the configuration is
+    # not comparable.
+    published: Mapping[tuple[str, str], float | str] = MappingProxyType({})
+    # Draws the records so far; None for a table without a figure.
     figure: Callable[[Any, Sequence[Record]], Figure] | None = None
 
 
-def by_place(
-    lines: Mapping[str, Sequence[Any]], columns: Sequence[str], *, percent: bool = False
-) -> dict[tuple[str, str], Any]:
-    """Arrange printed lines, as many numbers as columns, for `Table.printed`."""
+def published(paper: str, table: str) -> dict[tuple[str, str], Any]:
+    """Return a table of `published/` by row and column; empty if the paper has none."""
+    path = files("advgan_jax.runs.papers") / "published" / f"{paper}.json"
+    found = json.loads(path.read_text(encoding="utf8")).get(table)
+    if found is None:
+        return {}
     return {
-        (row, column): number / 100 if percent else number
-        for row, line in lines.items()
-        for column, number in zip(columns, line, strict=True)
+        (row, column): number / 100 if "percent" in found else number
+        for row, line in found["rows"].items()
+        for column, number in zip(found["columns"], line, strict=True)
     }
+
+
+def matrix_figure(
+    records: Sequence[Record],
+    names: Sequence[str],
+    columns: Sequence[str],
+    title: str,
+    **labels: str,
+) -> Figure:
+    """Draw columns of a table as a heatmap, with the published numbers in brackets."""
+    ours, theirs = matrices(records, columns)
+    return heatmap(ours, names, columns, title, published=theirs, **labels)

@@ -1,4 +1,4 @@
-"""The models of Szegedy et al.'s studies and the images made for them."""
+"""Make the models of Szegedy et al.'s studies, and attack them."""
 
 import dataclasses
 import pathlib
@@ -15,8 +15,8 @@ from advgan_jax.attacks import BoundAttack
 from advgan_jax.data import Dataset, Split, split_for_distillation, to_float
 from advgan_jax.evaluation import Evaluation, evaluate
 from advgan_jax.runs import from_config, full_batch
-from advgan_jax.runs.artifacts import Artifacts, chosen
-from advgan_jax.runs.from_config import target_models
+from advgan_jax.runs.artifacts import Artifacts
+from advgan_jax.runs.from_config import select, target_models
 from advgan_jax.runs.methods.attacks import target_labels
 from advgan_jax.runs.methods.target_model import trained_logits_fn
 from advgan_jax.runs.papers.rows import Entry, TargetModel
@@ -26,15 +26,23 @@ from advgan_jax.training import full_batch as objectives
 from advgan_jax.training import layerwise
 from advgan_jax.types import Batch, LogitsFn, Params
 
-# What decides the results of trainings: not how often they save or report.
-_TOLERANCES = ("gradient_tolerance", "value_tolerance")
-_FULL_BATCH = ("max_iterations", "iterations_per_call", *_TOLERANCES)
+_STOPPING = (
+    *("max_iterations", "iterations_per_call", "gradient_tolerance", "value_tolerance"),
+)
 _PENALTIES = ("sparsity", "sparsity_weight", "weight_decay")
-_ENCODER = ("units", "num_images", *_PENALTIES, *_FULL_BATCH)
-_REPLACED = ("pool_size", "num_replaced", "steps_per_replacement")
-_MIXTURE = (*_REPLACED, "num_mixed", "weight")
+_MIXTURE = (
+    *("pool_size", "num_replaced", "steps_per_replacement", "num_mixed", "weight"),
+)
 _OPTIMIZER = ("optimizer", "learning_rate", "weight_decay", "num_epochs", "batch_size")
-_LAYERWISE = ("model", "attack", "dropout", *_OPTIMIZER, *_MIXTURE)
+# The settings of each section that decide results; the others only save and report.
+DEPENDS_ON: dict[str, tuple[str, ...]] = {
+    "networks": ("hidden", "weight_decay", "autoencoder"),
+    "full_batch": _STOPPING,
+    "autoencoder": ("units", "num_images", *_PENALTIES, *_STOPPING),
+    "layerwise": ("model", "attack", "dropout", *_OPTIMIZER, *_MIXTURE),
+    "evaluation": ("num_images", "batch_size"),  # each batch has its own draws
+    "units": ("num_directions", "num_images", "num_permutations"),
+}
 
 
 def parse(name: str) -> TargetModel:
@@ -43,7 +51,7 @@ def parse(name: str) -> TargetModel:
     return TargetModel(found[1], half=int(found[2])) if found else TargetModel(name)
 
 
-def printed_title(config: ConfigDict, model: TargetModel) -> str:
+def published_title(config: ConfigDict, model: TargetModel) -> str:
     """Return the name in the paper, with a prime for the second half."""
     if model.name not in config.networks:
         return model.title
@@ -57,26 +65,25 @@ def make_model(config: ConfigDict, name: str, dataset: Dataset) -> nn.Module:
 
 
 def variants(num_hidden: int) -> dict[str, dict[str, Any]]:
-    """Return the ways of layer-wise training: adversarial layers, decay, dropout."""
+    """Return the settings of each variant of layer-wise training."""
 
-    def way(*layers: int, decays: bool = True, drops: bool = False) -> dict[str, Any]:
-        """Name the settings of a variant."""
+    def _way(*layers: int, decays: bool = True, drops: bool = False) -> dict[str, Any]:
         return {"layers": layers, "decays": decays, "drops": drops}
 
     return {
-        "none": way(decays=False),
-        "weight decay": way(),
-        "dropout": way(decays=False, drops=True),
-        "input": way(0),
-        **{f"layer {k}": way(k) for k in range(1, num_hidden + 1)},
-        "all layers": way(*range(num_hidden + 1)),
+        "none": _way(decays=False),
+        "weight decay": _way(),
+        "dropout": _way(decays=False, drops=True),
+        "input": _way(0),
+        **{f"layer {k}": _way(k) for k in range(1, num_hidden + 1)},
+        "all layers": _way(*range(num_hidden + 1)),
     }
 
 
 def layerwise_parts(
     config: ConfigDict, dataset: Dataset, variant: str
 ) -> tuple[models.FullyConnected, layerwise.Mixture, tuple[float, ...]]:
-    """Return module, mixture and weight decays of one way of layer-wise training."""
+    """Return module, mixture and weight decays of a variant of layer-wise training."""
     section, network = config.layerwise, config.networks[config.layerwise.model]
     way = variants(len(network.hidden))[variant]
     module = make_model(config, section.model, dataset)
@@ -93,11 +100,11 @@ def layerwise_attack(config: ConfigDict) -> BoundAttack:
 
 
 class SzegedyArtifacts(Artifacts):
-    """What the studies need."""
+    """The models and adversarial images of the studies."""
 
-    def printed_title(self, model: TargetModel) -> str:
-        """See the function of this name."""
-        return printed_title(self.run.config, model)
+    def published_title(self, model: TargetModel) -> str:
+        """Return the model's name in the paper."""
+        return published_title(self.run.config, model)
 
     def figure_path(self, name: str) -> pathlib.Path:
         """Return where a figure is saved."""
@@ -119,34 +126,31 @@ class SzegedyArtifacts(Artifacts):
 
     def describe(self, model: TargetModel) -> dict[str, Any]:
         """See `Artifacts`."""
-        ours = self.settings
-        found = {"half": model.half, **chosen(ours, "dataset", "seed")}
-        if model.name not in ours["networks"]:
+        config = self.run.config
+        found = {"half": model.half, **select(config, "dataset", "seed")}
+        if model.name not in config.networks:
             return found | target_models.describe(self._config(model))
-        network = ours["networks"][model.name]
-        found["network"] = chosen(network, "hidden", "weight_decay", "autoencoder")
+        network = config.networks[model.name]
+        found["network"] = select(network, *DEPENDS_ON["networks"])
         if model.variant is not None:
-            own = chosen(ours["layerwise"], *_LAYERWISE)
-            return found | {"variant": model.variant, "layerwise": own}
-        if network["autoencoder"]:
-            found["autoencoder"] = chosen(ours["autoencoder"], *_ENCODER)
-        return found | {"full_batch": chosen(ours["full_batch"], *_FULL_BATCH)}
+            return found | {"variant": model.variant, **self._settings("layerwise")}
+        if network.autoencoder:
+            found |= self._settings("autoencoder")
+        return found | self._settings("full_batch")
 
     def depends_on(self, entry: Entry) -> dict[str, Any]:
         """See `Artifacts`."""
-        ours = self.settings
-        found = chosen(ours, "dataset", "seed")
+        found = select(self.run.config, "dataset", "seed")
         if entry.metric == "error":
             return found
-        # Each batch has its own draws.
-        found["evaluation"] = chosen(ours["evaluation"], "num_images", "batch_size")
+        found |= self._settings("evaluation")
         if entry.attack is not None:
-            found["attack"] = ours["attacks"][entry.attack]
-            found["random_targets"] = ours["random_targets"]
-        if entry.metric == "directions":
-            sizes = ("num_directions", "num_images", "num_permutations")
-            found["units"] = chosen(ours["units"], *sizes)
-        return found
+            names = (f"attacks.{entry.attack}", "random_targets")
+            found |= select(self.run.config, *names)
+        return found | (self._settings("units") if entry.metric == "directions" else {})
+
+    def _settings(self, section: str) -> dict[str, Any]:
+        return {section: select(self.run.config[section], *DEPENDS_ON[section])}
 
     def logits_fn(self, model: TargetModel) -> LogitsFn:
         """See `Artifacts`."""
@@ -156,16 +160,14 @@ class SzegedyArtifacts(Artifacts):
         """Return the studies' attack on a model; `examples` are all images of it."""
         config, split = self.run.config, self.images(images)
 
-        def attack() -> dict[None, Evaluation]:
-            """Attack the images."""
+        def _attack() -> dict[None, Evaluation]:
+            num_classes = self.run.dataset.num_classes
             found = evaluate(
                 self.logits_fn(model),
                 from_config.bound_attack(config, config.attack),
                 split.images,
                 split.labels,
-                target_labels=target_labels(
-                    config, split, self.run.dataset.num_classes
-                ),
+                target_labels=target_labels(config, split, num_classes),
                 batch_size=config.evaluation.batch_size,
                 key=jax.random.key(config.seed + 2),
                 keep=len(split),
@@ -175,18 +177,12 @@ class SzegedyArtifacts(Artifacts):
 
         settings = self.depends_on(Entry("attacked", model, config.attack))
         where = f"evaluations/{model.title}-{config.attack}-{images}"
-        depends_on = [images, self.describe(model), settings]
-        return self.once(
-            ("attacked", model, images),
-            lambda: self.run.store.get(where, depends_on, attack, EVALUATIONS)[None],
-        )
+        found = (where, [images, self.describe(model), settings], _attack, EVALUATIONS)
+        name = ("attacked", model, images)
+        return self.once(name, lambda: self.run.store.get(*found)[None])
 
     def trained(self, model: TargetModel) -> tuple[nn.Module, Params]:
-        """Return a model's module and variables, trained unless they are stored.
-
-        A section of `config.networks` is trained by full-batch L-BFGS or layer-wise,
-        any other model as `config.target_training` says.
-        """
+        """Return a model's module and variables, trained unless they are stored."""
         if model.variant is not None:
             train = self._layerwise
         elif model.name in self.run.config.networks:
@@ -263,21 +259,18 @@ class SzegedyArtifacts(Artifacts):
     def _layerwise(self, model: TargetModel) -> tuple[nn.Module, Params]:
         config, dataset = self.run.config, self.run.dataset
         section, described = config.layerwise, self.describe(model)
-        module, mixture, decays = layerwise_parts(
-            config, dataset, cast(str, model.variant)
-        )
+        variant = cast(str, model.variant)
+        module, mixture, decays = layerwise_parts(config, dataset, variant)
         plan = from_config.training_plan(section, dataset)
         optimizer = from_config.make_optimizer(section, plan.num_steps)
-        attack, key = layerwise_attack(config), jax.random.key(config.seed)
-        shape = dataset.train.image_shape
+        key, shape = jax.random.key(config.seed), dataset.train.image_shape
+        parts = (module, optimizer, layerwise_attack(config), mixture)
         state = train_with_checkpoints(
             self.run,
             self.run.target_models.folder(self._kind(model), described),
             section,
             layerwise.init_state(module, optimizer, key, shape, mixture),
-            layerwise.make_train_step(
-                module, optimizer, attack, mixture, strengths=decays
-            ),
+            layerwise.make_train_step(*parts, strengths=decays),
             description=described,
             title=model.title,
         )

@@ -1,4 +1,4 @@
-"""What the studies of Szegedy et al. reject before anything is trained."""
+"""Reject wrong configurations of Szegedy et al.'s studies before any training."""
 
 import jax
 import numpy as np
@@ -11,42 +11,54 @@ from advgan_jax.runs import from_config
 from advgan_jax.runs.papers import szegedy_models
 from advgan_jax.training import layerwise
 
+_CALLS = ("max_iterations", "iterations_per_call", "calls_per_checkpoint")
+# Settings of sections that must be at least 1; None means all images.
+_COUNTS = {
+    "full_batch": _CALLS,
+    "autoencoder": _CALLS,
+    "evaluation": ("num_images", "batch_size"),
+    "units": ("num_directions", "num_images", "num_permutations"),
+}
 
-def check(config: ConfigDict, dataset: Dataset) -> None:
+
+def check_studies(config: ConfigDict, dataset: Dataset) -> None:
     """Raise `ValueError` or `TypeError` for a wrong configuration."""
     if config.attack not in config.attacks:
         raise unknown_name("attack", config.attack, config.attacks)
     from_config.bound_attack(config, config.attack)
-    for group in (config.models, config.half_models):
-        found = [szegedy_models.parse(name) for name in group]
-        titles = [szegedy_models.printed_title(config, model) for model in found]
+    for group in ("models", "half_models"):
+        found = [szegedy_models.parse(name) for name in config[group]]
+        titles = [szegedy_models.published_title(config, model) for model in found]
         if not titles or len(set(titles)) < len(titles):
             raise ValueError(
-                "The models that are shown each other's images must be at least one "
-                f"and have different names, got {', '.join(titles) or 'none'}."
+                f"`{group}` must be one or more different names, got "
+                f"{', '.join(titles) or 'none'}."
             )
     used = (*config.models, *config.half_models, *config.spectral_models)
     for name in dict.fromkeys((*used, *config.units.models)):
         _check_model(config, dataset, szegedy_models.parse(name).name)
     _check_sizes(config, dataset)
-    for size in (*config.noise, config.amplified_to):
-        check_at_least("noise and amplified_to", size, 0)
+    for name in (szegedy_models.parse(name).name for name in config.units.models):
+        if name in config.networks and not config.networks[name].hidden:
+            raise ValueError(
+                f"`units.models` must have hidden units, {name!r} has none; remove it."
+            )
     _check_layerwise(config, dataset)
 
 
 def _check_model(config: ConfigDict, dataset: Dataset, name: str) -> None:
     if name in config.networks:
-        network = config.networks[name]
+        network, units = config.networks[name], config.autoencoder.units
         layers = 1 if network.autoencoder else len(network.hidden) + 1
         if len(network.weight_decay) != layers:
             raise ValueError(
                 f"`networks.{name}.weight_decay` must be {layers} numbers, one for "
                 f"each trained layer, got {tuple(network.weight_decay)}."
             )
-        if network.autoencoder and tuple(network.hidden) != (config.autoencoder.units,):
+        if network.autoencoder and tuple(network.hidden) != (units,):
             raise ValueError(
-                f"`networks.{name}.hidden` must be ({config.autoencoder.units},), the "
-                f"units of the autoencoder, got {tuple(network.hidden)}."
+                f"`networks.{name}.hidden` must be ({units},), the units of the "
+                f"autoencoder, got {tuple(network.hidden)}."
             )
         return
     if name not in models.CLASSIFIERS:
@@ -59,35 +71,24 @@ def _check_model(config: ConfigDict, dataset: Dataset, name: str) -> None:
 
 
 def _check_sizes(config: ConfigDict, dataset: Dataset) -> None:
-    calls = ("max_iterations", "iterations_per_call", "calls_per_checkpoint")
-    counts = {
-        "full_batch": calls,
-        "autoencoder": calls,
-        "evaluation": ("num_images", "batch_size"),
-        "units": ("num_directions", "num_images", "num_permutations"),
-    }
-    for section, names in counts.items():
+    for section, names in _COUNTS.items():
         for name in names:
             if config[section][name] is not None:
                 check_at_least(f"{section}.{name}", config[section][name], 1)
-    for section in (config.full_batch, config.autoencoder):
+    for section in ("full_batch", "autoencoder"):
         for name in ("gradient_tolerance", "value_tolerance"):
-            check_at_least(name, section[name], 0)
-    wanted, most = config.autoencoder.num_images, len(dataset.train)
-    if wanted is not None and not 1 <= wanted <= most:
-        raise ValueError(
-            f"`autoencoder.num_images` must be from 1 to the {most} training images, "
-            f"got {wanted}; omit it for all."
-        )
-    if config.units.num_images > len(dataset.test):
-        raise ValueError(
-            f"`units.num_images` must be at most the {len(dataset.test)} test images, "
-            f"got {config.units.num_images}."
-        )
-    for name in (szegedy_models.parse(name).name for name in config.units.models):
-        if name in config.networks and not config.networks[name].hidden:
+            check_at_least(f"{section}.{name}", config[section][name], 0)
+    for size in (*config.noise, config.amplified_to):
+        check_at_least("noise and amplified_to", size, 0)
+    for section, split, images in (
+        ("autoencoder", dataset.train, "training images, or omitted for all"),
+        ("units", dataset.test, "test images"),
+    ):
+        wanted, most = config[section].num_images, len(split)
+        if wanted is not None and wanted > most:
             raise ValueError(
-                f"`units.models` must have hidden units, {name!r} has none; remove it."
+                f"`{section}.num_images` must be from 1 to the {most} {images}; got "
+                f"{wanted}."
             )
 
 
