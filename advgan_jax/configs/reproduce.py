@@ -6,9 +6,9 @@
     python experiments/reproduce.py --table=all --config=configs/reproduce.py:mnist
 
 The scales are the variants `smoke`, `mnist` and `full`. On two cores `smoke` takes two
-minutes and all tables at `cpu` some ten hours; `full` has not been run. The results of
-`cpu` are in RESULTS.md, for example AdvGAN's semi-white-box success on A, B and C
-(Table 2): 99.9 % each, where the paper has 97.9, 97.1 and 98.3 %.
+minutes and `cpu` about ten hours for all tables; `full` has not been run. RESULTS.md
+has the results of `cpu`. For example, AdvGAN's semi-white-box success on A, B and C
+(Table 2) is 99.9 % each; the paper has 97.9, 97.1 and 98.3 %.
 
 The sections `advgan`, `blackbox`, `aigan` and `generators` are the configurations of
 these names without the settings of the tables: models, data set, seed and `epsilon`.

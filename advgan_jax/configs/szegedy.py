@@ -1,14 +1,14 @@
-"""The studies of Szegedy et al., "Intriguing properties of neural networks".
+"""Configure the studies of Szegedy et al., "Intriguing properties of neural networks".
 
     python experiments/szegedy.py --study=all --scale=smoke   # digits
     python experiments/szegedy.py --study=all --scale=cpu     # MNIST
     python experiments/szegedy.py --study=all --scale=full    # MNIST, all images
     python experiments/szegedy.py --config=configs/szegedy.py:digits
 
-The scales are the variants `smoke`, `mnist` and `full`. `smoke` takes a minute, `cpu`
-55 minutes of one core; `full` has not been run. The results of `cpu` are in RESULTS.md,
-for example for FC10(1e-4): 7.4 % test error and an average distortion of 0.062, which
-are the paper's numbers.
+The scales are the variants `smoke`, `mnist` and `full`. `smoke` takes a minute and
+`cpu` 55 minutes of one core; `full` has not been run. RESULTS.md has the results of
+`cpu`. For example, FC10(1e-4) has 7.4 % test error and an average distortion of 0.062,
+as in the paper.
 
 The models of `networks` are trained by full-batch L-BFGS with the paper's weight decay.
 All other names (`A`, `B`, `C`, ...) are target models, which `target_training`

@@ -21,7 +21,7 @@ from advgan_jax.evaluation import (
 from advgan_jax.runs.artifacts import GENERATORS, Artifacts, GeneratorArtifacts
 from advgan_jax.runs.papers.rows import Entry
 from advgan_jax.runs.papers.szegedy_layers import directions, expansions
-from advgan_jax.runs.papers.szegedy_models import SzegedyArtifacts
+from advgan_jax.runs.papers.szegedy_models import SzegedyArtifacts, published_title
 from advgan_jax.runs.run import attack_row
 
 # The value, which may be several lines, and rows of `results.json`.
@@ -203,7 +203,7 @@ def _typical_noise(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
     line: dict[str, Any] = {"made for": f"Gaussian {size:g}"}
     for model in entry.through:
         noisy = Entry("shown_error", model, images=entry.images, size=size)
-        line[artifacts.published_title(model)], _ = _shown(artifacts, noisy)
+        line[published_title(artifacts.run.config, model)], _ = _shown(artifacts, noisy)
     return [line | {"av. distortion": size}], []
 
 

@@ -6,6 +6,7 @@ Each function returns lines of a table and saves figures.
 from typing import Any, cast
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from advgan_jax.analysis import (
     compare_directions,
@@ -17,7 +18,11 @@ from advgan_jax.analysis import (
 from advgan_jax.data import to_float
 from advgan_jax.reporting import bound_chart, direction_grid, save_figure
 from advgan_jax.runs.papers.rows import Entry
-from advgan_jax.runs.papers.szegedy_models import SzegedyArtifacts
+from advgan_jax.runs.papers.szegedy_models import (
+    DEPENDS_ON,
+    SzegedyArtifacts,
+    published_title,
+)
 
 _SHOWN = 6  # directions of each kind in the figure of units
 
@@ -25,7 +30,7 @@ _SHOWN = 6  # directions of each kind in the figure of units
 def expansions(artifacts: SzegedyArtifacts, entry: Entry) -> list[dict[str, Any]]:
     """Measure each layer's bound and expansion, and last those of the whole model."""
     module, variables = artifacts.trained(entry.on)
-    images = artifacts.images(entry.images).images
+    config, images = artifacts.run.config, artifacts.images(entry.images).images
     moved = cast(np.ndarray, artifacts.attacked(entry.on, entry.images).examples)
     bounds = upper_bounds(module, variables, images.shape[1:])
     measured = measured_expansions(module, variables, images, moved)
@@ -42,9 +47,9 @@ def expansions(artifacts: SzegedyArtifacts, entry: Entry) -> list[dict[str, Any]
         [line["layer"] for line in lines],
         [line["upper bound"] for line in lines],
         [measured[line["layer"]] for line in lines],
-        title=f"{artifacts.published_title(entry.on)}, {artifacts.run.config.dataset}",
+        title=f"{published_title(config, entry.on)}, {config.dataset}",
     )
-    save_figure(figure, artifacts.figure_path(f"spectral-{entry.on.title}"))
+    _save(artifacts, figure, f"spectral-{entry.on.title}")
     return lines
 
 
@@ -61,9 +66,7 @@ def directions(artifacts: SzegedyArtifacts, entry: Entry) -> list[dict[str, Any]
             dataset.test.labels,
             num_classes=dataset.num_classes,
             seed=config.seed,
-            num_directions=config.units.num_directions,
-            num_images=config.units.num_images,
-            num_permutations=config.units.num_permutations,
+            **{name: config.units[name] for name in DEPENDS_ON["units"]},
         )
         units, random = found.unit_entropy.mean(), found.random_entropy.mean()
         line = {
@@ -80,8 +83,11 @@ def directions(artifacts: SzegedyArtifacts, entry: Entry) -> list[dict[str, Any]
             "single units": found.unit_images[:_SHOWN],
             "random directions": found.random_images[:_SHOWN],
         }
-        title = f"{artifacts.published_title(entry.on)}, units before {layer}"
+        title = f"{published_title(config, entry.on)}, units before {layer}"
         grid = direction_grid(dataset.test.images, shown, title=title)
-        name = f"units-{entry.on.title}-{layer.replace('/', '_')}"
-        save_figure(grid, artifacts.figure_path(name))
+        _save(artifacts, grid, f"units-{entry.on.title}-{layer.replace('/', '_')}")
     return lines
+
+
+def _save(artifacts: SzegedyArtifacts, figure: Figure, name: str) -> None:
+    save_figure(figure, artifacts.run.workdir / "figures" / f"{name}.png")

@@ -1,7 +1,6 @@
 """Make the models of Szegedy et al.'s studies, and attack them."""
 
 import dataclasses
-import pathlib
 import re
 from typing import Any, cast
 
@@ -30,9 +29,7 @@ _STOPPING = (
     *("max_iterations", "iterations_per_call", "gradient_tolerance", "value_tolerance"),
 )
 _PENALTIES = ("sparsity", "sparsity_weight", "weight_decay")
-_MIXTURE = (
-    *("pool_size", "num_replaced", "steps_per_replacement", "num_mixed", "weight"),
-)
+_MIXTURE = layerwise.Mixture._fields[1:]  # all but the layers
 _OPTIMIZER = ("optimizer", "learning_rate", "weight_decay", "num_epochs", "batch_size")
 # The settings of each section that decide results; the others only save and report.
 DEPENDS_ON: dict[str, tuple[str, ...]] = {
@@ -102,14 +99,6 @@ def layerwise_attack(config: ConfigDict) -> BoundAttack:
 class SzegedyArtifacts(Artifacts):
     """The models and adversarial images of the studies."""
 
-    def published_title(self, model: TargetModel) -> str:
-        """Return the model's name in the paper."""
-        return published_title(self.run.config, model)
-
-    def figure_path(self, name: str) -> pathlib.Path:
-        """Return where a figure is saved."""
-        return self.run.workdir / "figures" / f"{name}.png"
-
     def split(self, images: str) -> Split:
         """See `Artifacts`."""
         if images not in ("half 1", "half 2"):
@@ -176,10 +165,11 @@ class SzegedyArtifacts(Artifacts):
             return {None: found}
 
         settings = self.depends_on(Entry("attacked", model, config.attack))
-        where = f"evaluations/{model.title}-{config.attack}-{images}"
-        found = (where, [images, self.describe(model), settings], _attack, EVALUATIONS)
-        name = ("attacked", model, images)
-        return self.once(name, lambda: self.run.store.get(*found)[None])
+        depends_on = [images, self.describe(model), settings]
+        kept = (f"evaluations/{model.title}-{config.attack}-{images}", depends_on)
+        return self.once(
+            kept[0], lambda: self.run.store.get(*kept, _attack, EVALUATIONS)[None]
+        )
 
     def trained(self, model: TargetModel) -> tuple[nn.Module, Params]:
         """Return a model's module and variables, trained unless they are stored."""
