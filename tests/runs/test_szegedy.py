@@ -188,6 +188,7 @@ def test_resume_repeats_nothing(every, load):
         ("attack", "fgsm", True),
         ("attacks.pgd.num_steps", 7, False),
         ("noise", (0.5,), False),
+        ("target_class", 3, True),
         ("seed", 1, True),
     ],
 )

@@ -134,7 +134,7 @@ class SzegedyArtifacts(Artifacts):
             return found
         found |= self._settings("evaluation")
         if entry.attack is not None:
-            names = (f"attacks.{entry.attack}", "random_targets")
+            names = (f"attacks.{entry.attack}", "random_targets", "target_class")
             found |= select(self.run.config, *names)
         return found | (self._settings("units") if entry.metric == "directions" else {})
 
@@ -166,10 +166,9 @@ class SzegedyArtifacts(Artifacts):
 
         settings = self.depends_on(Entry("attacked", model, config.attack))
         depends_on = [images, self.describe(model), settings]
-        kept = (f"evaluations/{model.title}-{config.attack}-{images}", depends_on)
-        return self.once(
-            kept[0], lambda: self.run.store.get(*kept, _attack, EVALUATIONS)[None]
-        )
+        where = f"evaluations/{model.title}-{config.attack}-{images}"
+        kept, get = (where, depends_on, _attack, EVALUATIONS), self.run.store.get
+        return self.once(where, lambda: get(*kept))[None]
 
     def trained(self, model: TargetModel) -> tuple[nn.Module, Params]:
         """Return a model's module and variables, trained unless they are stored."""
