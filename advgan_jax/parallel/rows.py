@@ -73,9 +73,11 @@ def read_replicated(read: ReadFn, num_rows: int) -> Batch:
     def _place(column: np.ndarray) -> Array:
         parts = dict(zip(starts, np.split(column, len(starts)), strict=True))
         shape = (part * mesh.size, *column.shape[1:])
-        return jax.make_array_from_callback(
-            shape, sharded, lambda index: parts[index[0].start or 0]
-        )
+
+        def _part(index: Any) -> np.ndarray:
+            return parts[index[0].start or 0]
+
+        return jax.make_array_from_callback(shape, sharded, _part)
 
     gather = jax.jit(
         lambda batch: jax.tree.map(lambda a: a[:num_rows], batch),

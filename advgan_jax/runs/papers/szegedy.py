@@ -195,7 +195,9 @@ def layerwise(config: ConfigDict) -> list[Table]:
             {r["adversarial examples of"]: r["test error"] for r in records},
             label="test error",
             title=f"{config.networks[base].title}, {config.dataset}",
-            references={f"paper, {row}": e for (row, _), e in table.published.items()},
+            references={
+                f"paper, {row}": float(e) for (row, _), e in table.published.items()
+            },
         )
 
     table = _table(config, "layerwise", "Layer-wise training", rows, _draw)
