@@ -152,5 +152,5 @@ def test_a_goal_that_no_figure_meets_is_told(module):
         "default command, empty cache"
     ]
     assert module.unmeasured("cpu", ["generation"], []) == [
-        "generate 1000 images beside PyTorch"
+        "generate 1000 images against PyTorch"
     ]
