@@ -1,7 +1,4 @@
-"""Models, generators and adversarial images of tables, each made once.
-
-They are stored in the workdir and kept in memory.
-"""
+"""Models, generators and adversarial images of tables, each made once and stored."""
 
 import abc
 import dataclasses
@@ -13,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from advgan_jax.attacks.transfer import average_models
-from advgan_jax.data import Dataset, Split, to_float
+from advgan_jax.data import Split, split_for_distillation, to_float
 from advgan_jax.evaluation import Evaluation, craft, evaluate_clean
 from advgan_jax.projections import project_linf
 from advgan_jax.runs import from_config
@@ -71,7 +68,11 @@ class Artifacts(abc.ABC):
 
     def split(self, images: str) -> Split:
         """Return all images of a split, see `Entry.images`."""
-        return self.run.dataset.train if images == "train" else self.run.dataset.test
+        train, seed = self.run.dataset.train, self.run.config.seed
+        if images in ("half 1", "half 2"):
+            # They share no image and have the classes in proportion.
+            return split_for_distillation(train, 0.5, seed=seed)[int(images[-1]) - 1]
+        return train if images == "train" else self.run.dataset.test
 
     def clean(self, model: TargetModel, images: str) -> Evaluation:
         """Evaluate a model on all clean images of a split."""
@@ -90,13 +91,6 @@ class GeneratorArtifacts(Artifacts):
     def images(self, images: str) -> Split:
         """Return all images of the challenge, or the first `evaluation.num_images`."""
         return self.split(images) if images == "challenge" else test_images(self.run)
-
-    def training_set(self, attack: str) -> Dataset:
-        """Return the data set that a generator is trained on."""
-        dataset = self.run.dataset
-        if attack != "fitted":
-            return dataset
-        return dataclasses.replace(dataset, train=dataset.test)
 
     def config_of(self, model: TargetModel, section: str) -> ConfigDict:
         """Return a section as the configuration of a run against a model."""
@@ -163,24 +157,26 @@ class GeneratorArtifacts(Artifacts):
 
     def generator_run(self, name: str, models: Models) -> Run:
         """Return the run that trains a generator; its configuration names one model."""
-        config = self._generator_config(name, models[0])
-        kind = f"generators/{name}-{_titles(models)}"
-        workdir = self.run.store.folder(kind, self._generator_settings(name, models))
-        return Run(config, workdir, self.training_set(name))
+        return self._prepared(name, models)[0]
 
-    def _generator_config(self, name: str, model: TargetModel) -> ConfigDict:
-        config = self.config_of(model, GENERATORS[name])
-        if GENERATORS[name] == "blackbox":
-            config.distillation = name
-        return config
+    def _prepared(self, name: str, models: Models) -> tuple[Run, list[Any]]:
+        """Return the run that trains a generator, and the settings that decide it."""
 
-    def _generator_settings(self, name: str, models: Models) -> list[Any]:
-        def _describe() -> list[Any]:
-            config = self._generator_config(name, models[0])
-            described = gans.describe(config, self.training_set(name))
-            return [name, described, [self.describe(model) for model in models]]
+        def _prepare() -> tuple[Run, list[Any]]:
+            config, dataset = (
+                self.config_of(models[0], GENERATORS[name]),
+                self.run.dataset,
+            )
+            if GENERATORS[name] == "blackbox":
+                config.distillation = name
+            if name == "fitted":  # to the images that it attacks
+                dataset = dataclasses.replace(dataset, train=dataset.test)
+            described = gans.describe(config, dataset)
+            settings = [name, described, [self.describe(model) for model in models]]
+            kind = f"generators/{name}-{_titles(models)}"
+            return Run(config, self.run.store.folder(kind, settings), dataset), settings
 
-        return self.once(("settings", name, models), _describe)
+        return self.once(("prepared", name, models), _prepare)
 
     def adversarial(self, name: str, models: Models, images: str) -> np.ndarray:
         """Return adversarial images, made once and projected to `config.epsilon`."""
@@ -195,24 +191,8 @@ class GeneratorArtifacts(Artifacts):
             return np.asarray(project_linf(found, clean, config.epsilon, (0.0, 1.0)))
 
         kind = f"crafted/{name}-{_titles(models)}"
-        depends_on = self._images_settings(name, models, images)
+        depends_on = self.depends_on(Entry("success", models[0], name, models, images))
         return self.run.store.get(kind, depends_on, _craft, ARRAY)
-
-    def _images_settings(
-        self, attack: str | None, models: Models, images: str
-    ) -> dict[str, Any]:
-        """Return the settings that decide clean or adversarial images."""
-        config = self.run.config
-        # Each batch has its own draws.
-        found = select(config, "dataset", "epsilon", "seed", "evaluation.batch_size")
-        if images != "challenge":
-            found |= select(config, "evaluation.num_images")
-        if attack in GENERATORS:
-            found["generator"] = self._generator_settings(attack, models)
-        elif attack is not None:
-            found |= select(config, f"attacks.{attack}")
-            found["models"] = [self.describe(model) for model in models]
-        return found
 
     def depends_on(self, entry: Entry) -> dict[str, Any]:
         """See `Artifacts`."""
@@ -222,24 +202,28 @@ class GeneratorArtifacts(Artifacts):
             return {
                 **select(config.generators, "target_classes", "evaluation"),
                 "advgan": gans.describe(advgan_config, self.run.dataset),
-                "aigan": self._generator_settings("aigan", (entry.on,)),
+                "aigan": self._prepared("aigan", (entry.on,))[1],
             }
-        if entry.metric == "clean_accuracy":
-            return self._images_settings(None, (), "challenge")
+        # Each batch has its own draws.
+        found = select(config, "dataset", "epsilon", "seed", "evaluation.batch_size")
         if entry.metric == "seconds":
-            timed = select(config, "num_timed")
-            return timed | self._images_settings(attack, through, "challenge")
-        return self._images_settings(attack, through, entry.images)
+            found |= select(config, "num_timed")
+        elif entry.metric != "clean_accuracy" and entry.images != "challenge":
+            found |= select(config, "evaluation.num_images")
+        if attack in GENERATORS:
+            found["generator"] = self._prepared(attack, through)[1]
+        elif attack is not None:
+            found |= select(config, f"attacks.{attack}")
+            found["models"] = [self.describe(model) for model in through]
+        return found
 
     def compared(self, model: TargetModel) -> list[dict[str, Any]]:
         """Return the rows of one AdvGAN for each class, and of one AI-GAN for all."""
 
         def _compare() -> list[dict[str, Any]]:
             config = self.config_of(model, "generators")
-            # Table 1 has the same AI-GAN.
-            self.attack("aigan", (model,))
-            trained = self.generator_run("aigan", (model,))
-            config.aigan_workdir = str(trained.workdir)
+            self.attack("aigan", (model,))  # table 1 has the same AI-GAN
+            config.aigan_workdir = str(self.generator_run("aigan", (model,)).workdir)
             workdir = self.run.workdir / "generators" / f"compared-{model.title}"
             return compare_generators.run(Run(config, workdir, self.run.dataset))
 

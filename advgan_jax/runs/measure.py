@@ -7,6 +7,8 @@ from typing import Any, cast
 import jax
 import numpy as np
 
+from advgan_jax import analysis
+from advgan_jax.data import to_float
 from advgan_jax.evaluation import (
     Evaluation,
     add_noise,
@@ -14,15 +16,20 @@ from advgan_jax.evaluation import (
     evaluate,
     evaluate_adversarial,
     make_clean_row,
+    make_row,
     rescale_perturbations,
     takes_epsilon,
     transfer_matrix,
 )
+from advgan_jax.reporting import bound_chart, direction_grid, save_figure
 from advgan_jax.runs.artifacts import GENERATORS, Artifacts, GeneratorArtifacts
 from advgan_jax.runs.papers.rows import Entry
-from advgan_jax.runs.papers.szegedy_layers import directions, expansions
-from advgan_jax.runs.papers.szegedy_models import SzegedyArtifacts, published_title
-from advgan_jax.runs.run import attack_row
+from advgan_jax.runs.papers.szegedy_models import (
+    DEPENDS_ON,
+    SzegedyArtifacts,
+    published_title,
+)
+from advgan_jax.runs.run import run_fields
 
 # The value, which may be several lines, and rows of `results.json`.
 Measured = tuple[Any, list[dict[str, Any]]]
@@ -32,6 +39,7 @@ Measured = tuple[Any, list[dict[str, Any]]]
 _NAMES = {"dynamic": "advgan", "static": "advgan", "fitted": "advgan-fitted"}
 # Noise and rescaled perturbations are not clipped; this only has to contain them.
 _WIDE = (-100.0, 100.0)
+_SHOWN = 6  # directions of each kind in the figure of units
 
 
 def measure_entry(artifacts: Artifacts, entry: Entry) -> Measured:
@@ -39,55 +47,40 @@ def measure_entry(artifacts: Artifacts, entry: Entry) -> Measured:
     return METRICS[entry.metric](artifacts, entry)
 
 
-def _clean_accuracy(artifacts: Artifacts, entry: Entry) -> Measured:
+def _clean(artifacts: Artifacts, entry: Entry) -> Measured:
     accuracy = artifacts.clean(entry.on, entry.images).clean_accuracy
-    return accuracy, _clean_rows(artifacts, entry)
-
-
-def _error(artifacts: Artifacts, entry: Entry) -> Measured:
-    accuracy, rows = _clean_accuracy(artifacts, entry)
-    return 1 - accuracy, rows
+    value = 1 - accuracy if entry.metric == "error" else accuracy
+    return value, _clean_rows(artifacts, entry)
 
 
 def _clean_rows(artifacts: Artifacts, entry: Entry) -> list[dict[str, Any]]:
-    config = artifacts.run.config
-    row = make_clean_row(
-        artifacts.clean(entry.on, "test"),
-        experiment=config.method,
-        dataset=config.dataset,
-        target_model=entry.on.title,
-        seed=config.seed,
-    )
-    return [row]
+    fields: Any = run_fields(artifacts.run) | {"target_model": entry.on.title}
+    return [make_clean_row(artifacts.clean(entry.on, "test"), **fields)]
 
 
 def _attack_rows(
     artifacts: Artifacts, entry: Entry, evaluation: Evaluation, epsilon: float | None
 ) -> list[dict[str, Any]]:
-    config = artifacts.run.config.copy_and_resolve_references()
-    config.target_model = entry.on.title
     name: Any = entry.attack
-    row = attack_row(
-        artifacts.run._replace(config=config),
+    if entry.through != (entry.on,):  # also a generator for another model
+        threat_model = "transfer"
+    elif GENERATORS.get(name) == "blackbox":
+        threat_model = f"black-box-{name}"
+    elif name in GENERATORS and name != "fitted":
+        threat_model = "semi-white-box"
+    else:  # a fitted generator needs the model for each new image, too
+        threat_model = "white-box"
+    fields: Any = run_fields(artifacts.run) | {"target_model": entry.on.title}
+    row = make_row(
         evaluation,
-        attack=cast(str, _NAMES.get(name, name)),
-        threat_model=_threat_model(entry),
+        **fields,
+        attack=_NAMES.get(name, name),
+        threat_model=threat_model,
         epsilon=epsilon,
         norm=None if epsilon is None else "linf",
         queries=artifacts.queries(name, entry.through),
     )
     return [row]
-
-
-def _threat_model(entry: Entry) -> str:
-    if entry.through != (entry.on,):  # also a generator for another model
-        return "transfer"
-    name: Any = entry.attack
-    if GENERATORS.get(name) == "blackbox":
-        return f"black-box-{name}"
-    # A fitted generator needs the model for each new image.
-    needs_model = entry.attack not in GENERATORS or entry.attack == "fitted"
-    return "white-box" if needs_model else "semi-white-box"
 
 
 def _attacked(artifacts: GeneratorArtifacts, entry: Entry) -> Measured:
@@ -207,9 +200,70 @@ def _typical_noise(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
     return [line | {"av. distortion": size}], []
 
 
-def _layers(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
-    measure_lines = {"expansions": expansions, "directions": directions}[entry.metric]
-    return measure_lines(artifacts, entry), _clean_rows(artifacts, entry)
+def _expansions(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
+    """Measure each layer's bound and expansion, and last those of the whole model."""
+    module, variables = artifacts.trained(entry.on)
+    config, images = artifacts.run.config, artifacts.images(entry.images).images
+    moved = cast(np.ndarray, artifacts.attacked(entry.on, entry.images).examples)
+    bounds = analysis.upper_bounds(module, variables, images.shape[1:])
+    measured = analysis.measured_expansions(module, variables, images, moved)
+    names = ("layer", "kind", "size", "stride", "upper bound", "upper bound, circular")
+    lines: list[dict[str, Any]] = [
+        dict(zip(names, layer, strict=True)) for layer in bounds.layers
+    ]
+    lines.append({"layer": "network", "upper bound": bounds.network})
+    for line in lines:
+        seen = measured[line["layer"]]
+        seen = seen[~np.isnan(seen)]  # NaN where the image was not moved
+        line["lower bound"] = float(seen.max()) if seen.size else None
+        line["mean expansion"] = float(seen.mean()) if seen.size else None
+    figure = bound_chart(
+        [line["layer"] for line in lines],
+        [line["upper bound"] for line in lines],
+        [measured[line["layer"]] for line in lines],
+        title=f"{published_title(config, entry.on)}, {config.dataset}",
+    )
+    name = f"spectral-{entry.on.title}.png"
+    save_figure(figure, artifacts.run.workdir / "figures" / name)
+    return lines, _clean_rows(artifacts, entry)
+
+
+def _directions(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
+    """Compare units with random directions before each layer but the first, in bits."""
+    module, variables = artifacts.trained(entry.on)
+    config, dataset = artifacts.run.config, artifacts.run.dataset
+    images, lines = to_float(dataset.test.images), []
+    # A layer's inputs are the units of the layer before it.
+    _, *after = analysis.layer_values(module, variables, images[:1])
+    for layer in after:
+        found = analysis.compare_directions(
+            analysis.hidden_features(module, variables, images, layer),
+            dataset.test.labels,
+            num_classes=dataset.num_classes,
+            seed=config.seed,
+            **{name: config.units[name] for name in DEPENDS_ON["units"]},
+        )
+        units, random = found.unit_entropy.mean(), found.random_entropy.mean()
+        lines.append(
+            {
+                "units before": layer,
+                "directions": len(found.units),
+                "images each": found.unit_images.shape[1],
+                "entropy, units": float(units),
+                "entropy, random": float(random),
+                "difference": float(units - random),
+                "p-value": found.p_value,
+            }
+        )
+        shown = {
+            "single units": found.unit_images[:_SHOWN],
+            "random directions": found.random_images[:_SHOWN],
+        }
+        title = f"{published_title(config, entry.on)}, units before {layer}"
+        grid = direction_grid(dataset.test.images, shown, title=title)
+        name = f"units-{entry.on.title}-{layer.replace('/', '_')}.png"
+        save_figure(grid, artifacts.run.workdir / "figures" / name)
+    return lines, _clean_rows(artifacts, entry)
 
 
 SHARES = {
@@ -217,16 +271,13 @@ SHARES = {
     *("error", "accuracy_under_attack", "shown_error"),
 }
 METRICS: dict[str, Callable[[Any, Entry], Measured]] = {
-    "clean_accuracy": _clean_accuracy,
-    "robust_accuracy": _attacked,
-    "success": _attacked,
+    **dict.fromkeys(("clean_accuracy", "error"), _clean),
+    **dict.fromkeys(("robust_accuracy", "success"), _attacked),
+    **dict.fromkeys(("success_mean", "success_best"), _compared),
     "seconds": _seconds,
-    "success_mean": _compared,
-    "success_best": _compared,
-    "error": _error,
     **dict.fromkeys(_OF_PERTURBED, _perturbed),
     "shown_error": _shown,
     "typical_noise": _typical_noise,
-    "expansions": _layers,
-    "directions": _layers,
+    "expansions": _expansions,
+    "directions": _directions,
 }

@@ -12,7 +12,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from advgan_jax.checks import unknown_name
 from advgan_jax.reporting import (
     PAPER,
     device_name,
@@ -39,35 +38,25 @@ def run(artifacts: Artifacts, makers: Makers, choice: str) -> list[dict[str, Any
     Return the rows of `results.json` behind all tables of this configuration in the
     workdir, also those of earlier runs, each once.
     """
-    for table in tables_of(artifacts.run.config, makers, choice):
+    config, results = artifacts.run.config, []
+    for table in tables_of(config, makers, choice):
         records: list[Record] = []
         for row in table.rows:
             finished = _finished(artifacts, row)
             records += _records(table, row, finished["values"])
             _write(artifacts, table, records, finished["made"])
-    return _results(artifacts, tables_of(artifacts.run.config, makers, ALL))
-
-
-def check_choice(kind: str, choice: str, makers: Makers) -> None:
-    """Raise `ValueError` for an unknown choice."""
-    if choice not in (*makers, ALL):
-        raise unknown_name(kind, choice, (*makers, ALL))
+    for row in (row for table in tables_of(config, makers, ALL) for row in table.rows):
+        finished = artifacts.run.store.find(*_place(artifacts, row))
+        for result in finished["results"] if finished else []:
+            if result not in results:
+                results.append(result)
+    return results
 
 
 def tables_of(config: ConfigDict, makers: Makers, choice: str) -> list[Table]:
     """Return the tables that a choice names."""
     names = makers if choice == ALL else [choice]
     return [table for name in names for table in makers[name](config)]
-
-
-def _results(artifacts: Artifacts, tables: Sequence[Table]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for row in (row for table in tables for row in table.rows):
-        finished = artifacts.run.store.find(*_place(artifacts, row))
-        for result in finished["results"] if finished else []:
-            if result not in found:
-                found.append(result)
-    return found
 
 
 def _finished(artifacts: Artifacts, row: Row) -> dict[str, Any]:

@@ -12,8 +12,8 @@ import hashlib
 import json
 import pathlib
 import re
-import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -44,9 +44,11 @@ def _load_json(path: pathlib.Path) -> Any:
     return json.loads(path.read_text(encoding="utf8"))
 
 
-def _save_array(path: pathlib.Path, array: np.ndarray) -> None:
+def _write(
+    save: Callable[..., None], path: pathlib.Path, *array: np.ndarray, **arrays: Any
+) -> None:
     with replacing(path) as partial, partial.open("wb") as file:
-        np.save(file, array)
+        save(file, *array, **arrays)
 
 
 def _save_evaluations(
@@ -58,8 +60,7 @@ def _save_evaluations(
         for field in dataclasses.fields(Evaluation)
         if getattr(evaluation, field.name) is not None
     }
-    with replacing(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+    _write(np.savez_compressed, path, **arrays)
 
 
 def _load_evaluations(path: pathlib.Path) -> dict[float | None, Evaluation]:
@@ -76,8 +77,7 @@ def _load_evaluations(path: pathlib.Path) -> dict[float | None, Evaluation]:
 
 def _save_params(path: pathlib.Path, params: Params) -> None:
     arrays: Any = flatten_dict(jax.device_get(params), sep="/")
-    with replacing(path) as partial, partial.open("wb") as file:
-        np.savez(file, **arrays)
+    _write(np.savez, path, **arrays)
 
 
 def _load_params(path: pathlib.Path) -> Params:
@@ -86,7 +86,7 @@ def _load_params(path: pathlib.Path) -> Params:
 
 
 JSON = Format(".json", write_json, _load_json)  # NaN and infinity come back as None
-ARRAY = Format(".npy", _save_array, np.load)
+ARRAY = Format(".npy", partial(_write, np.save), np.load)
 # Evaluations by epsilon, by class, or by None for a single one.
 EVALUATIONS = Format(".npz", _save_evaluations, _load_evaluations)
 PARAMS = Format(".npz", _save_params, _load_params)
@@ -99,37 +99,23 @@ class Store:
         """Open a store; this writes nothing."""
         self.directory: pathlib.Path = pathlib.Path(directory).absolute()
 
-    def folder(self, kind: str, depends_on: Any) -> pathlib.Path:
-        """Return the absolute path of a training's folder, which need not exist."""
-        slugs = [re.sub(r"[^\w.+-]+", "_", part) for part in kind.split("/")]
-        return self.directory.joinpath(f"{'/'.join(slugs)}-{fingerprint(depends_on)}")
+    def folder(self, kind: str, depends_on: Any, suffix: str = "") -> pathlib.Path:
+        """Return the absolute path of a training's folder, or of a file by suffix."""
+        slug = re.sub(r"[^\w.+/-]+", "_", kind)
+        return self.directory / f"{slug}-{fingerprint(depends_on)}{suffix}"
 
     def get(
-        self,
-        kind: str,
-        depends_on: Any,
-        make: Callable[[], Any],
-        file_format: Format = JSON,
+        self, kind: str, depends_on: Any, make: Callable[[], Any], kept: Format = JSON
     ) -> Any:
-        """Return a stored result, or compute and store it."""
-        path = self._file(kind, depends_on, file_format)
+        """Return a stored result, or compute it and store it in the format `kept`."""
+        path = self.folder(kind, depends_on, kept.suffix)
         if parallel.agreed(path.exists()):
-            return file_format.load(path)
+            return kept.load(path)
         made = make()
-        file_format.save(path, made)
+        kept.save(path, made)
         return made  # other processes than the first may not see the file yet
 
-    def find(self, kind: str, depends_on: Any, file_format: Format = JSON) -> Any:
+    def find(self, kind: str, depends_on: Any, kept: Format = JSON) -> Any:
         """Return a stored result, or None."""
-        path = self._file(kind, depends_on, file_format)
-        return file_format.load(path) if parallel.agreed(path.exists()) else None
-
-    def discard_checkpoints(self, folder: pathlib.Path) -> None:
-        """Delete the checkpoints of a training whose result is stored."""
-        path = folder / "checkpoints"
-        if parallel.agreed(path.exists()):
-            parallel.first_alone(lambda: shutil.rmtree(path))
-
-    def _file(self, kind: str, depends_on: Any, file_format: Format) -> pathlib.Path:
-        folder = self.folder(kind, depends_on)
-        return folder.with_name(folder.name + file_format.suffix)
+        path = self.folder(kind, depends_on, kept.suffix)
+        return kept.load(path) if parallel.agreed(path.exists()) else None

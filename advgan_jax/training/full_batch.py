@@ -35,11 +35,14 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 from jax import lax
+from tqdm import tqdm
 
 from advgan_jax.checks import check_at_least
+from advgan_jax.training.fit import DivergenceError, Hooks
 from advgan_jax.training.states import NetState, apply, first_step
 from advgan_jax.types import Array, Batch, Metrics, Params
 
@@ -127,6 +130,49 @@ def until_converged(
         return state, {**metrics, "converged": flat | (stalled & (num_steps > 1))}
 
     return run
+
+
+def fit(
+    state: FullBatchState,
+    loss_fn: LossFn,
+    batch: Batch,
+    hooks: Hooks,
+    *,
+    max_iterations: int,
+    iterations_per_call: int,
+    calls_per_checkpoint: int,
+    **tolerances: float,
+) -> tuple[FullBatchState, bool]:
+    """Train until convergence, or until `hooks.stop` or `max_iterations` ends it.
+
+    `hooks.save` gets the state after each `calls_per_checkpoint` calls, and a state
+    that has not finished. The tolerances are those of `until_converged`. Returns the
+    state, and whether it has finished. Raises `DivergenceError` if the loss is not
+    finite.
+    """
+    step_fn = make_train_step(loss_fn)
+    run = jax.jit(until_converged(step_fn, iterations_per_call, **tolerances))
+    step, calls, title = int(state.step), 0, hooks.description
+    finished, most = step >= max_iterations, max_iterations
+    with tqdm(total=most, initial=step, desc=title, unit=" it", disable=None) as bar:
+        while not finished and not hooks.stop():
+            state, metrics = run(state, batch)
+            metrics = jax.device_get(metrics)
+            if not np.isfinite(metrics["loss"]):
+                raise DivergenceError(
+                    f"`loss` became {metrics['loss']} within {most} iterations of "
+                    f"{title}; the checkpoint before it is kept. Start again with "
+                    "another seed or more weight decay."
+                )
+            bar.update(int(state.step) - step)
+            step, calls = int(state.step), calls + 1
+            finished = bool(metrics.pop("converged")) or step >= most
+            hooks.log(step, metrics)
+            if not finished and calls % calls_per_checkpoint == 0:
+                hooks.save(step, state)
+    if not finished:
+        hooks.save(step, state)
+    return state, finished
 
 
 def weight_decay(params: Params, strengths: Sequence[float]) -> Array:

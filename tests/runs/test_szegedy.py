@@ -150,8 +150,8 @@ def test_layerwise_trains_in_the_chosen_ways(every):
     assert names == ["dropout", "all layers"]
     known = szegedy_models.variants(2)
     assert configured.get_config().layerwise.variants == tuple(known)
-    assert known["layer 2"]["layers"] == (2,)
-    assert known["all layers"]["layers"] == (0, 1, 2)
+    assert known["layer 2"] == (2,)
+    assert known["all layers"] == (0, 1, 2)
 
 
 def written(workdir):

@@ -15,16 +15,8 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from advgan_jax.evaluation.challenge import EPSILON
-from advgan_jax.reporting import PAPER, time_chart
-from advgan_jax.runs.papers.rows import (
-    Entry,
-    Record,
-    Row,
-    Table,
-    TargetModel,
-    matrix_figure,
-    published,
-)
+from advgan_jax.reporting import PAPER, heatmap, matrices, time_chart
+from advgan_jax.runs.papers.rows import Entry, Row, Table, TargetModel, published
 
 MODELS = ("A", "B", "C")  # two of Tramer's models, and Carlini & Wagner's
 DEFENCES = {"adv": "Adv.", "ensemble": "Ens.", "iterative": "Iter. Adv."}
@@ -43,24 +35,20 @@ def attack_table(
     title = f"Table {name}" if name.isdigit() else name
     columns = list(rows[0].entries)
 
-    def _draw(_: Any, records: Sequence[Record]) -> Figure:
+    def _draw(_: Any, records: Sequence[Mapping[str, Any]]) -> Figure:
         names = [row.name for row in rows[: len(records)]]
-        if columns == ["seconds"]:
-            return _time_figure(title, dict(zip(names, records, strict=True)))
-        return matrix_figure(records, names, columns, title)
+        if columns != ["seconds"]:
+            ours, theirs = matrices(records, columns)
+            return heatmap(ours, names, columns, title, published=theirs)
+        ours, theirs = (
+            {name: r[c] for name, r in zip(names, records, strict=True) if c in r}
+            for c in ("seconds", "seconds" + PAPER)
+        )
+        label = "seconds for 1,000 images"
+        return time_chart(ours, label=label, title=title, published=theirs)
 
     comparable = numbers if is_comparable(config) else {}
     return [Table(f"table-{name}", title, rows, comparable, _draw)]
-
-
-def _time_figure(title: str, records: Mapping[str, Record]) -> Figure:
-    theirs = {name: record.get("seconds" + PAPER) for name, record in records.items()}
-    return time_chart(
-        {name: record["seconds"] for name, record in records.items()},
-        label="seconds for 1,000 images",
-        title=title,
-        published={name: number for name, number in theirs.items() if number},
-    )
 
 
 def speed(config: ConfigDict) -> list[Table]:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from advgan_jax.reporting import heatmap, matrices
 from advgan_jax.runs import from_config
 
 Record = dict[str, Any]  # a line of a table by column
@@ -91,23 +90,9 @@ class Table(NamedTuple):
 def published(paper: str, table: str) -> dict[tuple[str, str], Any]:
     """Return a table of `published/` by row and column; empty if the paper has none."""
     path = files("advgan_jax.runs.papers") / "published" / f"{paper}.json"
-    found = json.loads(path.read_text(encoding="utf8")).get(table)
-    if found is None:
-        return {}
+    found = json.loads(path.read_text(encoding="utf8")).get(table, {"rows": {}})
     return {
         (row, column): number / 100 if "percent" in found else number
         for row, line in found["rows"].items()
         for column, number in zip(found["columns"], line, strict=True)
     }
-
-
-def matrix_figure(
-    records: Sequence[Record],
-    names: Sequence[str],
-    columns: Sequence[str],
-    title: str,
-    **labels: str,
-) -> Figure:
-    """Draw columns of a table as a heatmap, with the published numbers in brackets."""
-    ours, theirs = matrices(records, columns)
-    return heatmap(ours, names, columns, title, published=theirs, **labels)

@@ -15,19 +15,12 @@ from typing import Any
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
+from advgan_jax.checks import unknown_name
 from advgan_jax.data import Dataset
-from advgan_jax.reporting import bar_chart, comparison_grid
+from advgan_jax.reporting import bar_chart, comparison_grid, heatmap, matrices
 from advgan_jax.runs import runner
 from advgan_jax.runs.papers import szegedy_check
-from advgan_jax.runs.papers.rows import (
-    Entry,
-    Record,
-    Row,
-    Table,
-    TargetModel,
-    matrix_figure,
-    published,
-)
+from advgan_jax.runs.papers.rows import Entry, Row, Table, TargetModel, published
 from advgan_jax.runs.papers.szegedy_models import (
     SzegedyArtifacts,
     parse,
@@ -35,12 +28,14 @@ from advgan_jax.runs.papers.szegedy_models import (
 )
 from advgan_jax.runs.run import Run
 
+Records = Sequence[Mapping[str, Any]]
 _SHOWN = 10  # images of each model in the figure
 
 
 def check(config: ConfigDict, dataset: Dataset) -> None:
     """Reject a wrong configuration before anything is written."""
-    runner.check_choice("study", config.study, STUDIES)
+    if config.study not in (*STUDIES, runner.ALL):
+        raise unknown_name("study", config.study, (*STUDIES, runner.ALL))
     szegedy_check.check_studies(config, dataset)
 
 
@@ -70,7 +65,7 @@ def distortion(config: ConfigDict) -> list[Table]:
         }
         rows.append(_row(config, model, entries))
 
-    def _draw(artifacts: SzegedyArtifacts, records: Sequence[Record]) -> Figure:
+    def _draw(artifacts: SzegedyArtifacts, records: Records) -> Figure:
         images, lines = artifacts.images("train"), {}
         for name in config.models[: len(records)]:
             found: Any = artifacts.attacked(parse(name), "train")
@@ -151,11 +146,12 @@ def _shown(
 def _matrix(config: ConfigDict, name: str, title: str, rows: Sequence[Row]) -> Table:
     columns = [column for column in rows[0].entries if column != "av. distortion"]
 
-    def _draw(_: SzegedyArtifacts, records: Sequence[Record]) -> Figure:
+    def _draw(_: SzegedyArtifacts, records: Records) -> Figure:
+        ours, theirs = matrices(records, columns)
         names = [record["made for"] for record in records]
         heading = f"errors, {config.dataset}, {config.attack}"
         labels = {"row_label": "made for", "column_label": "shown to"}
-        return matrix_figure(records, names, columns, heading, **labels)
+        return heatmap(ours, names, columns, heading, published=theirs, **labels)
 
     return _table(config, name, title, rows, _draw)
 
@@ -190,7 +186,7 @@ def layerwise(config: ConfigDict) -> list[Table]:
         }
         rows.append(Row({"adversarial examples of": variant}, entries))
 
-    def _draw(_: SzegedyArtifacts, records: Sequence[Record]) -> Figure:
+    def _draw(_: SzegedyArtifacts, records: Records) -> Figure:
         return bar_chart(
             {r["adversarial examples of"]: r["test error"] for r in records},
             label="test error",
@@ -211,9 +207,7 @@ def _row(config: ConfigDict, model: TargetModel, entries: dict[str, Entry]) -> R
 def _table(
     config: ConfigDict, name: str, title: str, rows: Sequence[Row], figure: Any = None
 ) -> Table:
-    numbers: Mapping[Any, Any] = {}
-    if config.dataset == "mnist":
-        numbers = published("szegedy", name)
+    numbers = published("szegedy", name) if config.dataset == "mnist" else {}
     return Table(name, f"{title}, {config.dataset}", rows, numbers, figure)
 
 

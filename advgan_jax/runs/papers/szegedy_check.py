@@ -1,24 +1,35 @@
 """Reject wrong configurations of Szegedy et al.'s studies before any training."""
 
+from functools import partial
+
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
-from advgan_jax import models
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.data import Dataset
+from advgan_jax.models import CLASSIFIERS
 from advgan_jax.runs import from_config
-from advgan_jax.runs.papers import szegedy_models
+from advgan_jax.runs.methods import target_model
+from advgan_jax.runs.papers.szegedy_models import (
+    DEPENDS_ON,
+    layerwise_parts,
+    parse,
+    published_title,
+    variants,
+)
 from advgan_jax.training import layerwise
 
 _CALLS = ("max_iterations", "iterations_per_call", "calls_per_checkpoint")
-# Settings of sections that must be at least 1; None means all images.
-_COUNTS = {
-    "full_batch": _CALLS,
-    "autoencoder": _CALLS,
-    "evaluation": ("num_images", "batch_size"),
-    "units": ("num_directions", "num_images", "num_permutations"),
-}
+_TOLERANCES = ("gradient_tolerance", "value_tolerance")
+# Settings of a section and their least value; a number of images may be None.
+_MINIMA = (
+    ("full_batch", _CALLS, 1),
+    ("full_batch", _TOLERANCES, 0),
+    ("autoencoder", (*_CALLS, "num_images"), 1),
+    ("autoencoder", _TOLERANCES, 0),
+    ("evaluation", DEPENDS_ON["evaluation"], 1),
+    ("units", DEPENDS_ON["units"], 1),
+)
 
 
 def check_studies(config: ConfigDict, dataset: Dataset) -> None:
@@ -27,8 +38,7 @@ def check_studies(config: ConfigDict, dataset: Dataset) -> None:
         raise unknown_name("attack", config.attack, config.attacks)
     from_config.bound_attack(config, config.attack)
     for group in ("models", "half_models"):
-        found = [szegedy_models.parse(name) for name in config[group]]
-        titles = [szegedy_models.published_title(config, model) for model in found]
+        titles = [published_title(config, parse(name)) for name in config[group]]
         if not titles or len(set(titles)) < len(titles):
             raise ValueError(
                 f"`{group}` must be one or more different names, got "
@@ -36,9 +46,24 @@ def check_studies(config: ConfigDict, dataset: Dataset) -> None:
             )
     used = (*config.models, *config.half_models, *config.spectral_models)
     for name in dict.fromkeys((*used, *config.units.models)):
-        _check_model(config, dataset, szegedy_models.parse(name).name)
-    _check_sizes(config, dataset)
-    for name in (szegedy_models.parse(name).name for name in config.units.models):
+        _check_model(config, dataset, parse(name).name)
+    for section, names, least in _MINIMA:
+        for name, value in ((name, config[section][name]) for name in names):
+            if value is not None or name != "num_images":
+                check_at_least(f"{section}.{name}", value, least)
+    for size in (*config.noise, config.amplified_to):
+        check_at_least("noise and amplified_to", size, 0)
+    for section, split, images in (
+        ("autoencoder", dataset.train, "training images, or omitted for all"),
+        ("units", dataset.test, "test images"),
+    ):
+        wanted, most = config[section].num_images, len(split)
+        if wanted is not None and wanted > most:
+            raise ValueError(
+                f"`{section}.num_images` must be from 1 to the {most} {images}; got "
+                f"{wanted}."
+            )
+    for name in (parse(name).name for name in config.units.models):
         if name in config.networks and not config.networks[name].hidden:
             raise ValueError(
                 f"`units.models` must have hidden units, {name!r} has none; remove it."
@@ -61,45 +86,18 @@ def _check_model(config: ConfigDict, dataset: Dataset, name: str) -> None:
                 f"autoencoder, got {tuple(network.hidden)}."
             )
         return
-    if name not in models.CLASSIFIERS:
-        raise unknown_name("model", name, (*config.networks, *models.CLASSIFIERS))
-    module = models.make_classifier(name, dataset.num_classes)
-    image = jax.ShapeDtypeStruct((1, *dataset.train.image_shape), np.float32)
-    jax.eval_shape(module.init, jax.random.key(0), image)
-    from_config.make_optimizer(config.target_training, 1)
-    from_config.training_plan(config.target_training, dataset)
-
-
-def _check_sizes(config: ConfigDict, dataset: Dataset) -> None:
-    for section, names in _COUNTS.items():
-        for name in names:
-            if config[section][name] is not None:
-                check_at_least(f"{section}.{name}", config[section][name], 1)
-    for section in ("full_batch", "autoencoder"):
-        for name in ("gradient_tolerance", "value_tolerance"):
-            check_at_least(f"{section}.{name}", config[section][name], 0)
-    for size in (*config.noise, config.amplified_to):
-        check_at_least("noise and amplified_to", size, 0)
-    for section, split, images in (
-        ("autoencoder", dataset.train, "training images, or omitted for all"),
-        ("units", dataset.test, "test images"),
-    ):
-        wanted, most = config[section].num_images, len(split)
-        if wanted is not None and wanted > most:
-            raise ValueError(
-                f"`{section}.num_images` must be from 1 to the {most} {images}; got "
-                f"{wanted}."
-            )
+    if name not in CLASSIFIERS:
+        raise unknown_name("model", name, (*config.networks, *CLASSIFIERS))
+    own = config.copy_and_resolve_references()
+    own.target_model = name
+    target_model.check(own, dataset)
 
 
 def _check_layerwise(config: ConfigDict, dataset: Dataset) -> None:
     section = config.layerwise
     if section.model not in config.networks:
         raise unknown_name("model of `layerwise`", section.model, config.networks)
-    from_config.training_plan(section, dataset)
-    optimizer = from_config.make_optimizer(section, 1)
-    szegedy_models.layerwise_attack(config)
-    known = szegedy_models.variants(len(config.networks[section.model].hidden))
+    known = variants(len(config.networks[section.model].hidden))
     for name in section.variants:
         if name not in known:
             raise unknown_name("variant of `layerwise`", name, known)
@@ -107,6 +105,7 @@ def _check_layerwise(config: ConfigDict, dataset: Dataset) -> None:
         raise ValueError(
             f"`layerwise.variants` must name at least one of {', '.join(known)}."
         )
-    module, mixture, _ = szegedy_models.layerwise_parts(config, dataset, "all layers")
+    (module, optimizer, _, mixture), _ = layerwise_parts(config, dataset, "all layers")
     shape, key = dataset.train.image_shape, jax.random.key(0)
-    jax.eval_shape(lambda: layerwise.init_state(module, optimizer, key, shape, mixture))
+    init = partial(layerwise.init_state, module, optimizer, key, shape, mixture)
+    jax.eval_shape(init)

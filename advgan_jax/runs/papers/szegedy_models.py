@@ -2,27 +2,29 @@
 
 import dataclasses
 import re
+import shutil
+from functools import partial
 from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 from ml_collections import ConfigDict
 
-from advgan_jax import models
+from advgan_jax import models, parallel
 from advgan_jax.attacks import BoundAttack
-from advgan_jax.data import Dataset, Split, split_for_distillation, to_float
+from advgan_jax.data import Dataset, Split, to_float
 from advgan_jax.evaluation import Evaluation, evaluate
-from advgan_jax.runs import from_config, full_batch
+from advgan_jax.runs import from_config
 from advgan_jax.runs.artifacts import Artifacts
 from advgan_jax.runs.from_config import select, target_models
 from advgan_jax.runs.methods.attacks import target_labels
 from advgan_jax.runs.methods.target_model import trained_logits_fn
 from advgan_jax.runs.papers.rows import Entry, TargetModel
-from advgan_jax.runs.store import EVALUATIONS
-from advgan_jax.runs.training import train_with_checkpoints
-from advgan_jax.training import full_batch as objectives
-from advgan_jax.training import layerwise
+from advgan_jax.runs.store import EVALUATIONS, PARAMS
+from advgan_jax.runs.training import Stopped, resumable, train_with_checkpoints
+from advgan_jax.training import full_batch, layerwise
 from advgan_jax.types import Batch, LogitsFn, Params
 
 _STOPPING = (
@@ -31,6 +33,9 @@ _STOPPING = (
 _PENALTIES = ("sparsity", "sparsity_weight", "weight_decay")
 _MIXTURE = layerwise.Mixture._fields[1:]  # all but the layers
 _OPTIMIZER = ("optimizer", "learning_rate", "weight_decay", "num_epochs", "batch_size")
+LayerwiseParts = tuple[
+    models.FullyConnected, optax.GradientTransformation, BoundAttack, layerwise.Mixture
+]
 # The settings of each section that decide results; the others only save and report.
 DEPENDS_ON: dict[str, tuple[str, ...]] = {
     "networks": ("hidden", "weight_decay", "autoencoder"),
@@ -61,51 +66,37 @@ def make_model(config: ConfigDict, name: str, dataset: Dataset) -> nn.Module:
     return models.FullyConnected(num_classes=dataset.num_classes, hidden=hidden)
 
 
-def variants(num_hidden: int) -> dict[str, dict[str, Any]]:
-    """Return the settings of each variant of layer-wise training."""
-
-    def _way(*layers: int, decays: bool = True, drops: bool = False) -> dict[str, Any]:
-        return {"layers": layers, "decays": decays, "drops": drops}
-
+def variants(num_hidden: int) -> dict[str, tuple[int, ...]]:
+    """Return the layers that each variant of layer-wise training attacks."""
     return {
-        "none": _way(decays=False),
-        "weight decay": _way(),
-        "dropout": _way(decays=False, drops=True),
-        "input": _way(0),
-        **{f"layer {k}": _way(k) for k in range(1, num_hidden + 1)},
-        "all layers": _way(*range(num_hidden + 1)),
+        **dict.fromkeys(("none", "weight decay", "dropout"), ()),
+        "input": (0,),
+        **{f"layer {k}": (k,) for k in range(1, num_hidden + 1)},
+        "all layers": tuple(range(num_hidden + 1)),
     }
 
 
 def layerwise_parts(
     config: ConfigDict, dataset: Dataset, variant: str
-) -> tuple[models.FullyConnected, layerwise.Mixture, tuple[float, ...]]:
-    """Return module, mixture and weight decays of a variant of layer-wise training."""
+) -> tuple[LayerwiseParts, tuple[float, ...]]:
+    """Return the parts of a variant of layer-wise training, and its weight decays."""
     section, network = config.layerwise, config.networks[config.layerwise.model]
-    way = variants(len(network.hidden))[variant]
-    module = make_model(config, section.model, dataset)
-    module: Any = module.clone(dropout=section.dropout if way["drops"] else 0.0)
+    layers, decays = variants(len(network.hidden))[variant], network.weight_decay
+    if variant in ("none", "dropout"):
+        decays = (0.0,) * len(decays)
+    module: Any = make_model(config, section.model, dataset)
+    module = module.clone(dropout=section.dropout if variant == "dropout" else 0.0)
+    num_steps = from_config.training_plan(section, dataset).num_steps
+    optimizer = from_config.make_optimizer(section, num_steps)
+    attacks = ConfigDict({"attacks": {"own": section.attack}})
+    attack = from_config.bound_attack(attacks, "own")
     own = {name: section[name] for name in _MIXTURE}
-    decays = [decay if way["decays"] else 0.0 for decay in network.weight_decay]
-    return module, layerwise.Mixture(layers=way["layers"], **own), tuple(decays)
-
-
-def layerwise_attack(config: ConfigDict) -> BoundAttack:
-    """Return the attack on layers."""
-    section = {"attacks": {"own": config.layerwise.attack}}
-    return from_config.bound_attack(ConfigDict(section), "own")
+    parts = (module, optimizer, attack, layerwise.Mixture(layers=layers, **own))
+    return parts, tuple(decays)
 
 
 class SzegedyArtifacts(Artifacts):
     """The models and adversarial images of the studies."""
-
-    def split(self, images: str) -> Split:
-        """See `Artifacts`."""
-        if images not in ("half 1", "half 2"):
-            return super().split(images)
-        # They share no image and have the classes in proportion.
-        train, seed = self.run.dataset.train, self.run.config.seed
-        return split_for_distillation(train, 0.5, seed=seed)[int(images[-1]) - 1]
 
     def images(self, images: str) -> Split:
         """Return the first `evaluation.num_images` of a split, as floats."""
@@ -193,45 +184,63 @@ class SzegedyArtifacts(Artifacts):
         return f"{self.run.config.dataset}-{model.title}"
 
     def _full_batch(self, model: TargetModel) -> tuple[nn.Module, Params]:
-        network = self.run.config.networks[model.name]
-        whole = module = make_model(self.run.config, model.name, self.run.dataset)
-        batch, encoder = _batch(self._train_split(model)), None
-        if network.autoencoder:
-            encoder = self._encoder(model)
-            units = jax.nn.sigmoid(_units(encoder, batch.images))
-            batch = batch._replace(images=units[:, None, None, :])
-            module = whole.clone(hidden=())
-        loss_fn = objectives.classification(module, network.weight_decay)
-        section = self.run.config.full_batch
-        params = self._converged(model, "", section, module, loss_fn, batch)
-        if encoder is not None:
-            params = objectives.with_first_layer(encoder, params)
-        return whole, {"params": params}
-
-    def _encoder(self, model: TargetModel) -> Params:
-        """Train the sparse autoencoder below a model, on the first images."""
-        section, split = self.run.config.autoencoder, self._train_split(model)
-        most = len(split) if section.num_images is None else section.num_images
-        module = objectives.Autoencoder(units=section.units)
+        config, split = self.run.config, self._train_split(model)
+        network, train = config.networks[model.name], partial(self._converged, model)
+        whole = make_model(config, model.name, self.run.dataset)
+        if not network.autoencoder:
+            loss_fn = full_batch.classification(whole, network.weight_decay)
+            return whole, {"params": train("full_batch", whole, loss_fn, split)}
+        # The autoencoder is trained on the first images, the top layer on its units.
+        section = config.autoencoder
+        below = full_batch.Autoencoder(units=section.units)
         penalties = {name: section[name] for name in _PENALTIES}
-        loss_fn = objectives.sparse_reconstruction(module, **penalties)
-        own = (section, module, loss_fn, _batch(split.take(most)))
-        return self._converged(model, "-autoencoder", *own)
+        loss_fn = full_batch.sparse_reconstruction(below, **penalties)
+        most = len(split) if section.num_images is None else section.num_images
+        encoder = train("autoencoder", below, loss_fn, split.take(most))
+        top = whole.clone(hidden=())
+        loss_fn = full_batch.classification(top, network.weight_decay)
+        params = train("full_batch", top, loss_fn, split, encoder)
+        return whole, {"params": full_batch.with_first_layer(encoder, params)}
 
     def _converged(
         self,
         model: TargetModel,
-        part: str,
-        section: ConfigDict,
+        name: str,
         module: nn.Module,
-        loss_fn: objectives.LossFn,
-        batch: Batch,
+        loss_fn: full_batch.LossFn,
+        split: Split,
+        encoder: Params | None = None,
     ) -> Params:
-        key = jax.random.key(self._config(model).seed)
-        params = module.init(key, batch.images[:1])["params"]
-        kept = (self.run.target_models, self._kind(model) + part)
-        described = self.describe(model)
-        return full_batch.trained(*kept, described, section, loss_fn, params, batch)
+        """Return weights from the store, or train as the section `name` specifies."""
+        store, described = self.run.target_models, self.describe(model)
+        own, kind = self._config(model), self._kind(model)
+        kind += "-autoencoder" * (name == "autoencoder")
+        weights, stopped = store.find(kind, described, PARAMS), False
+        folder = store.folder(kind, described)
+        if weights is None:
+            images = jnp.asarray(to_float(split.images))
+            if encoder is not None:
+                images = jax.nn.sigmoid(_units(encoder, images))[:, None, None, :]
+            batch = Batch(images, jnp.asarray(split.labels))
+            key, section = jax.random.key(own.seed), own[name]
+            fresh = full_batch.init_state(module.init(key, images[:1])["params"])
+            settings = {n: section[n] for n in (*_STOPPING, "calls_per_checkpoint")}
+            with resumable(folder, fresh, described) as (state, hooks):
+                hooks = hooks._replace(description=kind)
+                fitted = full_batch.fit(state, loss_fn, batch, hooks, **settings)
+                stopped = hooks.stop()
+            state, finished = fitted
+            if not finished:
+                raise Stopped(f"Stopped at step {int(state.step)} of {kind}; saved.")
+            weights = store.get(kind, described, lambda: state.net.params, PARAMS)
+        # Curvature pairs are forty times as large as the weights.
+        checkpoints = folder / "checkpoints"
+        if parallel.agreed(checkpoints.exists()):
+            parallel.first_alone(lambda: shutil.rmtree(checkpoints))
+        # A signal in the last call stops the rest of the run, too.
+        if stopped:
+            raise Stopped(f"Stopped after the last step of {kind}; saved.")
+        return weights
 
     def _stochastic(self, model: TargetModel) -> tuple[nn.Module, Params]:
         """Train a target model like those of other runs."""
@@ -247,27 +256,20 @@ class SzegedyArtifacts(Artifacts):
 
     def _layerwise(self, model: TargetModel) -> tuple[nn.Module, Params]:
         config, dataset = self.run.config, self.run.dataset
-        section, described = config.layerwise, self.describe(model)
-        variant = cast(str, model.variant)
-        module, mixture, decays = layerwise_parts(config, dataset, variant)
-        plan = from_config.training_plan(section, dataset)
-        optimizer = from_config.make_optimizer(section, plan.num_steps)
+        parts, decays = layerwise_parts(config, dataset, cast(str, model.variant))
+        module, optimizer, _, mixture = parts
         key, shape = jax.random.key(config.seed), dataset.train.image_shape
-        parts = (module, optimizer, layerwise_attack(config), mixture)
+        described = self.describe(model)
         state = train_with_checkpoints(
             self.run,
             self.run.target_models.folder(self._kind(model), described),
-            section,
+            config.layerwise,
             layerwise.init_state(module, optimizer, key, shape, mixture),
             layerwise.make_train_step(*parts, strengths=decays),
             description=described,
             title=model.title,
         )
         return module, {"params": state.net.params}
-
-
-def _batch(split: Split) -> Batch:
-    return Batch(jnp.asarray(to_float(split.images)), jnp.asarray(split.labels))
 
 
 @jax.jit
