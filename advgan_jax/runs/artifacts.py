@@ -63,7 +63,6 @@ class Artifacts(abc.ABC):
 
     def queries(self, name: str, models: Models) -> int | None:
         """Return the number of queries of an attacker; None if it makes none."""
-        del name, models
         return None
 
     def split(self, images: str) -> Split:
@@ -163,10 +162,8 @@ class GeneratorArtifacts(Artifacts):
         """Return the run that trains a generator, and the settings that decide it."""
 
         def _prepare() -> tuple[Run, list[Any]]:
-            config, dataset = (
-                self.config_of(models[0], GENERATORS[name]),
-                self.run.dataset,
-            )
+            config = self.config_of(models[0], GENERATORS[name])
+            dataset = self.run.dataset
             if GENERATORS[name] == "blackbox":
                 config.distillation = name
             if name == "fitted":  # to the images that it attacks

@@ -23,7 +23,7 @@ from advgan_jax.evaluation import (
 )
 from advgan_jax.reporting import bound_chart, direction_grid, save_figure
 from advgan_jax.runs.artifacts import GENERATORS, Artifacts, GeneratorArtifacts
-from advgan_jax.runs.papers.rows import Entry
+from advgan_jax.runs.papers.rows import Entry, Record
 from advgan_jax.runs.papers.szegedy_models import (
     DEPENDS_ON,
     SzegedyArtifacts,
@@ -208,9 +208,7 @@ def _expansions(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
     bounds = analysis.upper_bounds(module, variables, images.shape[1:])
     measured = analysis.measured_expansions(module, variables, images, moved)
     names = ("layer", "kind", "size", "stride", "upper bound", "upper bound, circular")
-    lines: list[dict[str, Any]] = [
-        dict(zip(names, layer, strict=True)) for layer in bounds.layers
-    ]
+    lines: list[Record] = [dict(zip(names, one, strict=True)) for one in bounds.layers]
     lines.append({"layer": "network", "upper bound": bounds.network})
     for line in lines:
         seen = measured[line["layer"]]
@@ -244,17 +242,16 @@ def _directions(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
             **{name: config.units[name] for name in DEPENDS_ON["units"]},
         )
         units, random = found.unit_entropy.mean(), found.random_entropy.mean()
-        lines.append(
-            {
-                "units before": layer,
-                "directions": len(found.units),
-                "images each": found.unit_images.shape[1],
-                "entropy, units": float(units),
-                "entropy, random": float(random),
-                "difference": float(units - random),
-                "p-value": found.p_value,
-            }
-        )
+        line = {
+            "units before": layer,
+            "directions": len(found.units),
+            "images each": found.unit_images.shape[1],
+            "entropy, units": float(units),
+            "entropy, random": float(random),
+            "difference": float(units - random),
+            "p-value": found.p_value,
+        }
+        lines.append(line)
         shown = {
             "single units": found.unit_images[:_SHOWN],
             "random directions": found.random_images[:_SHOWN],

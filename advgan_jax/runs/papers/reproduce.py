@@ -77,11 +77,8 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     rows = [row for table in tables for row in table.rows]
     entries = [entry for row in rows for entry in row.entries.values()]
     needed = [(model.section, model) for e in entries for model in e.models]
-    needed += [
-        (GENERATORS[entry.attack], entry.through[0])
-        for entry in entries
-        if entry.attack in GENERATORS and entry.through
-    ]
+    trained = [(e.attack, e.through) for e in entries if e.attack in GENERATORS]
+    needed += [(GENERATORS[name], models[0]) for name, models in trained if models]
     needed += [("generators", e.on) for e in entries if e.metric.startswith("success_")]
     for section, model in dict.fromkeys(needed):  # each is checked once
         _METHODS[section].check(artifacts.config_of(model, section), dataset)

@@ -187,13 +187,12 @@ def layerwise(config: ConfigDict) -> list[Table]:
         rows.append(Row({"adversarial examples of": variant}, entries))
 
     def _draw(_: SzegedyArtifacts, records: Records) -> Figure:
+        printed = {row: float(e) for (row, _), e in table.published.items()}
         return bar_chart(
             {r["adversarial examples of"]: r["test error"] for r in records},
             label="test error",
             title=f"{config.networks[base].title}, {config.dataset}",
-            references={
-                f"paper, {row}": float(e) for (row, _), e in table.published.items()
-            },
+            references={f"paper, {row}": error for row, error in printed.items()},
         )
 
     table = _table(config, "layerwise", "Layer-wise training", rows, _draw)

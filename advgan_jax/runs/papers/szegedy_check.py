@@ -12,6 +12,7 @@ from advgan_jax.runs import from_config
 from advgan_jax.runs.methods import target_model
 from advgan_jax.runs.papers.szegedy_models import (
     DEPENDS_ON,
+    TOLERANCES,
     layerwise_parts,
     parse,
     published_title,
@@ -20,13 +21,12 @@ from advgan_jax.runs.papers.szegedy_models import (
 from advgan_jax.training import layerwise
 
 _CALLS = ("max_iterations", "iterations_per_call", "calls_per_checkpoint")
-_TOLERANCES = ("gradient_tolerance", "value_tolerance")
 # Settings of a section and their least value; a number of images may be None.
 _MINIMA = (
     ("full_batch", _CALLS, 1),
-    ("full_batch", _TOLERANCES, 0),
+    ("full_batch", TOLERANCES, 0),
     ("autoencoder", (*_CALLS, "num_images"), 1),
-    ("autoencoder", _TOLERANCES, 0),
+    ("autoencoder", TOLERANCES, 0),
     ("evaluation", DEPENDS_ON["evaluation"], 1),
     ("units", DEPENDS_ON["units"], 1),
 )

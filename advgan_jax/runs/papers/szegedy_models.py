@@ -27,9 +27,8 @@ from advgan_jax.runs.training import Stopped, resumable, train_with_checkpoints
 from advgan_jax.training import full_batch, layerwise
 from advgan_jax.types import Batch, LogitsFn, Params
 
-_STOPPING = (
-    *("max_iterations", "iterations_per_call", "gradient_tolerance", "value_tolerance"),
-)
+TOLERANCES = ("gradient_tolerance", "value_tolerance")
+_STOPPING = ("max_iterations", "iterations_per_call", *TOLERANCES)
 _PENALTIES = ("sparsity", "sparsity_weight", "weight_decay")
 _MIXTURE = layerwise.Mixture._fields[1:]  # all but the layers
 _OPTIMIZER = ("optimizer", "learning_rate", "weight_decay", "num_epochs", "batch_size")
