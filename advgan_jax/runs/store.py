@@ -45,9 +45,9 @@ def _load_json(path: pathlib.Path) -> Any:
 
 
 def _write(
-    save: Callable[..., None], path: pathlib.Path, *array: np.ndarray, **arrays: Any
+    save: Callable[..., None], path: pathlib.Path, /, *array: Any, **arrays: Any
 ) -> None:
-    with replacing(path) as partial, partial.open("wb") as file:
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
         save(file, *array, **arrays)
 
 
