@@ -48,7 +48,7 @@ def check_studies(config: ConfigDict, dataset: Dataset) -> None:
     for name in dict.fromkeys((*used, *config.units.models)):
         _check_model(config, dataset, parse(name).name)
     for section, names, least in _MINIMA:
-        for name, value in ((name, config[section][name]) for name in names):
+        for name, value in from_config.select(config[section], *names).items():
             if value is not None or name != "num_images":
                 check_at_least(f"{section}.{name}", value, least)
     for size in (*config.noise, config.amplified_to):
