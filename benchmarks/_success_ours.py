@@ -19,7 +19,7 @@ def main():
     process.keep_memory()
     config = advgan_config.get_config("mnist")
     target = models.make_logits_fn(models.make_classifier("C", 10), variables)
-    networks = gans.advgan_networks(config, settings["max_steps"])
+    networks = gans.make_networks(config, 10, settings["max_steps"])
     objective = gans.advgan_objective(config, 10)
     shape = arrays["test_images"].shape[1:]
     state = advgan.init_state(networks, jax.random.key(settings["seed"]), shape)

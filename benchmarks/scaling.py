@@ -62,7 +62,7 @@ WORKLOADS = {
 def step_of(work):
     """Return the step, and a function for its state and the target model's weights."""
     config = advgan_config.get_config(work.variant)
-    networks = gans.advgan_networks(config, 1)
+    networks = gans.make_networks(config, 10, 1)
     objective = gans.advgan_objective(config, 10)
     target = models.make_classifier(work.target, work.classes)
     step = advgan.make_train_step(networks, objective)

@@ -17,18 +17,16 @@ Several processes run the same program in step. `processes` coordinates what one
 does alone (write a file) and what all decide alike (whether to stop).
 """
 
-from advgan_jax.parallel.modes import (
+from advgan_jax.parallel.placing import (
     AXIS,
     axis_name,
     choose_mode,
     default_steps_per_call,
+    fetch,
     fold_in_shard,
+    local,
     mean_over,
     num_shards,
-)
-from advgan_jax.parallel.placing import (
-    fetch,
-    local,
     replicate,
     replicated_sharding,
     spread,
@@ -43,7 +41,7 @@ from advgan_jax.parallel.processes import (
     num_processes,
     start,
 )
-from advgan_jax.parallel.rows import BatchRows, read_replicated, shard
+from advgan_jax.parallel.rows import BatchRows, check_divides, read_replicated, shard
 from advgan_jax.parallel.steps import compile_steps
 
 __all__ = [
@@ -53,6 +51,7 @@ __all__ = [
     "agreed",
     "agreed_stop",
     "axis_name",
+    "check_divides",
     "choose_mode",
     "compile_steps",
     "default_steps_per_call",

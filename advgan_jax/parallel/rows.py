@@ -11,8 +11,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from advgan_jax.parallel.modes import AXIS, choose_mode, num_shards
-from advgan_jax.parallel.placing import all_devices
+from advgan_jax.parallel.placing import AXIS, all_devices, choose_mode, num_shards
 from advgan_jax.types import Array, Batch
 
 # Reads rows `[n]`: their images `[n, H, W, C]` and labels `[n, ...]`, on the host.
@@ -48,12 +47,12 @@ def as_batch_rows(rows: Any) -> BatchRows:
     return BatchRows(rows, np.int32(0), rows.shape[0])
 
 
-def check_divides(batch_size: int, shards: int) -> None:
+def check_divides(batch_size: int, shards: int, *, name: str = "batch_size") -> None:
     """Reject batches that cannot be sharded evenly over the devices."""
     if batch_size % shards:
         raise ValueError(
-            f"The batch size must be a multiple of the {shards} devices, got "
-            f"{batch_size}; change `batch_size` or use parallel='jit'."
+            f"`{name}` must be a multiple of the {shards} devices, got {batch_size}; "
+            "change it or use parallel='jit'."
         )
 
 

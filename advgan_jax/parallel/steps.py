@@ -13,8 +13,13 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from advgan_jax.data import to_float
-from advgan_jax.parallel.modes import AXIS, choose_mode
-from advgan_jax.parallel.placing import all_devices, is_key, replicate
+from advgan_jax.parallel.placing import (
+    AXIS,
+    all_devices,
+    choose_mode,
+    is_key,
+    replicate,
+)
 from advgan_jax.parallel.rows import BatchRows, as_batch_rows, check_divides
 from advgan_jax.types import Array, Batch
 

@@ -4,23 +4,19 @@ import pathlib
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from advgan_jax.checks import check_at_least
 from advgan_jax.data import Dataset, Split
 from advgan_jax.evaluation import Evaluation, make_row
-from advgan_jax.runs.from_config import target_models
+from advgan_jax.reporting import save_figure
+from advgan_jax.runs.from_config import UNDEFENDED
 from advgan_jax.runs.store import Store
 
 
 class Run(NamedTuple):
-    """The configuration, the folder and the data set of a run.
-
-    Attributes:
-      config: the resolved configuration.
-      workdir: the folder of everything that the run writes.
-      dataset: training and test images.
-    """
+    """The resolved configuration of a run, the folder that it writes, and its data."""
 
     config: ConfigDict
     workdir: pathlib.Path
@@ -36,6 +32,30 @@ class Run(NamedTuple):
         """The trained target models, which runs with one `target_model_dir` share."""
         return Store(self.config.target_model_dir or self.workdir / "target_models")
 
+    def save_figure(self, name: str, figure: Figure) -> None:
+        """Save a figure as `figures/NAME.png`."""
+        save_figure(figure, self.workdir / "figures" / f"{name}.png")
+
+    @property
+    def evaluation_options(self) -> dict[str, Any]:
+        """Arguments that the functions of `advgan_jax.evaluation` share."""
+        section = self.config.evaluation
+        sizes = {"batch_size": section.batch_size, "keep": section.grid_images}
+        return {**sizes, "progress": True}
+
+    def wanted_labels(self, labels: np.ndarray) -> np.ndarray | None:
+        """Return `target_class` for every image; None for an untargeted attack."""
+        wanted = self.config.target_class
+        return None if wanted is None else np.full_like(labels, wanted)
+
+    def generator_row(
+        self, evaluation: Evaluation, attack: str, **fields: Any
+    ) -> dict[str, Any]:
+        """Return the row of a generator, bounded by `epsilon` in L-infinity."""
+        bound = {"epsilon": self.config.epsilon, "norm": "linf"}
+        values = {"threat_model": "semi-white-box", **bound, **fields}
+        return attack_row(self, evaluation, attack=attack, **values)
+
 
 class Method(Protocol):
     """A value of `config.method` names a module with these two functions."""
@@ -45,22 +65,20 @@ class Method(Protocol):
         ...
 
     def run(self, run: Run) -> list[dict[str, Any]]:
-        """Train and evaluate; return the rows of `results.json`.
-
-        It reuses what an interrupted run stored. After a signal it saves the state and
-        raises `Stopped`.
-        """
+        """Train and evaluate, or resume; return the rows of `results.json`."""
         ...
 
 
 def check_evaluation(config: ConfigDict, dataset: Dataset) -> None:
     """Raise `ValueError` if the test images do not allow the section `evaluation`."""
     section, most = config.evaluation, len(dataset.test)
-    if section.num_images is not None and not 1 <= section.num_images <= most:
-        raise ValueError(
-            f"`num_images` must be from 1 to the {most} test images, got "
-            f"{section.num_images}; omit it for all."
-        )
+    for name, cure in (("num_images", "; omit it for all"), ("monitor_images", "")):
+        number = section.get(name)  # only a black box has `monitor_images`
+        if number is not None and not 1 <= number <= most:
+            raise ValueError(
+                f"`{name}` must be from 1 to the {most} test images, got "
+                f"{number}{cure}."
+            )
     check_at_least("grid_images", section.grid_images, 1)
 
 
@@ -70,19 +88,17 @@ def test_images(run: Run) -> Split:
     return test if wanted is None else test.take(wanted)
 
 
-def wanted_labels(config: ConfigDict, labels: np.ndarray) -> np.ndarray | None:
-    """Return `target_class` for every image; None for an untargeted attack."""
-    wanted = config.target_class
-    return None if wanted is None else np.full_like(labels, wanted)
-
-
 def run_fields(run: Run) -> dict[str, Any]:
     """Return the fields that all rows of a run share."""
-    config = run.config
+    config, name = run.config, run.config.target_model
+    # A table names each of its models itself.
+    if "target_training" in config:
+        defence = config.target_training.defence
+        name += "" if defence == UNDEFENDED else f"-{defence}"
     return {
         "experiment": config.method,
         "dataset": config.dataset,
-        "target_model": target_models.title(config),
+        "target_model": name,
         "seed": config.seed,
     }
 
@@ -90,13 +106,3 @@ def run_fields(run: Run) -> dict[str, Any]:
 def attack_row(run: Run, evaluation: Evaluation, **fields: Any) -> dict[str, Any]:
     """Return a row of `results.json`; see `evaluation.make_row` for other fields."""
     return make_row(evaluation, **run_fields(run), **fields)
-
-
-def generator_row(
-    run: Run, evaluation: Evaluation, attack: str, **fields: Any
-) -> dict[str, Any]:
-    """Return the row of a generator, which `config.epsilon` bounds in L-infinity."""
-    values = {"threat_model": "semi-white-box", "norm": "linf", **fields}
-    return attack_row(
-        run, evaluation, attack=attack, epsilon=run.config.epsilon, **values
-    )

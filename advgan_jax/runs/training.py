@@ -21,7 +21,6 @@ from advgan_jax.runs import from_config
 from advgan_jax.runs.run import Run
 from advgan_jax.training import batches
 from advgan_jax.training import fit as host_loop
-from advgan_jax.types import Batch
 
 
 class Stopped(Exception):
@@ -43,17 +42,21 @@ def train_with_checkpoints(
 
     `frozen` holds further arguments of the step; `title` names the progress bar.
     """
+    config, train = run.config, run.dataset.train
     plan = from_config.training_plan(section, run.dataset)
     opened = resumable(directory, state, description, num_steps=plan.num_steps)
     with opened as (state, hooks):
         if int(state.step) >= plan.num_steps:
             return state
+        is_large = train.num_bytes > config.max_resident_bytes
         state, _ = host_loop.fit(
             state,
-            parallel.compile_steps(step, mode=run.config.parallel),
-            _training_images(run),
+            parallel.compile_steps(step, mode=config.parallel),
+            batches.Stream(train, config.parallel)
+            if is_large
+            else host_loop.on_device(train),
             plan,
-            order_key=jax.random.key(run.config.seed + 1),
+            order_key=jax.random.key(config.seed + 1),
             frozen=frozen,
             hooks=hooks._replace(
                 epochs_per_save=section.epochs_per_checkpoint, description=title
@@ -64,14 +67,6 @@ def train_with_checkpoints(
     if stopped:
         raise Stopped(f"Stopped at step {int(state.step)} of {title}; saved.")
     return state
-
-
-def _training_images(run: Run) -> Batch | batches.Stream:
-    """Return the training images on the devices, or a stream if they are too large."""
-    train, config = run.dataset.train, run.config
-    if train.num_bytes > config.max_resident_bytes:
-        return batches.Stream(train, config.parallel)
-    return host_loop.on_device(train)
 
 
 @contextlib.contextmanager

@@ -45,13 +45,15 @@ def claim(
     if overwrite:
         parallel.first_alone(lambda: _delete(workdir))
     exists = parallel.agreed(saved.exists())
-    method = config.method
+    method, directory, differ = config.method, workdir / "checkpoints", []
     if exists:
         method = json.loads(saved.read_text(encoding="utf8"))["method"]
     if method != config.method:
         differ = [f"method is {method} there and {config.method} here"]
-    else:
-        differ = _differences(workdir / "checkpoints", description)
+    elif description is not None and parallel.agreed(directory.is_dir()):
+        with Checkpoints(directory) as checkpoints:
+            if checkpoints.steps():
+                differ = differences(checkpoints.describe(), description)
     if differ:
         raise ValueError(
             f"{workdir} holds a run with another configuration ({'; '.join(differ)}); "
@@ -65,17 +67,6 @@ def claim(
     if resume and not exists:
         raise ValueError(f"{workdir} holds no run to resume; omit --resume.")
     parallel.first_alone(lambda: write_json(saved, ours))
-
-
-def _differences(
-    directory: pathlib.Path, description: Mapping[str, Any] | None
-) -> list[str]:
-    """Return the differences between a description and that of the checkpoints."""
-    if description is None or not parallel.agreed(directory.is_dir()):
-        return []
-    with Checkpoints(directory) as checkpoints:
-        steps = checkpoints.steps()
-        return differences(checkpoints.describe(), description) if steps else []
 
 
 def _delete(workdir: pathlib.Path) -> None:

@@ -14,7 +14,7 @@ from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.evaluation import evaluate
 from advgan_jax.reporting import read_metrics
 from advgan_jax.reporting.training_time import TrainingTimer, training_seconds
-from advgan_jax.runs.methods import aigan
+from advgan_jax.runs.methods import advgan
 from advgan_jax.runs.workdir import WRITTEN
 from advgan_jax.training import fit
 
@@ -36,14 +36,14 @@ def sharing(get_config, finished):
 @pytest.fixture(scope="module")
 def switches():
     """The steps at which the curves of each run mark a switch, the latest last."""
-    shown, draw = [], aigan.training_curves
+    shown, draw = [], advgan.training_curves
 
     def watched(rows, *, switches):
         shown.append(switches)
         return draw(rows, switches=switches)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(aigan, "training_curves", watched)
+        patch.setattr(advgan, "training_curves", watched)
         yield shown
 
 

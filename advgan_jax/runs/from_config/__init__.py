@@ -54,12 +54,11 @@ def make_optimizer(section: ConfigDict, num_steps: int) -> optax.GradientTransfo
 
 def training_plan(section: ConfigDict, dataset: Dataset) -> fit.Plan:
     """Return the length and the batches of the training that a section specifies."""
-    per_call = section.steps_per_call
+    check_at_least("epochs_per_checkpoint", section.epochs_per_checkpoint, 1)
+    sizes, per_call = (section.batch_size, section.num_epochs), section.steps_per_call
     if per_call is None:
         per_call = parallel.default_steps_per_call()
-    check_at_least("epochs_per_checkpoint", section.epochs_per_checkpoint, 1)
-    sizes = (len(dataset.train), section.batch_size, section.num_epochs)
-    return fit.Plan(*sizes, per_call)
+    return fit.Plan(len(dataset.train), *sizes, per_call)
 
 
 def compute_dtype(section: ConfigDict) -> str:

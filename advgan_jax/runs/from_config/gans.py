@@ -1,5 +1,6 @@
 """Generators, discriminators and objectives of AdvGAN, AI-GAN and the black box."""
 
+from functools import partial
 from typing import Any
 
 import optax
@@ -39,13 +40,10 @@ def describe(config: ConfigDict, dataset: Dataset) -> dict[str, Any]:
     It has what `advgan_jax.generators` needs, and every setting that affects the
     weights. The method is one of `DEPENDS_ON`.
     """
-    if config.method == "aigan":
-        networks = aigan_networks(config, dataset.num_classes, 1)
-    else:
-        networks = advgan_networks(config, 1)
+    generator = make_networks(config, dataset.num_classes, 1).generator
     return {
         "kind": "advgan" if config.method == "attacks" else config.method,
-        "generator": describe_module(networks.generator),
+        "generator": describe_module(generator),
         "image_shape": list(dataset.train.image_shape),
         "num_classes": dataset.num_classes,
         "target_model": target_models.describe(config),
@@ -53,49 +51,36 @@ def describe(config: ConfigDict, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def advgan_networks(config: ConfigDict, num_steps: int) -> Networks:
-    """Return AdvGAN's networks and optimisers for a run of `num_steps` steps."""
-    return Networks(
-        models.Generator(epsilon=config.epsilon, **_size(config)),
-        models.Discriminator(widths=tuple(config.discriminator.widths)),
-        _adam(config.generator, num_steps),
-        _adam(config.discriminator, num_steps),
-    )
-
-
-def aigan_networks(config: ConfigDict, num_classes: int, num_steps: int) -> Networks:
-    """Return AI-GAN's networks and optimisers for `num_steps` steps of both stages."""
-    widths, heads = tuple(config.discriminator.widths), config.discriminator.num_heads
-    if heads not in (1, 2):
-        raise ValueError(
-            "`discriminator.num_heads` must be 1 (source) or 2 (source and class), "
-            f"got {heads}."
-        )
-    return Networks(
-        models.ConditionalGenerator(
-            epsilon=config.epsilon, num_classes=num_classes, **_size(config)
-        ),
-        models.Discriminator(widths=widths)
-        if heads == 1
-        else models.TwoHeadDiscriminator(num_classes, widths=widths),
-        _adam(config.generator, num_steps),
-        _adam(config.discriminator, num_steps),
-    )
-
-
-def _size(config: ConfigDict) -> dict[str, Any]:
-    section = config.generator
+def make_networks(config: ConfigDict, num_classes: int, num_steps: int) -> Networks:
+    """Return the networks of `config.method`, and optimisers for `num_steps` steps."""
+    section, discriminator = config.generator, config.discriminator
     if len(section.widths) != 3:
         raise ValueError(
             "`generator.widths` must be three numbers of filters, at full, half and "
             f"quarter size, got {tuple(section.widths)}."
         )
-    return {"widths": tuple(section.widths), "num_residual": section.num_residual}
-
-
-def _adam(section: ConfigDict, num_steps: int) -> optax.GradientTransformation:
-    rate = optax.cosine_decay_schedule(section.learning_rate, max(num_steps, 1))
-    return optax.adam(rate, b1=0.5)  # as in other image-to-image GANs
+    makers: Any = (models.Generator, models.Discriminator)
+    if config.method == "aigan":
+        if discriminator.num_heads not in (1, 2):
+            raise ValueError(
+                "`discriminator.num_heads` must be 1 (source) or 2 (source and class), "
+                f"got {discriminator.num_heads}."
+            )
+        one_head = discriminator.num_heads == 1
+        makers = (
+            partial(models.ConditionalGenerator, num_classes=num_classes),
+            models.Discriminator
+            if one_head
+            else partial(models.TwoHeadDiscriminator, num_classes),
+        )
+    sizes = {"widths": tuple(section.widths), "num_residual": section.num_residual}
+    schedule = partial(optax.cosine_decay_schedule, decay_steps=max(num_steps, 1))
+    rates = (schedule(part.learning_rate) for part in (section, discriminator))
+    return Networks(
+        makers[0](epsilon=config.epsilon, **sizes),
+        makers[1](widths=tuple(discriminator.widths)),
+        *(optax.adam(rate, b1=0.5) for rate in rates),  # as in other image GANs
+    )
 
 
 def advgan_objective(config: ConfigDict, num_classes: int) -> advgan.AdvGANObjective:
@@ -106,8 +91,8 @@ def advgan_objective(config: ConfigDict, num_classes: int) -> advgan.AdvGANObjec
             f"`target_class` must be in [0, {num_classes}), got {target_class}; "
             "omit it for an untargeted attack."
         )
-    fields = {"target_class": target_class, **_objective_fields(config)}
-    objective = advgan.AdvGANObjective(**fields)
+    fields = _objective_fields(config)
+    objective = advgan.AdvGANObjective(target_class=target_class, **fields)
     advgan.make_adversarial_loss(objective)  # raises for values that do not match
     return objective
 
@@ -161,9 +146,10 @@ def blackbox_attacker(
         replay=distilled.replay,
     )
     axis = parallel.axis_name(config.parallel)
+    generator_steps = schedule.num_rounds * schedule.generator_steps
     distilled_steps = schedule.distilled_epochs * schedule.distilled_steps
     attacker = blackbox.Attacker(
-        advgan_networks(config, schedule.num_rounds * schedule.generator_steps),
+        make_networks(config, num_classes, generator_steps),
         advgan_objective(config, num_classes),
         models.make_classifier(distilled.model, num_classes, axis_name=axis),
         make_optimizer(distilled, distilled_steps),

@@ -13,12 +13,7 @@ from ml_collections import ConfigDict
 
 from advgan_jax.attacks import BoundAttack, make_attack, trace_attack
 from advgan_jax.checks import check_at_least, unknown_name
-from advgan_jax.runs.from_config import (
-    UNDEFENDED,
-    plain,
-    select,
-    without_none,
-)
+from advgan_jax.runs.from_config import UNDEFENDED, plain, select, without_none
 from advgan_jax.training import adversarial, classifier
 
 DEFENCES = ("adv", "ensemble", "iterative", "trades")
@@ -48,14 +43,6 @@ def describe(config: ConfigDict) -> dict[str, Any]:
     return description
 
 
-def title(config: ConfigDict) -> str:
-    """Return the model's name in rows of `results.json`, such as `madry-iterative`."""
-    # A table names each of its models itself.
-    if "target_training" not in config or config.target_training.defence == UNDEFENDED:
-        return config.target_model
-    return f"{config.target_model}-{config.target_training.defence}"
-
-
 def training_section(config: ConfigDict) -> ConfigDict:
     """Return `target_training` with the settings that the defence replaces."""
     section = config.target_training.copy_and_resolve_references()
@@ -66,10 +53,7 @@ def training_section(config: ConfigDict) -> ConfigDict:
 
 
 def source_configs(config: ConfigDict) -> list[ConfigDict]:
-    """Return configurations of the undefended models that `ensemble` trains against.
-
-    They have other seeds. Other defences have none.
-    """
+    """Return the configurations, with other seeds, of the models of an `ensemble`."""
     if config.target_training.defence != "ensemble":
         return []
     found = []
@@ -87,37 +71,26 @@ def make_step(
     optimizer: optax.GradientTransformation,
     steps_per_epoch: int,
 ) -> Callable[..., Any]:
-    """Return the training step of the target model, on a `ClassifierState`.
-
-    The step of `ensemble` also takes the models of `source_configs`.
-    """
+    """Return the training step; that of `ensemble` also takes its source models."""
     section = training_section(config)
     if section.defence == UNDEFENDED:
-        return classifier.make_train_step(
-            model,
-            optimizer,
-            label_smoothing=section.label_smoothing,
-            max_shift=section.max_shift,
-            flip=section.flip,
-        )
+        settings = select(section, "label_smoothing", "max_shift", "flip")
+        return classifier.make_train_step(model, optimizer, **settings)
     settings = section.defences[section.defence]
     num_steps, epsilon_fn = round(settings.warmup_epochs * steps_per_epoch), None
     if num_steps:
         epsilon_fn = adversarial.warm_up_epsilon(settings.attack.epsilon, num_steps)
     attack: Any = _attack(settings)
-    options = {
-        "label_smoothing": section.label_smoothing,
-        "augmentation": adversarial.Augmentation(section.max_shift, section.flip),
-    }
-    crafting = adversarial.Crafting(attack, settings.predicted_labels, epsilon_fn)
+    make, weight = adversarial.make_adversarial_step, "clean_weight"
     if section.defence == "trades":
-        weight = settings.divergence_weight
-        return adversarial.make_trades_step(
-            model, optimizer, crafting, divergence_weight=weight, **options
-        )
-    weight = settings.clean_weight
-    return adversarial.make_adversarial_step(
-        model, optimizer, crafting, clean_weight=weight, **options
+        make, weight = adversarial.make_trades_step, "divergence_weight"
+    return make(
+        model,
+        optimizer,
+        adversarial.Crafting(attack, settings.predicted_labels, epsilon_fn),
+        label_smoothing=section.label_smoothing,
+        augmentation=adversarial.Augmentation(section.max_shift, section.flip),
+        **{weight: settings[weight]},
     )
 
 
@@ -129,9 +102,21 @@ def check_defence(config: ConfigDict) -> None:
     if name not in DEFENCES:
         raise unknown_name("defence", name, (UNDEFENDED, *DEFENCES))
     settings = config.target_training.defences[name]
-    attack = _attack(settings)
-    _check_attack(attack, name)
-    _check_warmup(settings.warmup_epochs, training_section(config).num_epochs, attack)
+    attack, warmup = _attack(settings), settings.warmup_epochs
+    _check_attack(attack, trades=name == "trades")
+    check_at_least("warmup_epochs", warmup, 0)
+    num_epochs = training_section(config).num_epochs
+    if warmup and warmup >= num_epochs:
+        raise ValueError(
+            f"`warmup_epochs` must be less than the {num_epochs} epochs of the "
+            f"training, or the training never reaches the whole epsilon, got "
+            f"{warmup:g}; shorten it, or set it to 0."
+        )
+    if warmup and "epsilon" not in attack.known:
+        raise ValueError(
+            f"`{attack.name}` has no `epsilon` that could grow; set `warmup_epochs` "
+            "to 0."
+        )
     if name == "ensemble" and not settings.sources:
         raise ValueError("`sources` must name at least one target model, got none.")
     make_step(config, nn.Module(), optax.identity(), 1)
@@ -142,9 +127,9 @@ def _attack(settings: ConfigDict) -> BoundAttack:
     return make_attack(hyperparams.pop("kind"), **hyperparams)
 
 
-def _check_attack(attack: BoundAttack, name: str) -> None:
+def _check_attack(attack: BoundAttack, *, trades: bool) -> None:
     """Raise for an attack that would raise in the first step or have no effect."""
-    values, trades = attack.arguments, name == "trades"
+    values = attack.arguments
     if trades and not values.get("random_start", False):
         raise ValueError(
             "The attack of `trades` needs a random start, because the gradient of the "
@@ -166,20 +151,3 @@ def _check_attack(attack: BoundAttack, name: str) -> None:
 
     # The checks of hyper-parameters do not depend on the images' size.
     trace_attack(_craft, (8, 8, 1), num_classes=10)
-
-
-def _check_warmup(warmup: float, num_epochs: int, attack: BoundAttack) -> None:
-    check_at_least("warmup_epochs", warmup, 0)
-    if not warmup:
-        return
-    if warmup >= num_epochs:
-        raise ValueError(
-            f"`warmup_epochs` must be less than the {num_epochs} epochs of the "
-            f"training, or the training never reaches the whole epsilon, got "
-            f"{warmup:g}; shorten it, or set it to 0."
-        )
-    if "epsilon" not in attack.known:
-        raise ValueError(
-            f"`{attack.name}` has no `epsilon` that could grow; set `warmup_epochs` "
-            "to 0."
-        )

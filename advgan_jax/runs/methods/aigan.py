@@ -1,6 +1,7 @@
 """AI-GAN: one generator for all wanted classes, trained in two stages."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,18 +19,11 @@ from advgan_jax.evaluation import (
     summarize_classes,
 )
 from advgan_jax.generators import bind_generator
-from advgan_jax.reporting import (
-    heatmap,
-    read_metrics,
-    save_figure,
-    target_grids,
-    training_curves,
-    write_json,
-)
+from advgan_jax.reporting import heatmap, target_grids, write_json
 from advgan_jax.runs import from_config, store
 from advgan_jax.runs.from_config import gans, target_models
-from advgan_jax.runs.methods import target_model
-from advgan_jax.runs.run import Run, check_evaluation, generator_row, test_images
+from advgan_jax.runs.methods import advgan, target_model
+from advgan_jax.runs.run import Run, test_images
 from advgan_jax.runs.training import train_with_checkpoints
 from advgan_jax.training import aigan
 from advgan_jax.training.fit import Plan
@@ -42,23 +36,18 @@ _MOST_COLUMNS = 10  # classes in the picture of perturbations
 
 def check(config: ConfigDict, dataset: Dataset) -> None:
     """See `Method`."""
-    target_model.check(config, dataset)
-    check_evaluation(config, dataset)
+    target_model.check_attacked(config, dataset)
     num_classes, shape = dataset.num_classes, dataset.train.image_shape
     gans.aigan_objective(config, num_classes)
-    from_config.compute_dtype(config.training)
     trace_attack(gans.aigan_attacker(config), shape, num_classes, targeted=True)
     for stage in _ATTACKS:
         _plan(config, dataset, config[stage].num_epochs)
-    networks = gans.aigan_networks(config, num_classes, 1)
+    networks = gans.make_networks(config, num_classes, 1)
     jax.eval_shape(lambda: aigan.init_state(networks, jax.random.key(0), shape))
 
 
 def run(run: Run) -> list[dict[str, Any]]:
-    """Train both stages and evaluate their generators towards every class.
-
-    Return for stage one a row of all classes, for stage two also a row for each class.
-    """
+    """Return for each stage a row of all classes, and for stage two one of each."""
     logits_fn = target_model.trained_logits_fn(run)
     generators = trained_generators(run, logits_fn)
     description = gans.describe(run.config, run.dataset)
@@ -76,40 +65,33 @@ def run(run: Run) -> list[dict[str, Any]]:
 
 
 def trained_generators(run: Run, logits_fn: LogitsFn) -> dict[str, Attack]:
-    """Train the generators of the run's workdir, or resume; return one for each stage.
-
-    There is no `stage_one` if the configuration gives it no epochs.
-    """
+    """Train or resume; return a generator by stage, no `stage_one` without epochs."""
     config, dataset = run.config, run.dataset
     epochs = config.stage_one.num_epochs
     one, first_plan = _plan(config, dataset, epochs)
     two, plan = _plan(config, dataset, epochs + config.stage_two.num_epochs)
-    networks = gans.aigan_networks(config, dataset.num_classes, plan.num_steps)
+    networks = gans.make_networks(config, dataset.num_classes, plan.num_steps)
     objective = gans.aigan_objective(config, dataset.num_classes)
     shape, dtype = dataset.train.image_shape, from_config.compute_dtype(config.training)
     description, mixed = gans.describe(config, dataset), mixed_networks(dtype, networks)
-
-    def _train(section: ConfigDict, state: Any, step: Any, number: int) -> Any:
-        return train_with_checkpoints(
-            run,
-            run.workdir,
-            section,
-            state,
-            step,
-            description=description,
-            frozen=(mixed_logits_fn(dtype, logits_fn),),
-            title=f"AI-GAN, stage {number}",
-        )
-
-    state = aigan.init_state(networks, jax.random.key(config.seed), shape)
-    attacker = gans.aigan_attacker(config)
-    state = _train(one, state, aigan.make_first_step(mixed, objective, attacker), 1)
-    found = {}
+    shared: Any = {
+        "description": description,
+        "frozen": (mixed_logits_fn(dtype, logits_fn),),
+    }
+    train = partial(train_with_checkpoints, run, run.workdir, **shared)
+    state, found = aigan.init_state(networks, jax.random.key(config.seed), shape), {}
+    step = aigan.make_first_step(mixed, objective, gans.aigan_attacker(config))
+    state = train(one, state, step, title="AI-GAN, stage 1")
     if epochs:
-        last = first_plan.num_steps
-        found["stage_one"] = _keep_stage_one(run, state, last, description)
+        # Save the state after stage one, or restore it if training is past it.
+        with Checkpoints(run.workdir / "stage_one" / "checkpoints") as checkpoints:
+            found["stage_one"] = state
+            if int(state.step) == first_plan.num_steps:
+                checkpoints.save(int(state.step), state, description)
+            else:
+                found["stage_one"] = checkpoints.restore(state)
     step = aigan.make_second_step(mixed, objective)
-    found["stage_two"] = _train(two, state, step, 2)
+    found["stage_two"] = train(two, state, step, title="AI-GAN, stage 2")
     return {
         stage: bind_generator(description, state.generator.params)
         for stage, state in found.items()
@@ -124,17 +106,6 @@ def _plan(
     with section.unlocked():
         section.num_epochs = num_epochs
     return section, from_config.training_plan(section, dataset)
-
-
-def _keep_stage_one(
-    run: Run, state: Any, last: int, description: Mapping[str, Any]
-) -> Any:
-    """Save the state after stage one, or restore it if training is past it."""
-    with Checkpoints(run.workdir / "stage_one" / "checkpoints") as checkpoints:
-        if int(state.step) == last:
-            checkpoints.save(last, state, description)
-            return state
-        return checkpoints.restore(state)
 
 
 def evaluate_classes(
@@ -156,19 +127,11 @@ def evaluate_classes(
         **made_by,
         **from_config.select(config, "evaluation"),
     }
+    shown, options = (test.images, test.labels, classes), run.evaluation_options
     return run.store.get(
         f"evaluations/{made_by['generator']['kind']}",
         depends_on,
-        lambda: evaluate_per_class(
-            logits_fn,
-            attack,
-            test.images,
-            test.labels,
-            classes,
-            batch_size=config.evaluation.batch_size,
-            keep=config.evaluation.grid_images,
-            progress=True,
-        ),
+        lambda: evaluate_per_class(logits_fn, attack, *shown, **options),
         store.EVALUATIONS,
     )
 
@@ -180,35 +143,27 @@ def class_rows(
     evaluations = list(by_class.values())
     if len(evaluations) > 1:
         evaluations.append(pool(evaluations))
-    return [generator_row(run, evaluation, attack) for evaluation in evaluations]
+    return [run.generator_row(evaluation, attack) for evaluation in evaluations]
 
 
 def _report(run: Run, measured: Mapping[str, Mapping[int, Evaluation]]) -> None:
     """Write `pairs.json`, and figures of pairs, perturbations and training."""
-    figures, summary, panels = run.workdir / "figures", {}, {}
+    summary, panels = {}, {}
     names = [str(number) for number in range(run.dataset.num_classes)]
+    labels = {"row_label": "true class", "column_label": "target class"}
     for stage, by_class in measured.items():
         pairs = success_by_pair(pool(list(by_class.values())), len(names))
         summary[stage] = summarize_classes(by_class) | pairs._asdict()
-        title = stage.replace("_", " ")
-        figure = heatmap(
-            pairs.rates,
-            names,
-            names,
-            f"AI-GAN, {title}: {summary[stage]['success_mean']:.2%} on average",
-            row_label="true class",
-            column_label="target class",
-        )
-        save_figure(figure, figures / f"pairs-{stage}.png")
+        title, mean = stage.replace("_", " "), summary[stage]["success_mean"]
+        text = f"AI-GAN, {title}: {mean:.2%} on average"
+        figure = heatmap(pairs.rates, names, names, text, **labels)
+        run.save_figure(f"pairs-{stage}", figure)
         first = list(by_class.values())[:_MOST_COLUMNS]
         panels[title] = np.stack([np.asarray(e.examples) for e in first], axis=1)
     write_json(run.workdir / "pairs.json", summary)
     clean = run.dataset.test.images[: len(next(iter(panels.values())))]
-    save_figure(target_grids(clean, panels, names), figures / "perturbations.png")
-    metrics = read_metrics(run.workdir)
-    if metrics:  # none after a training without steps
-        epochs = [run.config[stage].num_epochs for stage in _ATTACKS]
-        _, plan = _plan(run.config, run.dataset, epochs[0])
-        switches = [plan.num_steps] if all(epochs) else []  # to stage two
-        curves = training_curves(metrics, switches=switches)
-        save_figure(curves, figures / "curves.png")
+    run.save_figure("perturbations", target_grids(clean, panels, names))
+    epochs = [run.config[stage].num_epochs for stage in _ATTACKS]
+    _, plan = _plan(run.config, run.dataset, epochs[0])
+    # To stage two.
+    advgan.draw_training(run, [plan.num_steps] if all(epochs) else [])

@@ -16,10 +16,7 @@ from advgan_jax.runs.run import Run
 
 
 def measure_file(config: ConfigDict, path: str | pathlib.Path) -> Evaluation:
-    """Check an `.npy` file by the challenge's rules and evaluate a classifier on it.
-
-    The classifier is loaded from `target_model_dir`, or trained if it is missing.
-    """
+    """Check an `.npy` file by the challenge's rules; evaluate a classifier on it."""
     if config.target_model_dir is None:
         raise ValueError(
             "`target_model_dir` must be the folder that contains the classifier, got "
@@ -32,11 +29,9 @@ def measure_file(config: ConfigDict, path: str | pathlib.Path) -> Evaluation:
         )
     dataset = load_dataset(config.dataset, data_dir=config.data_dir)
     target_model.check(config, dataset)
-    test = dataset.test
+    test, submitted = dataset.test, load_submission(path)
     # Before the classifier is trained, which may take hours.
-    adversarial = check_submission(
-        load_submission(path), test.images, epsilon=config.epsilon
-    )
+    adversarial = check_submission(submitted, test.images, epsilon=config.epsilon)
     run = Run(config, pathlib.Path(config.target_model_dir).absolute(), dataset)
     return evaluate_adversarial(
         target_model.trained_logits_fn(run),

@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Mapping
-from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,7 @@ from advgan_jax.checkpointing import differences
 from advgan_jax.data import Dataset
 from advgan_jax.evaluation import pool, summarize_classes
 from advgan_jax.generators import describe_generator, load_generator
-from advgan_jax.reporting import (
-    heatmap,
-    markdown_records,
-    replacing,
-    save_figure,
-    write_json,
-)
+from advgan_jax.reporting import heatmap, markdown_records, replacing, write_json
 from advgan_jax.reporting.training_time import training_seconds
 from advgan_jax.runs.from_config import gans
 from advgan_jax.runs.methods import advgan, aigan, target_model
@@ -30,6 +24,18 @@ _SHARED = ("kind", "target_model", "target_class", "epsilon", "seed")
 _TITLES = {"advgan": "AdvGAN, one for each class", "aigan": "AI-GAN"}
 
 
+def _generators(config: ConfigDict) -> dict[str, list[tuple[Any, ...]]]:
+    """Return name, classes, configuration and given folder of each generator."""
+    classes, folders, advgans = tuple(config.target_classes), config.advgan_workdirs, []
+    for wanted in classes:
+        own = config.advgan.copy_and_resolve_references()
+        own.target_class = wanted
+        workdir = folders and folders.format(wanted)
+        advgans.append((f"advgan-{wanted}", (wanted,), own, workdir))
+    one = ("aigan", classes, config.aigan, config.aigan_workdir)
+    return {"advgan": advgans, "aigan": [one]}
+
+
 def check(config: ConfigDict, dataset: Dataset) -> None:
     """See `Method`."""
     classes = tuple(config.target_classes)
@@ -38,21 +44,14 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
             "`target_classes` must name at least one class, and each once, got "
             f"{classes}."
         )
-    advgan.check(_advgan_config(config, classes[0]), dataset)
-    for wanted in classes:
-        own = _advgan_config(config, wanted)
-        gans.advgan_objective(own, dataset.num_classes)
-        if config.advgan_workdirs is not None:
-            _check_given(config.advgan_workdirs.format(wanted), own, dataset)
-    aigan.check(config.aigan, dataset)
-    if config.aigan_workdir is not None:
-        _check_given(config.aigan_workdir, config.aigan, dataset)
-
-
-def _advgan_config(config: ConfigDict, wanted: int) -> ConfigDict:
-    own = config.advgan.copy_and_resolve_references()
-    own.target_class = wanted
-    return own
+    groups = _generators(config)
+    for method, name in ((advgan, "advgan"), (aigan, "aigan")):
+        method.check(groups[name][0][2], dataset)
+    for *_, own, workdir in chain(*groups.values()):
+        if own.method == "advgan":
+            gans.advgan_objective(own, dataset.num_classes)
+        if workdir is not None:
+            _check_given(workdir, own, dataset)
 
 
 def _check_given(workdir: str, own: ConfigDict, dataset: Dataset) -> None:
@@ -75,42 +74,34 @@ def _check_given(workdir: str, own: ConfigDict, dataset: Dataset) -> None:
 
 
 def run(run: Run) -> list[dict[str, Any]]:
-    """Train the generators that are missing; evaluate and compare all.
-
-    For each method it returns a row for each class and, for several, one of all.
-    """
-    config, classes = run.config, tuple(run.config.target_classes)
-    logits_fn, rows, summary = target_model.trained_logits_fn(run), [], {}
-    generator, folders = partial(_generator, run, logits_fn), config.advgan_workdirs
-    advgans = {
-        (wanted,): generator(
-            f"advgan-{wanted}",
-            _advgan_config(config, wanted),
-            folders and folders.format(wanted),
-        )
-        for wanted in classes
+    """Return for each method a row for each class and, for several, one of all."""
+    logits_fn, groups = target_model.trained_logits_fn(run), _generators(run.config)
+    trained = {
+        name: _trained(run, logits_fn, name, own, given)
+        for name, _, own, given in chain(*groups.values())
     }
-    trained = generator("aigan", config.aigan, config.aigan_workdir)
-    for name, group in {"advgan": advgans, "aigan": {classes: trained}}.items():
-        found = {}
-        for aims, (attack, description, _) in group.items():
+    rows, summary = [], {}
+    for method, group in groups.items():
+        found, seconds = {}, []
+        for name, aims, *_ in group:
+            attack, description, folder = trained[name]
             made_by = {"generator": description}
             found |= aigan.evaluate_classes(run, logits_fn, attack, aims, made_by)
+            seconds.append(training_seconds(folder))
         everything = pool(list(found.values()))
         spent: Any = everything.seconds
-        seconds: list[Any] = [training_seconds(folder) for *_, folder in group.values()]
-        summary[name] = summarize_classes(found) | {
+        summary[method] = summarize_classes(found) | {
             "num_generators": len(seconds),
             "training_seconds": seconds,
             "training_seconds_total": None if None in seconds else sum(seconds),
             "generation_seconds_per_1000": 1000 * spent / everything.num_images,
         }
-        rows += aigan.class_rows(run, name, found)
+        rows += aigan.class_rows(run, method, found)
     _write(run, summary)
     return rows
 
 
-def _generator(
+def _trained(
     run: Run, logits_fn: LogitsFn, name: str, config: ConfigDict, given: str | None
 ) -> tuple[Attack, dict[str, Any], pathlib.Path]:
     """Load or train a generator; return it, its description and its folder."""
@@ -153,4 +144,4 @@ def _write(run: Run, summary: Mapping[str, Mapping[str, Any]]) -> None:
         f"success, {config.dataset}, {config.target_model}",
         column_label="target class",
     )
-    save_figure(figure, workdir / "figures" / "generators.png")
+    run.save_figure("generators", figure)

@@ -13,7 +13,7 @@ from advgan_jax.data import Dataset
 from advgan_jax.evaluation import evaluate_clean, make_clean_row
 from advgan_jax.runs import from_config
 from advgan_jax.runs.from_config import target_models
-from advgan_jax.runs.run import Run, run_fields
+from advgan_jax.runs.run import Run, check_evaluation, run_fields
 from advgan_jax.runs.training import train_with_checkpoints
 from advgan_jax.training import classifier
 from advgan_jax.training.precision import mixed_logits_fn, mixed_module
@@ -38,61 +38,49 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
         check(source, dataset)
 
 
+def check_attacked(config: ConfigDict, dataset: Dataset) -> None:
+    """Check a target model and what every training against it shares."""
+    check(config, dataset)
+    check_evaluation(config, dataset)
+    from_config.compute_dtype(config.training)
+
+
 def run(run: Run) -> list[dict[str, Any]]:
     """Train a target model; return one row without an attack."""
-    evaluation = evaluate_clean(
-        trained_logits_fn(run),
-        run.dataset.test.images,
-        run.dataset.test.labels,
-        batch_size=run.config.evaluation.batch_size,
-        progress=True,
-    )
+    size, test = run.config.evaluation.batch_size, run.dataset.test
+    shown = (trained_logits_fn(run), test.images, test.labels)
+    evaluation = evaluate_clean(*shown, batch_size=size, progress=True)
     return [make_clean_row(evaluation, **run_fields(run))]
 
 
 def trained_logits_fn(run: Run) -> LogitsFn:
     """Return the target model; train it unless it is stored in `target_model_dir`."""
     config, dataset = run.config, _training_set(run.config, run.dataset)
-    description = target_models.describe(config)
-    model = models.make_classifier(
-        config.target_model,
-        dataset.num_classes,
-        axis_name=parallel.axis_name(config.parallel),
-    )
+    description, name = target_models.describe(config), config.target_model
     section = target_models.training_section(config)
+    axis = parallel.axis_name(config.parallel)
+    model = models.make_classifier(name, dataset.num_classes, axis_name=axis)
     plan = from_config.training_plan(section, dataset)
     optimizer = from_config.make_optimizer(section, plan.num_steps)
-    name = f"{config.dataset}-{config.target_model}"
+    key, shape = jax.random.key(config.seed), dataset.train.image_shape
+    mixed = mixed_module(from_config.compute_dtype(section), model)
+    # The models of an ensemble, which lack the settings that its defence replaces.
+    own_dtype = from_config.compute_dtype(config.target_training)
+    sources = tuple(
+        mixed_logits_fn(own_dtype, trained_logits_fn(run._replace(config=source)))
+        for source in target_models.source_configs(config)
+    )
     state = train_with_checkpoints(
         run._replace(dataset=dataset),
-        run.target_models.folder(name, description),
+        run.target_models.folder(f"{config.dataset}-{name}", description),
         section,
-        classifier.init_state(
-            model, optimizer, jax.random.key(config.seed), dataset.train.image_shape
-        ),
-        target_models.make_step(
-            config,
-            mixed_module(from_config.compute_dtype(section), model),
-            optimizer,
-            plan.steps_per_epoch,
-        ),
+        classifier.init_state(model, optimizer, key, shape),
+        target_models.make_step(config, mixed, optimizer, plan.steps_per_epoch),
         description=description,
-        frozen=_sources(run),
-        title=f"target model {config.target_model}",
+        frozen=(sources,) if sources else (),
+        title=f"target model {name}",
     )
     return models.make_logits_fn(model, state.variables)
-
-
-def _sources(run: Run) -> tuple[tuple[LogitsFn, ...], ...]:
-    """Return the frozen arguments of a step: the models of an ensemble, or none."""
-    sources = tuple(
-        mixed_logits_fn(
-            from_config.compute_dtype(config.target_training),
-            trained_logits_fn(run._replace(config=config)),
-        )
-        for config in target_models.source_configs(run.config)
-    )
-    return (sources,) if sources else ()
 
 
 def _training_set(config: ConfigDict, dataset: Dataset) -> Dataset:
