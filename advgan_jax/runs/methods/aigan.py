@@ -150,7 +150,7 @@ def _report(run: Run, measured: Mapping[str, Mapping[int, Evaluation]]) -> None:
     """Write `pairs.json`, and figures of pairs, perturbations and training."""
     summary, panels = {}, {}
     names = [str(number) for number in range(run.dataset.num_classes)]
-    labels = {"row_label": "true class", "column_label": "target class"}
+    labels: Any = {"row_label": "true class", "column_label": "target class"}
     for stage, by_class in measured.items():
         pairs = success_by_pair(pool(list(by_class.values())), len(names))
         summary[stage] = summarize_classes(by_class) | pairs._asdict()

@@ -185,8 +185,8 @@ def target_labels(
 
 def row(run: Run, name: str, by_size: BySize) -> dict[str, Any]:
     """Return the row of `results.json` for the evaluations of a section."""
-    kind, *bound, _ = _section(run.config, name)
-    norm, size = (None, None) if None in by_size else bound
+    kind, norm, size, _ = _section(run.config, name)
+    norm, size = (None, None) if None in by_size else (norm, size)
     threat_model = _THREAT_MODELS.get(kind, "white-box")
     fields = {"attack": kind, "threat_model": threat_model, "epsilon": size}
     return attack_row(run, by_size[size], norm=norm, **fields)
