@@ -113,7 +113,19 @@ def check_split(
     """
     if num_classes < 2:
         raise ValueError(f"`num_classes` must be at least 2, got {num_classes}.")
-    pixels = _check_pixels(_check_shape(np.asarray(images), where), where)
+    pixels = np.asarray(images)
+    shape = list(pixels.shape)
+    if pixels.ndim == 3:
+        pixels = pixels[..., None]
+    if pixels.ndim != 4 or pixels.shape[-1] not in _CHANNELS:
+        raise ValueError(
+            f"{where} images must have shape [N, H, W, C] with C in {_CHANNELS}, or "
+            f"[N, H, W], got {shape}; move the channels last "
+            "(`images.transpose(0, 2, 3, 1)`) or reshape flat images."
+        )
+    if not pixels.size:
+        raise ValueError(f"{where} has no images: got shape {shape}, need one.")
+    pixels = _check_pixels(pixels, where)
     classes = np.asarray(labels)
     checks.check_labels(classes, len(pixels), num_classes, name=f"{where} labels")
     return Split(pixels, classes.astype(np.int32, copy=False))
@@ -184,22 +196,6 @@ def stratified_mask(labels: np.ndarray, count: int, *, seed: int) -> np.ndarray:
     mask = np.zeros(len(labels), bool)
     mask[by_class] = quota[1:] > quota[:-1]
     return mask
-
-
-def _check_shape(images: np.ndarray, where: str) -> np.ndarray:
-    """Return images `[N, H, W, C]`, or `ValueError` for a wrong shape."""
-    shape = images.shape
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.ndim != 4 or images.shape[-1] not in _CHANNELS:
-        raise ValueError(
-            f"{where} images must have shape [N, H, W, C] with C in {_CHANNELS}, or "
-            f"[N, H, W], got {list(shape)}; move the channels last "
-            "(`images.transpose(0, 2, 3, 1)`) or reshape flat images."
-        )
-    if not images.size:
-        raise ValueError(f"{where} has no images: got shape {list(shape)}, need one.")
-    return images
 
 
 def _check_pixels(images: np.ndarray, where: str) -> np.ndarray:

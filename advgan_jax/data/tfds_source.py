@@ -3,6 +3,7 @@
 Rows keep the order of TFDS, which shuffles once by a hash of each example's key.
 """
 
+import copy
 import difflib
 import io
 import os
@@ -44,10 +45,22 @@ def load_tfds(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> D
     if not is_prepared(builder):
         prepare_dataset(name, data_dir=folder)
         builder = _open(name, folder)
-    test_name = _find_test_split(name, builder)
+    formats = [kind.value for kind in builder.info.available_file_formats()]
+    if "array_record" not in formats:
+        raise ValueError(
+            f"{name!r} must be prepared as array_record, got {', '.join(formats)} in "
+            f"{builder.data_path}; prepare it in another `data_dir` (or TFDS_DATA_DIR)."
+        )
+    splits = list(builder.info.splits)
+    tests = [split for split in ("test", "validation") if split in splits]
+    if not tests or "train" not in splits:
+        raise ValueError(
+            f"{name!r} must have a split 'train', and 'test' or 'validation', got "
+            f"{splits}; save the arrays of your own splits and use npz:PATH."
+        )
     keys = _find_keys(name, builder)
     num_classes = builder.info.features[keys[1]].num_classes
-    test = StoredSplit(builder, test_name, keys, num_classes)
+    test = StoredSplit(builder, tests[0], keys, num_classes)
     train = StoredSplit(builder, "train", keys, num_classes)
     # Each process evaluates all test images, but may train on a part of the others.
     return Dataset(name, train, Split(test.images, test.labels), num_classes)
@@ -103,24 +116,6 @@ def _find_keys(name: str, builder: Any) -> tuple[str, str]:
     return pair[0], pair[-1]
 
 
-def _find_test_split(name: str, builder: Any) -> str:
-    """Return the split to evaluate on, or `ValueError` for an unusable set."""
-    formats = [kind.value for kind in builder.info.available_file_formats()]
-    if "array_record" not in formats:
-        raise ValueError(
-            f"{name!r} must be prepared as array_record, got {', '.join(formats)} in "
-            f"{builder.data_path}; prepare it in another `data_dir` (or TFDS_DATA_DIR)."
-        )
-    splits = list(builder.info.splits)
-    for test in ("test", "validation"):
-        if test in splits and "train" in splits:
-            return test
-    raise ValueError(
-        f"{name!r} must have a split 'train', and 'test' or 'validation', got "
-        f"{splits}; save the arrays of your own splits and use npz:PATH."
-    )
-
-
 class StoredSplit(Split):
     """A split that reads and checks rows when they are used.
 
@@ -148,7 +143,8 @@ class StoredSplit(Split):
             file_format="array_record",
             deserialize_method=decode.DeserializeMethod.RAW_BYTES,
         )
-        self._set(
+        # Not by assignment: the dataclass is frozen.
+        self.__dict__.update(
             _source=source,
             _keys=keys,
             _mode=_PIXEL_MODES[builder.info.features[keys[0]].shape[-1]],
@@ -156,11 +152,7 @@ class StoredSplit(Split):
             _where=f"{builder.info.name} {name}",
             _length=len(source),
         )
-        self._set(_shape=self._parse(source[0])[0].shape)
-
-    def _set(self, **attributes: Any) -> None:
-        """Set attributes in spite of the frozen dataclass."""
-        self.__dict__.update(attributes)
+        self.__dict__.update(_shape=self._parse(source[0])[0].shape)
 
     def __len__(self) -> int:
         """Return N."""
@@ -203,11 +195,10 @@ class StoredSplit(Split):
     def take(self, num_images: int) -> Split:
         """Return the first images without reading them; see `Split.take`."""
         self._check_take(num_images)
-        first = object.__new__(StoredSplit)
-        first._set(**self.__dict__)
+        first = copy.copy(self)
+        first.__dict__.update(_length=num_images)
         if "_whole" in first.__dict__:
-            first._set(_whole=tuple(a[:num_images] for a in self._whole))
-        first._set(_length=num_images)
+            first.__dict__.update(_whole=tuple(a[:num_images] for a in self._whole))
         return first
 
     def _read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -92,7 +92,14 @@ def _place(leaf: Any, sharding: NamedSharding) -> Array:
         return leaf
     if jax.process_count() == 1:
         return jax.device_put(leaf, sharding)
-    if _is_on(leaf, sharding):
+    # Replicated on this process's devices already.
+    if (
+        isinstance(leaf, jax.Array)
+        and not is_key(leaf)
+        and leaf.sharding.is_fully_replicated
+        and sharding.is_fully_replicated
+        and leaf.sharding.addressable_devices == sharding.addressable_devices
+    ):
         parts = [shard.data for shard in leaf.addressable_shards]
         return jax.make_array_from_single_device_arrays(leaf.shape, sharding, parts)
     leaf = local(leaf)
@@ -104,15 +111,6 @@ def _place(leaf: Any, sharding: NamedSharding) -> Array:
     # Through the host: a process cannot write to the devices of others.
     array = np.asarray(jnp.asarray(leaf))
     return jax.make_array_from_callback(array.shape, sharding, lambda i: array[i])
-
-
-def _is_on(leaf: Any, sharding: NamedSharding) -> bool:
-    """Return whether an array is replicated on this process's devices already."""
-    if not isinstance(leaf, jax.Array) or is_key(leaf):
-        return False
-    both = leaf.sharding.is_fully_replicated and sharding.is_fully_replicated
-    devices = leaf.sharding.addressable_devices
-    return both and devices == sharding.addressable_devices
 
 
 def replicate(tree: Any, mesh: Mesh | None = None) -> Any:

@@ -16,7 +16,13 @@ from advgan_jax.runs.store import Store
 
 
 class Run(NamedTuple):
-    """The resolved configuration of a run, the folder that it writes, and its data."""
+    """The configuration, the folder and the data set of a run.
+
+    Attributes:
+      config: the resolved configuration.
+      workdir: the folder of everything that the run writes.
+      dataset: training and test images.
+    """
 
     config: ConfigDict
     workdir: pathlib.Path

@@ -59,26 +59,24 @@ def make_networks(config: ConfigDict, num_classes: int, num_steps: int) -> Netwo
             "`generator.widths` must be three numbers of filters, at full, half and "
             f"quarter size, got {tuple(section.widths)}."
         )
-    makers: Any = (models.Generator, models.Discriminator)
+    make_generator: Any = models.Generator
+    make_discriminator: Any = models.Discriminator
     if config.method == "aigan":
-        if discriminator.num_heads not in (1, 2):
+        heads = discriminator.num_heads
+        if heads not in (1, 2):
             raise ValueError(
                 "`discriminator.num_heads` must be 1 (source) or 2 (source and class), "
-                f"got {discriminator.num_heads}."
+                f"got {heads}."
             )
-        one_head = discriminator.num_heads == 1
-        makers = (
-            partial(models.ConditionalGenerator, num_classes=num_classes),
-            models.Discriminator
-            if one_head
-            else partial(models.TwoHeadDiscriminator, num_classes),
-        )
+        make_generator = partial(models.ConditionalGenerator, num_classes=num_classes)
+        if heads == 2:
+            make_discriminator = partial(models.TwoHeadDiscriminator, num_classes)
     sizes = {"widths": tuple(section.widths), "num_residual": section.num_residual}
     schedule = partial(optax.cosine_decay_schedule, decay_steps=max(num_steps, 1))
     rates = (schedule(part.learning_rate) for part in (section, discriminator))
     return Networks(
-        makers[0](epsilon=config.epsilon, **sizes),
-        makers[1](widths=tuple(discriminator.widths)),
+        make_generator(epsilon=config.epsilon, **sizes),
+        make_discriminator(widths=tuple(discriminator.widths)),
         *(optax.adam(rate, b1=0.5) for rate in rates),  # as in other image GANs
     )
 

@@ -74,11 +74,10 @@ def trained_generators(run: Run, logits_fn: LogitsFn) -> dict[str, Attack]:
     objective = gans.aigan_objective(config, dataset.num_classes)
     shape, dtype = dataset.train.image_shape, from_config.compute_dtype(config.training)
     description, mixed = gans.describe(config, dataset), mixed_networks(dtype, networks)
-    shared: Any = {
-        "description": description,
-        "frozen": (mixed_logits_fn(dtype, logits_fn),),
-    }
-    train = partial(train_with_checkpoints, run, run.workdir, **shared)
+    frozen = (mixed_logits_fn(dtype, logits_fn),)
+    train = partial(
+        train_with_checkpoints, run, run.workdir, description=description, frozen=frozen
+    )
     state, found = aigan.init_state(networks, jax.random.key(config.seed), shape), {}
     step = aigan.make_first_step(mixed, objective, gans.aigan_attacker(config))
     state = train(one, state, step, title="AI-GAN, stage 1")

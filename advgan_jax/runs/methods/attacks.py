@@ -108,9 +108,8 @@ def run(run: Run) -> list[dict[str, Any]]:
     rows = [row(run, name, by_size) for name, by_size in measured.items()]
     sections = {name: _section(run.config, name) for name in measured}
     for norm in NORMS:
-        names = [name for name in measured if sections[name].norm == norm]
-        if names:
-            rows += _compare(run, {name: measured[name] for name in names})
+        alike = {n: found for n, found in measured.items() if sections[n].norm == norm}
+        rows += _compare(run, alike) if alike else []
     lines = {}
     for name, by_size in measured.items():
         found = by_size.get(None) or by_size[sections[name].size]

@@ -143,8 +143,7 @@ def trained_generator(run: Run, logits_fn: LogitsFn) -> tuple[Attack, int]:
         raise Stopped(
             f"Stopped at step {int(state.step)}, after {oracle.queries} queries; saved."
         )
-    attack = bind_generator(description, state.advgan.generator.params)
-    return attack, oracle.queries
+    return bind_generator(description, state.advgan.generator.params), oracle.queries
 
 
 def _logged(run: Run, name: str) -> list[dict[str, Any]]:

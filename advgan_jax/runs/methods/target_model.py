@@ -64,7 +64,7 @@ def trained_logits_fn(run: Run) -> LogitsFn:
     optimizer = from_config.make_optimizer(section, plan.num_steps)
     key, shape = jax.random.key(config.seed), dataset.train.image_shape
     mixed = mixed_module(from_config.compute_dtype(section), model)
-    # The models of an ensemble, which lack the settings that its defence replaces.
+    # The models of an ensemble are undefended; its defence may replace their dtype.
     own_dtype = from_config.compute_dtype(config.target_training)
     sources = tuple(
         mixed_logits_fn(own_dtype, trained_logits_fn(run._replace(config=source)))
