@@ -34,8 +34,7 @@ def claim(
 ) -> None:
     """Assign a folder to a run, or raise `ValueError` if it holds another run.
 
-    A resumed run may change any setting. Files carry a fingerprint of the settings that
-    they depend on; checkpoints in the folder itself must match `description`.
+    A resumed run may change settings; its own checkpoints must match `description`.
     """
     if resume and overwrite:
         raise ValueError(

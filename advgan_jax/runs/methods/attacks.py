@@ -102,11 +102,9 @@ def check_attacks(config: ConfigDict) -> None:
 def run(run: Run) -> list[dict[str, Any]]:
     """Return a row for each attack, and one for all attacks together in each norm."""
     logits_fn, test = target_model.trained_logits_fn(run), test_images(run)
-    measured = {
-        name: evaluate_section(run, logits_fn, test, name) for name in run.config.names
-    }
+    sections = {name: _section(run.config, name) for name in run.config.names}
+    measured = {name: evaluate_section(run, logits_fn, test, name) for name in sections}
     rows = [row(run, name, by_size) for name, by_size in measured.items()]
-    sections = {name: _section(run.config, name) for name in measured}
     for norm in NORMS:
         alike = {n: found for n, found in measured.items() if sections[n].norm == norm}
         rows += _compare(run, alike) if alike else []

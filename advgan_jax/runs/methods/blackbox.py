@@ -47,7 +47,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     target_model.check_attacked(config, dataset)
     answers.check_kind(config.answers)
     attacker, schedule = gans.blackbox_attacker(config, dataset.num_classes)
-    _check_images(config, dataset, schedule)
+    schedule.check_images(_num_attackers_images(config, dataset))
     shards = parallel.num_shards(config.parallel)
     for name in ("training", "distilled"):
         size = config[name].batch_size
@@ -64,10 +64,8 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     jax.eval_shape(lambda: blackbox.init_state(attacker, schedule, key, shape))
 
 
-def _check_images(
-    config: ConfigDict, dataset: Dataset, schedule: blackbox.Schedule
-) -> None:
-    """Raise if the black box or the attacker lacks a class, or images to query."""
+def _num_attackers_images(config: ConfigDict, dataset: Dataset) -> int:
+    """Count the attacker's images; raise if it or the black box lacks a class."""
     train, taken = dataset.train, config.target_training.num_images
     if taken is None or taken >= len(train):
         raise ValueError(
@@ -84,7 +82,7 @@ def _check_images(
                 "black box has the first `target_training.num_images`: shuffle the "
                 "file, or choose another number."
             )
-    schedule.check_images(len(theirs))
+    return len(theirs)
 
 
 def run(run: Run) -> list[dict[str, Any]]:
