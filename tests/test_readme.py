@@ -57,6 +57,7 @@ def test_readme_snippets_run_in_order(finished, tmp_path, monkeypatch, capsys):
     assert names["black_box"].queries == 7
 
 
+@pytest.mark.slow
 def test_black_box_example_succeeds(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = run_snippets("docs/black-box.md")
@@ -64,6 +65,7 @@ def test_black_box_example_succeeds(tmp_path, monkeypatch):
     assert names["success"] > 0.6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page",
     [

@@ -78,6 +78,7 @@ def test_a_part_that_fails_is_named_and_the_others_are_kept(repository, tmp_path
     assert (figure["ours"], figure["verdict"]) == (3.0, "met")
 
 
+@pytest.mark.slow
 def test_growth_draws_its_lines(run, tmp_path):
     picture = tmp_path / "growth.png"
     result = run("growth.py", "--only=images", "--smoke", f"--plot={picture}")
@@ -87,6 +88,7 @@ def test_growth_draws_its_lines(run, tmp_path):
     assert sizes == ["4", "8"]
 
 
+@pytest.mark.slow
 def test_roofline_counts_the_turns_of_loops(run, tmp_path):
     out = tmp_path / "roofline.json"
     result = run("roofline.py", "--only=classifier,pgd", "--smoke", f"--out={out}")
@@ -97,6 +99,7 @@ def test_roofline_counts_the_turns_of_loops(run, tmp_path):
     assert 10 < attack["GFLOP"] / step["GFLOP"] < 40
 
 
+@pytest.mark.slow
 def test_convolutions_are_timed_forwards_and_backwards(run, tmp_path):
     out = tmp_path / "convolutions.json"
     result = run("convolutions.py", "--smoke", "--model=A", f"--out={out}")

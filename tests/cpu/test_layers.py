@@ -43,7 +43,11 @@ NUMBERS = ((1, 4), (1, 9), (1, 17), (3, 32), (2, 33), (16, 1), (1, 1))
 @pytest.mark.parametrize(
     ("name", "channels", "filters"),
     [(name, 2, 5) for name in GEOMETRIES if not name.startswith("large")]
-    + [(name, *numbers) for name in FEW for numbers in NUMBERS],
+    + [
+        pytest.param(name, *numbers, marks=pytest.mark.slow)
+        for name in FEW
+        for numbers in NUMBERS
+    ],
 )
 def test_convolution_equals_lax(name, channels, filters):
     _compare_with_lax(name, channels, filters)

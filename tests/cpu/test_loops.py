@@ -180,6 +180,7 @@ SPREAD = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.multi_device
 @pytest.mark.parametrize("devices", [2, 4])
 def test_a_batch_on_several_devices_stays_where_it_is(on_devices, devices):

@@ -205,6 +205,7 @@ print("multi_thread_eigen=false" in os.environ.get("XLA_FLAGS", ""))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.multi_device
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")

@@ -14,7 +14,7 @@ from advgan_jax import runs
 from advgan_jax.reporting import read_metrics
 
 # Starting many processes takes long on a busy machine.
-pytestmark = [pytest.mark.multi_device, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.multi_device, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 # After so many seconds the runtime misses a process whose connections stay open. The
 # other processes end somewhat later on a busy machine.

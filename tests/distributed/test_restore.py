@@ -6,7 +6,7 @@ It does not matter whether the images were on the devices or streamed.
 import numpy as np
 import pytest
 
-pytestmark = [pytest.mark.multi_device, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.multi_device, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def test_four_devices_then_one_then_two_processes_of_two(complete, tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-pytestmark = [pytest.mark.multi_device, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.multi_device, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 LAYOUTS = {"eight devices": (1, 8), "two processes": (2, 2)}
 

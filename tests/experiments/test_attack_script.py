@@ -21,6 +21,7 @@ def run(repository, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_prints_a_row_for_each_attack(run, tmp_path):
     result = run(
         "--config.names=('fgsm','bim')",

@@ -34,6 +34,7 @@ def run(repository, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_prints_the_accuracy_on_the_file(run, digits, tmp_path):
     images = to_float(digits.test.images)
     result = run(
@@ -52,6 +53,7 @@ def test_prints_the_accuracy_on_the_file(run, digits, tmp_path):
     assert list((tmp_path / "programs").glob("*-cache"))
 
 
+@pytest.mark.slow
 def test_names_the_first_image_that_breaks_a_rule(run, digits, tmp_path):
     images = to_float(digits.test.images).copy()
     images[4, 2, 2] = np.nan

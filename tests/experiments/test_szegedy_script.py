@@ -19,6 +19,7 @@ def run(repository, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_runs_a_study(run, tmp_path):
     result = run(
         "--study=distortion",

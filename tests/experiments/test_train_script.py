@@ -30,6 +30,7 @@ def run(command, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_a_signal_saves_and_a_whole_run_prints_the_table_last(command, tmp_path):
     arguments = [*SHORT, "--config.training.num_epochs=400"]
     process = subprocess.Popen(

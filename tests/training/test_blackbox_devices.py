@@ -54,6 +54,7 @@ RESUMED = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.multi_device
 def test_resumes_on_several_devices(on_devices, tmp_path):
     on_devices(2, RESUMED, tmp_path)
