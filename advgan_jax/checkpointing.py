@@ -223,7 +223,7 @@ def _abstract(state: Any) -> Any:
 
 
 def _move(directory: pathlib.Path, steps: list[int], aside: pathlib.Path) -> None:
-    """Move checkpoints beside those of their steps that were moved before."""
+    """Move checkpoints to those of their steps that were moved before."""
     aside.mkdir(exist_ok=True)
     for step in steps:
         names = (aside / f"{step}-{number}" for number in itertools.count())

@@ -70,7 +70,7 @@ def load_generator(workdir: str | os.PathLike[str]) -> Attack:
     with _opened(workdir) as checkpoints:
         description = _description(checkpoints, workdir)
         state = checkpoints.restore()
-    # A black-box run trains a distilled model beside the generator.
+    # A black-box run trains a distilled model with the generator.
     return bind_generator(
         description, state.get("advgan", state)["generator"]["params"]
     )

@@ -20,23 +20,14 @@ from advgan_jax.types import Array
 
 
 class Layer(NamedTuple):
-    """One linear layer with its bound.
+    """One linear layer with its bound."""
 
-    Attributes:
-      name: path of the module, `Conv_0` or `_Block_3/Conv_1`; a second call adds `#2`.
-      kind: `dense`, `conv` or `batch_norm`.
-      size: `784x100`, `64x8x8x128` (maps in, window, maps out) or `64`.
-      stride: stride of rows; 1 unless the layer is a convolution.
-      bound: strict upper bound of the operator's norm, with zero padding.
-      circular: the paper's bound, on the torus of the unpadded image; it differs from
-        `bound` for convolutions only.
-    """
-
-    name: str
-    kind: str
-    size: str
-    stride: int
-    bound: float
+    name: str  # path of the module, `_Block_3/Conv_1`; a second call adds `#2`
+    kind: str  # `dense`, `conv` or `batch_norm`
+    size: str  # `784x100`, `64x8x8x128` (maps in, window, maps out) or `64`
+    stride: int  # of rows; 1 unless the layer is a convolution
+    bound: float  # strict upper bound of the operator's norm, with zero padding
+    # The paper's bound, on the torus of the unpadded image; another for convolutions.
     circular: float
 
 

@@ -120,16 +120,9 @@ def trace_attack(
     num_classes: int,
     **options: Any,
 ) -> None:
-    """Check the hyper-parameters of an attack without running it.
+    """Trace an attack on `image_shape`, so that it raises for wrong hyper-parameters.
 
-    Args:
-      attack: an attack that needs no other hyper-parameters than `options`.
-      image_shape: (H, W, C).
-      num_classes: K.
-      **options: of the call, such as `targeted=True`.
-
-    Raises:
-      TypeError, ValueError: as the attack raises them.
+    `options` are those of the call, such as `targeted=True`.
     """
 
     def _logits_fn(images):

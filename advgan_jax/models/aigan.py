@@ -4,20 +4,9 @@ The generator is AdvGAN's, but each InstanceNorm has a scale and a shift for eac
 class (FiLM). The discriminator may have two heads, for the source of an image and for
 its class.
 
-The papers do not specify how their generator receives the class. The table has the mean
-targeted success on the test images of the 8x8 digits with one seed. The stages have
-10 + 30 epochs, or 10 + 20 epochs at a tenth of the learning rate.
-
-| input of the class | 10 + 30 | 10 + 20, slower |
-|---|---|---|
-| FiLM | 94.8 % | 90.5 % |
-| one-hot planes beside the image | 94.4 % | |
-| one learned plane | | 90.6 % |
-| four learned planes | | 90.7 % |
-| learned planes and FiLM | 94.3 % | 91.2 % |
-
-These differences are within the noise of one seed. FiLM works for any image size, and
-InstanceNorm cannot remove it, as it removes constant planes.
+The papers do not specify how their generator receives the class. Other inputs
+reach the same success (docs/experiments/aigan.md). FiLM works for any image size, and InstanceNorm
+cannot remove it, as it removes constant planes.
 
 References:
   Bai et al., 2020 (https://arxiv.org/abs/2002.02196).

@@ -62,7 +62,7 @@ def axis_name(mode: str) -> str | None:
 
 def default_steps_per_call() -> int:
     """Return the number of steps in one compiled call."""
-    # On a CPU a call is cheap beside a step, and a loop inside it would slow down
+    # On a CPU a call costs little next to a step, and a loop inside it would slow down
     # target models that are not `loops.loop_ready`. Elsewhere each call costs a launch.
     return 1 if jax.default_backend() == "cpu" else 50
 

@@ -157,7 +157,7 @@ def time_chart(
 ) -> Figure:
     """Draw times above 0 on a logarithmic scale, with `published` ones of some names.
 
-    A published text such as `< 0.01` is a bound; it is written beside its mark.
+    A published text such as `< 0.01` is a bound; it is written next to its mark.
     """
     if not seconds:
         raise ValueError("`seconds` must have at least one entry, got none.")

@@ -39,7 +39,7 @@ def attack_grid(
     The title of an image is the predicted class, in red if it is wrong; the title of a
     perturbation is its L2 norm. All perturbations share one scale, the largest change
     of a pixel. Grey images have a colour bar. For RGB images the scale is written
-    beside the row, and mid-grey means no change.
+    next to the row, and mid-grey means no change.
     """
     clean, moved = to_float(np.asarray(images)), to_float(np.asarray(adversarial))
     predictions = (clean_predictions, adversarial_predictions)

@@ -17,12 +17,7 @@ class TrainingTimer:
     """
 
     def __init__(self, directory: pathlib.Path, restored_step: int):
-        """Start at the time of the restored step.
-
-        Args:
-          directory: the folder of the training.
-          restored_step: the step at which it resumes; 0 for a new training.
-        """
+        """Start at the time of the restored step, 0 for a new training."""
         self._path = directory / _FILE
         known = _read(directory)
         self._known = {s: t for s, t in known.items() if s <= restored_step}
