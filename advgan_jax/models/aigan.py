@@ -4,9 +4,9 @@ The generator is AdvGAN's, but each InstanceNorm has a scale and a shift for eac
 class (FiLM). The discriminator may have two heads, for the source of an image and for
 its class.
 
-The papers do not specify how their generator receives the class. Other inputs
-reach the same success (docs/experiments/aigan.md). FiLM works for any image size, and InstanceNorm
-cannot remove it, as it removes constant planes.
+The papers do not specify how their generator receives the class. Other inputs reach the
+same success (docs/experiments/aigan.md). FiLM works for any image size. InstanceNorm
+cannot remove it, but it removes constant planes.
 
 References:
   Bai et al., 2020 (https://arxiv.org/abs/2002.02196).
