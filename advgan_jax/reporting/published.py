@@ -127,12 +127,12 @@ def _cell(table: PublishedTable, row: Mapping[str, Cell], column: str) -> str:
     text = _text(row.get(column), is_share)
     interval = [_text(row.get(column + end), is_share) for end in (LOW, HIGH)]
     if interval != ["-", "-"]:
-        # 99.8 is 99.80 next to 99.94: a share and its limits are rounded alike.
         numbers = [number.removesuffix(" %") for number in (text, *interval)]
-        decimals = max(len(number.partition(".")[2]) for number in numbers)
+        places = [len(number.partition(".")[2]) for number in numbers]
+        # 99.8 is 99.80 next to 99.94; a missing limit stays a dash.
         value, *limits = (
-            number + "0" * (decimals - len(number.partition(".")[2]))
-            for number in numbers
+            number + "0" * (max(places) - own if own else 0)
+            for number, own in zip(numbers, places, strict=True)
         )
         text = f"{value}{' %' * is_share} [{', '.join(limits)}]"
     printed = row.get(column + PAPER)
