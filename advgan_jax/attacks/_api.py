@@ -1,29 +1,29 @@
 """Checks of the arguments of all attacks, and their compilation.
 
 `@attack` turns a pure core into a public attack. Outside `jit` the attack also checks
-values. It runs the core under `jax.jit` with the model as a pytree argument. A second
-call with the same shapes and another epsilon compiles nothing. Inside a caller's
-own `jit`, `vmap` or `shard_map` the core is inlined, and only shapes, dtypes and Python
-numbers are checked. No gradient flows through an attack.
+values. It traces the model, and runs the core under `jax.jit` with the model's arrays
+as arguments (see `tracing`). A second call with the same shapes and other weights, or
+another epsilon, compiles nothing. Inside a caller's own `jit`, `vmap` or `shard_map`
+the core is inlined, and only shapes, dtypes and Python numbers are checked. No gradient
+flows through an attack.
 """
 
 import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeGuard, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
-from advgan_jax import checks, types
+from advgan_jax import checks, tracing, types
+from advgan_jax.attacks._units import run_in_unit
 from advgan_jax.cpu import loops
-from advgan_jax.logits import as_pytree, check_inputs, predict
+from advgan_jax.logits import as_function, check_inputs, warn_of_epsilon
 from advgan_jax.types import Array, LogitsFn
 
 _P = ParamSpec("_P")
@@ -32,13 +32,9 @@ _Function = TypeVar("_Function", bound=Callable)
 
 # All other numbers may be 0.
 _POSITIVE = {
-    "initial_distance_weight",
-    "initial_loss_weight",
-    "learning_rate",
-    "max_const",
-    "min_tau",
-    "step_size",
-    "tau_factor",
+    *("exploration", "initial_distance_weight", "initial_loss_weight"),
+    *("learning_rate", "max_const", "min_tau", "prior_step_size", "radius"),
+    *("step_size", "tau_factor"),
 }
 
 
@@ -64,6 +60,7 @@ def attack(
     static: Sequence[str] = (),
     functions: Sequence[str] = (),
     random: bool | str = False,
+    unit: bool = False,
 ) -> Callable[
     [Callable[Concatenate[LogitsFn, Array, Array, _P], _Result]],
     AttackFunction[_P, _Result],
@@ -78,8 +75,10 @@ def attack(
     Args:
       static: hyper-parameters that change the compiled program: integers, bools,
         names. All others are real numbers `>= 0`, or None where that is the default.
-      functions: hyper-parameters that are models: pytrees or plain functions.
+      functions: hyper-parameters that are functions of arrays, such as a generator.
       random: whether a key is needed, or the bool hyper-parameter that decides it.
+      unit: whether the core runs on images mapped to [0, 1], because some of its
+        constants are lengths; see `run_in_unit`.
 
     Returns:
       The decorator. It keeps the signature and adds the shared arguments to the
@@ -89,32 +88,35 @@ def attack(
     def _decorate(core: Any) -> Any:
         name = core.__name__.removesuffix("_search")  # errors name the attack
         defaults = keyword_defaults(core)
-        run = jax.jit(partial(_run, core), static_argnames="settings", inline=True)
+        placed = functools.partial(run_in_unit, core) if unit else core
 
         @functools.wraps(core)
         def _public(logits_fn, images, labels=None, **hyperparams):
             refuse_unknown(name, defaults, hyperparams)
             values = {**defaults, **hyperparams}
-            settings, models, numbers = _sort(defaults, values, static, functions)
+            settings, numbers = sort_arguments(defaults, values, static, functions)
             if settings["targeted"] and labels is None:
                 raise ValueError(
                     f"`{name}` with `targeted=True` needs `labels`, the wanted classes "
                     "of shape [B], got None."
                 )
-            logits_fn = as_pytree(logits_fn)
-            images, labels = check_inputs(logits_fn, images, labels, settings["bounds"])
+            models = {name: as_function(values[name], name) for name in functions}
+            models["logits_fn"] = model = as_function(logits_fn)
+            images, labels = check_inputs(model, images, labels, settings["bounds"])
             needed = settings[random] if isinstance(random, str) else random
             key = values["key"] if needed else None
             if needed:
                 checks.check_key(name, key)
-            traced = {name: _number(v, images.dtype) for name, v in numbers.items()}
-            return run(
-                logits_fn,
-                images,
-                labels,
-                {"key": key, **traced, **models},
-                settings=tuple(sorted(settings.items())),
+            warn_of_epsilon(
+                numbers.get("epsilon"),
+                settings["bounds"],
+                norm=settings.get("norm", "linf"),
+                shape=images.shape,
             )
+            traced = {name: _number(v, images.dtype) for name, v in numbers.items()}
+            settings = tuple(sorted(settings.items()))
+            arrays = images, labels, {"key": key, **traced}
+            return tracing.call(_run, models, *arrays, core=placed, settings=settings)
 
         # The core's own arguments, after those that all attacks take.
         shared = inspect.signature(AttackFunction.__call__).parameters.values()
@@ -161,25 +163,25 @@ def share_args(fn: _Function) -> _Function:
 
 
 def _run(
-    core: Callable,
-    logits_fn: LogitsFn,
+    models: Mapping[str, tracing.Traced],
     images: Array,
     labels: Array | None,
     traced: dict[str, Any],
     *,
+    core: Callable,
     settings: tuple[tuple[str, Any], ...],
 ) -> Any:
     """Run the core on a model that is fast in loops; `attack` compiles this."""
-    logits_fn, images = lax.stop_gradient((logits_fn, images))
-    ready = loops.loop_ready(logits_fn)
+    models, images = lax.stop_gradient((dict(models), images))
+    ready = loops.loop_ready(models.pop("logits_fn"))
 
     def _model(x: Array) -> Array:
         # Losses and margins of a half-precision model are computed in full precision.
         return ready(x).astype(images.dtype)
 
     if labels is None:
-        labels = predict(Partial(_model), images)
-    result = core(_model, images, labels, **traced, **dict(settings))
+        labels = jnp.argmax(_model(images), axis=-1).astype(jnp.int32)
+    result = core(_model, images, labels, **traced, **models, **dict(settings))
     return lax.stop_gradient(result)
 
 
@@ -202,26 +204,30 @@ def refuse_unknown(
             raise TypeError(f"`{name}` needs the argument `{argument}`.")
 
 
-def _sort(
+def sort_arguments(
     defaults: Mapping[str, Any],
     values: Mapping[str, Any],
     static: Sequence[str],
     functions: Sequence[str],
-) -> tuple[dict[str, Any], dict[str, LogitsFn], dict[str, Any]]:
-    """Check the arguments; return settings to compile in, models, and real numbers."""
-    checks.check_bounds(values["bounds"])
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Check the arguments; return settings to compile in, and real numbers."""
     settings = {name: _static(name, values[name]) for name in static}
     if not isinstance(values["targeted"], bool | np.bool_):
         raise TypeError(
             f"`targeted` must be True or False, got {values['targeted']!r}."
         )
-    bounds = tuple(float(bound) for bound in values["bounds"])
+    bounds = checks.check_bounds(values["bounds"])
     settings |= {"targeted": bool(values["targeted"]), "bounds": bounds}
-    models = {name: as_pytree(values[name], name) for name in functions}
-    rest = set(values) - set(settings) - set(models) - {"key"}
-    numbers = {name: values[name] for name in sorted(rest)}
+    rest = set(values) - set(settings) - {"key", *functions}
+    numbers = {name: _concrete(values[name]) for name in sorted(rest)}
     _check_numbers(numbers, defaults)
-    return settings, models, numbers
+    return settings, numbers
+
+
+def _concrete(value: Any) -> Any:
+    """Copy a JAX number whose value is known to the host."""
+    known = isinstance(value, jax.Array) and checks.is_concrete(value)
+    return jax.device_get(value) if known else value
 
 
 def _static(name: str, value: Any) -> Any:
@@ -244,11 +250,9 @@ def _static(name: str, value: Any) -> Any:
 
 def _check_numbers(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     """Check real hyper-parameters; one may be None only where its default is."""
-    for name, value in values.items():
-        if value is None and defaults[name] is None:
-            continue
-        if not _is_real(value):
-            raise TypeError(f"`{name}` must be a real number, got {value!r}.")
+    omitted = {n for n in values if values[n] is None and defaults[n] is None}
+    for name in sorted(set(values) - omitted):
+        value = values[name]
         checks.check_at_least(name, value, 0)
         if name in _POSITIVE and checks.is_concrete(value) and value == 0:
             raise ValueError(f"`{name}` must be > 0, got {value}.")
@@ -257,26 +261,22 @@ def _check_numbers(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
     epsilon, step_size = values.get("epsilon"), values.get("step_size")
     if epsilon is None or step_size is None:
         return
-    if checks.is_concrete(epsilon, step_size) and step_size > epsilon > 0:
+    # In float32, because an array of 0.3 exceeds the Python number.
+    if checks.is_concrete(epsilon, step_size) and (
+        np.float32(step_size) > np.float32(epsilon) > 0
+    ):
         raise ValueError(
             f"`step_size` must not exceed `epsilon`, got {step_size} > {epsilon}; the "
             "projection would undo a longer step. Omit `step_size` to derive it."
         )
 
 
-def _is_real(value: Any) -> TypeGuard[float]:
-    """Whether a value is one real number, of Python, NumPy or JAX."""
-    if isinstance(value, jax.Array | np.ndarray | np.generic):
-        kinds = (jnp.floating, jnp.integer)
-        real = any(jnp.issubdtype(value.dtype, kind) for kind in kinds)
-        return value.shape == () and real
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _number(value: Any, dtype: Any) -> Array | np.ndarray | None:
-    """Return a number as an array that `jit` traces, and None as None."""
+def _number(value: Any, dtype: Any) -> Array | None:
+    """Return a number as an array, and None as None."""
     if value is None:
         return None
     if isinstance(value, jax.Array):
         return value.astype(dtype)
-    return np.asarray(value, dtype)
+    # An array, also in a caller's program: another number is no other program.
+    with jax.ensure_compile_time_eval():
+        return tracing.on_device(np.asarray(value, dtype))

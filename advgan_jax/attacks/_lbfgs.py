@@ -20,14 +20,18 @@ import jax.numpy as jnp
 from jax import lax
 
 from advgan_jax import losses, optimizers
-from advgan_jax.attacks._descent import per_image, select, succeeded_clearly
+from advgan_jax.attacks._descent import select, succeeded_clearly
+from advgan_jax.attacks._norms import per_image
 from advgan_jax.cpu import loops
+from advgan_jax.projections import pixel_axes
 from advgan_jax.types import Array, Bounds, LogitsFn
 
 _FACTOR = 10.0
 # Beyond this range c overflows, or the loss hides the distance.
 _RANGE = (1e-18, 1e18)
-GRADIENT_TOLERANCE = 1e-5
+# A gradient this small ends a minimisation. The second number is relative to the first
+# gradient: the slope of each pixel is small where there are many, or flat logits.
+_GRADIENT_TOLERANCE, _SHARE_OF_FIRST = 1e-5, 1e-3
 # Relative decrease of the objective that ends a minimisation. The larger applies where
 # the distance dominates: there 1e-5 doubles the evaluations and shortens no distance.
 # Close to a boundary the loss hides the decrease of the distance.
@@ -51,6 +55,8 @@ class Problem(NamedTuple):
     labels: Array
     rivals: Array  # untargeted: the classes to move to
     active: Array  # whether an image is attacked; the others stay as they are
+    tolerance: Array  # of the largest entry of the gradient
+    start: Array  # the images, moved off a point without a usable gradient
 
 
 class Search(NamedTuple):
@@ -81,7 +87,7 @@ class _Queue(NamedTuple):
 
     problem: Problem
     search: Search
-    loss: Array  # the objective at the clean image, whatever c
+    loss: Array  # the objective at the start with the first c
     gradient: Array
     order: Array  # image ids, those to attack first
     length: Array  # number of images to attack
@@ -111,7 +117,7 @@ def objective(
 ) -> tuple[Array, Array]:
     """Return the objective `[B]`, constant for inactive images, and the logits."""
     targeted = settings.targeted
-    squares = jnp.sum((x - problem.images) ** 2, axis=(1, 2, 3))
+    squares = _squares(x - problem.images)
     logits = logits_fn(x).astype(x.dtype)
     loss = attack_loss(logits, problem.labels, problem.rivals, targeted=targeted)
     return jnp.where(problem.active, c * squares + loss, 0), logits
@@ -130,18 +136,29 @@ def objective_and_gradient(
     return values, gradients, logits
 
 
+def gradient_tolerance(first: Array) -> Array:
+    """Return the tolerance of each image, `[B]`, from its first gradient."""
+    largest = jnp.max(jnp.abs(first), axis=pixel_axes(first), initial=0)
+    return jnp.minimum(_GRADIENT_TOLERANCE, _SHARE_OF_FIRST * largest)
+
+
+def _squares(perturbation: Array) -> Array:
+    """Return the square of the L2 norm of each image, `[B]`."""
+    return jnp.sum(perturbation**2, axis=pixel_axes(perturbation))
+
+
 def judge(
     search: Search, images: Array, x: Array, success: Array, ended: Array
 ) -> Search:
     """Keep the shortest adversarial image and choose the next c where `ended` `[B]`."""
     c = search.c
     good, bad = ended & success, ended & ~success
-    squares = jnp.sum((x - images) ** 2, axis=(1, 2, 3))
+    squares = _squares(x - images)
     better = good & (squares < search.squares)
     succeeded = jnp.where(good, jnp.maximum(search.succeeded, c), search.succeeded)
     failed = jnp.where(bad, jnp.minimum(search.failed, c), search.failed)
     return search._replace(
-        best=jnp.where(per_image(better), x, search.best),
+        best=select(better, x, search.best),
         squares=jnp.where(better, squares, search.squares),
         best_c=jnp.where(better, c, search.best_c),
         c=jnp.where(ended, next_c(c, succeeded, failed), c),
@@ -164,7 +181,7 @@ def search_by_lanes(
     """Run the search of all images to its end; the results are in their order."""
     num_images = problem.images.shape[0]
     loss, gradient, _ = objective_and_gradient(
-        logits_fn, problem, problem.images, search.c, settings
+        logits_fn, problem, problem.start, search.c, settings
     )
     order = jnp.argsort(~problem.active)
     queue = _Queue(problem, search, loss, gradient, order, jnp.sum(problem.active))
@@ -189,15 +206,15 @@ def search_by_lanes(
 
 
 def _new_lanes(queue: _Queue, index: Array, settings: Settings) -> _Lanes:
-    """Return lanes that start from the clean images `index` `[L]`."""
+    """Return lanes at the starts of the images `index` `[L]`."""
     problem, search, loss, gradient = jax.tree.map(
         lambda a: jnp.take(a, index, axis=0, mode="clip"),
         (queue.problem, queue.search, queue.loss, queue.gradient),
     )
-    images = problem.images
     # Not constants: under `shard_map` the carry of a loop must vary with the images.
-    lower, upper = (0 * images + bound for bound in settings.bounds)
-    solver = optimizers.begin(images, loss, gradient, lower, upper, _options(settings))
+    lower, upper = (0 * problem.start + bound for bound in settings.bounds)
+    options = _options(settings, problem)
+    solver = optimizers.begin(problem.start, loss, gradient, lower, upper, options)
     return _Lanes(
         index=index,
         problem=problem,
@@ -208,12 +225,12 @@ def _new_lanes(queue: _Queue, index: Array, settings: Settings) -> _Lanes:
     )
 
 
-def _options(settings: Settings) -> optimizers.Options:
+def _options(settings: Settings, problem: Problem) -> optimizers.Options:
     """Return the optimiser's options."""
     return optimizers.Options(
         max_iterations=settings.num_steps,
         memory=settings.memory,
-        gradient_tolerance=GRADIENT_TOLERANCE,
+        gradient_tolerance=problem.tolerance,
     )
 
 
@@ -225,10 +242,10 @@ def _advance(logits_fn: LogitsFn, lanes: _Lanes, settings: Settings) -> _Lanes:
         logits_fn, problem, trial, lanes.search.c, settings
     )
     # The tolerance is a fraction of what the distance adds to the objective.
-    squares = jnp.sum((before.x - problem.images) ** 2, axis=(1, 2, 3))
+    squares = _squares(before.x - problem.images)
     least, most = _VALUE_TOLERANCES
     tolerance = jnp.clip(most * (lanes.search.c * squares), least, most)
-    options = _options(settings)._replace(value_tolerance=tolerance)
+    options = _options(settings, problem)._replace(value_tolerance=tolerance)
     solver = optimizers.update(before, trial, value, gradient, options)
     success = succeeded_clearly(logits, problem.labels, targeted=settings.targeted)
     count = lanes.search.num_evaluations + optimizers.running(before)
@@ -247,14 +264,14 @@ def _take_next_c(lanes: _Lanes, settings: Settings) -> _Lanes:
     steps = lanes.steps + ended
     search = judge(lanes.search, images, solver.x, lanes.success, ended)
     r = solver.x - images
-    change = per_image(search.c - lanes.search.c)
+    change = per_image(search.c - lanes.search.c, r)
     solver = optimizers.revise(
         solver,
         ended & (steps < settings.num_search_steps),
-        solver.value + jnp.sum(change * r**2, axis=(1, 2, 3)),
+        solver.value + jnp.sum(change * r**2, axis=pixel_axes(r)),
         solver.gradient + 2 * change * r,
         solver.memory.gradient_changes + 2 * change[:, None] * solver.memory.steps,
-        _options(settings),
+        _options(settings, lanes.problem),
     )
     return lanes._replace(search=search, solver=solver, steps=steps)
 

@@ -10,14 +10,19 @@ from jax import lax
 
 from advgan_jax import projections
 from advgan_jax.checks import unknown_name
+from advgan_jax.projections import pixel_axes
 from advgan_jax.types import Array, Bounds, Scalar
 
-_PIXELS = (1, 2, 3)
 # Share of the pixels that one L1 step moves; Tramer & Boneh use the top percent.
 _L1_SHARE = 0.01
 # An L1 step ignores pixels with less room than this share of the box. The projection
 # moves every pixel slightly off the edge of the box, which is no room for a step.
 _L1_ROOM = 1e-3
+
+
+def per_image(values: Array, images: Array) -> Array:
+    """Give `[B]` values the axes of `images`, `[B, 1, ...]`."""
+    return values.reshape(values.shape + (1,) * (images.ndim - 1))
 
 
 class Norm(NamedTuple):
@@ -53,8 +58,8 @@ def _steepest_l1(direction: Array, x: Array, bounds: Bounds) -> Array:
     slopes = jnp.where(has_room, jnp.abs(direction), 0)
     count = max(1, round(_L1_SHARE * math.prod(x.shape[1:])))
     least = lax.top_k(slopes.reshape(x.shape[0], -1), count)[0][:, -1]
-    chosen = (slopes >= least[:, None, None, None]) & (slopes > 0)
-    num_chosen = jnp.sum(chosen, axis=_PIXELS, keepdims=True)
+    chosen = (slopes >= per_image(least, x)) & (slopes > 0)
+    num_chosen = jnp.sum(chosen, axis=pixel_axes(x), keepdims=True)
     return jnp.where(chosen, jnp.sign(direction), 0) / jnp.maximum(num_chosen, 1)
 
 
@@ -70,8 +75,9 @@ def _sample_l2(key: Array, images: Array, epsilon: Scalar) -> Array:
     direction = jax.random.normal(for_direction, images.shape, images.dtype)
     direction = direction / projections.norm_l2(direction)
     batch, *pixels = images.shape
-    radius = jax.random.uniform(for_radius, (batch, 1, 1, 1), images.dtype)
-    return epsilon * direction * radius ** (1 / math.prod(pixels))
+    radius = jax.random.uniform(for_radius, (batch,), images.dtype)
+    radius = per_image(radius ** (1 / math.prod(pixels)), images)
+    return epsilon * direction * radius
 
 
 def _sample_l1(key: Array, images: Array, epsilon: Scalar) -> Array:
@@ -80,9 +86,10 @@ def _sample_l1(key: Array, images: Array, epsilon: Scalar) -> Array:
     # is the distance from the surface.
     for_size, for_sign, for_rest = jax.random.split(key, 3)
     sizes = jax.random.exponential(for_size, images.shape, images.dtype)
-    rest = jax.random.exponential(for_rest, (images.shape[0], 1, 1, 1), images.dtype)
+    rest = jax.random.exponential(for_rest, images.shape[:1], images.dtype)
     signs = jax.random.rademacher(for_sign, images.shape, images.dtype)
-    return epsilon * signs * sizes / (jnp.sum(sizes, _PIXELS, keepdims=True) + rest)
+    total = jnp.sum(sizes, pixel_axes(images)) + rest
+    return epsilon * signs * sizes / per_image(total, images)
 
 
 NORMS: dict[str, Norm] = {
@@ -90,6 +97,21 @@ NORMS: dict[str, Norm] = {
     "l2": Norm(_steepest_l2, projections.project_l2, _sample_l2),
     "l1": Norm(_steepest_l1, projections.project_l1, _sample_l1),
 }
+
+
+def _largest(change: Array) -> Array:
+    """Return the L-infinity norm."""
+    return jnp.max(jnp.abs(change), axis=pixel_axes(change), initial=0)
+
+
+# From the changes of images to their norms, `[B]`.
+LENGTHS: dict[str, Callable[[Array], Array]] = {
+    "linf": _largest,
+    "l2": lambda change: projections.norm_l2(change).reshape(len(change)),
+    "l1": lambda change: jnp.sum(jnp.abs(change), axis=pixel_axes(change)),
+}
+# The norm of a gradient that says how fast a step of norm 1 changes the loss.
+DUALS = {"linf": "l1", "l2": "l2", "l1": "linf"}
 
 
 class Ball(NamedTuple):

@@ -2,44 +2,70 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from advgan_jax import checks, losses
+from advgan_jax import checks, losses, tracing
 from advgan_jax.attacks._api import keyword_defaults, refuse_unknown
 from advgan_jax.attacks._descent import Candidate, keep_first, succeeded
-from advgan_jax.attacks.apgd import apgd
+from advgan_jax.attacks.apgd import apgd, apgd_targeted
 from advgan_jax.attacks.carlini_wagner import carlini_wagner_l2
 from advgan_jax.attacks.carlini_wagner_linf import carlini_wagner_linf
+from advgan_jax.attacks.ddn import ddn
 from advgan_jax.attacks.deepfool import deepfool
+from advgan_jax.attacks.ead import ead
+from advgan_jax.attacks.estimates import bandits, nes, spsa
+from advgan_jax.attacks.fab import fab, fab_targeted
+from advgan_jax.attacks.fmn import fmn
 from advgan_jax.attacks.generator import advgan, aigan
 from advgan_jax.attacks.gradient import bim, fgsm, ilcm, mi_fgsm, pgd
+from advgan_jax.attacks.hop_skip_jump import hop_skip_jump
 from advgan_jax.attacks.lbfgs import lbfgs
+from advgan_jax.attacks.rays import rays
+from advgan_jax.attacks.signhunter import signhunter
+from advgan_jax.attacks.simba import simba
+from advgan_jax.attacks.square import square
 from advgan_jax.attacks.transfer import transfer
-from advgan_jax.logits import as_pytree, check_inputs, predict
+from advgan_jax.logits import apply, as_function, check_inputs, predict
 from advgan_jax.types import Array, Attack, Bounds, LogitsFn
 
-# To add an attack, add one line here, and its name to a family of the contract test.
+# CONTRIBUTING.md lists what else a new attack needs.
 ATTACKS: dict[str, Attack] = {
     "advgan": advgan,
     "aigan": aigan,
     "apgd": apgd,
+    "bandits": bandits,
+    "apgd_targeted": apgd_targeted,
     "bim": bim,
     "carlini_wagner_l2": carlini_wagner_l2,
     "carlini_wagner_linf": carlini_wagner_linf,
+    "ddn": ddn,
     "deepfool": deepfool,
+    "ead": ead,
+    "fab": fab,
+    "fab_targeted": fab_targeted,
     "fgsm": fgsm,
+    "hop_skip_jump": hop_skip_jump,
+    "fmn": fmn,
     "ilcm": ilcm,
     "lbfgs": lbfgs,
     "mi_fgsm": mi_fgsm,
+    "nes": nes,
     "pgd": pgd,
+    "rays": rays,
+    "signhunter": signhunter,
+    "simba": simba,
+    "spsa": spsa,
+    "square": square,
     "transfer": transfer,
 }
+
+
+QUERY_ATTACKS = frozenset(n for n, fn in ATTACKS.items() if hasattr(fn, "make_method"))
 
 
 @dataclass(frozen=True)
@@ -49,12 +75,13 @@ class BoundAttack:
     Attributes:
       name: as in the registry.
       function: the attack.
-      hyperparams: the bound ones; arguments of a call take precedence.
+      hyperparams: the bound ones; arguments of a call take precedence. Do not change
+        the dictionary.
     """
 
     name: str
     function: Attack
-    hyperparams: Mapping[str, Any]
+    hyperparams: Mapping[str, Any] = field(hash=False)  # arrays have no hash
 
     def __call__(
         self,
@@ -93,6 +120,14 @@ def make_attack(name: str, **hyperparams: Any) -> BoundAttack:
       ValueError: for an unknown name; lists the known ones.
       TypeError: for an unknown hyper-parameter, or one that is missing; `epsilon` may
         be given at the call.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from advgan_jax import attacks
+      >>> fgsm = attacks.make_attack("fgsm", epsilon=0.1)
+      >>> model = lambda images: images.reshape(-1, 4) @ jnp.array([[1.0, -1.0]] * 4)
+      >>> print(fgsm(model, jnp.full((1, 2, 2, 1), 0.5)).ravel())
+      [0.4 0.4 0.4 0.4]
     """
     if name not in ATTACKS:
         raise checks.unknown_name("attack", name, ATTACKS)
@@ -100,7 +135,7 @@ def make_attack(name: str, **hyperparams: Any) -> BoundAttack:
     known = _defaults(function, hyperparams)
     # An evaluation at several sizes passes each `epsilon` with its call.
     refuse_unknown(name, known, hyperparams, later=("epsilon",))
-    return BoundAttack(name, function, MappingProxyType(dict(hyperparams)))
+    return BoundAttack(name, function, dict(hyperparams))
 
 
 def _defaults(function: Attack, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,7 +157,8 @@ def trace_attack(
 ) -> None:
     """Trace an attack on `image_shape`, so that it raises for wrong hyper-parameters.
 
-    `options` are those of the call, such as `targeted=True`.
+    `options` are those of the call, such as `targeted=True`. A model without weights
+    replaces the surrogate of an attack that needs one.
     """
 
     def _logits_fn(images):
@@ -131,6 +167,8 @@ def trace_attack(
     def _craft(images, labels):
         return attack(_logits_fn, images, labels, key=jax.random.key(0), **options)
 
+    if "surrogate_fn" in getattr(attack, "known", ()):
+        options["surrogate_fn"] = _logits_fn
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     jax.eval_shape(_craft, images, jax.ShapeDtypeStruct((1,), jnp.int32))
 
@@ -152,8 +190,17 @@ def worst_case(attacks: Sequence[Attack]) -> Attack:
     attacks = tuple(attacks)
     if not attacks:
         raise ValueError("`attacks` must hold at least one attack, got none.")
+    return _WorstCase(attacks)
 
-    def _ensemble(
+
+@dataclass(frozen=True)
+class _WorstCase:
+    """The attack that `worst_case` returns."""
+
+    attacks: tuple[Attack, ...]
+
+    def __call__(
+        self,
         logits_fn: LogitsFn,
         images: ArrayLike,
         labels: ArrayLike | None = None,
@@ -162,26 +209,25 @@ def worst_case(attacks: Sequence[Attack]) -> Attack:
         targeted: bool = False,
         bounds: Bounds = (0.0, 1.0),
     ) -> Array:
-        logits_fn = as_pytree(logits_fn)
-        images, labels = check_inputs(logits_fn, images, labels, bounds)
+        """Run the attacks; see `types.Attack`."""
+        model = as_function(logits_fn)
+        images, labels = check_inputs(model, images, labels, bounds)
         if labels is None and not targeted:
-            labels = predict(logits_fn, images)
+            labels = predict(model, images)
         best: Any = None
-        for index, attack in enumerate(attacks):
-            own_key = None if key is None else jax.random.fold_in(key, index)
+        for index, attack in enumerate(self.attacks):
+            own_key = None if key is None else tracing.fold_in(key, index)
             x = attack(
                 logits_fn, images, labels, key=own_key, targeted=targeted, bounds=bounds
             )
-            best = _worse(logits_fn, best, x, labels, targeted=targeted)
+            models, found = {"logits_fn": model}, (best, x, labels)
+            best = tracing.call(_worse, models, *found, targeted=targeted)
         return best.images
 
-    return _ensemble
 
-
-@jax.jit(static_argnames="targeted")
-def _worse(logits_fn, best, x, labels, *, targeted):
+def _worse(models, best, x, labels, *, targeted):
     """Choose between the best so far, which may be None, and `x`."""
-    logits = logits_fn(x)
+    logits = apply(models, x)
     success = succeeded(logits, labels, targeted=targeted)
     margin = losses.logit_margin(logits, labels, targeted=targeted)
     new = Candidate(x, success, margin)

@@ -1,52 +1,38 @@
 """Auto-PGD: momentum, and a step size per image that halves when progress stalls.
 
-Deviations: the random start is uniform in the ball (the released code scales the noise
-to its surface). From all restarts the attack returns the successful iterate of least
-loss; if none succeeded, the iterate of least loss.
+Deviations: in L-infinity and L2 the random start is uniform in the ball (the released
+code scales the noise to its surface). From all restarts the attack returns the
+successful iterate of least loss; if none succeeded, the iterate of least loss. As in
+the released code, the step size also halves if exactly three of four steps improved
+the loss; the paper demands fewer. From a point without a usable gradient a step goes in
+a random direction. In L1 the attack always shrinks the ball from three epsilon (which
+the paper calls multi-epsilon), unless it has fewer than five steps. In `apgd_targeted`
+an image ends at its first success.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax import lax
 
+from advgan_jax import losses
 from advgan_jax.attacks import _descent
 from advgan_jax.attacks._api import attack
-from advgan_jax.attacks._descent import Candidate, per_image, select
-from advgan_jax.attacks._norms import Ball, get_norm
-from advgan_jax.cpu import loops
+from advgan_jax.attacks._auto_pgd import Task, make_plan, run_all
+from advgan_jax.attacks._descent import away
+from advgan_jax.attacks._norms import Ball, Norm, get_norm
+from advgan_jax.checks import unknown_name
+from advgan_jax.projections import pixel_axes
 from advgan_jax.types import Array, Bounds, LogitsFn, Scalar
-
-_MOMENTUM = 0.75
-# Share of the steps that must have improved the loss for the step size to stay.
-_PROGRESS = 0.75
-
-
-class _Point(NamedTuple):
-    """An iterate with its success and loss, and its gradient."""
-
-    candidate: Candidate
-    gradient: Array
-
-
-class _State(NamedTuple):
-    """The state of one run."""
-
-    num_done: Array  # steps
-    now: _Point
-    previous: Array
-    best: _Point  # of least loss, where restarts begin
-    found: Candidate  # of least loss among the successful ones, if any
-    step_size: Array
-    num_improved: Array  # since the last checkpoint, like the next two
-    was_halved: Array
-    loss_before: Array
 
 
 @attack(
-    static=("num_steps", "norm", "loss", "random_start", "num_restarts"),
+    static=(
+        *("num_steps", "norm", "loss", "random_start", "num_restarts"),
+        "stop_at_success",
+    ),
     random="random_start",
 )
 def apgd(
@@ -61,6 +47,7 @@ def apgd(
     loss: str = "cross_entropy",
     random_start: bool = True,
     num_restarts: int = 1,
+    stop_at_success: bool = False,
     targeted: bool = False,
     bounds: Bounds = (0.0, 1.0),
 ) -> Array:
@@ -70,116 +57,160 @@ def apgd(
       x_{k+1} = \Pi(x_k + \alpha (z_{k+1} - x_k) + (1 - \alpha)(x_k - x_{k-1}))
 
     The step size starts at `eta = 2 epsilon`. At a checkpoint it halves, and the image
-    returns to its best iterate, in two cases: the loss has improved in less than three
-    of four steps; or neither best loss nor step size has changed since the last one.
+    returns to its best iterate, in two cases: the loss has improved in at most three of
+    four steps; or neither best loss nor step size has changed since the last one.
+
+    In L1 there is no momentum, and the ball shrinks from three to one epsilon. A step
+    moves two thirds as many pixels as the best iterate has moved, by equal amounts. It
+    is as long as the radius while that number falls, and else shrinks to a tenth.
 
     Args:
-      norm: `linf` or `l2`.
+      stop_at_success: whether an image ends at its first success, and stays as it is if
+        it is misclassified already. This saves time; else its loss keeps falling.
 
     Returns:
       The best iterate, within the ball and `bounds`.
 
     Raises:
-      ValueError: for restarts without a random start.
+      ValueError: for restarts without a random start, or too few classes for `loss`.
 
     References:
-      Croce & Hein, 2020 (https://arxiv.org/abs/2003.01690), Alg. 1 and Sec. 3.
+      Croce & Hein, 2020 (https://arxiv.org/abs/2003.01690), Alg. 1 and Sec. 3;
+      Croce & Hein, 2021 (https://arxiv.org/abs/2103.01208), Alg. 1 and Sec. 3, for L1.
     """
-    ball = Ball(get_norm(norm, ("linf", "l2")), images, epsilon, bounds)
+    _descent.check_restarts(num_restarts, random_start)
     loss_fn = _descent.make_loss_fn(loss, targeted=targeted)
-
-    def _total_loss(x: Array) -> tuple[Array, tuple[Array, Array]]:
-        logits = logits_fn(x)
-        losses = loss_fn(logits, labels)
-        return jnp.sum(losses), (logits, losses)
-
-    def _look(x: Array) -> _Point:
-        evaluate = jax.value_and_grad(_total_loss, has_aux=True)
-        (_, (logits, losses)), gradient = evaluate(x)
-        success = _descent.succeeded(logits, labels, targeted=targeted)
-        return _Point(Candidate(x, success, losses), gradient)
-
-    def _restart(index: Array | int) -> Candidate:
-        start = ball.random_point(key, index) if random_start else images
-        return _run(_look, start, ball, num_steps)
-
-    return _descent.best_restart(
-        _restart, images, num_restarts, random_start, _keep_better
+    everything = jnp.sum(images, pixel_axes(images)) < jnp.inf
+    success = _success_of(logits_fn, images, labels, targeted, stop_at_success)
+    task = Task(
+        logits_fn,
+        lambda logits, labels, _: loss_fn(logits, labels),
+        Ball(get_norm(norm), images, epsilon, bounds),
+        labels,
+        # All runs are the same, but for their starts.
+        jnp.broadcast_to(labels[:, None], (len(labels), num_restarts)),
+        away(images, bounds, key if random_start else None),
+        everything if success is None else ~success,
+        _noise_of(key, norm, epsilon) if random_start else None,
+        targeted,
+        stop_at_success,
     )
+    return run_all(task, make_plan(num_steps, norm), norm).images
 
 
-def _run(
-    look: Callable[[Array], _Point], start: Array, ball: Ball, num_steps: int
-) -> Candidate:
-    """Run from `start` and return the best iterate."""
-    first = look(start)
-    loss = first.candidate.loss
-    window_at = jnp.asarray(_windows(num_steps))
+@attack(
+    static=(
+        *("num_steps", "norm", "loss", "random_start", "num_restarts"),
+        "num_classes_tried",
+    ),
+    random="random_start",
+)
+def apgd_targeted(
+    logits_fn: LogitsFn,
+    images: Array,
+    labels: Array,
+    *,
+    key: Array | None = None,
+    epsilon: Scalar,
+    num_steps: int = 100,
+    norm: str = "linf",
+    loss: str = "dlr",
+    random_start: bool = True,
+    num_restarts: int = 1,
+    num_classes_tried: int = 9,
+    targeted: bool = False,
+    bounds: Bounds = (0.0, 1.0),
+) -> Array:
+    r"""Auto-PGD towards the most likely wrong classes, one after the other.
 
-    def _step(state: _State) -> _State:
-        now = state.now.candidate
-        x = now.images
-        z = ball.step(x, -state.now.gradient, per_image(state.step_size))
-        # There is no velocity yet in the first step.
-        weight = jnp.where(state.num_done == 0, 1.0, _MOMENTUM).astype(x.dtype)
-        x_new = x + weight * (z - x) + (1 - weight) * (x - state.previous)
-        point = look(ball.project(x_new))
-        new = point.candidate
-        state = state._replace(
-            num_done=state.num_done + 1,
-            now=point,
-            previous=x,
-            best=select(new.loss < state.best.candidate.loss, point, state.best),
-            found=_keep_better(state.found, new),
-            num_improved=state.num_improved + (new.loss < now.loss),
+    .. math:: \ell_t = \frac{Z_y - Z_t}{Z_{\pi_1} - (Z_{\pi_3} + Z_{\pi_4}) / 2}
+
+    is the loss of the runs towards `t`, a class of the largest logits of the clean
+    image but `y`. Any wrong class is a success, which ends the attack on an image. An
+    image that is misclassified already stays as it is. The steps are those of `apgd`.
+
+    Args:
+      loss: `dlr` as above, or `margin`, its numerator, for two or three classes.
+      num_restarts: number of runs towards each class.
+      num_classes_tried: number of classes, at most one less than there are.
+      targeted: must be False; the attack chooses its own classes.
+
+    Returns:
+      The first success, else the iterate of least loss, within the ball and `bounds`.
+
+    Raises:
+      ValueError: if `targeted`, for restarts without a random start, or for fewer than
+        four classes with `dlr`.
+
+    References:
+      Croce & Hein, 2020 (https://arxiv.org/abs/2003.01690), Sec. 4.1 and 5.
+    """
+    if targeted:
+        raise ValueError(
+            "`apgd_targeted` chooses the wanted classes itself, got targeted=True; use "
+            "`apgd` with `targeted=True` for classes of your own."
         )
-        return _adapt_step_size(state, window_at[state.num_done])
-
-    zeros = jnp.zeros_like(loss)
-    state = _State(
-        num_done=jnp.asarray(0),
-        now=first,
-        previous=start,
-        best=first,
-        found=first.candidate,
-        step_size=zeros + 2 * ball.epsilon,
-        num_improved=zeros.astype(jnp.int32),
-        was_halved=zeros > 0,
-        loss_before=loss,
+    if loss not in _BETWEEN:
+        raise unknown_name("loss of `apgd_targeted`", loss, _BETWEEN)
+    _descent.check_restarts(num_restarts, random_start)
+    logits = logits_fn(images)
+    classes = next_classes(logits, labels, num_classes_tried)
+    task = Task(
+        logits_fn,
+        _BETWEEN[loss],
+        Ball(get_norm(norm), images, epsilon, bounds),
+        labels,
+        jnp.repeat(classes, num_restarts, axis=1),
+        away(images, bounds, key if random_start else None),
+        ~_descent.succeeded(logits, labels),
+        _noise_of(key, norm, epsilon) if random_start else None,
+        targeted=False,
+        stop=True,
     )
-    return loops.repeat(_step, state, num_steps).found
+    return run_all(task, make_plan(num_steps, norm), norm).images
 
 
-def _adapt_step_size(state: _State, window: Array) -> _State:
-    """Halve step sizes at a checkpoint; `window` is 0 between checkpoints."""
-    due = window > 0
-    least = state.best.candidate.loss
-    oscillates = state.num_improved < _PROGRESS * window
-    stalls = ~state.was_halved & (least >= state.loss_before)
-    halve = due & (oscillates | stalls)
-    return state._replace(
-        now=select(halve, state.best, state.now),
-        step_size=jnp.where(halve, state.step_size / 2, state.step_size),
-        num_improved=jnp.where(due, 0, state.num_improved),
-        was_halved=jnp.where(due, halve, state.was_halved),
-        loss_before=jnp.where(due, least, state.loss_before),
-    )
+_BETWEEN = {"dlr": losses.dlr_between, "margin": losses.margin_between}
 
 
-def _windows(num_steps: int) -> np.ndarray:
-    """Return for each step the steps since the last checkpoint, 0 if it is none."""
-    windows = np.zeros(num_steps + 1, np.int32)
-    last, percent, width = 0, 22, 22
-    while (checkpoint := -(-percent * num_steps // 100)) < num_steps:
-        if checkpoint > last:  # in short runs several fall on one step
-            windows[checkpoint] = checkpoint - last
-        last = checkpoint
-        width = max(width - 3, 6)
-        percent += width
-    return windows
+def next_classes(logits: Array, labels: Array, number: int) -> Array:
+    """Return the wrong classes of the largest logits, `[B, number]` or all of them."""
+    others = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
+    others = jnp.where(others, -jnp.inf, logits)
+    return lax.top_k(others, min(number, logits.shape[-1] - 1))[1]
 
 
-def _keep_better(old: Candidate, new: Candidate) -> Candidate:
-    """Prefer success, then the lower loss."""
-    less = (new.loss < old.loss) & (new.succeeded == old.succeeded)
-    return select((new.succeeded & ~old.succeeded) | less, new, old)
+def _success_of(
+    logits_fn: LogitsFn, images: Array, labels: Array, targeted: bool, needed: bool
+) -> Array | None:
+    """Return whether clean images succeed; None, and no evaluation, if not needed."""
+    if not needed:
+        return None
+    return _descent.succeeded(logits_fn(images), labels, targeted=targeted)
+
+
+def _noise_of(
+    key: Array | None, norm: str, epsilon: Scalar
+) -> Callable[[Array, Array, Array], Array]:
+    """Return the noise of images at the start of their runs; each has its own key."""
+    sample = _normal_noise if norm == "l1" else partial(_ball_noise, get_norm(norm))
+
+    def _noise(images: Array, ids: Array, runs: Array) -> Array:
+        def _of_one(image: Array, index: Array, run: Array) -> Array:
+            assert key is not None  # `@attack` has checked it
+            own = jax.random.fold_in(jax.random.fold_in(key, run), index)
+            return sample(own, image[None], epsilon)[0]
+
+        return jax.vmap(_of_one)(images, ids, runs)
+
+    return _noise
+
+
+def _ball_noise(norm: Norm, key: Array, images: Array, epsilon: Scalar) -> Array:
+    """Draw uniformly in the ball."""
+    return norm.sample(key, images, epsilon)
+
+
+def _normal_noise(key: Array, images: Array, _: Scalar) -> Array:
+    """Draw each pixel; its projection onto a ball in L1 moves few pixels."""
+    return jax.random.normal(key, images.shape, images.dtype)

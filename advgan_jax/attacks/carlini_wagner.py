@@ -1,15 +1,17 @@
 """Carlini & Wagner's L2 attack: the smallest perturbation, by a search over c.
 
-Deviations: the tanh that keeps pixels in the box exceeds it by five percent and is
-clipped. So pixels that are exactly 0 or 1 (most of MNIST) have a finite `w` with a
+Deviations: the tanh that keeps pixels in the box is stretched by five percent beyond it
+and clipped. So pixels that are exactly 0 or 1 (most of MNIST) have a finite `w` with a
 nonzero gradient. The search starts at the clean image itself. Each image has its own c
-and its own early stop, and the last iterate counts too. An iterate, as well as the
-clean image, succeeds only if its margin exceeds the rounding of the logits. Finally the
-model judges the returned images.
+and its own early stop, and the last iterate counts too. Pixels of other bounds are
+mapped to [0, 1], where the constants apply. An iterate, as well as the clean image,
+succeeds only if its margin exceeds the rounding of the logits. From a point without a
+usable gradient a step goes in a random direction. Finally the model judges the returned
+images.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +20,16 @@ from jax import lax
 
 from advgan_jax import losses
 from advgan_jax.attacks._api import attack, images_of
-from advgan_jax.attacks._descent import per_image, select, succeeded, succeeded_clearly
+from advgan_jax.attacks._descent import (
+    away,
+    select,
+    succeeded,
+    succeeded_clearly,
+    usable,
+)
+from advgan_jax.attacks._norms import per_image
 from advgan_jax.cpu import loops
-from advgan_jax.projections import clip_inward
+from advgan_jax.projections import clip_inward, pixel_axes
 from advgan_jax.types import Array, Bounds, LogitsFn, Scalar
 
 # The tanh exceeds the box by this factor. At an edge its slope is then about a tenth of
@@ -41,9 +50,10 @@ class CarliniWagnerResult(NamedTuple):
       success: bool `[B]`, whether the search found an image that succeeds by
         `confidence`. (With `confidence > 0` the model may misclassify a clean image
         where this is False.)
-      loss_weight: the c at which each was found, `[B]`; 0 where the clean image
-        succeeds by itself, NaN where the search failed.
-      l2: the norm of each perturbation, `[B]`; infinite where the search failed.
+      loss_weight: the c at which each was found, `[B]`, of pixels mapped to [0, 1]; 0
+        where the clean image succeeds by itself, NaN where the search failed.
+      l2: the norm of each perturbation, in pixel units, `[B]`; infinite where the
+        search failed.
     """
 
     images: Array
@@ -72,10 +82,10 @@ class _Inner(NamedTuple):
     checked: Array  # the objective at the last check
 
 
-class _Outer(NamedTuple):
-    """The search over c of each image."""
+class WeightSearch(NamedTuple):
+    """The search over c of each image, and the best images so far."""
 
-    best: _Best
+    best: Any
     c: Array
     lower: Array
     upper: Array
@@ -86,10 +96,14 @@ def _minimise(
     w: Array,
     best: _Best,
     c: Array,
+    directions: Array,
     num_steps: int,
     learning_rate: Scalar,
 ) -> tuple[_Best, Array]:
-    """Run Adam at one c per image; return the best images and this run's success."""
+    """Run Adam at one c per image; return the best images and this run's success.
+
+    A step from a point without a usable gradient follows `directions` instead.
+    """
     adam = optax.scale_by_adam()
     interval = max(num_steps // _CHECKS_PER_RUN, 1)
 
@@ -97,13 +111,14 @@ def _minimise(
         gradient, (objective, best, success) = jax.grad(evaluate, has_aux=True)(
             state.w, c, state.best
         )
+        gradient, lost = usable(gradient, success)
         update, optimizer = adam.update(gradient, state.optimizer)
-        change = learning_rate * cast(Array, update)
+        change = learning_rate * select(lost, -directions, cast(Array, update))
         due = state.step % interval == 0
         stalled = due & (objective > _STALLED * state.checked)
         return _Inner(
             step=state.step + 1,
-            w=state.w - jnp.where(per_image(state.active), change, 0),
+            w=state.w - jnp.where(per_image(state.active, change), change, 0),
             optimizer=optimizer,
             best=best,
             found=state.found | success,
@@ -127,14 +142,14 @@ def _minimise(
     return best, end.found | success
 
 
-def _next_c(state: _Outer, found: Array) -> _Outer:
+def next_weight(state: WeightSearch, found: Array) -> WeightSearch:
     """Halve the bracket of each image; grow c while it has no upper end."""
     upper = jnp.where(found, jnp.minimum(state.upper, state.c), state.upper)
     lower = jnp.where(found, state.lower, jnp.maximum(state.lower, state.c))
     bracketed = jnp.isfinite(upper)
     middle = (lower + jnp.where(bracketed, upper, 0)) / 2
     c = jnp.where(bracketed, middle, state.c * _GROWTH)
-    return _Outer(state.best, c, lower, upper)
+    return WeightSearch(state.best, c, lower, upper)
 
 
 def decode(w: Array, bounds: Bounds) -> Array:
@@ -150,7 +165,7 @@ def encode(images: Array, bounds: Bounds) -> Array:
     return jnp.arctanh((images - middle) / (_STRETCH * half))
 
 
-@attack(static=("num_search_steps", "num_steps"))
+@attack(static=("num_search_steps", "num_steps"), unit=True)
 def carlini_wagner_l2_search(
     logits_fn: LogitsFn,
     images: Array,
@@ -174,13 +189,17 @@ def carlini_wagner_l2_search(
     Adam minimises it for a sequence of c. For each image a bisection searches for the
     smallest c that succeeds. The tanh is stretched and clipped: see the module.
 
+    With few steps the search often finds nothing and returns the clean image: Adam
+    moves `w` by about `learning_rate` a step. `success` of `carlini_wagner_l2_search`
+    and `Evaluation.unchanged` mark these images.
+
     Args:
       num_search_steps: number of values of c: tenfold until one succeeds, then
         bisection.
       num_steps: maximum number of Adam steps for each c. (The released code takes up to
         10,000.)
       learning_rate: of Adam, in `w`.
-      initial_loss_weight: the first c.
+      initial_loss_weight: the first c, of pixels mapped to [0, 1].
 
     Returns:
       The images, and the norm and the c of each.
@@ -194,31 +213,33 @@ def carlini_wagner_l2_search(
     def _evaluate(w: Array, c: Array, best: _Best):
         x = decode(w, bounds)
         logits = logits_fn(x)
-        squares = jnp.sum((x - images) ** 2, axis=(1, 2, 3))
+        squares = jnp.sum((x - images) ** 2, axis=pixel_axes(x))
         objective = squares + c * losses.margin(logits, labels, **options)
         success = succeeded_clearly(logits, labels, **options)
         better = success & (squares < best.squares)
         best = select(better, _Best(x, squares, c), best)
         return jnp.sum(objective), (objective, best, success)
 
-    def _search(state: _Outer) -> _Outer:
+    directions = away(images, bounds)
+
+    def _search(state: WeightSearch) -> WeightSearch:
         w = encode(images, bounds)
         best, found = _minimise(
-            _evaluate, w, state.best, state.c, num_steps, learning_rate
+            _evaluate, w, state.best, state.c, directions, num_steps, learning_rate
         )
-        return _next_c(state._replace(best=best), found)
+        return next_weight(state._replace(best=best), found)
 
     done = succeeded_clearly(logits_fn(images), labels, **options)
     nothing = jnp.where(done, 0, jnp.inf).astype(images.dtype)
     c = jnp.where(done, 0, initial_loss_weight)
     best = _Best(images, nothing, nothing)
-    start = _Outer(best, c, jnp.zeros_like(c), jnp.full_like(c, jnp.inf))
+    start = WeightSearch(best, c, jnp.zeros_like(c), jnp.full_like(c, jnp.inf))
     best = loops.repeat(_search, start, num_search_steps).best
     success = jnp.isfinite(best.squares) & succeeded(
         logits_fn(best.images), labels, targeted=targeted
     )
     return CarliniWagnerResult(
-        images=jnp.where(per_image(success), best.images, images),
+        images=select(success, best.images, images),
         success=success,
         loss_weight=jnp.where(success, best.c, jnp.nan),
         l2=jnp.where(success, jnp.sqrt(best.squares), jnp.inf),

@@ -5,7 +5,8 @@ percent in a tenth of the steps) ends early. After a failure the next run starts
 best image so far. The tanh is that of `carlini_wagner`, so pixels at the edges of the
 box can move. An iterate, as well as the clean image, succeeds only if its margin
 exceeds the rounding of the logits. Tau shrinks only after an iterate that succeeds
-within tau; the released code tests the loss.
+within tau; the released code tests the loss. From a point without a usable gradient a
+step goes in a random direction.
 """
 
 from typing import NamedTuple
@@ -16,8 +17,16 @@ from jax import lax
 
 from advgan_jax import losses
 from advgan_jax.attacks._api import attack
-from advgan_jax.attacks._descent import per_image, succeeded, succeeded_clearly
+from advgan_jax.attacks._descent import (
+    away,
+    select,
+    succeeded,
+    succeeded_clearly,
+    usable,
+)
+from advgan_jax.attacks._norms import per_image
 from advgan_jax.attacks.carlini_wagner import decode, encode
+from advgan_jax.projections import pixel_axes
 from advgan_jax.types import Array, Bounds, LogitsFn, Scalar
 
 _CHECKS_PER_RUN = 10
@@ -42,7 +51,7 @@ class _State(NamedTuple):
     active: Array
 
 
-@attack(static=("num_steps",))
+@attack(static=("num_steps",), unit=True)
 def carlini_wagner_linf(
     logits_fn: LogitsFn,
     images: Array,
@@ -67,13 +76,16 @@ def carlini_wagner_linf(
     Adam minimises it. After success within tau an image continues with
     `tau <- tau_factor * max |x' - x|`, after failure with `2 c`.
 
+    With few steps the search often finds nothing and returns the clean image;
+    `Evaluation.unchanged` marks these images.
+
     Args:
       num_steps: maximum number of Adam steps for each pair of tau and c.
       learning_rate: of Adam, in `w`.
-      initial_loss_weight: the first c.
+      initial_loss_weight: the first c, of pixels mapped to [0, 1], like the next three.
       max_const: the search of an image fails when its c exceeds this.
       tau_factor: below 1.
-      min_tau: the search of an image ends when its tau falls below, in pixel units.
+      min_tau: the search of an image ends when its tau falls below.
 
     Returns:
       Adversarial images; the clean image where the search failed.
@@ -88,10 +100,10 @@ def carlini_wagner_linf(
         x = decode(w, bounds)
         logits = logits_fn(x)
         size = jnp.abs(x - images)
-        excess = jnp.maximum(size - per_image(tau), 0).sum(axis=(1, 2, 3))
+        excess = jnp.maximum(size - per_image(tau, x), 0).sum(axis=pixel_axes(x))
         objective = excess + c * losses.margin(logits, labels, **options)
         success = succeeded_clearly(logits, labels, **options)
-        linf = jnp.max(size, axis=(1, 2, 3), initial=0)
+        linf = jnp.max(size, axis=pixel_axes(x), initial=0)
         return jnp.sum(objective), (objective, x, linf, success)
 
     def _step(state: _State) -> _State:
@@ -100,28 +112,32 @@ def carlini_wagner_linf(
         )
         improved = state.active & success & (linf < state.linf)
         state = state._replace(
-            best=jnp.where(per_image(improved), x, state.best),
+            best=select(improved, x, state.best),
             linf=jnp.where(improved, linf, state.linf),
         )
         state, stalled = _detect_stalls(state, objective, num_steps)
         within = success & (linf <= state.tau)
         over = ~within & (stalled | (state.step >= num_steps))
-        state = _take_adam_step(state, gradient, learning_rate)
+        gradient, lost = usable(gradient, success)
+        before, state = state, _take_adam_step(state, gradient, learning_rate)
+        off = before.w + learning_rate * directions
+        state = state._replace(w=select(lost, off, state.w))
         state = _next_run(state, within, over, tau_factor, bounds)
         going = (state.tau >= min_tau) & (state.c <= max_const)
         return state._replace(active=state.active & going)
 
+    directions = away(images, bounds)
     clean = succeeded_clearly(logits_fn(images), labels, **options)
     start = _initial_state(images, clean, bounds, initial_loss_weight)
     end = lax.while_loop(lambda s: jnp.any(s.active), _step, start)
     verdict = succeeded(logits_fn(end.best), labels, targeted=targeted)
-    return jnp.where(per_image(verdict), end.best, images)
+    return select(verdict, end.best, images)
 
 
 def _initial_state(images: Array, done: Array, bounds: Bounds, c: Scalar) -> _State:
     """Return the state before the first step."""
     w = encode(images, bounds)
-    zero = jnp.where(done, 0, jnp.zeros_like(images[:, 0, 0, 0]))
+    zero = jnp.where(done, 0, jnp.zeros_like(jnp.sum(images, pixel_axes(images))))
     return _State(
         w=w,
         mean=jnp.zeros_like(w),
@@ -155,9 +171,9 @@ def _next_run(
     new = within | over
     again = encode(state.best, bounds)
     return state._replace(
-        w=jnp.where(per_image(over), again, state.w),
-        mean=jnp.where(per_image(new), 0, state.mean),
-        square=jnp.where(per_image(new), 0, state.square),
+        w=select(over, again, state.w),
+        mean=jnp.where(per_image(new, again), 0, state.mean),
+        square=jnp.where(per_image(new, again), 0, state.square),
         step=jnp.where(new, 0, state.step),
         least=jnp.where(new, jnp.inf, state.least),
         checked=jnp.where(new, jnp.inf, state.checked),
@@ -171,7 +187,7 @@ def _take_adam_step(state: _State, gradient: Array, learning_rate: Scalar) -> _S
     step = state.step + 1
     mean = _DECAYS[0] * state.mean + (1 - _DECAYS[0]) * gradient
     square = _DECAYS[1] * state.square + (1 - _DECAYS[1]) * gradient**2
-    count = per_image(step.astype(mean.dtype))
+    count = per_image(step.astype(mean.dtype), mean)
     unbiased = mean / (1 - _DECAYS[0] ** count)
     scale = jnp.sqrt(square / (1 - _DECAYS[1] ** count)) + _TINY
     w = state.w - learning_rate * unbiased / scale

@@ -13,12 +13,14 @@ The paper minimises `c |r| + loss(x + r, l)` within the box and searches for the
   one percent of the best of all nine targets.
 - An iterate succeeds only if its margin exceeds the rounding of the logits. For the
   clean image, a wrong prediction is enough; the other searches require the margin.
+- Where the clean image has no usable gradient, the search starts at a point beside it.
 
 Each image has its own c, which changes tenfold until one value succeeds and one fails;
 then the bracket is halved on a logarithmic scale. Each minimisation starts where the
 last one ended, which saves a third of the evaluations. The attack returns the shortest
 adversarial image of the whole search. As neural networks are not convex, it need not be
-that of the largest c.
+that of the largest c. At the end a bisection shortens it towards the clean image: where
+no c has its optimum near the boundary, the searches stop far behind it.
 """
 
 import math
@@ -35,10 +37,18 @@ from jax.tree_util import Partial
 from advgan_jax import checks
 from advgan_jax.attacks import _lbfgs
 from advgan_jax.attacks._api import attack, images_of
-from advgan_jax.attacks._descent import per_image, succeeded, succeeded_clearly
+from advgan_jax.attacks._descent import (
+    away,
+    gradient_nearby,
+    make_gradient_fn,
+    succeeded,
+    succeeded_clearly,
+)
 from advgan_jax.attacks._lbfgs import Problem, Search, Settings
+from advgan_jax.attacks._shortest import Shortest, finish
 from advgan_jax.attacks.deepfool import nearest_classes
 from advgan_jax.cpu import loops
+from advgan_jax.projections import norm_l2
 from advgan_jax.types import Array, Bounds, LogitsFn, Scalar
 
 # Relative decrease of the objective that ends a minimisation by `jax.scipy.optimize`.
@@ -53,10 +63,11 @@ class LBFGSResult(NamedTuple):
     Attributes:
       images: adversarial images; the clean ones where the search failed.
       success: bool `[B]`, as the model judges `images`.
-      distance_weight: the c at which each was found, `[B]`; infinite where the clean
-        image succeeds by itself, NaN where the search failed.
-      l2: the norm of each perturbation, `[B]`; infinite where the search failed.
-      rms_distortion: `l2 / sqrt(H W C)`, the paper's measure.
+      distance_weight: the c at which each was found, `[B]`, of pixels mapped to [0, 1];
+        infinite where the clean image succeeds by itself, NaN where the search failed.
+      l2: the norm of each perturbation, in pixel units, `[B]`; infinite where the
+        search failed.
+      rms_distortion: `l2 / sqrt(number of pixels)`, the paper's measure.
       num_evaluations: of the model and its gradient by the solver, int32 `[B]`.
     """
 
@@ -73,10 +84,16 @@ def begin(
     logits_fn: LogitsFn, images: Array, labels: Array, c: Scalar, *, settings: Settings
 ) -> tuple[Problem, Search]:
     """Return the state before the first c; adversarial images are inactive."""
-    done = succeeded(logits_fn(images), labels, targeted=settings.targeted)
+    targeted, bounds = settings.targeted, settings.bounds
+    done = succeeded(logits_fn(images), labels, targeted=targeted)
+    directions = away(images, bounds)
+    gradient_fn = make_gradient_fn(
+        logits_fn, labels, directions, loss="margin", targeted=targeted
+    )
+    origin, _ = gradient_nearby(gradient_fn, images, directions, bounds)
     rivals = labels
-    if not settings.targeted:
-        rivals = nearest_classes(logits_fn, images, labels, settings.bounds)
+    if not targeted:
+        rivals = nearest_classes(logits_fn, origin, labels, bounds)
     zeros = jnp.where(done, 0, jnp.zeros_like(c))
     search = Search(
         best=images,
@@ -87,22 +104,26 @@ def begin(
         failed=zeros + jnp.inf,
         num_evaluations=zeros.astype(jnp.int32),
     )
-    return Problem(images, labels, rivals, ~done), search
+    problem = Problem(images, labels, rivals, ~done, zeros, origin)
+    _, gradient, _ = _lbfgs.objective_and_gradient(
+        logits_fn, problem, origin, search.c, settings
+    )
+    return problem._replace(tolerance=_lbfgs.gradient_tolerance(gradient)), search
 
 
 @partial(jax.jit, static_argnames="settings", inline=True)
 def end(
     logits_fn: LogitsFn, problem: Problem, search: Search, *, settings: Settings
 ) -> LBFGSResult:
-    """Return the results; the model judges the returned images once more."""
-    verdict = succeeded(
-        logits_fn(search.best), problem.labels, targeted=settings.targeted
-    )
+    """Return the results, shortened; the model judges the images once more."""
+    targeted, clean = settings.targeted, problem.images
+    found = Shortest(search.best, search.squares)
+    images = finish(logits_fn, clean, problem.labels, found, targeted=targeted)
+    verdict = succeeded(logits_fn(images), problem.labels, targeted=targeted)
     success = verdict & jnp.isfinite(search.squares)
-    l2 = jnp.where(success, jnp.sqrt(search.squares), jnp.inf)
-    images = problem.images
+    l2 = jnp.where(success, jnp.ravel(norm_l2(images - clean)), jnp.inf)
     return LBFGSResult(
-        images=jnp.where(per_image(success), search.best, images),
+        images=images,
         success=success,
         distance_weight=jnp.where(success, search.best_c, jnp.nan),
         l2=l2,
@@ -138,7 +159,7 @@ def solve_jax(
                 "maxiter": settings.num_steps,
                 "maxcor": settings.memory,
                 "ftol": _VALUE_TOLERANCE,
-                "gtol": _lbfgs.GRADIENT_TOLERANCE,
+                "gtol": problem.tolerance[0],
             },
         )
         found = jnp.clip(result.x.reshape(start.shape), *settings.bounds)[0]
@@ -164,7 +185,7 @@ def _search_by_jax(
         count = search.num_evaluations + count
         return search._replace(num_evaluations=count), x
 
-    return loops.repeat(_step, (search, problem.images), settings.num_search_steps)[0]
+    return loops.repeat(_step, (search, problem.start), settings.num_search_steps)[0]
 
 
 SOLVERS: dict[str, Callable[..., Search]] = {
@@ -173,7 +194,7 @@ SOLVERS: dict[str, Callable[..., Search]] = {
 }
 
 
-@attack(static=("solver", "num_search_steps", "num_steps", "memory"))
+@attack(static=("solver", "num_search_steps", "num_steps", "memory"), unit=True)
 def lbfgs_search(
     logits_fn: LogitsFn,
     images: Array,
@@ -207,7 +228,8 @@ def lbfgs_search(
         then bisection.
       num_steps: maximum number of iterations of L-BFGS for each c.
       memory: number of curvature pairs that L-BFGS keeps.
-      initial_distance_weight: the first c, in units of loss over squared pixel.
+      initial_distance_weight: the first c, in units of loss over squared pixel, of
+        pixels mapped to [0, 1].
 
     Returns:
       The images, and the norm and the c of each.

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from advgan_jax import checks
 from advgan_jax.attacks._api import share_args
 from advgan_jax.attacks.gradient import pgd
-from advgan_jax.logits import as_pytree, check_inputs, check_logits_fn, predict
+from advgan_jax.logits import as_function, check_inputs, check_logits_fn, predict
 from advgan_jax.types import Array, Attack, Bounds, LogitsFn
 
 
@@ -40,7 +40,7 @@ def average_models(surrogates: Sequence[LogitsFn], average: str = "logits") -> L
         cross-entropies, so no model dominates by the scale of its logits.
 
     Returns:
-      A model that jitted functions take as an argument.
+      A model; a pytree that jitted functions take as an argument if its members are.
 
     Raises:
       ValueError: without models, or for an unknown average.
@@ -52,7 +52,7 @@ def average_models(surrogates: Sequence[LogitsFn], average: str = "logits") -> L
         raise checks.unknown_name("average", average, AVERAGES)
     if not surrogates:
         raise ValueError("`surrogate_fn` must name at least one model, got none.")
-    members = tuple(as_pytree(member, "surrogate_fn") for member in surrogates)
+    members = tuple(as_function(member, "surrogate_fn").fn for member in surrogates)
     return members[0] if len(members) == 1 else Partial(AVERAGES[average], members)
 
 
@@ -91,18 +91,17 @@ def transfer(
       (https://arxiv.org/abs/1705.07204), for the attacks on static surrogates.
     """
     members = surrogate_fn if isinstance(surrogate_fn, Sequence) else (surrogate_fn,)
-    logits_fn = as_pytree(logits_fn)
-    images, _ = check_inputs(logits_fn, images, labels, bounds)
-    num_classes = check_logits_fn(logits_fn, images)
+    model = as_function(logits_fn)
+    images, _ = check_inputs(model, images, labels, bounds)
+    num_classes = check_logits_fn(model, images)
     for member in members:
-        surrogate = as_pytree(member, "surrogate_fn")
-        other = check_logits_fn(surrogate, images, name="surrogate_fn")
+        other = check_logits_fn(as_function(member, "surrogate_fn"), images)
         if other != num_classes:
             raise ValueError(
                 f"`surrogate_fn` must have the {num_classes} classes of `logits_fn`, "
                 f"got {other}."
             )
     if labels is None and not targeted:
-        labels = predict(logits_fn, images)
+        labels = predict(model, images)
     run = partial(attack, average_models(members, average), images, labels)
     return run(key=key, targeted=targeted, bounds=bounds, **hyperparams)

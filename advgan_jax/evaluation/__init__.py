@@ -1,6 +1,20 @@
 """Evaluate a model under attacks: results image by image, and the rates from them."""
 
+from advgan_jax.evaluation.autoattack import autoattack
+from advgan_jax.evaluation.autoattack_result import AutoAttackResult, Component
 from advgan_jax.evaluation.challenge import check_submission, load_submission
+from advgan_jax.evaluation.combine import (
+    mean_distortion,
+    pool,
+    within,
+    worst_case_evaluation,
+)
+from advgan_jax.evaluation.curves import (
+    distances_of,
+    local_optimality,
+    minimum_norm_curve,
+    robustness_curves,
+)
 from advgan_jax.evaluation.evaluate import (
     craft,
     evaluate,
@@ -8,18 +22,24 @@ from advgan_jax.evaluation.evaluate import (
     evaluate_clean,
     evaluate_many,
     evaluate_per_class,
-    pool,
     summarize_classes,
     takes_epsilon,
 )
+from advgan_jax.evaluation.pairs import PairSuccess, success_by_pair
+from advgan_jax.evaluation.queries import (
+    FrontierPoint,
+    QueryCounts,
+    break_even,
+    count_generator,
+    count_queries,
+    counts_of,
+    frontier,
+    summarize_queries,
+)
 from advgan_jax.evaluation.result import (
     Evaluation,
-    PairSuccess,
     Success,
-    success_by_pair,
     wilson_interval,
-    within,
-    worst_case_evaluation,
 )
 from advgan_jax.evaluation.rows import ROW_KEYS, THREAT_MODELS, make_clean_row, make_row
 from advgan_jax.evaluation.transfer import (
@@ -31,24 +51,40 @@ from advgan_jax.evaluation.transfer import (
 __all__ = [
     "ROW_KEYS",
     "THREAT_MODELS",
+    "AutoAttackResult",
+    "Component",
     "Evaluation",
+    "FrontierPoint",
     "PairSuccess",
+    "QueryCounts",
     "Success",
     "add_noise",
+    "autoattack",
+    "break_even",
     "check_submission",
+    "count_generator",
+    "count_queries",
+    "counts_of",
     "craft",
+    "distances_of",
     "evaluate",
     "evaluate_adversarial",
     "evaluate_clean",
     "evaluate_many",
     "evaluate_per_class",
+    "frontier",
     "load_submission",
+    "local_optimality",
     "make_clean_row",
     "make_row",
+    "mean_distortion",
+    "minimum_norm_curve",
     "pool",
     "rescale_perturbations",
+    "robustness_curves",
     "success_by_pair",
     "summarize_classes",
+    "summarize_queries",
     "takes_epsilon",
     "transfer_matrix",
     "wilson_interval",

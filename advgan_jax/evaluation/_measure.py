@@ -1,6 +1,7 @@
 """The loop of all evaluations: make adversarial images and measure each image once.
 
-It trusts no attack: predictions, distances and ranges are recomputed from the images.
+Predictions, distances and ranges are recomputed from the images, not taken from the
+attack.
 """
 
 import dataclasses
@@ -11,13 +12,20 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.tree_util import Partial
 
-from advgan_jax import parallel
-from advgan_jax.checks import check_key
+from advgan_jax import parallel, tracing
+from advgan_jax.attacks import quantize
+from advgan_jax.checks import check_key, check_levels
 from advgan_jax.evaluation import _task
+from advgan_jax.evaluation._bound import bound_of
+from advgan_jax.evaluation._gradients import (
+    differentiates,
+    loss_of,
+    measure_gradients,
+    warn_of_masked_gradients,
+    watch,
+)
 from advgan_jax.evaluation.result import Evaluation
-from advgan_jax.logits import as_pytree
 from advgan_jax.types import Array, Attack
 
 
@@ -26,7 +34,9 @@ class TimedAttack:
 
     All devices of all processes share each batch. The compiler divides the work, so
     the random numbers of an image do not depend on the number of devices. `seconds`
-    adds up the time of all calls, without compilation and copies to devices.
+    adds up the time of all calls, without compilation and copies to devices. After the
+    first call `gradient_loss` names the loss whose gradient the attack follows; None if
+    it does not differentiate the model.
     """
 
     def __init__(self, attack: Attack, task: _task.Task, key: Array | None):
@@ -40,8 +50,9 @@ class TimedAttack:
         if key is not None:
             check_key("evaluate", key)
         self.seconds = 0.0
-        self._attack, self._key = attack, key
-        self._logits_fn = task.logits_fn
+        self.gradient_loss: str | None = None
+        self.attack, self._key = attack, key
+        self._logits_fn = task.function.fn
         targeted = task.target_labels is not None
         self._settings = {"targeted": targeted, "bounds": task.bounds}
         self._compiled: Callable | None = None
@@ -55,7 +66,7 @@ class TimedAttack:
         returned in the memory of this host, anything else as the attack returned it.
         """
         labels = task.labels if task.target_labels is None else task.target_labels
-        key = None if self._key is None else jax.random.fold_in(self._key, i)
+        key = None if self._key is None else tracing.fold_in(self._key, i)
         size = {} if epsilon is None else {"epsilon": epsilon}
         settings = parallel.replicate(jax.device_put((key, size)))
         data = parallel.spread((batch.images, labels[batch.index]))
@@ -63,7 +74,7 @@ class TimedAttack:
         run = self._compile(arguments)
         jax.block_until_ready(arguments)
         start = time.perf_counter()
-        adversarial = jax.block_until_ready(run(*arguments))
+        adversarial = jax.block_until_ready(run(arguments))
         self.seconds += time.perf_counter() - start
         if getattr(adversarial, "shape", None) != arguments[0].shape:
             return adversarial
@@ -72,19 +83,25 @@ class TimedAttack:
     def _compile(self, arguments: tuple) -> Callable:
         """Return the compiled attack, its weights bound."""
         if self._compiled is None:
+            leaves, structure = jax.tree.flatten(arguments)
 
-            def _call(attack: Any, *inputs: Any) -> Any:
-                *data, key, size = inputs  # `size` contains epsilon or nothing
-                return attack(*data, key=key, **self._settings, **size)
+            def _call(*leaves: Any) -> Any:
+                *data, key, size = jax.tree.unflatten(structure, leaves)
+                settings = {**self._settings, **size}  # size: epsilon or nothing
+                model = watch(self._logits_fn)
+                return self.attack(model, *data, key=key, **settings)
 
-            attack = self._attack
-            if jax.tree_util.all_leaves([attack]):
-                # A function of its own has a hash, which a data class may lack.
-                attack = Partial(lambda *args, **named: self._attack(*args, **named))
-            weights = parallel.replicate((attack, as_pytree(self._logits_fn)))
-            compiled = jax.jit(_call).lower(*weights, *arguments).compile()
-            self._compiled = partial(compiled, *weights)
+            traced = tracing.Function(_call, "attack").like(*leaves)
+            if differentiates(traced):
+                self.gradient_loss = loss_of(self.attack)
+            weights = parallel.replicate(traced)
+            compiled = tracing.executable(_attack, weights, arguments)
+            self._compiled = partial(compiled, weights)
         return self._compiled
+
+
+def _attack(traced: tracing.Traced, arguments: tuple) -> Any:
+    return traced(*jax.tree.leaves(arguments))
 
 
 def run_and_measure(
@@ -93,41 +110,89 @@ def run_and_measure(
     clean_predictions: np.ndarray,
     epsilon: float | None = None,
     *,
+    levels: int | None = None,
     keep: int = 0,
     title: str | None = None,
 ) -> Evaluation:
-    """Run an attack on all batches of a task; the evaluation includes its time."""
+    """Run an attack on all batches of a task, and measure its time and gradients."""
     attack.seconds = 0.0
     make_images = partial(attack, task, epsilon)
-    measured = measure(task, clean_predictions, make_images, keep=keep, title=title)
-    return dataclasses.replace(measured, seconds=attack.seconds)
+    rounding = None
+    if levels is not None:
+        check_levels(levels)
+        bound = bound_of(attack.attack)
+        size = {"epsilon": bound.epsilon if epsilon is None else epsilon}
+        rounding = partial(
+            quantize, **size, norm=bound.norm, levels=levels, bounds=task.bounds
+        )
+    measured = measure(
+        task, clean_predictions, make_images, rounding, keep=keep, title=title
+    )
+    marks = measure_gradients(task, attack.gradient_loss)
+    measured = dataclasses.replace(measured, seconds=attack.seconds, **marks)
+    warn_of_masked_gradients(measured)
+    return measured
 
 
 def measure(
     task: _task.Task,
     clean_predictions: np.ndarray,
     make_images: Callable[[int, _task.PaddedBatch], Any],
+    rounding: Callable[[np.ndarray, np.ndarray], Any] | None = None,
     *,
     keep: int = 0,
     title: str | None = None,
 ) -> Evaluation:
-    """Make and measure the adversarial images of each batch; keep the first `keep`."""
-    columns, kept = [], []
+    """Make and measure the adversarial images of each batch; keep the first `keep`.
+
+    `rounding`, from adversarial and clean images, makes those that are measured too.
+    """
+    parts: list[list] = [[]] if rounding is None else [[], []]
     for i, batch in enumerate(task.batches(title)):
         adversarial = _task.check_adversarial(make_images(i, batch), batch, task.bounds)
-        changed = batch._replace(images=adversarial)
-        logits = _task.finite_logits(task, changed, kind="adversarial")
-        predictions = np.argmax(logits, axis=-1).astype(np.int32)
-        # In double precision: the difference of two float32 pixels is then exact.
-        change = np.subtract(adversarial, batch.images, dtype=np.float64)
-        change = change.reshape(len(change), -1)
-        linf, l2 = np.abs(change).max(axis=1), np.sqrt(np.square(change).sum(axis=1))
-        measured = (predictions, linf, l2, l2 / np.sqrt(change.shape[1]))
-        columns.append([column[batch.mask] for column in measured])
-        kept.append(adversarial[batch.mask & (batch.index < keep)])
-    predictions, linf, l2, rms = map(np.concatenate, zip(*columns, strict=True))
-    return Evaluation(
-        *(task.labels, task.target_labels, clean_predictions, predictions),
-        *(linf, l2, rms),
-        examples=np.concatenate(kept),
+        versions = [adversarial]
+        if rounding is not None:
+            versions.append(np.asarray(rounding(adversarial, batch.images)))
+        for part, images in zip(parts, versions, strict=True):
+            part.append(_measure_batch(task, batch, images, keep))
+    labels = (task.labels, task.target_labels, clean_predictions)
+    whole, *rounded = (
+        Evaluation(
+            *(*labels, predictions, linf, l2, rms),
+            margin=margin,
+            examples=kept,
+            bounds=task.bounds,
+        )
+        for predictions, linf, l2, rms, margin, kept in (
+            map(np.concatenate, zip(*part, strict=True)) for part in parts
+        )
     )
+    return dataclasses.replace(whole, rounded=rounded[0] if rounded else None)
+
+
+def _measure_batch(
+    task: _task.Task, batch: _task.PaddedBatch, adversarial: np.ndarray, keep: int
+) -> list[np.ndarray]:
+    """Return predictions, distances, margins and the first images without padding."""
+    changed = batch._replace(images=adversarial)
+    logits = _task.finite_logits(task, changed, kind="adversarial")
+    predictions = np.argmax(logits, axis=-1).astype(np.int32)
+    # In double precision: the difference of two float32 pixels is then exact.
+    change = np.subtract(adversarial, batch.images, dtype=np.float64)
+    change = change.reshape(len(change), -1)
+    linf, l2 = np.abs(change).max(axis=1), np.sqrt(np.square(change).sum(axis=1))
+    rms, margin = l2 / np.sqrt(change.shape[1]), _margins(task, batch, logits)
+    measured = (predictions, linf, l2, rms, margin)
+    kept = adversarial[batch.mask & (batch.index < keep)]
+    return [*(column[batch.mask] for column in measured), kept]
+
+
+def _margins(task: _task.Task, batch: _task.PaddedBatch, logits: Any) -> np.ndarray:
+    """Return by how many logits an attack succeeds on each image."""
+    targets = task.target_labels
+    aims = (task.labels if targets is None else targets)[batch.index]
+    rows = np.arange(len(logits))
+    own, others = logits[rows, aims], np.array(logits)
+    others[rows, aims] = -np.inf
+    margin = others.max(axis=1) - own
+    return margin if targets is None else -margin

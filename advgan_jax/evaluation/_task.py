@@ -8,19 +8,28 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
-from advgan_jax import parallel
-from advgan_jax.checks import check_bounds, check_images, check_labels
-from advgan_jax.data import evaluation_batches, to_float
-from advgan_jax.logits import as_pytree, check_logits_fn, warn_of_probabilities
-from advgan_jax.types import Bounds, LogitsFn
+from advgan_jax import parallel, tracing
+from advgan_jax.checks import as_images, check_bounds, check_labels
+from advgan_jax.data import evaluation_batches
+from advgan_jax.logits import (
+    CURE,
+    LOGITS_RULE,
+    apply,
+    as_function,
+    check_logits_fn,
+    usable_logits,
+    warn_of_layout,
+    warn_of_probabilities,
+)
+from advgan_jax.progress import progress
+from advgan_jax.types import Bounds
 
 
 class PaddedBatch(NamedTuple):
     """One batch of images, padded to the batch size."""
 
-    images: np.ndarray  # float32 `[B, H, W, C]`
+    images: np.ndarray  # float32 `[B, ...]`
     index: np.ndarray  # int `[B]`, positions in the whole set; padding repeats one
     mask: np.ndarray  # bool `[B]`, False on padding
 
@@ -29,34 +38,36 @@ class PaddedBatch(NamedTuple):
 class Task:
     """A model and its N images, both checked by `make_task`; `batch_size` <= N."""
 
-    logits_fn: LogitsFn
+    function: tracing.Function
     images: np.ndarray
     labels: np.ndarray
     target_labels: np.ndarray | None
     bounds: Bounds
     batch_size: int
+    gradients: dict[str, dict[str, np.ndarray]] = dataclasses.field(
+        default_factory=dict  # measured once for each loss
+    )
 
     @functools.cached_property
-    def model(self) -> LogitsFn:
-        """Place the model, as a pytree, on all devices."""
-        return parallel.replicate(as_pytree(self.logits_fn))
+    def models(self) -> dict[str, tracing.Traced]:
+        """The model on all devices, traced for a batch on all devices."""
+        shape = parallel.spread_size(self.batch_size), *self.images.shape[1:]
+        images = jax.ShapeDtypeStruct(shape, jnp.float32)
+        return parallel.replicate({"logits_fn": self.function.like(images)})
 
     def batches(self, title: str | None = None) -> Iterator[PaddedBatch]:
         """Yield all images in order and check them; show a bar if there is a title."""
         index = np.arange(len(self.labels))
         batches = evaluation_batches(self.images, index, self.batch_size)
-        look = {"desc": title, "unit": " img", "unit_scale": True}
-        hidden = True if title is None else None  # None shows it on terminals only
-        with tqdm(total=len(index), disable=hidden, **look) as bar:
+        with progress(len(index), title, shown=title is not None) as update:
             for images, rows, mask in batches:
-                images = to_float(images)
-                check_images(images, self.bounds)
+                images = np.asarray(as_images(images, self.bounds))
                 yield PaddedBatch(images, rows, mask)
-                bar.update(int(mask.sum()))
+                update(int(mask.sum()))
 
 
 def make_task(
-    logits_fn: LogitsFn,
+    logits_fn: Any,
     images: Any,
     labels: Any,
     target_labels: Any,
@@ -64,18 +75,20 @@ def make_task(
     bounds: Bounds,
 ) -> Task:
     """Check the arguments of an evaluation; they are those of `evaluate`."""
-    check_bounds(bounds)
+    bounds = check_bounds(bounds)
     images = np.asarray(images)
     if images.size == 0:
         raise ValueError(
             f"`images` must contain at least one, got shape {list(images.shape)}."
         )
-    check_images(to_float(images[:1]), bounds)
+    as_images(images[:1], bounds)
+    warn_of_layout(images, bounds)
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
     batch_size = min(batch_size, len(images))
     batch: Any = jax.ShapeDtypeStruct((batch_size, *images.shape[1:]), jnp.float32)
-    num_classes = check_logits_fn(as_pytree(logits_fn), batch)
+    function = as_function(logits_fn)
+    num_classes = check_logits_fn(function, batch)
 
     def _class_ids(ids: Any, name: str) -> np.ndarray:
         ids = np.asarray(ids)
@@ -85,7 +98,7 @@ def make_task(
     labels = _class_ids(labels, "labels")
     if target_labels is not None:
         target_labels = _class_ids(target_labels, "target_labels")
-    return Task(logits_fn, images, labels, target_labels, bounds, batch_size)
+    return Task(function, images, labels, target_labels, bounds, batch_size)
 
 
 def check_adversarial(
@@ -103,32 +116,32 @@ def check_adversarial(
     adversarial = np.asarray(adversarial)
     low, high = (np.float32(bound) for bound in bounds)
     # A comparison with NaN is False, so this finds NaN too.
-    inside = ((adversarial >= low) & (adversarial <= high)).all(axis=(1, 2, 3))
+    pixels = adversarial.reshape(len(adversarial), -1)
+    inside = ((pixels >= low) & (pixels <= high)).all(axis=1)
     if not inside.all():
         bad = int(np.flatnonzero(~inside)[0])
-        pixels = adversarial[bad]
         raise ValueError(
             f"Adversarial images must lie within bounds {bounds}, image "
-            f"{clean.index[bad]} has values from {pixels.min():g} to "
-            f"{pixels.max():g}; an attack clips last."
+            f"{clean.index[bad]} has values from {pixels[bad].min():g} to "
+            f"{pixels[bad].max():g}; an attack clips last."
         )
     return adversarial
 
 
-_logits = jax.jit(lambda logits_fn, images: logits_fn(images).astype(jnp.float32))
+def _logits(models: Any, images: Any) -> Any:
+    return apply(models, images).astype(jnp.float32)
 
 
 def finite_logits(task: Task, batch: PaddedBatch, *, kind: str = "clean") -> np.ndarray:
-    """Return the logits of a batch, float32 `[B, K]`; raise unless all are finite."""
-    logits = _logits(task.model, parallel.spread(batch.images))
+    """Return the logits of a batch, float32 `[B, K]`; raise unless all are usable."""
+    logits = tracing.run(_logits, task.models, parallel.spread(batch.images))
     logits = parallel.fetch(logits, len(batch.images))
-    finite = np.isfinite(logits).all(axis=-1)
-    if not finite.all():
-        bad = int(np.flatnonzero(~finite)[0])
+    usable = usable_logits(logits)
+    if not usable.all():
+        bad = int(np.flatnonzero(~usable)[0])
         raise ValueError(
-            f"`logits_fn` must return finite logits, got {logits[bad]} for {kind} "
-            f"image {batch.index[bad]}; are all weights finite, and does the model "
-            "normalise its input without dividing by zero?"
+            f"`logits_fn` {LOGITS_RULE}, got {logits[bad]} for {kind} image "
+            f"{batch.index[bad]}; {CURE}"
         )
     return logits
 

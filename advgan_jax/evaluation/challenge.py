@@ -14,13 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from advgan_jax.checks import check_at_least
-from advgan_jax.data import to_float
+from advgan_jax.checks import check_at_least, largest_distance, to_float
+from advgan_jax.files import read_npy, reading
 
 EPSILON = 0.3
-# Sums of float32 pixels, and other ways of scaling pixels to [0, 1], differ by less
-# than one step of float32 at 1.
-ROUNDING = 2.0**-23
 
 
 def check_submission(
@@ -31,12 +28,14 @@ def check_submission(
     .. math:: x_A \in [0, 1], \qquad
       \lVert x_A - x \rVert_\infty \le \mathrm{float32}(\epsilon)
 
-    The distance is computed in double precision and may exceed the bound by `ROUNDING`.
+    The distance is computed in double precision and may exceed the bound by the
+    rounding that `checks.largest_distance` allows everywhere, :math:`2^{-23}`.
 
     Args:
       adversarial: float32 `[N, H * W * C]`, `[N, H, W, C]` or, for grey images,
         `[N, H, W]`.
-      images: the clean test images in their order, `[N, H, W, C]`, uint8 or float32.
+      images: the clean test images in their order, `[N, H, W, C]`, uint8 or floats in
+        [0, 1].
       epsilon: the bound, in pixel units.
 
     Returns:
@@ -64,9 +63,8 @@ def check_submission(
     outside = (adversarial < 0) | (adversarial > 1)
     _check_rule(outside, adversarial, "lie in [0, 1]")
     distance = np.abs(np.subtract(adversarial, images, dtype=np.float64))
-    limit = float(np.float32(epsilon)) + ROUNDING
     wanted = f"differ from the clean ones by at most {epsilon:g}"
-    _check_rule(distance > limit, distance, wanted)
+    _check_rule(distance > largest_distance(epsilon), distance, wanted)
     return adversarial
 
 
@@ -77,13 +75,9 @@ def load_submission(path: str | os.PathLike[str]) -> np.ndarray:
       ValueError: if the file is not a complete array of numbers.
       OSError: if it cannot be read.
     """
-    try:
-        return np.load(path, allow_pickle=False)
-    except (EOFError, ValueError) as error:  # an empty file, or no array
-        raise ValueError(
-            f"{path} must be a complete .npy file of one array of numbers, got "
-            f"something else ({error}); write it with `numpy.save`."
-        ) from error
+    expected = "a complete .npy file of one array of numbers"
+    with reading(path, expected, "write it with `numpy.save`"):
+        return read_npy(path)
 
 
 def _check_rule(broken: np.ndarray, values: np.ndarray, rule: str) -> None:

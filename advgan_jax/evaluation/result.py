@@ -2,16 +2,17 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 
-from advgan_jax.checks import check_at_least, check_labels, unknown_name
+from advgan_jax import checks
+from advgan_jax.checks import unknown_name
+from advgan_jax.types import Bounds
 
 OVER = ("all", "correct", "correct-not-target")
-_DISTANCES = ("linf", "l2")
+MARKS = ("unchanged", "gradient_zero", "gradient_not_finite")
 
 
 def wilson_interval(
@@ -35,6 +36,11 @@ def wilson_interval(
 
     References:
       Wilson, 1927, Probable inference, the law of succession, and statistical inference
+
+    Example:
+      >>> low, high = wilson_interval(99, 100)
+      >>> print(f"{low:.3f} to {high:.3f}")
+      0.946 to 0.998
     """
     if not 0 <= successes <= trials:
         raise ValueError(
@@ -85,6 +91,15 @@ class Evaluation:
       seconds: time of the attack on all images, without compilation; None if unknown.
       examples: the first M adversarial images, float32 `[M, H, W, C]`, where M is
         `keep` of `evaluate`; None if they are not of one attack.
+      gradient_zero: whether the gradient that the attack follows is zero at the clean
+        image (see `evaluate`), bool `[N]`; None if it was not measured.
+      gradient_not_finite: whether that gradient is NaN or infinite in a pixel.
+      bounds: the least and the greatest pixel value.
+      margin: the logits by which the attack succeeds, float32 `[N]`; negative where it
+        fails. They are the best wrong class over the true one, or of a targeted attack
+        the wanted class over the best other one. None if unknown.
+      rounded: the same attack after its images were rounded by `attacks.quantize`;
+        None unless `levels` of `evaluate` was given.
     """
 
     labels: np.ndarray
@@ -96,6 +111,11 @@ class Evaluation:
     rms: np.ndarray
     seconds: float | None = None
     examples: np.ndarray | None = None
+    gradient_zero: np.ndarray | None = None
+    gradient_not_finite: np.ndarray | None = None
+    bounds: Bounds = (0.0, 1.0)
+    margin: np.ndarray | None = None
+    rounded: "Evaluation | None" = None
 
     @property
     def num_images(self) -> int:
@@ -128,6 +148,42 @@ class Evaluation:
         if self.targeted:
             return self.adversarial_predictions == self.target_labels
         return self.adversarial_predictions != self.labels
+
+    @property
+    def unchanged(self) -> np.ndarray:
+        """Whether the attack failed and returned the clean image, bool `[N]`.
+
+        A search that finds nothing, for want of steps for example, returns it, too.
+        """
+        return ~self.succeeded & (self.linf == 0)
+
+    def share(self, mark: str, over: str | None = None) -> float:
+        """Return the share of the images that `counted` selects that have a mark.
+
+        Args:
+          mark: `unchanged`, `gradient_zero` or `gradient_not_finite`.
+          over: see `counted`.
+
+        Returns:
+          The share; NaN without counted images, or if the mark was not measured.
+
+        Raises:
+          ValueError: for an unknown name.
+        """
+        if mark not in MARKS:
+            raise unknown_name("mark", mark, MARKS)
+        values, counted = getattr(self, mark), self.counted(over)
+        if values is None or not counted.any():
+            return math.nan
+        return float(values[counted].mean())
+
+    def largest_distance(self, epsilon: float, norm: str = "linf") -> float:
+        """Return the largest distance that counts as `epsilon`; see `checks`."""
+        moved = self.rms > 0
+        num_pixels = round(np.max((self.l2[moved] / self.rms[moved]) ** 2, initial=1))
+        return checks.largest_distance(
+            epsilon, self.bounds, norm=norm, num_pixels=num_pixels
+        )
 
     def counted(self, over: str | None = None) -> np.ndarray:
         """Return which images a success rate counts, bool `[N]`.
@@ -162,120 +218,3 @@ class Evaluation:
         rate = successes / trials if trials else math.nan
         interval = wilson_interval(successes, trials, confidence)
         return Success(successes, trials, rate, *interval)
-
-
-def within(evaluation: Evaluation, epsilon: float, norm: str = "linf") -> Evaluation:
-    """Return an evaluation in which perturbations beyond `epsilon` are undone.
-
-    One run of an attack that minimises the perturbation thus gives the whole robustness
-    curve.
-
-    Args:
-      evaluation: of an attack without a bound.
-      epsilon: the largest allowed distance, in pixel units.
-      norm: `linf` or `l2`.
-
-    Raises:
-      ValueError: for an unknown norm or a negative epsilon.
-    """
-    if norm not in _DISTANCES:
-        raise unknown_name("distance", norm, _DISTANCES)
-    check_at_least("epsilon", epsilon, 0)
-    near = getattr(evaluation, norm) <= epsilon
-    changes = {
-        name: np.where(near, getattr(evaluation, name), 0)
-        for name in ("linf", "l2", "rms")
-    }
-    changes["adversarial_predictions"] = np.where(
-        near, evaluation.adversarial_predictions, evaluation.clean_predictions
-    )
-    return dataclasses.replace(evaluation, **changes, examples=None)
-
-
-def worst_case_evaluation(evaluations: Sequence[Evaluation]) -> Evaluation:
-    """Combine evaluations of several attacks to the worst case on each image.
-
-    `attacks.worst_case` combines the attacks themselves.
-
-    Args:
-      evaluations: of one model on the same images, in order of preference.
-
-    Returns:
-      For each image the measurements of the first attack that succeeds; otherwise of
-      the first whose image is misclassified, else of the first. `seconds` is the sum.
-
-    Raises:
-      ValueError: if there are none, or their images or models differ.
-    """
-    if not evaluations:
-        raise ValueError("`evaluations` must contain at least one, got none.")
-    first = evaluations[0]
-    for other in evaluations[1:]:
-        for name in ("labels", "target_labels", "clean_predictions"):
-            if not np.array_equal(getattr(first, name), getattr(other, name)):
-                raise ValueError(
-                    "`evaluations` must have the same images and the same model, got "
-                    f"different `{name}`; use the same split for all attacks."
-                )
-    # argmax returns the first of equal values. A wrong class that is not the wanted one
-    # is worse for the model than the true class.
-    harm = [
-        2 * e.succeeded + (e.adversarial_predictions != e.labels) for e in evaluations
-    ]
-    winner = np.argmax(harm, axis=0)
-    columns = np.arange(first.num_images)
-    picked = {
-        name: np.stack([getattr(e, name) for e in evaluations])[winner, columns]
-        for name in ("adversarial_predictions", "linf", "l2", "rms")
-    }
-    seconds = total_seconds(evaluations)
-    return dataclasses.replace(first, **picked, seconds=seconds, examples=None)
-
-
-def total_seconds(evaluations: Sequence[Evaluation]) -> float | None:
-    """Return the time of several attacks; None if one is unknown."""
-    known = [e.seconds for e in evaluations if e.seconds is not None]
-    return sum(known) if len(known) == len(evaluations) else None
-
-
-class PairSuccess(NamedTuple):
-    """Targeted success by true class (row) and wanted class (column).
-
-    Rates are float64 `[K, K]`, NaN without trials; the two counts are int `[K, K]`.
-    """
-
-    rates: np.ndarray
-    successes: np.ndarray
-    trials: np.ndarray
-
-
-def success_by_pair(
-    evaluation: Evaluation, num_classes: int, *, over: str | None = None
-) -> PairSuccess:
-    """Split a targeted success rate by true and wanted class.
-
-    Args:
-      evaluation: of a targeted attack.
-      num_classes: K.
-      over: see `Evaluation.counted`; with the default the diagonal is NaN.
-
-    Raises:
-      ValueError: if the attack was untargeted, or a class is not below K.
-    """
-    if evaluation.target_labels is None:
-        raise ValueError(
-            "`success_by_pair` needs an evaluation with `target_labels`, got one of an "
-            "untargeted attack."
-        )
-    for name in ("labels", "target_labels"):
-        values = getattr(evaluation, name)
-        check_labels(values, evaluation.num_images, num_classes, name=name)
-    counted = evaluation.counted(over)
-    pairs = (evaluation.labels, evaluation.target_labels)
-    trials = np.zeros((num_classes, num_classes), np.int64)
-    np.add.at(trials, pairs, counted)
-    successes = np.zeros_like(trials)
-    np.add.at(successes, pairs, counted & evaluation.succeeded)
-    rates = np.full(trials.shape, np.nan)
-    np.divide(successes, trials, out=rates, where=trials > 0)
-    return PairSuccess(rates, successes, trials)

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from advgan_jax.checks import check_at_least, unknown_name
-from advgan_jax.evaluation.result import Evaluation
+from advgan_jax.evaluation.result import MARKS, Evaluation
 
 THREAT_MODELS = (
     "semi-white-box",
+    "black-box",
     "black-box-static",
     "black-box-dynamic",
     "white-box",
@@ -21,8 +22,11 @@ ROW_KEYS = (
     *("target_class", "epsilon", "norm", "num_images"),
     *("clean_accuracy", "robust_accuracy"),
     *("attack_success_rate", "success_over", "success_low", "success_high"),
+    *("unchanged", "gradient_zero", "gradient_not_finite"),
     *("linf_max", "l2_mean", "rms_mean", "seconds"),
-    *("images_per_second", "queries", "seed"),
+    *("images_per_second", "queries", "queries_mean", "queries_median"),
+    *("wasted", "seed"),
+    *("rounded_success_rate", "rounded_linf_max"),
 )
 
 
@@ -38,14 +42,18 @@ def make_row(
     norm: str | None,
     seed: int | None,
     queries: float | None = None,
+    queries_mean: float | None = None,
+    queries_median: float | None = None,
+    wasted: int | None = None,
     success_over: str | None = None,
 ) -> dict[str, Any]:
     """Return the row of `results.json` of an evaluation.
 
     `linf_max` covers all images. `l2_mean` and `rms_mean` cover the counted images on
     which the attack succeeded: an attack that fails may return the clean image, and its
-    zero distance must not lower the means. `target_class` is None unless all images
-    have the same wanted class.
+    zero distance must not lower the means. `unchanged`, `gradient_zero` and
+    `gradient_not_finite` are shares of the counted images, see `Evaluation.share`.
+    `target_class` is None unless all images have the same wanted class.
 
     Args:
       evaluation: of one attack on one model.
@@ -58,7 +66,10 @@ def make_row(
       epsilon: bound of the perturbation, in pixel units; None if there is none.
       norm: of that bound: `linf`, `l2`, `l1`; None if there is none.
       seed: seed of the run; None if nothing was random.
-      queries: number of queries to the black box, if counted.
+      queries: number of queries to the black box in all, if counted.
+      queries_mean: of each attacked image.
+      queries_median: of each attacked image.
+      wasted: number of further images sent to it without a usable answer, if counted.
       success_over: see `Evaluation.counted`.
 
     Returns:
@@ -66,7 +77,7 @@ def make_row(
 
     Raises:
       ValueError: for an unknown threat model, norm or denominator; or if an L-infinity
-        or L2 distance exceeds `epsilon` by more than a thousandth.
+        or L2 distance exceeds `epsilon` by more than rounding.
     """
     if threat_model not in THREAT_MODELS:
         raise unknown_name("threat model", threat_model, THREAT_MODELS)
@@ -74,9 +85,9 @@ def make_row(
         raise unknown_name("norm", norm, NORMS)
     if epsilon is not None:
         check_at_least("epsilon", epsilon, 0)
-        largest = getattr(evaluation, norm).max() if norm in ("linf", "l2") else 0
-        # Far above rounding (1e-7 of the pixel range), far below any other epsilon.
-        if largest > 1.001 * epsilon + 1e-6:
+        measured = norm if norm in ("linf", "l2") else None
+        largest = getattr(evaluation, measured).max() if measured else 0
+        if measured and largest > evaluation.largest_distance(epsilon, measured):
             raise ValueError(
                 f"Perturbations must be at most `epsilon` = {epsilon:g} in the norm "
                 f"{norm!r}, got one of {largest:g}; give the epsilon and the norm that "
@@ -84,6 +95,7 @@ def make_row(
             )
     over = evaluation.default_over if success_over is None else success_over
     success, seconds = evaluation.success(over), evaluation.seconds
+    rounded = evaluation.rounded
     found = evaluation.counted(over) & evaluation.succeeded
     l2, rms = (
         sizes[found].mean() if found.any() else None
@@ -97,8 +109,11 @@ def make_row(
         *(target_class, epsilon, norm, evaluation.num_images),
         *(evaluation.clean_accuracy, evaluation.robust_accuracy),
         *(success.rate, over, success.low, success.high),
+        *(evaluation.share(mark, over) for mark in MARKS),
         *(evaluation.linf.max(), l2, rms, seconds),
-        *(evaluation.num_images / seconds if seconds else None, queries, seed),
+        *(evaluation.num_images / seconds if seconds else None, queries),
+        *(queries_mean, queries_median, wasted, seed),
+        *((rounded.success(over).rate, rounded.linf.max()) if rounded else (None,) * 2),
     )
     return dict(zip(ROW_KEYS, map(_plain, values), strict=True))
 

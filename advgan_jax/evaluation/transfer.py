@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from advgan_jax.checks import check_at_least
+from advgan_jax.checks import check_at_least, check_seed, to_float
 from advgan_jax.evaluation._task import make_task, predict_clean
 from advgan_jax.types import Bounds, LogitsFn
 
@@ -22,7 +22,7 @@ def transfer_matrix(
     Args:
       models: the R models in the columns, by name.
       adversarial: the S sets of images in the rows, by the name of the model they were
-        made for; `[N, H, W, C]`, float32 within `bounds` or uint8.
+        made for; `[N, H, W, C]`, floats within `bounds` or uint8.
       labels: int `[N]`, true classes, the same for all sets.
       batch_size: how many images to classify at a time.
       bounds: the least and the greatest pixel value.
@@ -62,7 +62,7 @@ def rescale_perturbations(
     would shrink the perturbations; their text says "stddev 0.1".
 
     Args:
-      images: clean, float `[N, H, W, C]`.
+      images: clean, `[N, ...]`, floats, or uint8 that mean k/255.
       adversarial: perturbed, the same shape; unperturbed images do not change.
       rms_distortion: `sigma`, the root of the mean square over the pixels.
 
@@ -70,13 +70,15 @@ def rescale_perturbations(
       ValueError: if the shapes differ, or the size is negative.
     """
     check_at_least("rms_distortion", rms_distortion, 0)
+    images, adversarial = (to_float(np.asarray(x)) for x in (images, adversarial))
     if np.shape(images) != np.shape(adversarial):
         raise ValueError(
             f"`adversarial` must have the shape {list(np.shape(images))} of `images`, "
             f"got {list(np.shape(adversarial))}."
         )
     change = np.subtract(adversarial, images, dtype=np.float64)
-    size = np.sqrt(np.mean(change**2, axis=(1, 2, 3), keepdims=True))
+    axes = tuple(range(1, change.ndim))
+    size = np.sqrt(np.mean(change**2, axis=axes, keepdims=True))
     scale = np.divide(rms_distortion, size, out=np.zeros_like(size), where=size > 0)
     return (images + scale * change).astype(np.float32)
 
@@ -84,9 +86,11 @@ def rescale_perturbations(
 def add_noise(images: np.ndarray, rms_distortion: float, *, seed: int) -> np.ndarray:
     """Add Gaussian noise of standard deviation `rms_distortion` without clipping.
 
-    Images are float `[N, H, W, C]`; the result is float32. A negative deviation raises
-    `ValueError`.
+    Images are `[N, ...]`, floats, or uint8 that mean k/255; the result is float32. A
+    negative deviation or seed raises `ValueError`.
     """
     check_at_least("rms_distortion", rms_distortion, 0)
+    check_seed(seed)
+    images = to_float(np.asarray(images))
     noise = np.random.default_rng(seed).normal(0, rms_distortion, images.shape)
     return (images + noise).astype(np.float32)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from advgan_jax.checks import SUM_TOLERANCE, unknown_name
+from advgan_jax.logits import usable_logits
 
 ANSWERS = ("probabilities", "logits", "labels")
 
@@ -44,9 +45,10 @@ def to_probabilities(
             f"({', '.join(ANSWERS)}), and `num_classes` to the number of columns."
         )
     table = array.astype(np.float64)
-    checks: dict[str, Any] = {f"finite {kind}": np.isfinite(table).all(axis=1)}
     if kind == "logits":
-        return _convert(table, checks, _softmax)
+        rule = "finite logits, or `-inf` for classes that are masked on all images"
+        return _convert(table, {rule: usable_logits(table)}, _softmax)
+    checks: dict[str, Any] = {"finite probabilities": np.isfinite(table).all(axis=1)}
     checks["probabilities of at least 0"] = (table >= 0).all(axis=1)
     with np.errstate(invalid="ignore"):
         sums_to_one = np.abs(table.sum(axis=1) - 1) <= SUM_TOLERANCE

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from advgan_jax.logits import as_pytree
+from advgan_jax import digest, tracing
+from advgan_jax.logits import apply, as_function
 from advgan_jax.oracles.answers import check_kind
 from advgan_jax.oracles.oracle import Oracle
 from advgan_jax.types import LogitsFn
@@ -33,21 +34,31 @@ def from_logits_fn(
       answers: what the oracle reveals of the logits; see `Oracle`.
       num_classes: K.
       batch_size: B. Padding fills the last batch of a call and is not counted.
-      **options: `budget`, `cache`, `ledger` and `timeout`, see `Oracle`.
+      **options: `budget`, `cache`, `ledger`, `timeout`, `name` and `probe`, see
+        `Oracle`. By default a digest names a model whose weights are arrays of a
+        pytree, and a ledger of this name needs no probe.
 
     Returns:
       The oracle; see `Oracle` for errors.
     """
     check_kind(answers)
-    answer = _ANSWER_FNS[answers]
-    model = as_pytree(logits_fn)
-    # The model is an argument: weights would otherwise be constants of the program.
-    compiled = jax.jit(lambda model, images: answer(model(images).astype(jnp.float32)))
+    as_function(logits_fn)
+    arrays = jax.Array | np.ndarray
+    weights = [w for w in jax.tree.leaves(logits_fn) if isinstance(w, arrays)]
+    if not options.keys() & {"name", "probe"} and weights:
+        name = digest.of_json(digest.of_arrays(weights))
+        options |= {"name": name, "probe": 0}
 
     def _fn(images: np.ndarray) -> np.ndarray:
         rows = np.minimum(np.arange(batch_size), len(images) - 1)
-        return np.asarray(compiled(model, images[rows]))[: len(images)]
+        models = {"logits_fn": as_function(logits_fn)}
+        answered = tracing.call(_answer, models, images[rows], answers=answers)
+        return np.asarray(answered)[: len(images)]
 
     return Oracle(
         _fn, answers=answers, num_classes=num_classes, batch_size=batch_size, **options
     )
+
+
+def _answer(models: Any, images: Any, *, answers: str) -> Any:
+    return _ANSWER_FNS[answers](apply(models, images).astype(jnp.float32))

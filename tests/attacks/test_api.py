@@ -29,10 +29,19 @@ fgsm = partial(attacks.fgsm, epsilon=0.3)
         ("fgsm", {"epsilon": np.nan}, ValueError, "`epsilon` must be a finite"),
         ("fgsm", {"epsilon": "0.1"}, TypeError, "`epsilon` must be a real number"),
         ("fgsm", {"epsilon": None}, TypeError, "`epsilon` must be a real number"),
-        ("fgsm", {"epsilon": jnp.ones(3)}, TypeError, "`epsilon` must be a real"),
+        (
+            "fgsm",
+            {"epsilon": jnp.ones(3)},
+            TypeError,
+            "`epsilon`.*one value for each call",
+        ),
         ("fgsm", {"norm": "l3"}, ValueError, "norm 'l3'.*l1, l2, linf"),
         ("fgsm", {"loss": "ce"}, ValueError, "loss 'ce'.*cross_entropy"),
         ("fgsm", {"bounds": (1, 0)}, ValueError, r"`bounds` must be \(least"),
+        ("fgsm", {"bounds": 1}, ValueError, r"`bounds` must be two finite.*got 1"),
+        ("fgsm", {"bounds": (0, "1")}, ValueError, r"`bounds` must be two finite"),
+        ("fgsm", {"bounds": (0, np.ones(3))}, ValueError, "two finite.*all pixels"),
+        ("fgsm", {"bounds": np.eye(2)}, ValueError, "two finite.*all pixels"),
         ("fgsm", {"targeted": 3}, TypeError, "`targeted` must be True or False"),
         ("carlini_wagner_linf", {"tau_factor": 1.5}, ValueError, "must be < 1"),
         ("bim", {"step_size": 0.0}, ValueError, "`step_size` must be > 0"),
@@ -53,7 +62,14 @@ fgsm = partial(attacks.fgsm, epsilon=0.3)
             "needs `random_start=True`",
         ),
         ("pgd", {"key": KEY, "num_restarts": 0}, ValueError, "`num_restarts` must be"),
-        ("apgd", {"key": KEY, "norm": "l1"}, ValueError, "norm 'l1'.*l2, linf"),
+        ("apgd", {"key": KEY, "norm": "l0"}, ValueError, "norm 'l0'.*l1, l2, linf"),
+        ("fab", {"num_restarts": 2}, ValueError, "needs `random_start=True`"),
+        (
+            "apgd_targeted",
+            {"key": KEY, "loss": "cross_entropy"},
+            ValueError,
+            "dlr, margin",
+        ),
         ("deepfool", {"norm": "l1"}, ValueError, "norm 'l1'.*l2, linf"),
         ("carlini_wagner_l2", {"confidence": -1}, ValueError, "`confidence` must be"),
         (
@@ -87,17 +103,68 @@ def test_epsilon_has_no_default(name, net, images, labels):
 @pytest.mark.parametrize(
     ("change", "error", "match"),
     [
-        (lambda x: x[0], ValueError, r"must have shape \[B, H, W, C\]"),
-        (lambda x: x.astype(jnp.bfloat16), TypeError, r"float32, got bfloat16.*astype"),
-        (lambda x: (255 * x).astype(jnp.uint8), TypeError, "got uint8.*divide by 255"),
+        (lambda x: x[0, 0, 0], ValueError, r"batch axis.*\(2,\).*`images\[None\]`"),
+        (lambda x: x[0], TypeError, r"(?s)shape \(5, 7, 2\).*axis: `images\[None\]`"),
+        (lambda x: (255 * x).astype(int), TypeError, r"or floating, got int32.*astype"),
         (lambda x: 255 * x, ValueError, "within bounds.*Divide by 255"),
         (lambda x: x - 0.5, ValueError, "within bounds.*inside `logits_fn`"),
-        (lambda x: x.at[0, 0, 0, 0].set(jnp.nan), ValueError, "within bounds.*nan"),
+        (lambda x: x.at[1, 0, 0, 0].set(jnp.nan), ValueError, "image 1.*repair NaN"),
     ],
 )
 def test_bad_images(change, error, match, net, images, labels):
     with pytest.raises(error, match=match):
         fgsm(net, change(images), labels)
+
+
+@pytest.mark.parametrize("bounds", [(0, 1), (-1, 1), (0, 255)])
+def test_pixels_of_all_dtypes_are_the_same_images(bounds, net, images, labels):
+    low, high = bounds
+    steps = np.asarray(255 * images).round()
+    floats = (low + steps * (high - low) / 255).astype(np.float32)
+    run = partial(
+        attacks.fgsm, lambda x: net(x / high), epsilon=high / 100, bounds=bounds
+    )
+    expected = np.asarray(run(floats, labels))
+    assert expected.dtype == np.float32
+    for given in (steps.astype(np.uint8), floats.astype(float), jnp.asarray(floats)):
+        result = run(given, labels)
+        # uint8 on [0, 1] is multiplied by 1/255, which rounds otherwise than / 255.
+        np.testing.assert_allclose(result, expected, atol=high * 2**-23)
+        assert result.dtype == np.float32
+
+
+def test_a_step_of_epsilon_in_another_precision_is_no_longer_step(net, images, labels):
+    result = attacks.bim(
+        net, images, labels, epsilon=0.3, step_size=np.float32(0.3), num_steps=1
+    )
+    np.testing.assert_array_equal(result, fgsm(net, images, labels))
+
+
+def test_an_epsilon_that_bounds_nothing_is_noticed(net, images, labels):
+    with pytest.warns(UserWarning, match=r"`epsilon` = 8 exceeds 1, .*8/255 on"):
+        attacks.fgsm(net, images, labels, epsilon=8)
+    # Two images of 70 pixels are at most sqrt(70) = 8.37 apart.
+    with pytest.warns(UserWarning, match=r"`epsilon` = 9 exceeds 8.3666"):
+        attacks.pgd(net, images, labels, epsilon=9, norm="l2", num_steps=0, key=KEY)
+    attacks.fgsm(net, images, labels, epsilon=8, norm="l2")
+    attacks.fgsm(net, 255 * images, labels, epsilon=8, bounds=(0, 255))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_with_channels_first_are_noticed(channels):
+    def model(x):
+        return x.reshape(len(x), -1)[:, :3]
+
+    images = np.zeros((2, channels, 8, 8), np.float32)
+    with pytest.warns(UserWarning, match=r"look like \[B, C, H, W\].*transpose"):
+        fgsm(model, images)
+    fgsm(model, images.transpose(0, 2, 3, 1))
+    fgsm(model, np.zeros((2, 1, 2, 4), np.float32))
+
+
+def test_images_scaled_to_other_bounds_are_noticed(net, images, labels):
+    with pytest.warns(UserWarning, match=r"from 0 to 1 but bounds \(0.0, 255.0\)"):
+        fgsm(net, images, labels, bounds=(0, 255))
 
 
 @pytest.mark.parametrize(
@@ -106,6 +173,7 @@ def test_bad_images(change, error, match, net, images, labels):
         (lambda y: jax.nn.one_hot(y, 5), TypeError, "one-hot labels are not accepted"),
         (lambda y: jax.nn.one_hot(y, 5, dtype=int), ValueError, "one-hot"),
         (lambda y: y[:2], ValueError, r"of shape \(3,\), got int32\[2\]"),
+        (lambda y: y[:, None], ValueError, r"int32\[3, 1\]; take `labels\[:, 0\]`"),
         (lambda y: y + 5, ValueError, r"in \[0, 5\), got"),
         (lambda y: y - 5, ValueError, r"in \[0, 5\), got"),
     ],
@@ -125,11 +193,14 @@ def test_targeted_needs_labels(net, images):
     [
         (lambda z: z[0], ValueError, r"logits of shape \(3, K\), got \(5,\)"),
         (lambda z: z[:2], ValueError, r"logits of shape \(3, K\), got \(2, 5\)"),
-        (lambda z: z[:, :1], ValueError, "K >= 2, got K = 1"),
-        (lambda z: jnp.argmax(z, -1, keepdims=True), ValueError, "K >= 2"),
+        (lambda z: z[:, :1], ValueError, r"\(3, 1\); a single.*stack.*z\[:, 0\]\]"),
+        (lambda z: z[:, 0], ValueError, r"K >= 2, got \(3,\); a single .*zeros.*z\]"),
+        (lambda z: z[:, :0], ValueError, "K >= 2, got K = 0"),
         (lambda z: (z > 0).astype(int), TypeError, "floating point, got int32"),
         (lambda z: (z, z), TypeError, "got a tuple; return the logits alone"),
-        (lambda z: z * jnp.inf, ValueError, "finite logits, got NaN or infinity"),
+        (lambda z: z * jnp.inf, ValueError, r"finite logits.*got \[.*inf.*log_softmax"),
+        (lambda z: z.at[0, 0].set(-jnp.inf), ValueError, "masked on all images"),
+        (lambda z: z.at[:, 1:].set(-jnp.inf), ValueError, "two classes or more"),
     ],
 )
 def test_bad_models(change, error, match, net, images, labels):
@@ -140,6 +211,55 @@ def test_bad_models(change, error, match, net, images, labels):
 def test_a_model_must_be_callable(images, labels):
     with pytest.raises(TypeError, match=r"must be a function from images.*got dict"):
         fgsm({"params": 0}, images, labels)
+
+
+def test_models_of_other_frameworks(images, labels):
+    def of_numpy(x):
+        return np.asarray(x).reshape(3, -1) @ np.ones((70, 2))
+
+    class Forest:
+        def predict(self, x):
+            return x
+
+    cure = r"wrap it: `advgan_jax.interop.from_host\(fn, num_classes\)`"
+
+    def branches(x):
+        return x.reshape(3, -1)[:, : 3 if x.min() < 0 else 2]
+
+    for model in (of_numpy, branches):
+        with pytest.raises(TypeError, match=f"function of JAX, got one .*{cure}"):
+            fgsm(model, images, labels)
+    with pytest.raises(TypeError, match=f"got Forest; it is not of JAX: {cure}"):
+        fgsm(Forest(), images, labels)
+
+
+def test_a_model_in_training_must_be_switched(images):
+    class Net(nnx.Module):
+        def __init__(self):
+            rngs = nnx.Rngs(0)
+            self.norm, self.drop = nnx.BatchNorm(70, rngs=rngs), nnx.Dropout(0.5)
+            self.out, self.rngs = nnx.Linear(70, 3, rngs=rngs), rngs
+
+        def __call__(self, x):
+            x = self.norm(x.reshape(len(x), -1))
+            return self.out(self.drop(x, rngs=self.rngs))
+
+    model = Net()
+    model.train()
+    with pytest.raises(ValueError, match=r"in training.*`\.eval\(\)`"):
+        fgsm(model, images)
+    model.eval()
+    assert (fgsm(model, images) != images).any()
+
+
+def test_arrays_of_one_number_are_numbers(net, images, labels):
+    expected = attacks.bim(net, images, labels, epsilon=0.25, bounds=(0, 1))
+    bounds = (jnp.float32(0), np.array(1))
+    for epsilon in (np.float32(0.25), jnp.array(0.25), np.array(0.25)):
+        result = attacks.bim(net, images, labels, epsilon=epsilon, bounds=bounds)
+        np.testing.assert_array_equal(result, expected)
+    result = attacks.bim(net, images, labels, epsilon=0.25, bounds=jnp.arange(2.0))
+    np.testing.assert_array_equal(result, expected)
 
 
 def test_probabilities_are_noticed(net, images, labels):
@@ -154,8 +274,8 @@ def test_probabilities_are_noticed(net, images, labels):
 
 
 def test_shapes_and_numbers_are_checked_under_jit(net, images, labels):
-    with pytest.raises(ValueError, match=r"\[B, H, W, C\]"):
-        jax.jit(lambda x: fgsm(net, x, labels))(images[0])
+    with pytest.raises(ValueError, match="batch axis"):
+        jax.jit(lambda x: fgsm(net, x, labels))(images[0, 0, 0])
     with pytest.raises(ValueError, match="`epsilon` must be"):
         jax.jit(lambda x: attacks.fgsm(net, x, labels, epsilon=-1.0))(images)
     with pytest.raises(TypeError, match="typed key"):
@@ -241,26 +361,6 @@ def test_half_precision_models(net, images, labels):
     assert (result != images).any()
 
 
-class Stateful:
-    """A model whose equality says nothing of its weights."""
-
-    def __init__(self, weights):
-        self.weights = weights
-
-    def __call__(self, images):
-        return images.reshape(images.shape[0], -1) @ self.weights
-
-    def __eq__(self, other):
-        return isinstance(other, Stateful)
-
-    def __hash__(self):
-        return 0
-
-
-def as_method(weights):
-    return Stateful(weights).__call__
-
-
 def as_partial_with_flag(weights):
     def apply(weights, images, train):
         assert train is False  # a traced False could not be looked at
@@ -279,34 +379,12 @@ def as_bound_flax_module(weights):
     return Dense().bind({"params": {"out": {"kernel": weights}}})
 
 
-class NnxLinear(nnx.Module):
-    def __init__(self, weights):
-        self.weights = nnx.Param(weights)
-
-    def __call__(self, images):
-        return images.reshape(images.shape[0], -1) @ self.weights[...]
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        Stateful,
-        as_method,
-        as_partial_with_flag,
-        as_bound_flax_module,
-        NnxLinear,
-        lambda weights: partial(Stateful.__call__, Stateful(weights)),
-        lambda weights: lambda images: Stateful(weights)(images),
-    ],
-)
-def test_new_weights_are_never_stale(make, images):
+@pytest.mark.parametrize("make", [as_partial_with_flag, as_bound_flax_module])
+def test_flags_and_bound_modules(make, images):
     weights = jax.random.normal(KEY, (70, 4))
-    labels = jnp.zeros(3, jnp.int32)
-    first = fgsm(make(weights), images, labels)
-    second = fgsm(make(-weights), images, labels)
-    expected = fgsm(lambda x: Stateful(-weights)(x), images, labels)
-    np.testing.assert_array_equal(second, expected)
-    assert (first != second).any()
+    result = fgsm(make(weights), images)
+    expected = fgsm(lambda x: x.reshape(len(x), -1) @ weights, images)
+    np.testing.assert_array_equal(result, expected)
 
 
 def test_stock_convolutions_in_a_loop(images):

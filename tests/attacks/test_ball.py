@@ -8,7 +8,8 @@ from jax.tree_util import Partial
 
 from advgan_jax import attacks
 
-NAMES = ["advgan", "apgd", "bim", "fgsm", "ilcm", "mi_fgsm", "pgd", "transfer"]
+NAMES = ["advgan", "apgd", "apgd_targeted", "bim", "fgsm", "ilcm", "mi_fgsm", "pgd"]
+NAMES += ["signhunter", "square", "transfer"]
 
 
 def hyperparameters(name, net):
@@ -16,6 +17,8 @@ def hyperparameters(name, net):
     if name == "advgan":
         return {"generator": Partial(jnp.negative)}
     steps = {} if name == "fgsm" else {"num_steps": 4}
+    if name in ("signhunter", "square"):
+        steps = {"num_queries": 30}
     return steps | ({"surrogate_fn": net} if name == "transfer" else {})
 
 
@@ -40,7 +43,14 @@ def test_linf(name, net, many):
 
 @pytest.mark.parametrize(
     ("name", "norm"),
-    [("apgd", "l2"), *((n, m) for n in ("bim", "fgsm", "pgd") for m in ("l2", "l1"))],
+    [
+        ("signhunter", "l2"),
+        *(
+            (n, m)
+            for n in ("apgd", "bim", "fgsm", "pgd", "square")
+            for m in ("l2", "l1")
+        ),
+    ],
 )
 def test_other_norms(name, norm, net, many):
     for epsilon in (0.02, 0.5, 4.0):

@@ -305,6 +305,46 @@ def test_the_best_restart_is_kept(name, net, images, labels):
     assert (kept[-1] < kept[0]).any()
 
 
+@pytest.mark.parametrize(
+    ("name", "order", "factor"),
+    [
+        ("carlini_wagner_l2", 2, 1.01),
+        ("carlini_wagner_linf", np.inf, 1 / 0.9),  # the next tau
+        ("deepfool", 2, 1.0201),  # its overshoot
+        ("lbfgs", 2, 1.01),
+    ],
+)
+def test_a_huge_negative_logit_demands_no_margin(name, order, factor):
+    """A mask of -1e9 is rounded by 64, which is no error of the other two logits."""
+
+    def model(value, x):
+        return jnp.concatenate([10 * x, jnp.full((len(x), 1), value)], axis=1)
+
+    x = jnp.array([[0.6, 0.4]])
+    for value in jnp.array([-1e4, -1e6, -1e9, -jnp.inf]):
+        result = attacks.ATTACKS[name](Partial(model, value), x, jnp.array([0]))
+        least = norms(np.array([[0.1, 0.1]]), order)
+        assert least < norms(result - x, order) < factor * least
+
+
+def test_ilcm_wants_another_class_than_the_predicted_one_on_a_tie():
+    image = np.full((1, 1, 1, 2), 0.5, np.float32)
+    found = attacks.ilcm(lambda x: 3 * x.reshape(len(x), 2), image, epsilon=0.2)
+    np.testing.assert_allclose(np.ravel(found), [0.3, 0.7], atol=1e-6)
+
+
+@pytest.mark.parametrize("mask", [-1e4, -1e9, -np.inf])
+def test_ilcm_wants_no_masked_class(mask):
+    image = np.array([0.6, 0.5, 0.4], np.float32).reshape(1, 1, 1, 3)
+    masked = jnp.full((1, 2), mask)
+
+    def logits_fn(x):
+        return jnp.concatenate([10 * x.reshape(1, 3), masked], axis=1)
+
+    found = attacks.ilcm(logits_fn, image, epsilon=0.2)
+    np.testing.assert_allclose(np.ravel(found), [0.4, 0.3, 0.6], atol=1e-6)
+
+
 def test_ilcm_wants_the_least_likely_class(net, images, labels):
     least = jnp.argmin(net(images), axis=-1)
     expected = attacks.bim(net, images, least, targeted=True, epsilon=0.1)
@@ -334,13 +374,91 @@ def test_momentum_by_hand(net, images, labels):
 
 
 def test_apgd_checkpoints_are_those_of_the_paper():
-    from advgan_jax.attacks.apgd import _windows
+    from advgan_jax.attacks._auto_pgd import windows
 
-    checkpoints = np.flatnonzero(_windows(100))
+    checkpoints = np.flatnonzero(windows(100))
     assert checkpoints.tolist() == [22, 41, 57, 70, 80, 87, 93, 99]
-    assert _windows(100)[41] == 19
+    assert windows(100)[41] == 19
     for short in range(12):
-        assert len(_windows(short)) == short + 1
+        assert len(windows(short)) == short + 1
+
+
+@pytest.mark.parametrize("name", ["apgd", "apgd_targeted"])
+def test_apgd_fills_the_best_pixels_in_l1(name, make_linear):
+    """Like `pgd` in L1, but exactly; the two classes are 0 and 1 of a linear model."""
+    _, images, _ = make_linear(3)
+    model, weights = two_class(images)
+    hyper = {"loss": "margin", "num_classes_tried": 1} if "t" in name[4:] else {}
+    epsilon, labels = 2.2, jnp.zeros(3, jnp.int32)
+    hyper |= {"epsilon": epsilon, "norm": "l1", "key": jax.random.key(0)}
+    result = attacks.ATTACKS[name](model, images, labels, **hyper)
+    if name == "apgd_targeted":  # ends at the first success
+        assert attacks.succeeded(model(result), labels).all()
+        return
+    gain = jnp.sum(weights * (images - result), axis=(1, 2, 3))
+    slopes = np.abs(np.asarray(weights)).ravel()
+    for image, found in zip(np.asarray(images), np.asarray(gain), strict=True):
+        room = np.where(weights > 0, image, 1 - image).ravel()
+        left, best = epsilon, 0.0
+        for pixel in np.argsort(-slopes):
+            step = min(left, room[pixel])
+            left, best = left - step, best + step * slopes[pixel]
+        assert 0.995 * best <= found <= best * (1 + 1e-5)
+
+
+def test_apgd_halves_at_three_of_four():
+    """Four steps of a loss by hand: three improve it."""
+    from advgan_jax.attacks import _auto_pgd
+
+    moved = jnp.array([2, 3, 4])
+    plan = _auto_pgd.make_plan(100, "linf")
+    row = _auto_pgd.Plan(*(entries[57] for entries in plan))._replace(window=4)
+    image = jnp.zeros((3, 2))
+    candidate = _auto_pgd.Candidate(image, jnp.zeros(3, bool), jnp.zeros(3))
+    point = _auto_pgd._Point(candidate, image)
+    ones = jnp.ones(3)
+    state = _auto_pgd._State(
+        *(moved, image, moved, moved[:, None], image, moved, moved, image),
+        now=point,
+        best=point,
+        found=candidate,
+        step_size=ones,
+        num_improved=moved,
+        was_halved=jnp.zeros(3, bool),
+        loss_before=ones,  # the best loss has fallen since
+        num_moved=moved,
+        num_chosen=moved,
+    )
+    after = _auto_pgd._adapt(state, row, 0.1, "linf")
+    np.testing.assert_array_equal(after.step_size, [0.5, 0.5, 1])
+    np.testing.assert_array_equal(after.num_improved, 0)
+
+
+def test_apgd_targeted_reaches_the_next_class(net, images, labels):
+
+    found = attacks.apgd_targeted(
+        net,
+        images,
+        labels,
+        key=jax.random.key(0),
+        epsilon=0.3,
+        num_steps=10,
+        num_classes_tried=1,
+    )
+    second = jnp.argsort(net(images), axis=-1)[:, -2]
+    np.testing.assert_array_equal(jnp.argmax(net(found), axis=-1), second)
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_apgd_stops_at_its_first_success(stop, net, images, labels):
+    hyper = {"epsilon": 0.3, "num_steps": 20, "key": jax.random.key(0)}
+    wrong = labels.at[0].set((labels[0] + 1) % 5)
+    found = attacks.apgd(net, images, wrong, stop_at_success=stop, **hyper)
+    assert attacks.succeeded(net(found), wrong).all()
+    assert bool((found[0] == images[0]).all()) == stop
+    further = attacks.apgd(net, images, wrong, **hyper)
+    loss = losses.cross_entropy(net(found), wrong)
+    assert (loss[1:] > losses.cross_entropy(net(further), wrong)[1:]).all() == stop
 
 
 def test_apgd_beats_pgd_on_average(net):

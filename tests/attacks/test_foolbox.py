@@ -58,6 +58,7 @@ def test_same_targeted_images(run, net, images, wanted):
     np.testing.assert_allclose(result, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_carlini_wagner_is_no_worse(net):
     images = jax.random.uniform(jax.random.key(8), (16, 5, 7, 2))
     labels = jnp.argmax(net(images), axis=-1)
@@ -70,3 +71,26 @@ def test_carlini_wagner_is_no_worse(net):
     assert found.success.all()
     distances = jnp.linalg.norm((expected - images).reshape(16, -1), axis=1)
     assert float(found.l2.mean()) <= float(distances.mean())
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_deepfool_is_no_worse_in_the_box(norm, net):
+    """A third of the pixels start at an edge of the box."""
+    noise = jax.random.uniform(jax.random.key(8), (32, 5, 7, 2))
+    images = jnp.clip(1.4 * noise - 0.2, 0, 1)
+    labels = jnp.argmax(net(images), axis=-1)
+    name = {"l2": "L2DeepFoolAttack", "linf": "LinfDeepFoolAttack"}[norm]
+    model = foolbox.JAXModel(jax.jit(net), bounds=(0, 1))
+    _, expected, _ = getattr(foolbox.attacks, name)()(
+        model, images, labels, epsilons=None
+    )
+    found = attacks.deepfool(net, images, labels, norm=norm)
+    assert attacks.succeeded(net(found), labels).all()
+    order = {"l2": 2, "linf": np.inf}[norm]
+    ours, theirs = (
+        np.linalg.norm((x - images).reshape(32, -1), order, axis=1)
+        for x in (found, expected)
+    )
+    # Both stop at the same boundary; one more step of 0.0001 is no difference.
+    assert (ours <= theirs + 3e-4).all()
+    assert ours.mean() <= theirs.mean()

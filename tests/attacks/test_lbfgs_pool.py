@@ -44,6 +44,7 @@ def run(monkeypatch):
     return with_lanes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_lanes", [2, 5, 64])
 def test_each_image_as_if_attacked_alone(num_lanes, run, net, problems):
     found = run(num_lanes, net, *problems)
@@ -76,6 +77,7 @@ def test_a_lane_is_never_idle_while_an_image_waits(run, net, problems):
     assert rounds.count(2) * 2 <= needed.sum() + needed.max()
 
 
+@pytest.mark.slow
 def test_vmap_and_shard_map_agree_with_jit(run, net, problems):
     images, wanted = (array[:4] for array in problems)
     expected = run(3, net, images, wanted)

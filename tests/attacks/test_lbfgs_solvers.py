@@ -25,6 +25,7 @@ def digit_problems(digits, digits_logits_fn):
     return jnp.asarray(images), jnp.asarray(labels), jnp.asarray((labels + shift) % 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("targeted", [False, True])
 def test_as_good_as_scipy_on_a_trained_net(
     targeted, digits_logits_fn, digit_problems, scipy_lbfgs
@@ -50,9 +51,12 @@ def test_as_good_as_scipy_on_a_trained_net(
         assert mean["jax"] <= 1.03 * mean["scipy"]
 
 
+@pytest.mark.slow
 def test_solvers_agree_at_a_given_c(digits_logits_fn, digit_problems, scipy_lbfgs):
     images, _, wanted = (array[:8] for array in digit_problems)
-    problem = _lbfgs.Problem(images, wanted, wanted, jnp.ones(8, bool))
+    problem = _lbfgs.Problem(
+        images, wanted, wanted, jnp.ones(8, bool), jnp.full(8, 1e-5), images
+    )
     c = jnp.full(8, 0.5)
     settings = _lbfgs.Settings(1, 60, 10, targeted=True, bounds=(0.0, 1.0))
 

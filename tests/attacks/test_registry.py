@@ -1,5 +1,8 @@
 """Attacks by name, bound, passed on to a surrogate, and combined."""
 
+import copy
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +11,7 @@ from jax.tree_util import Partial
 
 from advgan_jax import attacks, losses
 from advgan_jax.attacks.transfer import average_models
+from advgan_jax.evaluation import takes_epsilon
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -32,6 +36,8 @@ def test_a_call_takes_precedence(net, images, labels):
 def test_unknown_names():
     with pytest.raises(ValueError, match=r"Unknown attack 'pdg'.*Did you mean 'pgd'"):
         attacks.make_attack("pdg")
+    with pytest.raises(ValueError, match=r"Unknown attack 'PGD'.*Did you mean 'pgd'"):
+        attacks.make_attack("PGD")
     with pytest.raises(TypeError, match=r"argument of pgd 'steps'.*num_steps"):
         attacks.make_attack("pgd", steps=3)
     with pytest.raises(TypeError, match="`transfer` needs the argument `surrogate_"):
@@ -146,3 +152,34 @@ def test_worst_case_gives_each_attack_its_own_key(net, images, labels):
 )
 def test_what_does_not_count_as_success(logits, label):
     assert not attacks.succeeded(jnp.array([logits]), jnp.array([label])).any()
+
+
+def strong(**options):
+    return attacks.make_attack("bim", epsilon=0.1, num_steps=3, **options)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        strong(),
+        strong(bounds=(jnp.float32(0), np.array(1))),
+        attacks.make_attack("transfer", surrogate_fn=abs, attack=strong()),
+        attacks.worst_case([strong(), attacks.make_attack("fgsm", epsilon=0.1)]),
+    ],
+)
+def test_bound_attacks_are_copied_pickled_and_hashed(attack):
+    copies = [copy.copy(attack), copy.deepcopy(attack)]
+    copies.append(pickle.loads(pickle.dumps(attack)))
+    assert copies == [attack] * 3
+    assert {attack, *copies} == {attack}
+
+
+def test_copies_attack_alike(net, images, labels):
+    several = attacks.worst_case([strong(), attacks.make_attack("fgsm", epsilon=0.1)])
+    for attack in (strong(), several):
+        again = pickle.loads(pickle.dumps(attack))
+        expected = attack(net, images, labels)
+        np.testing.assert_array_equal(again(net, images, labels), expected)
+    assert takes_epsilon(strong())
+    assert not takes_epsilon(several)
+    assert strong() != strong(loss="margin")

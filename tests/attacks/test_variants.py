@@ -12,18 +12,26 @@ from advgan_jax import attacks
 
 STEPS = {"num_steps": 3}
 BALL = {**STEPS, "epsilon": 0.3}
+QUERIES = {"num_queries": 5, "epsilon": 0.3}
 SEARCH = {"num_search_steps": 2}
 HYPERPARAMETERS = {
     "apgd": BALL,
+    "apgd_targeted": {**BALL, "num_classes_tried": 2},
     "bim": BALL,
     "carlini_wagner_l2": {**STEPS, **SEARCH, "initial_loss_weight": 1.0},
     "carlini_wagner_linf": {**STEPS, "initial_loss_weight": 1.0, "min_tau": 0.5},
+    "ddn": STEPS,
     "deepfool": STEPS,
+    "ead": {**STEPS, **SEARCH, "initial_loss_weight": 1.0},
+    "fab": STEPS,
+    "fab_targeted": {**STEPS, "num_classes_tried": 2},
     "fgsm": {"epsilon": 0.3},
+    "fmn": STEPS,
     "ilcm": BALL,
     "lbfgs": {**SEARCH, "num_steps": 5},
     "mi_fgsm": BALL,
     "pgd": BALL,
+    "square": QUERIES,
 }
 
 
@@ -37,7 +45,9 @@ class VariantsTest(chex.TestCase):
     )
     @parameterized.named_parameters((name, name) for name in HYPERPARAMETERS)
     def test_same_images(self, name):
-        assert {*HYPERPARAMETERS, "advgan", "aigan", "transfer"} == set(attacks.ATTACKS)
+        # Attacks by queries share the loop of one of them.
+        others = {"advgan", "aigan", "transfer", *attacks.QUERY_ATTACKS}
+        assert {*HYPERPARAMETERS, *others} == set(attacks.ATTACKS)
         keys = jax.random.split(jax.random.key(0), 3)
         images = jax.random.uniform(keys[0], (2, 3, 2, 1))
         model = Partial(linear, jax.random.normal(keys[1], (6, 4)))

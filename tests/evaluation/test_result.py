@@ -8,6 +8,7 @@ import pytest
 
 from advgan_jax.evaluation import (
     Evaluation,
+    pool,
     success_by_pair,
     wilson_interval,
     within,
@@ -71,6 +72,13 @@ def test_within_takes_back_what_went_too_far():
     near = within(make(distances=(0.1, 0, 0, 0.3, 0.2)), 0.2)
     np.testing.assert_array_equal(near.adversarial_predictions, [1, 1, 2, 1, 2])
     np.testing.assert_array_equal(near.linf, [0.1, 0, 0, 0, 0.2])
+    # float32(0.1) is above 0.1, and float32(0.3) above 0.3.
+    for epsilon in (0.1, 0.2, 0.3, 8 / 255):
+        edge = make(distances=np.full(5, np.float32(epsilon)))
+        assert within(edge, epsilon).success() == edge.success()
+    wide = make(distances=np.full(5, 8 + 2**-16), bounds=(0.0, 255.0))
+    assert within(wide, 8).success() == wide.success()
+    assert within(make(distances=np.full(5, 8 + 2**-16)), 8).success().rate == 0
     none = within(make(distances=(0.1, 0, 0, 0.3, 0.2)), 0.19, norm="l2")
     np.testing.assert_array_equal(none.adversarial_predictions, CLEAN)
     assert none.l2.max() == none.rms.max() == 0
@@ -78,6 +86,17 @@ def test_within_takes_back_what_went_too_far():
         within(make(), 0.1, norm="l1")
     with pytest.raises(ValueError, match=r"`epsilon` must be .*>= 0, got -1"):
         within(make(), -1)
+
+
+def test_rounded_evaluations_are_combined_too():
+    clean = make(adversarial=CLEAN)
+    both = [make(rounded=clean), make(adversarial=LABELS, rounded=make())]
+    for combine in (worst_case_evaluation, pool):
+        expected = combine([e.rounded for e in both])
+        found = combine(both).rounded
+        assert found.success() == expected.success()
+        assert combine([make(), both[0]]).rounded is None
+    assert within(both[1], 0.5).rounded.success() == within(make(), 0.5).success()
 
 
 def test_worst_case_takes_the_first_that_succeeds():

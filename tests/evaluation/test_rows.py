@@ -17,6 +17,7 @@ EVALUATION = Evaluation(
     l2=np.array([1.0, 3.0, 7.0, 0.0]),
     rms=np.array([0.5, 1.5, 3.5, 0.0]),
     seconds=2.0,
+    gradient_zero=np.array([False, True, False, True]),
 )
 NAMES = {
     "experiment": "e",
@@ -50,15 +51,34 @@ def test_row():
         "success_over": "correct",
         "success_low": low,
         "success_high": high,
+        "unchanged": 0.0,
+        "gradient_zero": 1 / 3,  # of the images that count
+        "gradient_not_finite": None,
         "linf_max": 0.3,
         "l2_mean": 2.0,
         "rms_mean": 1.0,
         "seconds": 2.0,
         "images_per_second": 2.0,
         "queries": None,
+        "wasted": None,
+        "queries_mean": None,
+        "queries_median": None,
         "seed": 7,
+        "rounded_success_rate": None,
+        "rounded_linf_max": None,
     }
     assert tuple(row) == ROW_KEYS
+
+
+def test_rounded_images():
+    rounded = dataclasses.replace(
+        EVALUATION,
+        adversarial_predictions=np.array([1, 1, 2, 1]),
+        linf=np.array([0.2, 0.1, 0.3, 0.0]),
+    )
+    evaluation = dataclasses.replace(EVALUATION, rounded=rounded)
+    row = make_row(evaluation, **NAMES)
+    assert (row["rounded_success_rate"], row["rounded_linf_max"]) == (1 / 3, 0.3)
 
 
 def test_plain_values_only():
@@ -79,8 +99,9 @@ def test_what_does_not_apply_is_none():
     empty = {key for key, value in row.items() if value is None}
     assert empty == {
         "target_class", "epsilon", "norm", "attack_success_rate", "success_low",
-        "success_high", "l2_mean", "rms_mean", "seconds", "images_per_second",
-        "queries", "seed",
+        "success_high", "unchanged", "gradient_zero", "gradient_not_finite", "l2_mean",
+        "rms_mean", "seconds", "images_per_second", "queries", "wasted", "queries_mean",
+        "queries_median", "seed", "rounded_success_rate", "rounded_linf_max",
     }  # fmt: skip
 
 
@@ -102,6 +123,7 @@ def test_success_over():
         ({"threat_model": "whitebox"}, "Did you mean 'white-box'.*black-box-dynamic"),
         ({"norm": "Linf"}, "Unknown norm 'Linf'.*Known: l1, l2, linf"),
         ({"success_over": "right"}, "Unknown denominator 'right'"),
+        ({"epsilon": 0.2999}, "at most `epsilon` = 0.2999 in the norm 'linf', got"),
         ({"epsilon": 0.29}, "at most `epsilon` = 0.29 in the norm 'linf', got one of"),
         ({"norm": "l2"}, "at most `epsilon` = 0.3 in the norm 'l2', got one of 7"),
         ({"epsilon": -1}, "`epsilon` must be .*got -1"),

@@ -45,6 +45,8 @@ class TestRescaledPerturbations:
             along[1:], (0.1 * np.sqrt(24) * lengths)[1:], rtol=1e-5
         )
         assert larger.dtype == np.float32
+        flat = rescale_perturbations(*(a.reshape(5, -1) for a in (images, moved)), 0.1)
+        np.testing.assert_allclose(flat.reshape(images.shape), larger, rtol=1e-6)
 
     def test_pixels_are_not_clipped(self):
         images = np.ones((1, 1, 1, 1), np.float32)

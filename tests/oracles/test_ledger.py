@@ -51,42 +51,42 @@ def test_same_answer_to_other_images_is_refused(path):
         ledger.made()
 
 
-# A file begins with 40 bytes; each record has 16 of a header, then 16 for each image
-# and 12 for each answer. They end at 140, 212 and 256.
+# A file begins with 42 bytes; each record has 20 of a header, then 16 for each image
+# and 12 for each answer. They end at 146, 222 and 270.
 
 
 @pytest.mark.parametrize(
-    ("cut", "zeros"), [(1, 0), (20, 0), (28, 0), (29, 0), (43, 0), (29, 50), (43, 50)]
+    ("cut", "zeros"), [(1, 0), (20, 0), (28, 0), (29, 0), (47, 0), (29, 50), (47, 50)]
 )
 def test_record_that_was_being_written_is_dropped(path, cut, zeros, caplog):
     """Also where the file has its full length but not all of its bytes."""
     whole = path.read_bytes()
-    assert len(whole) == 256
+    assert len(whole) == 270
     path.write_bytes(whole[:-cut] + bytes(zeros))
     ledger = Ledger(path)
     assert len(ledger) == 5
-    assert len(path.read_bytes()) == 256 - cut + zeros
+    assert len(path.read_bytes()) == 270 - cut + zeros
     ledger.rewind(5)
     ledger.append(IMAGES[5:], ANSWERS[5:])
     assert "last record of" in caplog.text
     assert path.read_bytes() == whole
 
 
-@pytest.mark.parametrize("end", [0, 3, 39, 40, 55, 139])
+@pytest.mark.parametrize("end", [0, 3, 41, 42, 61, 145])
 def test_file_without_a_complete_record_is_rewritten(path, end):
     whole = path.read_bytes()
     path.write_bytes(whole[:end])
     ledger = Ledger(path)
     assert len(ledger) == 0
     ledger.append(IMAGES[:3], ANSWERS[:3])
-    assert path.read_bytes() == whole[:140]
+    assert path.read_bytes() == whole[:146]
 
 
-@pytest.mark.parametrize("start", [0, 20, 212, 220, 240])
+@pytest.mark.parametrize("start", [0, 20, 222, 230, 250])
 def test_zeros_to_the_end_are_dropped(path, start):
     whole = path.read_bytes()
-    path.write_bytes(whole[:start] + bytes(256 - start))
-    assert len(Ledger(path)) == (5 if start > 140 else 0)
+    path.write_bytes(whole[:start] + bytes(270 - start))
+    assert len(Ledger(path)) == (5 if start > 146 else 0)
 
 
 def test_last_record_of_wrong_bytes_is_dropped(path):
@@ -94,14 +94,15 @@ def test_last_record_of_wrong_bytes_is_dropped(path):
     assert len(Ledger(path)) == 5
 
 
-@pytest.mark.parametrize("place", [*range(57), 139, 140, 145, 150, 155, 170, 212, 220])
+@pytest.mark.parametrize("place", [*range(63), 145, 146, 151, 156, 165, 176, 222, 230])
 def test_damage_before_the_last_record_is_an_error_and_changes_nothing(path, place):
     """Flip each bit of the headers; no flip may look like an incomplete record."""
     for bit in range(8):
         content = bytearray(path.read_bytes())
         content[place] ^= 1 << bit
         path.write_bytes(bytes(content))
-        start = 0 if place < 40 else 40 if place < 140 else 140 if place < 212 else 212
+        ends = (42, 146, 222, 270)
+        start = max(end for end in (0, *ends) if end <= place)
         with pytest.raises(ValueError, match=f"byte {start} starts no complete rec"):
             Ledger(path)
         assert path.read_bytes() == bytes(content)
@@ -122,7 +123,7 @@ def test_two_writers_of_one_file_are_an_error(path):
     one.rewind(6), two.rewind(6)
     one.append(IMAGES[:1], ANSWERS[:1])
     before = path.read_bytes()
-    with pytest.raises(ValueError, match=r"have the 256 bytes.*got 300.*second run"):
+    with pytest.raises(ValueError, match=r"have the 270 bytes.*got 318.*second run"):
         two.append(IMAGES[:1], ANSWERS[:1])
     assert path.read_bytes() == before
 
@@ -141,3 +142,69 @@ def test_answers_of_another_oracle_are_rejected(tmp_path):
         again.replay(wide)
     with pytest.raises(ValueError, match="and 2; it belongs to another oracle"):
         ledger.append(IMAGES, ANSWERS[:, :2])
+
+
+def test_names_are_compared(tmp_path):
+    ledger = Ledger(tmp_path / "q")
+    ledger.attach("labels", 3, "cats")
+    ledger.append(IMAGES, ANSWERS)
+    for name in ("cats", ""):
+        Ledger(tmp_path / "q").attach("labels", 3, name)
+    with pytest.raises(ValueError, match="of the model 'dogs', got those of 'cats'"):
+        Ledger(tmp_path / "q").attach("labels", 3, "dogs")
+
+
+def test_every_sent_image_is_counted_across_processes(tmp_path):
+    """Each process counts before it sends, and is killed before the answers."""
+    path = tmp_path / "q"
+    for number in range(1, 4):
+        ledger = Ledger(path)
+        ledger.attach("labels", 3)
+        ledger.rewind(len(ledger))
+        ledger.send(5, (2, 2, 1))
+        ledger.send(-2, (2, 2, 1))
+        ledger.append(IMAGES[:1], ANSWERS[:1])
+        again = Ledger(path)
+        found = (len(again), again.sent, again.wasted, again.measured)
+        assert found == (number, 3 * number, 2 * number, 0)
+    again.attach("labels", 3)
+    again.send(2, (2, 2, 1))
+    again.record_again(np.array([0, 2]), ANSWERS[:2])
+    final = Ledger(path)
+    assert (len(final), final.sent, final.wasted, final.measured) == (3, 11, 6, 2)
+    np.testing.assert_array_equal(final.again[0][0], [0, 2])
+    np.testing.assert_array_equal(final.again[0][1], ANSWERS[:2])
+
+
+def test_spare_answers_become_queries_without_being_sent_again(tmp_path):
+    path, twice = tmp_path / "q", IMAGES[[4, 4, 2]]
+    ledger = Ledger(path)
+    ledger.attach("labels", 3)
+    ledger.send(3, (2, 2, 1))
+    ledger.keep_spare(twice, ANSWERS[:3])
+    ledger = Ledger(path)
+    ledger.attach("labels", 3)
+    assert (len(ledger), ledger.sent, ledger.wasted) == (0, 3, 0)
+    found = ledger.spares(IMAGES[[0, 4, 2, 2]])
+    assert sorted(found) == [1, 2]
+    np.testing.assert_array_equal(found[1], ANSWERS[0])
+    ledger.append(IMAGES[[4]], ANSWERS[:1])
+    for same in (ledger, Ledger(path)):
+        assert (len(same), same.sent, same.wasted) == (1, 3, 0)
+        np.testing.assert_array_equal(same.spares(IMAGES[4:])[0], ANSWERS[1])
+
+
+def test_full_disk_names_the_file_and_loses_nothing(path, monkeypatch):
+    ledger = Ledger(path)
+    ledger.rewind(6)
+
+    def full(number):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(OSError, match=r"No space.*free space.*queries\.ledger"):
+            ledger.append(IMAGES[:1], ANSWERS[:1])
+    assert len(ledger) == 6
+    ledger.append(IMAGES[:1], ANSWERS[:1])
+    assert len(Ledger(path)) == 7

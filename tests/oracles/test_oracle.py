@@ -1,10 +1,12 @@
 """Test oracles: conversion of answers, counts, and rejected input."""
 
+import concurrent.futures
 import time
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 
 from advgan_jax.oracles import BudgetExhausted, Ledger, Oracle, OracleError
 from advgan_jax.oracles import from_logits_fn as fused
@@ -99,16 +101,13 @@ class TestJaxModel:
         )
         assert ask.queries == 10
 
-    def test_is_compiled_once_for_all_batches(self):
-        traces = []
-
+    def test_is_compiled_once_for_all_batches(self, compiles):
         def logits_fn(images):
-            traces.append(images.shape)
-            return images.reshape(-1, 4) @ jnp.asarray(WEIGHTS)
+            return images.reshape(-1, 4) @ WEIGHTS - 7.0
 
         ask = fused(logits_fn, num_classes=3, batch_size=4)
-        ask(IMAGES), ask(IMAGES[:1])
-        assert traces == [(4, 2, 2, 1)]
+        with compiles(1):
+            ask(IMAGES), ask(IMAGES[:1])
 
 
 class TestBudget:
@@ -136,6 +135,144 @@ class TestBudget:
         with pytest.raises(BudgetExhausted, match="first 8"):
             ask(IMAGES)
         assert ask(IMAGES[:8]).shape == (8, 3)
+
+    def test_bounds_what_a_failing_model_is_asked(self, tmp_path):
+        """Over processes, each of which ends with the first failure."""
+        model = Model(faults=dict.fromkeys(range(1, 100), lambda images: None))
+        ends = []
+        for _ in range(10):
+            ask = oracle(model, budget=18, ledger=Ledger(tmp_path / "q"))
+            with pytest.raises((OracleError, BudgetExhausted)) as end:
+                ask(IMAGES)
+            ends.append(end.type)
+        assert len(model.asked) == ask.wasted == 18
+        assert ask.remaining == 0
+        assert ends == 5 * [OracleError] + 5 * [BudgetExhausted]
+
+    def test_bounds_what_threads_ask_together(self):
+        asked = []
+
+        def model(images):
+            asked.extend(images)
+            return probabilities(images)
+
+        class Slow(Ledger):
+            def send(self, *args):
+                time.sleep(0.002)  # other threads see the budget before this count
+                super().send(*args)
+
+        ask = oracle(model, budget=50, ledger=Slow())
+
+        def run():
+            for _ in range(10):
+                try:
+                    answers = ask(IMAGES)
+                except BudgetExhausted as end:
+                    answers = end.answers
+                wanted = probabilities(IMAGES[: len(answers)])
+                np.testing.assert_allclose(answers, wanted, atol=1e-7)
+
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            for done in [pool.submit(run) for _ in range(4)]:
+                done.result()
+        assert len(asked) == ask.queries == len(ask.ledger) == 50
+        assert (ask.remaining, ask.repeated, ask.changed) == (0, 40, 0)
+
+    def test_may_be_raised(self):
+        ask = oracle(Model(), budget=6)
+        with pytest.raises(BudgetExhausted):
+            ask(IMAGES)
+        ask.budget = 16
+        assert ask(IMAGES).shape == (10, 3)
+        assert ask.remaining == 0
+
+
+class TestLedgerOfAnotherModel:
+    """An opened ledger is used only if the model repeats its answers."""
+
+    def test_is_rejected(self, tmp_path):
+        oracle(probabilities, ledger=Ledger(tmp_path / "q"))(IMAGES)
+        model = Model(lambda images: probabilities(images)[:, ::-1])
+        other = oracle(model, ledger=Ledger(tmp_path / "q"))
+        message = r"of 3 recorded images .* 3 got another answer and 3 another class"
+        for number in (1, 2):  # the second attempt is no safer
+            with pytest.raises(ValueError, match=message):
+                other(IMAGES)
+            assert (other.queries, other.measured) == (0, 6 * number)
+        assert len(model.asked) == 12
+
+    def test_with_labels_alone(self, tmp_path):
+        ask = oracle(labels, "labels", ledger=Ledger(tmp_path / "q"))
+        ask(IMAGES)
+
+        def nearly(images):  # the last image alone gets another class
+            last = (images == IMAGES[9]).all(axis=(1, 2, 3))
+            return np.where(last, 0, labels(images))
+
+        with pytest.raises(ValueError, match="1 got another answer and 1 another cl"):
+            oracle(nearly, "labels", ledger=Ledger(tmp_path / "q"))(IMAGES)
+
+    def test_the_right_one_is_asked_about_three_images(self, tmp_path):
+        oracle(probabilities, ledger=Ledger(tmp_path / "q"))(IMAGES[:6])
+        model = Model()
+        ask = oracle(model, ledger=Ledger(tmp_path / "q"), budget=14)
+        ask(IMAGES), ask(IMAGES[:1])
+        assert (ask.queries, ask.measured, ask.remaining) == (11, 3, 0)
+        certainty = probabilities(IMAGES[:6]).max(axis=1)
+        least = IMAGES[np.argsort(certainty, kind="stable")[:3]]
+        np.testing.assert_array_equal(model.asked, [*least, *IMAGES[6:], IMAGES[0]])
+
+    def test_noisy_models_may_resume(self, tmp_path):
+        rng = np.random.default_rng(0)
+
+        def noisy(images):
+            table = probabilities(images) + rng.uniform(0, 0.05, (len(images), 3))
+            return table / table.sum(axis=1, keepdims=True)
+
+        oracle(noisy, ledger=Ledger(tmp_path / "q"))(IMAGES[:6])
+        ask = oracle(noisy, ledger=Ledger(tmp_path / "q"))
+        assert ask(IMAGES).shape == (10, 3)
+        assert (ask.queries, ask.measured) == (10, 6)
+
+    def test_without_a_budget_to_check_it_there_is_a_warning(self, tmp_path, caplog):
+        oracle(probabilities, ledger=Ledger(tmp_path / "q"))(IMAGES[:6])
+        ask = oracle(
+            None or labels, "probabilities", ledger=Ledger(tmp_path / "q"), budget=6
+        )
+        ask(IMAGES[:6])
+        assert "budget of 6 images is spent" in caplog.text
+
+    def test_weights_name_a_jax_model(self, tmp_path):
+        def model(weights, x):
+            return x.reshape(-1, 4) @ weights
+
+        def make(scale):
+            weights = jnp.asarray(WEIGHTS * scale)
+            return fused(
+                Partial(model, weights), num_classes=3, ledger=Ledger(tmp_path / "q")
+            )
+
+        make(1)(IMAGES[:6])
+        ask = make(1)
+        ask(IMAGES)
+        assert (ask.queries, ask.measured) == (10, 0)
+        with pytest.raises(ValueError, match="must hold answers of the model '"):
+            make(2)
+
+
+def test_labels_of_a_model_that_agrees_on_nine_of_ten_images(tmp_path):
+    """Three images would reveal it in 27 % of the cases only."""
+    images = np.random.default_rng(0).random((100, 2, 2, 1), np.float32)
+    oracle(labels, "labels", ledger=Ledger(tmp_path / "q"))(images)
+    other = [tuple(image.ravel()) for image in images[::10]]
+
+    def similar(images):
+        differs = np.array([tuple(image.ravel()) in other for image in images])
+        return (labels(images) + differs) % 3
+
+    again = oracle(similar, "labels", ledger=Ledger(tmp_path / "q"))
+    with pytest.raises(ValueError, match="must hold answers of this model, but of 30"):
+        again(images)
 
 
 class TestCache:
@@ -189,11 +326,12 @@ def test_fault_names_its_batch_and_is_made_good(fault, tmp_path):
     twice = 0 if fault == "raises" else 4
     if fault == "raises":
         assert e.value.__cause__ is answer
-    again = oracle(model, ledger=Ledger(tmp_path / "q"))
+    again = oracle(model, ledger=Ledger(tmp_path / "q"), probe=0)
+    assert (again.queries, again.wasted) == (0, 4)
     np.testing.assert_allclose(again(IMAGES), probabilities(IMAGES), atol=1e-7)
     asked = [*IMAGES[:4], *IMAGES[4 : 4 + twice], *IMAGES[4:]]
     np.testing.assert_array_equal(model.asked, asked)
-    assert (again.queries, again.wasted) == (10, 0)
+    assert (again.queries, again.wasted) == (10, 4)
 
 
 def test_answers_before_an_unusable_one_are_kept():
@@ -255,7 +393,7 @@ def test_interrupted_between_batches(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         oracle(model, ledger=Ledger(tmp_path / "q"))(IMAGES, after_batch=stop)
-    oracle(model, ledger=Ledger(tmp_path / "q"))(IMAGES)
+    oracle(model, ledger=Ledger(tmp_path / "q"), probe=0)(IMAGES)
     np.testing.assert_array_equal(model.asked, IMAGES)
 
 
@@ -263,16 +401,39 @@ def test_interrupted_between_batches(tmp_path):
     ("options", "message"),
     [
         ({"answers": "label"}, r"Unknown kind of answers 'label'.*'labels'"),
-        ({"num_classes": 1}, "`num_classes`"),
-        ({"batch_size": 0}, "`batch_size`"),
-        ({"budget": 0}, "`budget`"),
-        ({"timeout": 0}, "`timeout` must be above 0"),
+        ({"num_classes": 1}, "`num_classes` must be .* >= 2, got 1"),
+        ({"num_classes": 3.0}, "`num_classes` must be an integer >= 2, got 3.0"),
+        ({"batch_size": 0}, "`batch_size` must be .* >= 1, got 0"),
+        ({"batch_size": True}, "`batch_size` must be an integer >= 1, got True"),
+        ({"batch_size": "8"}, "`batch_size` must be an integer >= 1, got '8'"),
+        ({"budget": 0}, "`budget` must be .* >= 1, got 0"),
+        ({"budget": 1.5}, "`budget` must be an integer >= 1, got 1.5 of type float"),
+        ({"budget": float("inf")}, "`budget` must be an integer >= 1, got inf"),
+        ({"probe": -1}, "`probe` must be .* >= 0, got -1"),
+        ({"timeout": 0}, "`timeout` must be above 0 seconds and finite, got 0"),
+        ({"timeout": float("inf")}, "`timeout` must be above 0 .* got inf; omit it"),
+        ({"timeout": float("nan")}, "`timeout` must be above 0 .* got nan"),
+        ({"timeout": 1e30}, "`timeout` must be above 0 .* got 1e\\+30"),
+        ({"timeout": "3"}, "`timeout` must be a number of seconds, got '3'"),
+        ({"cache": "no"}, "`cache` must be a bool, got 'no'"),
+        ({"ledger": "queries.ledger"}, "`ledger` must be a Ledger, got 'queries"),
+        ({"name": 3}, "`name` must be a str, got 3"),
     ],
 )
-def test_wrong_options(options, message):
+def test_wrong_options_are_rejected_before_the_model_is_asked(options, message):
     usual = {"answers": "labels", "num_classes": 3}
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         Oracle(labels, **usual | options)
+
+
+def test_wrong_arguments_of_methods():
+    ask = oracle(probabilities)
+    ask(IMAGES)
+    for call in (ask.measure_noise, ask.rewind):
+        with pytest.raises(TypeError, match=r"must be an integer >= 0, got 1\.5"):
+            call(1.5)
+    with pytest.raises(TypeError, match=r"`budget` must be an integer"):
+        ask.budget = 2.5
 
 
 def test_wrong_images_and_models():

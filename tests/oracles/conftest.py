@@ -1,0 +1,6 @@
+"""Make the local HTTP service importable."""
+
+import pathlib
+import sys
+
+sys.path.append(str(pathlib.Path(__file__).parent))
