@@ -39,6 +39,7 @@ import optax
 from jax.tree_util import Partial
 
 from advgan_jax import models, parallel
+from advgan_jax.checks import check_share
 from advgan_jax.training.classifier import Step, augment, descend, train_logits
 from advgan_jax.training.states import ClassifierState
 from advgan_jax.types import Array, Attack, Batch, LogitsFn, Metrics, Params
@@ -114,8 +115,9 @@ def make_adversarial_step(
       `accuracy`.
 
     Raises:
-      ValueError: if `clean_weight` is not in [0, 1].
+      ValueError: if `clean_weight` is not in [0, 1], `label_smoothing` not in [0, 1).
     """
+    check_share("label_smoothing", label_smoothing)
     if not 0 <= clean_weight <= 1:
         raise ValueError(f"`clean_weight` must be in [0, 1], got {clean_weight}.")
 
@@ -169,8 +171,10 @@ def make_trades_step(
       A pure step with the metrics `loss`, `divergence`, `accuracy`, `robust_accuracy`.
 
     Raises:
-      ValueError: if `divergence_weight` is negative.
+      ValueError: if `divergence_weight` is negative, or `label_smoothing` not in
+        [0, 1).
     """
+    check_share("label_smoothing", label_smoothing)
     if divergence_weight < 0:
         raise ValueError(
             f"`divergence_weight` must be at least 0, got {divergence_weight}."

@@ -24,16 +24,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from advgan_jax import losses
-from advgan_jax.attacks import generator_attack
 from advgan_jax.projections import perturb
-from advgan_jax.training.gan import (
-    Networks,
-    alternate,
-    init_networks,
-    make_generator_fn,
-)
+from advgan_jax.training.gan import Networks, alternate, init_networks
 from advgan_jax.training.states import AdvGANState, apply
-from advgan_jax.types import Array, Attack, Batch, LogitsFn, Metrics, Params
+from advgan_jax.types import Array, Batch, LogitsFn, Metrics, Params
 
 LossFn = Callable[[Array, Array], Array]
 
@@ -41,11 +35,14 @@ LossFn = Callable[[Array, Array], Array]
 class AdvGANObjective(NamedTuple):
     """The loss that AdvGAN minimises, and the bound of its perturbations.
 
+    The paper gives no weights; the defaults, those of `configs/advgan.py`, were
+    measured.
+
     Attributes:
       epsilon: L-infinity bound of the perturbation, in pixel units.
       target_class: the class to reach; None for untargeted.
       adversarial_loss: name, see `losses.ADVERSARIAL_LOSSES`.
-      confidence: kappa of the margin loss, in logits.
+      confidence: kappa of the margin loss, in logits; other losses require 0.
       gan_loss: name, see `losses.GAN_LOSSES`.
       gan_weight: alpha.
       hinge_weight: beta.
@@ -55,10 +52,10 @@ class AdvGANObjective(NamedTuple):
     epsilon: float
     target_class: int | None = None
     adversarial_loss: str = "margin"
-    confidence: float = 0.0
+    confidence: float = 10.0
     gan_loss: str = "lsgan"
-    gan_weight: float = 0.01
-    hinge_weight: float = 0.01
+    gan_weight: float = 0.1
+    hinge_weight: float = 0.1
     hinge_bound: float = 1.0
 
 
@@ -192,15 +189,3 @@ def perturb_images(
     `epsilon`.
     """
     return perturb(images, apply(generator, params, images), epsilon, (0.0, 1.0))
-
-
-def bind_generator(
-    networks: Networks, state: AdvGANState, *, epsilon: float, target_class: int | None
-) -> Attack:
-    """Bind a generator as an attack, with the bound and class of its training."""
-    return generator_attack(
-        make_generator_fn(networks.generator),
-        state.generator.params,
-        epsilon=epsilon,
-        target_class=target_class,
-    )

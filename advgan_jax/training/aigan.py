@@ -49,6 +49,9 @@ Step = Callable[..., tuple[AdvGANState, Metrics]]
 class AIGANObjective(NamedTuple):
     """The loss that AI-GAN minimises; see `AdvGANObjective` for the shared attributes.
 
+    The defaults are those of `configs/aigan.py:mnist`; on digits that configuration has
+    a confidence of 3 and a `gan_weight` of 0.3.
+
     Attributes:
       num_classes: K.
       gan_weight: lambda.
@@ -59,12 +62,12 @@ class AIGANObjective(NamedTuple):
     epsilon: float
     num_classes: int
     adversarial_loss: str = "margin"
-    confidence: float = 0.0
+    confidence: float = 10.0
     gan_loss: str = "lsgan"
-    gan_weight: float = 0.01
-    hinge_weight: float = 0.01
+    gan_weight: float = 0.1
+    hinge_weight: float = 0.1
     hinge_bound: float = 1.0
-    class_weight: float = 0.0
+    class_weight: float = 1.0
 
 
 def init_state(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from advgan_jax import parallel
+from advgan_jax.checks import check_share
 from advgan_jax.training.states import ClassifierState, first_step, init_net
 from advgan_jax.types import Array, Batch, Metrics, Params
 
@@ -50,7 +51,12 @@ def make_train_step(
     Returns:
       A pure step. Its metrics are `loss` and `accuracy` on the augmented batch. Labels
       may be soft, float `[B, K]`; `accuracy` then compares the largest entries.
+
+    Raises:
+      ValueError: if `label_smoothing` is not in [0, 1); the step raises for a
+        `max_shift` that would leave no pixel of an image.
     """
+    check_share("label_smoothing", label_smoothing)
 
     def train_step(
         state: ClassifierState, batch: Batch, *, axis_name: str | None = None
@@ -120,8 +126,15 @@ def descend(
 def augment(images: Array, key: Array, *, max_shift: int, flip: bool) -> Array:
     """Shift images `[B, H, W, C]` by up to `max_shift` pixels on both axes, at random.
 
-    Shifted-in pixels are black. With `flip`, mirror each with probability 1/2.
+    Shifted-in pixels are black. With `flip`, mirror each with probability 1/2. Raise
+    `ValueError` unless `max_shift` is at least 0 and below the size of the images.
     """
+    size = min(images.shape[1:3])
+    if not 0 <= max_shift < size:
+        raise ValueError(
+            f"`max_shift` must be from 0 to {size - 1} for images of {size} pixels, "
+            f"got {max_shift}."
+        )
     key_shift, key_flip = jax.random.split(key)
     if flip:
         mirrored = jax.random.bernoulli(key_flip, shape=(images.shape[0], 1, 1, 1))

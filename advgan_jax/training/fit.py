@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
-from advgan_jax import parallel
+from advgan_jax import parallel, tracing
 from advgan_jax.data import Split
+from advgan_jax.progress import progress
 from advgan_jax.training import batches
 from advgan_jax.types import Array, Batch
 
@@ -77,7 +77,7 @@ class Hooks(NamedTuple):
     At the end of an epoch, `log` gets the means of the metrics over at most
     `steps_per_log` steps. `save` gets the state every `epochs_per_save` epochs. `stop`
     is called between calls; True saves the state and ends the loop. `description`
-    labels the progress bar.
+    labels the progress, see `progress.progress`; `progress=False` hides it.
     """
 
     log: Callable[[int, Mapping[str, float]], None] = lambda step, metrics: None
@@ -86,6 +86,7 @@ class Hooks(NamedTuple):
     epochs_per_save: int = 1
     stop: Callable[[], bool] = lambda: False
     description: str = "training"
+    progress: bool = True
 
 
 def on_device(split: Split) -> Batch:
@@ -117,7 +118,8 @@ def fit(
       data: all training images, from `on_device`; or a stream that reads them.
       plan: the length of the training.
       order_key: typed key of the shuffles.
-      frozen: further arguments of the step, such as the target model.
+      frozen: further arguments of the step, such as the target model: functions of JAX
+        (or tuples of them), traced once.
       rows_fn: maps an epoch's shuffled places `[S, B]` to rows of the data.
       hooks: callbacks.
 
@@ -130,14 +132,17 @@ def fit(
         The state of that epoch is not saved.
     """
     step = int(state.step)
+    run = tracing.bind(run, frozen)
     if isinstance(data, batches.Stream):
         run = batches.limit_in_flight(run, data.depth)
     calls = batches.iterate_calls(data, plan, order_key, step, rows_fn)
-    with contextlib.closing(calls), _progress(plan, step, hooks) as update:
+    sizes: Any = {"initial": step, "per_step": plan.batch_size}
+    shown = progress(plan.num_steps, hooks.description, shown=hooks.progress, **sizes)
+    with contextlib.closing(calls), shown as update:
         while step < plan.num_steps:
             epoch, made = divmod(step, plan.steps_per_epoch)
             left = plan.steps_per_epoch - made
-            state, metrics = _run_epoch(state, run, calls, left, frozen, hooks, update)
+            state, metrics = _run_epoch(state, run, calls, left, hooks, update)
             _check_finite(metrics, step)
             step = _log(metrics, step, hooks)
             if hooks.stop():
@@ -149,26 +154,11 @@ def fit(
     return parallel.local(state), step >= plan.num_steps
 
 
-@contextlib.contextmanager
-def _progress(plan: Plan, step: int, hooks: Hooks) -> Iterator[Callable[[int], Any]]:
-    """Show a progress bar, and yield a function that adds steps to it."""
-    with tqdm(
-        total=plan.num_steps * plan.batch_size,
-        initial=step * plan.batch_size,
-        desc=hooks.description,
-        unit=" img",
-        unit_scale=True,
-        disable=None,
-    ) as bar:
-        yield lambda steps: bar.update(steps * plan.batch_size)
-
-
 def _run_epoch(
     state: State,
     run: Run,
     calls: Iterator[tuple[Batch, parallel.BatchRows]],
     left: int,
-    frozen: tuple[Any, ...],
     hooks: Hooks,
     update: Callable[[int], Any],
 ) -> tuple[State, dict[str, np.ndarray]]:
@@ -176,7 +166,7 @@ def _run_epoch(
     collected = []
     while left and not hooks.stop():
         data, rows = next(calls)
-        state, metrics = run(state, data, rows, *frozen)
+        state, metrics = run(state, data, rows)
         collected.append(metrics)
         left -= rows.count
         update(rows.count)
@@ -237,7 +227,8 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     def _handle(number: int, frame: Any) -> None:
         del frame
         if requested.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            signal.signal(number, before[signal.Signals(number)])
+            signal.raise_signal(number)
         requested.set()
 
     signals = (signal.SIGINT, signal.SIGTERM)

@@ -33,9 +33,9 @@ import numpy as np
 import optax
 from flax import struct
 from jax import lax
-from tqdm import tqdm
 
 from advgan_jax.checks import check_at_least
+from advgan_jax.progress import progress
 from advgan_jax.training.fit import DivergenceError, Hooks
 from advgan_jax.training.states import NetState, apply, first_step
 from advgan_jax.types import Array, Batch, Metrics, Params
@@ -148,7 +148,7 @@ def fit(
     run = jax.jit(until_converged(step_fn, iterations_per_call, **tolerances))
     step, calls, title = int(state.step), 0, hooks.description
     finished, most = step >= max_iterations, max_iterations
-    with tqdm(total=most, initial=step, desc=title, unit=" it", disable=None) as bar:
+    with progress(most, title, "it", initial=step) as update:
         while not finished and not hooks.stop():
             state, metrics = run(state, batch)
             metrics = jax.device_get(metrics)
@@ -158,7 +158,7 @@ def fit(
                     f"{title}; the checkpoint before it is kept. Start again with "
                     "another seed or more weight decay."
                 )
-            bar.update(int(state.step) - step)
+            update(int(state.step) - step)
             step, calls = int(state.step), calls + 1
             finished = bool(metrics.pop("converged")) or step >= most
             hooks.log(step, metrics)

@@ -5,7 +5,6 @@ exact because its weights do not change in between.
 """
 
 from collections.abc import Callable
-from functools import cache, partial
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -14,14 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from advgan_jax import parallel
-from advgan_jax.cpu.loops import in_blocks
-from advgan_jax.training.states import (
-    AdvGANState,
-    NetState,
-    apply,
-    first_step,
-    init_net,
-)
+from advgan_jax.training.states import AdvGANState, NetState, first_step, init_net
 from advgan_jax.types import Array, Metrics, Params
 
 
@@ -93,18 +85,3 @@ def alternate(
         step=state.step + 1, generator=generator, discriminator=discriminator
     )
     return state, {"discriminator_loss": loss, "generator_loss": total, **parts}
-
-
-@cache
-def make_generator_fn(generator: nn.Module) -> Callable[..., Array]:
-    """Make the pure function of a generator that `attacks` bind.
-
-    Equal modules get the same function, so that `jit` does not trace it again. It maps
-    `(params, images)` or `(params, images, target_labels)` to perturbations; on a CPU,
-    large batches go through in blocks.
-    """
-
-    def _generator_fn(params: Params, images: Array, *others: Array) -> Array:
-        return in_blocks(partial(apply, generator, params), images, *others)
-
-    return _generator_fn

@@ -12,7 +12,7 @@ from advgan_jax import attacks, losses, models, parallel
 from advgan_jax.data import to_float
 from advgan_jax.projections import perturb
 from advgan_jax.training import advgan, aigan, fit
-from advgan_jax.training.gan import make_generator_fn
+from advgan_jax.training.states import apply
 from advgan_jax.types import Batch
 
 ATTACKER = attacks.make_attack("pgd", epsilon=0.3, num_steps=2)
@@ -71,6 +71,7 @@ def drawn(state, labels):
     return aigan.draw_targets(key_targets, labels, 10), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "num_heads"), [(1, 1), (2, 1), (1, 2)])
 def test_step_follows_both_gradients(stage, num_heads, batch, digits_logits_fn):
     """With SGD of rate 1, old minus new weights are the gradients."""
@@ -132,6 +133,7 @@ def test_targets_are_any_class_but_the_true_one():
     assert np.abs(counts[~np.eye(5, dtype=bool)] - 1000).max() < 137
 
 
+@pytest.mark.slow
 def test_each_step_draws_anew(batch, digits_logits_fn):
     state = fresh(networks())
     later = state.replace(step=state.step + 1)
@@ -143,6 +145,7 @@ def test_each_step_draws_anew(batch, digits_logits_fn):
     assert any((a != b).any() for a, b in zip(*steps, strict=True))
 
 
+@pytest.mark.slow
 def test_class_loss_of_one_head_is_none(batch, digits_logits_fn):
     found = {}
     for num_heads in (1, 2):
@@ -154,6 +157,7 @@ def test_class_loss_of_one_head_is_none(batch, digits_logits_fn):
     assert 1.5 < float(found[2]["class_loss"]) < 4
 
 
+@pytest.mark.slow
 def test_gradient_moves_the_wanted_class_alone(batch, digits_logits_fn):
     """A class that is never a target keeps its scales and shifts."""
     nets = networks()
@@ -170,6 +174,7 @@ def test_gradient_moves_the_wanted_class_alone(batch, digits_logits_fn):
         assert moved == wanted
 
 
+@pytest.mark.slow
 def test_it_learns_to_reach_the_class_that_it_is_given(digits, digits_logits_fn):
     nets = networks(1e-2, optax.adam)
     objective = aigan.AIGANObjective(0.3, 10, confidence=10.0, gan_weight=0.1)
@@ -187,7 +192,7 @@ def test_it_learns_to_reach_the_class_that_it_is_given(digits, digits_logits_fn)
     # A generator that ignores the class reaches one in nine.
     assert logged[-1]["success_rate"] > 0.5
     images = to_float(jnp.asarray(digits.test.images[:4]))
-    apply_fn = jax.jit(make_generator_fn(nets.generator))
-    r = [apply_fn(state.generator.params, images, jnp.full(4, t)) for t in range(10)]
+    apply_fn = jax.jit(functools.partial(apply, nets.generator, state.generator.params))
+    r = [apply_fn(images, jnp.full(4, t)) for t in range(10)]
     apart = [float(jnp.abs(a - b).max()) for i, a in enumerate(r) for b in r[:i]]
     assert min(apart) > 0.1

@@ -39,6 +39,7 @@ def test_step_is_one_of_gradient_descent_on_the_mean_cross_entropy():
     assert new.step == 1
 
 
+@pytest.mark.slow
 def test_batch_statistics_are_state_and_move_only_in_training():
     model = models.ResNet(num_classes=3, blocks=1, widths=(4, 4, 4))
     sgd = optax.sgd(0.1)

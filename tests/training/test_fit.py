@@ -61,6 +61,7 @@ def bits(state):
     ]
 
 
+@pytest.mark.slow
 def test_resumes_bit_for_bit_in_the_middle_of_an_epoch(
     digits, digits_logits_fn, tmp_path
 ):
@@ -204,6 +205,15 @@ def test_a_signal_saves_and_leaves(number):
 
 
 def test_a_second_ctrl_c_interrupts_at_once():
+    # A shell starts background processes with Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        _interrupt_twice()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _interrupt_twice():
     with pytest.raises(KeyboardInterrupt), fit.interruptible():  # noqa: PT012
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)

@@ -88,6 +88,7 @@ def test_weight_decay_by_hand():
         full_batch.weight_decay(params, (0.1,))
 
 
+@pytest.mark.slow
 def test_pieces_make_the_same_whole(clusters):
     """Twice ten iterations equal twenty: the state contains all of L-BFGS' memory."""
     model = models.FullyConnected(num_classes=3, hidden=(5,))
@@ -142,6 +143,7 @@ class TestAutoencoder:
         expected = 0.25 + 3 * 2 * divergence + 0.5 * 4 / 2
         assert float(loss) == pytest.approx(expected, rel=1e-6)
 
+    @pytest.mark.slow
     def test_learns_sparse_units(self, digits):
         images = jnp.asarray(digits.train.images[:300])
         batch = Batch(images, jnp.zeros(300, int))

@@ -191,6 +191,7 @@ def test_real_attack_on_a_hidden_layer(model, batch):
     assert np.mean(jnp.argmax(above(moved), axis=1) != labels) > 0.5
 
 
+@pytest.mark.slow
 def test_trains_with_the_attack_inside_the_step(digits):
     """The model learns the pool's adversarial images: their loss falls."""
     model = models.FullyConnected(hidden=(20,))

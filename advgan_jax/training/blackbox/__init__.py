@@ -24,19 +24,22 @@ References:
 from advgan_jax.training.blackbox.alternation import fit
 from advgan_jax.training.blackbox.attacker import (
     Attacker,
-    bind_generator,
     distilled_logits_fn,
     init_state,
     perturb_images,
 )
-from advgan_jax.training.blackbox.schedule import Schedule
+from advgan_jax.training.blackbox.choice import CHOICES, most_uncertain, uncertainty
+from advgan_jax.training.blackbox.schedule import DISTILLATIONS, Schedule
 
 __all__ = [
+    "CHOICES",
+    "DISTILLATIONS",
     "Attacker",
     "Schedule",
-    "bind_generator",
     "distilled_logits_fn",
     "fit",
     "init_state",
+    "most_uncertain",
     "perturb_images",
+    "uncertainty",
 ]

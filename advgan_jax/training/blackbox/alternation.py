@@ -3,25 +3,25 @@
 import dataclasses
 import logging
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from advgan_jax import parallel
-from advgan_jax.checks import check_images, check_labels
+from advgan_jax.checks import as_images, check_image_axes, check_labels
 from advgan_jax.data import to_float
 from advgan_jax.oracles import BudgetExhausted, Oracle
+from advgan_jax.progress import progress
 from advgan_jax.training import advgan, batches, distillation
 from advgan_jax.training import fit as host_loop
 from advgan_jax.training.blackbox.attacker import (
     Attacker,
     distilled_logits_fn,
-    in_batches,
+    logits_of,
     perturb_images,
+    perturb_most_uncertain,
 )
 from advgan_jax.training.blackbox.schedule import Schedule, in_turn
 from advgan_jax.training.states import BlackBoxState
@@ -120,7 +120,6 @@ class _Alternation:
         self._generator_step = parallel.compile_steps(step, mode=self.mode)
         step = distillation.make_train_step(ours.model, ours.optimizer)
         self._distilled_step = parallel.compile_steps(step, mode=self.mode)
-        self._predict = jax.jit(lambda logits_fn, x: jnp.argmax(logits_fn(x), -1))
         self._warned = False
         self.oracle.rewind(int(self.state.queries.max()))
         self._answered: Any = self._load() if self.oracle.queries else None
@@ -138,7 +137,8 @@ class _Alternation:
                 "`oracle.rewind(0)` first."
             )
         self.schedule.check_images(len(images))
-        check_images(to_float(images))
+        check_image_axes(images)
+        as_images(images)
         if labels is not None:
             check_labels(labels, len(images), oracle.num_classes)
         batch = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
@@ -218,10 +218,9 @@ class _Alternation:
 
     def _labels_for(self, distilled_fn: LogitsFn) -> Array:
         """Return the attacker's labels, or else f's predictions."""
-        labels = self.labels
-        if labels is None:
-            labels = in_batches(partial(self._predict, distilled_fn), self.images)
-        return jnp.asarray(labels)
+        if self.labels is not None:
+            return jnp.asarray(self.labels)
+        return jnp.argmax(logits_of(distilled_fn, self.images), axis=-1)
 
     def _hooks_of(self, part: str, title: str) -> host_loop.Hooks:
         """Make hooks that report one network's training as the whole state's."""
@@ -247,7 +246,10 @@ class _Alternation:
 
     def _images_of(self, number: int) -> np.ndarray:
         """Return the images of a round: clean in the first, then perturbed."""
-        counts = self.schedule.query_counts
+        counts, choice = self.schedule.query_counts, self.schedule.choice
+        if number and choice != "random":
+            shown = (self.attacker, self.state, self.images, counts[number])
+            return perturb_most_uncertain(*shown, choice)
         start = sum(counts[:number])
         rows = self._order[np.arange(start, start + counts[number]) % len(self._order)]
         images = to_float(self.images[rows])
@@ -255,10 +257,10 @@ class _Alternation:
 
     def _query_images(self, images: np.ndarray, title: str) -> None:
         """Query images, with a progress bar, until a signal or the budget ends it."""
-        with tqdm(total=len(images), desc=title, disable=None) as bar:
+        with progress(len(images), title) as update:
 
             def _after_batch(number: int) -> None:
-                bar.update(number)
+                update(number)
                 if self.hooks.stop():
                     raise _Stop
 

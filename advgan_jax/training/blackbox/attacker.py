@@ -1,6 +1,7 @@
 """The attacker of a black box: a generator, a discriminator and a distilled model."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -12,9 +13,10 @@ import optax
 from advgan_jax import models
 from advgan_jax.data import to_float
 from advgan_jax.training import advgan, distillation
+from advgan_jax.training.blackbox.choice import most_uncertain
 from advgan_jax.training.blackbox.schedule import Schedule
 from advgan_jax.training.states import BlackBoxState
-from advgan_jax.types import Array, Attack, LogitsFn
+from advgan_jax.types import Array, LogitsFn
 
 _BATCH = 500  # images per call of a network that is not being trained
 
@@ -45,16 +47,6 @@ def init_state(
     )
 
 
-def bind_generator(attacker: Attacker, state: BlackBoxState) -> Attack:
-    """Bind the generator of a state as an attack."""
-    return advgan.bind_generator(
-        attacker.networks,
-        state.advgan,
-        epsilon=attacker.objective.epsilon,
-        target_class=attacker.objective.target_class,
-    )
-
-
 def distilled_logits_fn(attacker: Attacker, state: BlackBoxState) -> LogitsFn:
     """Return the distilled model of a state, in inference mode."""
     return models.make_logits_fn(attacker.model, state.distilled.variables)
@@ -69,6 +61,25 @@ def perturb_images(
     return in_batches(lambda x: _perturb(generator, params, x, epsilon), images)
 
 
+def perturb_most_uncertain(
+    attacker: Attacker,
+    state: BlackBoxState,
+    images: np.ndarray,
+    count: int,
+    measure: str,
+) -> np.ndarray:
+    """Perturb all images; return the `count` about which f is the most uncertain."""
+    perturbed = perturb_images(attacker, state, images)
+    logits = logits_of(distilled_logits_fn(attacker, state), perturbed)
+    return perturbed[most_uncertain(jnp.asarray(logits), count, measure)]
+
+
+def logits_of(logits_fn: LogitsFn, images: np.ndarray) -> np.ndarray:
+    """Return the logits of any number of images, uint8 or float32 in [0, 1]."""
+    return in_batches(partial(_logits, logits_fn), images)
+
+
+_logits = jax.jit(lambda logits_fn, images: logits_fn(images))
 _perturb = jax.jit(advgan.perturb_images, static_argnums=(0, 3))
 
 

@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterator
 import jax.numpy as jnp
 import numpy as np
 
-from advgan_jax.checks import check_at_least
+from advgan_jax.checks import check_at_least, unknown_name
+from advgan_jax.training.blackbox.choice import CHOICES
 from advgan_jax.types import Array
+
+DISTILLATIONS = ("dynamic", "static")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Schedule:
       dynamic: whether f learns from perturbed images too. Static distillation makes
         the same number of queries, all of them of clean images before it begins.
       replay: whether f continues to learn from perturbed images of earlier rounds.
+      choice: of the perturbed images to query: `random`, or those of all images about
+        which f is the most uncertain, by `margin` or `entropy`; see `uncertainty`.
     """
 
     num_rounds: int
@@ -38,6 +43,7 @@ class Schedule:
     distilled_batch_size: int = 128
     dynamic: bool = True
     replay: bool = True
+    choice: str = "random"
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self)[:8]:
@@ -47,6 +53,13 @@ class Schedule:
             raise ValueError(
                 "`perturbed_queries` must be at least 1 in dynamic distillation of "
                 f"{self.num_rounds} rounds, got 0; query some, or set `dynamic=False`."
+            )
+        if self.choice not in CHOICES:
+            raise unknown_name("choice of queries", self.choice, CHOICES)
+        if self.choice != "random" and not self.dynamic:
+            raise ValueError(
+                "`choice` must be 'random' in static distillation, which queries only "
+                f"before f is trained, got {self.choice!r}; set `dynamic=True`."
             )
 
     @property
