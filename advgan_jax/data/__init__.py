@@ -6,16 +6,20 @@ To add a set, write a `load_NAME` that returns a `Dataset`, and call it in
 
 import os
 
+from advgan_jax.checks import to_float
 from advgan_jax.data._prepare import prepare_dataset
+from advgan_jax.data.arrays import from_arrays, load_table
 from advgan_jax.data.batches import evaluation_batches, shuffled
 from advgan_jax.data.dataset import (
     Dataset,
     Split,
     check_split,
+    check_trainable,
     split_for_distillation,
-    to_float,
 )
 from advgan_jax.data.digits import load_digits
+from advgan_jax.data.folder import load_folder_name, load_image_folder, save_images
+from advgan_jax.data.huggingface import from_huggingface
 from advgan_jax.data.npz import load_npz
 from advgan_jax.data.tfds_source import load_tfds
 
@@ -23,12 +27,18 @@ __all__ = [
     "Dataset",
     "Split",
     "check_split",
+    "check_trainable",
     "evaluation_batches",
+    "from_arrays",
+    "from_huggingface",
     "load_dataset",
     "load_digits",
+    "load_image_folder",
     "load_npz",
+    "load_table",
     "load_tfds",
     "prepare_dataset",
+    "save_images",
     "shuffled",
     "split_for_distillation",
     "to_float",
@@ -41,9 +51,11 @@ def load_dataset(
     """Load a data set by name.
 
     Args:
-      name: `digits` (scikit-learn's, 8x8, no download); `npz:PATH` (see `load_npz`); or
-        an image-classification set of TensorFlow Datasets (see `load_tfds`). Of these,
-        `mnist`, `fashion_mnist`, `cifar10` and `cifar100` need no TensorFlow.
+      name: `digits` (scikit-learn's, 8x8, no download); `npz:PATH` (see `load_npz`);
+        `folder:PATH` or `folder:PATH?size=32&channels=3&split=0.2` (see
+        `load_image_folder`); or an image-classification set of TensorFlow Datasets (see
+        `load_tfds`). Of these, `mnist`, `fashion_mnist`, `cifar10` and `cifar100` need
+        no TensorFlow.
       data_dir: the folder of prepared sets, by default `TFDS_DATA_DIR` or
         `~/tensorflow_datasets`. Original files in `data_dir/downloads/manual` replace a
         download.
@@ -62,4 +74,6 @@ def load_dataset(
         return load_digits()
     if name.startswith("npz:"):
         return load_npz(name.removeprefix("npz:"))
+    if name.startswith("folder:"):
+        return load_folder_name(name.removeprefix("folder:"))
     return load_tfds(name, data_dir=data_dir)

@@ -16,6 +16,8 @@ from typing import Any
 
 import requests
 
+from advgan_jax.files import one_line
+
 WITHOUT_TENSORFLOW = ("mnist", "fashion_mnist", "cifar10", "cifar100")
 _PROBE_SECONDS = 5.0
 
@@ -35,10 +37,14 @@ def prepare_dataset(
 
     Args:
       name: `name`, `name/config` or `name:version`, as in TFDS.
-      data_dir: the folder of prepared sets; see `load_dataset`, also for errors. TFDS
-        raises `NonMatchingChecksumError` if a file differs from the original.
+      data_dir: the folder of prepared sets; see `load_dataset`, also for errors.
       manual_dir: a folder with original files, which replace a download; default
         `data_dir/downloads/manual`.
+
+    Raises:
+      OSError: if a file cannot be read or written.
+      ValueError: if the set cannot be prepared for another reason, for example because
+        an original file has a wrong checksum.
     """
     import tensorflow_datasets as tfds
 
@@ -52,7 +58,14 @@ def prepare_dataset(
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()  # TFDS cannot report whether it was on
     config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
-    builder.download_and_prepare(download_dir=downloads, download_config=config)
+    try:
+        builder.download_and_prepare(download_dir=downloads, download_config=config)
+    except Exception as error:  # of a damaged file, of the network, of a full disk
+        kind = OSError if isinstance(error, OSError) else ValueError
+        raise kind(
+            f"data set {name!r} cannot be prepared in {data_dir} ({one_line(error)}); "
+            f"check the original files in {manual_dir}, the network and the disk."
+        ) from error
 
 
 def is_prepared(builder: Any) -> bool:

@@ -1,16 +1,19 @@
 """Check arrays once and hold them as splits and data sets."""
 
 import dataclasses
+import hashlib
 import math
-from typing import Any, TypeVar
+import warnings
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
 
-import jax
 import numpy as np
 
-from advgan_jax import checks
+from advgan_jax import checks, digest
 
-_CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
-ArrayT = TypeVar("ArrayT", np.ndarray, jax.Array)
+_DIGESTED = 4096  # rows that are read and digested at once
+CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,6 +48,11 @@ class Split:
         """Size of all images together."""
         return len(self) * math.prod(self.image_shape) * self.dtype.itemsize
 
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the images and labels, which identifies what was made from them."""
+        return digest_rows(self, len(self))
+
     def rows(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return images `[n, H, W, C]` and labels `[n]` at int or bool `indices`."""
         return self.images[indices], self.labels[indices]
@@ -78,6 +86,11 @@ class Dataset:
     test: Split
     num_classes: int
 
+    @property
+    def digest(self) -> list[str | int]:
+        """Digests of both splits, and K."""
+        return [self.train.digest, self.test.digest, self.num_classes]
+
     def __post_init__(self) -> None:
         """Raise `ValueError` unless both splits have one shape and dtype."""
         train, test = self.train, self.test
@@ -87,6 +100,16 @@ class Dataset:
                 f"dtype, got {train.dtype}{list(train.image_shape)} and "
                 f"{test.dtype}{list(test.image_shape)}; convert one of them."
             )
+
+
+def digest_rows(split: Split, num_rows: int) -> str:
+    """Return the digest of a split's length and of evenly spaced rows of it."""
+    rows = np.linspace(0, len(split) - 1, num_rows).round().astype(int)
+    found = hashlib.sha256(str(len(split)).encode())
+    for start in range(0, num_rows, _DIGESTED):
+        for array in split.rows(rows[start : start + _DIGESTED]):
+            found.update(digest.of_array(array).encode())
+    return found.hexdigest()[: digest.SHORT]
 
 
 def check_split(
@@ -117,41 +140,20 @@ def check_split(
     shape = list(pixels.shape)
     if pixels.ndim == 3:
         pixels = pixels[..., None]
-    if pixels.ndim != 4 or pixels.shape[-1] not in _CHANNELS:
+    if pixels.ndim != 4 or pixels.shape[-1] not in CHANNELS:
         raise ValueError(
-            f"{where} images must have shape [N, H, W, C] with C in {_CHANNELS}, or "
+            f"{where} images must have shape [N, H, W, C] with C in {CHANNELS}, or "
             f"[N, H, W], got {shape}; move the channels last "
             "(`images.transpose(0, 2, 3, 1)`) or reshape flat images."
         )
     if not pixels.size:
         raise ValueError(f"{where} has no images: got shape {shape}, need one.")
-    pixels = _check_pixels(pixels, where)
+    if pixels.dtype != np.uint8:
+        pixels = np.asarray(checks.as_images(pixels, name=f"{where} images"))
+        pixels = pixels.astype(np.float32, copy=False)  # in JAX's x64 mode too
     classes = np.asarray(labels)
     checks.check_labels(classes, len(pixels), num_classes, name=f"{where} labels")
     return Split(pixels, classes.astype(np.int32, copy=False))
-
-
-def to_float(images: ArrayT) -> ArrayT:
-    """Convert pixels to float32 in [0, 1].
-
-    Args:
-      images: numpy or JAX array of any shape; uint8 k means k/255, float32 is kept.
-
-    Returns:
-      An array of the same kind.
-
-    Raises:
-      TypeError: if the dtype is neither.
-    """
-    if images.dtype == np.uint8:
-        # XLA divides by 255 with this product: the bits are the same everywhere.
-        return images.astype(np.float32) * np.float32(1 / 255)
-    if images.dtype == np.float32:
-        return images
-    raise TypeError(
-        f"`images` must be uint8 or float32, got {images.dtype}; "
-        "`check_split` converts other floats."
-    )
 
 
 def split_for_distillation(
@@ -162,7 +164,7 @@ def split_for_distillation(
     Args:
       split: N images.
       fraction: the share of the second part, in each class plus or minus one image.
-      seed: selects the images; equal seeds give equal parts.
+      seed: selects the images, in `[0, 2**32)`; equal seeds give equal parts.
 
     Returns:
       `(target_part, distillation_part)`, both in their former order; the second has
@@ -171,6 +173,7 @@ def split_for_distillation(
     Raises:
       ValueError: if `fraction` is not in (0, 1) or a part would be empty.
     """
+    checks.check_seed(seed)
     count = round(fraction * len(split)) if 0 < fraction < 1 else 0
     if not 0 < count < len(split):
         raise ValueError(
@@ -178,6 +181,36 @@ def split_for_distillation(
             f"{fraction} of {len(split)} images."
         )
     return divide(split, stratified_mask(split.labels, count, seed=seed))
+
+
+def check_test_share(split: Any) -> None:
+    """Raise `ValueError` unless `split` is a share of test images in (0, 1)."""
+    if isinstance(split, str) or not 0 < split < 1:
+        raise ValueError(f"`split` must be a share in (0, 1), got {split!r}.")
+
+
+def mask_for_test(
+    labels: np.ndarray, share: Any, names: Sequence[str] | None = None
+) -> np.ndarray:
+    """Return bool `[N]` that selects a share of each class as test images.
+
+    Both parts have at least one image of each class; the choice is always the same.
+    `names` are those of the classes. `ValueError` for a share outside (0, 1), or a
+    class with a single image.
+    """
+    check_test_share(share)
+    generator, mask = np.random.default_rng(0), np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        if len(rows) < 2:
+            name = label if names is None else names[label]
+            raise ValueError(
+                f"Class {name!r} must have at least two images, one to train and one "
+                "to test, got one."
+            )
+        count = min(max(round(share * len(rows)), 1), len(rows) - 1)
+        mask[generator.permutation(rows)[:count]] = True
+    return mask
 
 
 def divide(split: Split, mask: np.ndarray) -> tuple[Split, Split]:
@@ -198,37 +231,35 @@ def stratified_mask(labels: np.ndarray, count: int, *, seed: int) -> np.ndarray:
     return mask
 
 
-def _check_pixels(images: np.ndarray, where: str) -> np.ndarray:
-    """Return uint8 or float32 images, or raise for a wrong dtype or value."""
-    if images.dtype == np.uint8:
-        return images
-    if not np.issubdtype(images.dtype, np.floating):
-        raise TypeError(
-            f"{where} images must be uint8 or floating, got {images.dtype}; if pixels "
-            "are 0..255 use `images.astype(np.uint8)`, else scale them to [0, 1]."
+def check_trainable(split: Split, num_classes: int) -> None:
+    """Raise `ValueError` unless a classifier can learn from the images of a split.
+
+    They must be of at least two classes and of half of the classes, and not fewer than
+    there are classes. A warning names a class without an image.
+    """
+    if np.ptp(split.labels) == 0:
+        raise ValueError(
+            f"The {len(split)} training images must be of at least two classes, got "
+            f"only class {split.labels[0]}; shuffle the images, or take more of them."
         )
-    images = images.astype(np.float32, copy=False)
-    # Comparisons with NaN are False, so this also finds NaN.
-    inside = (images >= 0) & (images <= 1)
-    if not inside.all():
-        raise ValueError(_describe_outside(images, inside, where))
-    return images
-
-
-def _describe_outside(images: np.ndarray, inside: np.ndarray, where: str) -> str:
-    """Describe the pixels outside [0, 1] and the likely cure."""
-    first = int(np.flatnonzero(~inside.all(axis=(1, 2, 3)))[0])
-    expected = f"{where} images of floating dtype must be in [0, 1]"
-    if not np.isfinite(images).all():
-        bad = int(np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))[0])
-        return f"{expected}, found NaN or infinity in image {bad}; remove or repair it."
-    low, high = float(images.min()), float(images.max())
-    if low < 0:
-        cure = "undo the normalisation, it belongs inside the model"
-    elif high > 2:
-        cure = "divide by 255" if high <= 255 else f"divide by {high:g}"
-    else:
-        cure = "clip them, `np.clip(images, 0, 1)`, if this is rounding"
-    return (
-        f"{expected}, found min {low} and max {high}, first in image {first}; {cure}."
-    )
+    if num_classes > len(split):
+        raise ValueError(
+            f"The {len(split)} training images must have one of each class, got "
+            f"{num_classes} classes; is a label wrong (the greatest is "
+            f"{split.labels.max()})?"
+        )
+    missing = np.setdiff1d(np.arange(num_classes), split.labels)
+    if 2 * len(missing) > num_classes:
+        raise ValueError(
+            f"The {len(split)} training images must be of at least half of the "
+            f"{num_classes} classes, got images of {num_classes - len(missing)}; is a "
+            f"label wrong (the greatest is {split.labels.max()})? Else set "
+            "`num_classes`, or take more images."
+        )
+    if len(missing):
+        warnings.warn(
+            f"{len(missing)} of {num_classes} classes have no training image, the "
+            f"first is class {missing[0]}; the model cannot learn them.",
+            UserWarning,
+            stacklevel=2,
+        )

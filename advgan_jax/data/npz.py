@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from advgan_jax.data.dataset import Dataset, check_split
+from advgan_jax.files import read_npz, reading
 
 _KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 _KERAS_KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -36,14 +37,18 @@ def load_npz(path: str | os.PathLike[str]) -> Dataset:
             f"expected an npz file, found none at {path.absolute()}; "
             "`npz:PATH` is relative to the current folder."
         )
-    if not zipfile.is_zipfile(path):
-        raise ValueError(
-            f"expected a complete npz file (`np.savez`), {path} is not one."
-        )
-    with np.load(path, allow_pickle=False) as file:
-        images, labels, test_images, test_labels = _read(file, path)
-        declared = file.get("num_classes")
+    cure = "write it again with `np.savez`"
+    with reading(path, "a complete npz file of plain arrays", cure):
+        arrays = read_npz(path, (*_KEYS, *_KERAS_KEYS, "num_classes"))
+    images, labels, test_images, test_labels = _select(arrays, path)
+    declared = arrays.get("num_classes")
     num_classes = _count_classes(declared, labels, test_labels)
+    if declared is None and num_classes > max(2, labels.size):
+        raise ValueError(
+            f"The greatest label in {path}, {num_classes - 1}, would make "
+            f"{num_classes} classes of {labels.size} training images; correct it, or "
+            "add the number of classes as `num_classes`."
+        )
     return Dataset(
         name=f"npz:{path}",
         train=check_split(images, labels, num_classes, where="train"),
@@ -52,22 +57,18 @@ def load_npz(path: str | os.PathLike[str]) -> Dataset:
     )
 
 
-def _read(file: Mapping[str, np.ndarray], path: pathlib.Path) -> list[np.ndarray]:
+def _select(found: Mapping[str, np.ndarray], path: pathlib.Path) -> list[np.ndarray]:
     """Return the four arrays in the order of `_KEYS`."""
-    keys = _KERAS_KEYS if _KERAS_KEYS[0] in file else _KEYS
-    missing = [key for key in keys if key not in file]
+    keys = _KERAS_KEYS if _KERAS_KEYS[0] in found else _KEYS
+    missing = [key for key in keys if key not in found]
     if missing:
+        with zipfile.ZipFile(path) as archive:
+            names = sorted(n.removesuffix(".npy") for n in archive.namelist())
         raise ValueError(
             f"{path} must have the arrays {', '.join(keys)}; missing: "
-            f"{', '.join(missing)}, found: {', '.join(sorted(file)) or 'none'}."
+            f"{', '.join(missing)}, found: {', '.join(names) or 'none'}."
         )
-    try:
-        arrays = [file[key] for key in keys]
-    except ValueError as error:  # numpy's message recommends pickles, which are unsafe
-        raise ValueError(
-            f"{path} must contain plain arrays, found Python objects; save one array "
-            "of images of equal size."
-        ) from error
+    arrays = [found[key] for key in keys]
     for i in (1, 3):
         if arrays[i].ndim == 2 and arrays[i].shape[1] == 1:
             arrays[i] = arrays[i][:, 0]

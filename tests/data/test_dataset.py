@@ -52,13 +52,13 @@ def test_jax_arrays_and_lists_are_accepted():
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
-        ({2: 255.0}, r"found min 0.5 and max 255.0, first in image 2; divide by 255"),
-        ({1: -1.0, 3: 9}, r"min -1.0 .* first in image 1; undo the normalisation"),
-        ({3: 1.0000001}, r"first in image 3; clip them"),
-        ({2: 1000.0}, r"divide by 1000"),
-        ({2: np.nan}, r"found NaN or infinity in image 2; remove"),
-        ({3: np.nan, 1: 7}, r"found NaN or infinity in image 3; remove"),
-        ({2: -np.inf}, r"found NaN or infinity in image 2"),
+        ({2: 255.0}, r"from 0.5 to 255, the first wrong one in image 2. Divide by 255"),
+        ({1: -1.0, 3: 9}, r"from -1 to 9, .* image 1. Undo the normalisation"),
+        ({3: 1.0000001}, r"in image 3. If this is rounding, clip them"),
+        ({2: 1000.0}, r"Divide by 1000"),
+        ({2: np.nan}, r"in image 2. Remove or repair NaN"),
+        ({3: np.nan, 1: 7}, r"in image 3. Remove or repair NaN"),
+        ({2: -np.inf}, r"in image 2. Remove or repair NaN"),
     ],
 )
 def test_pixels_outside_the_unit_interval(pixels, message):
@@ -88,9 +88,15 @@ def test_other_image_dtypes(dtype):
         check_split(images, labels, 2)
 
 
-@pytest.mark.parametrize("labels", [np.eye(2)[[0, 1, 0, 1]], np.zeros(4)])
-def test_float_labels(labels):
-    with pytest.raises(TypeError, match="one-hot labels are not accepted"):
+@pytest.mark.parametrize(
+    ("labels", "cure"),
+    [
+        (np.eye(2)[[0, 1, 0, 1]], "one-hot labels are not accepted"),
+        (np.zeros(4), r"astype\(int\)"),
+    ],
+)
+def test_float_labels(labels, cure):
+    with pytest.raises(TypeError, match=cure):
         check_split(make_arrays()[0], labels, 2)
 
 
@@ -139,11 +145,24 @@ def test_to_float_has_the_same_bits_everywhere():
     assert np.round(host * 255).astype(np.uint8).tolist() == pixels.tolist()
 
 
+@pytest.mark.parametrize("bounds", [(-1, 1), (0, 255), (-0.3, 0.7)])
+def test_uint8_covers_any_bounds(bounds):
+    pixels = np.arange(256, dtype=np.uint8)
+    host = to_float(pixels, bounds)
+    assert (host[0], host[255]) == tuple(map(np.float32, bounds))
+    exact = bounds[0] + pixels * ((bounds[1] - bounds[0]) / 255)
+    np.testing.assert_array_equal(host, exact.astype(np.float32))
+    traced = jax.jit(lambda x: to_float(x, bounds))(pixels)
+    np.testing.assert_array_equal(host, traced)
+
+
 def test_to_float_keeps_float32_and_rejects_other_dtypes():
     images = make_arrays()[0]
     assert to_float(images) is images
-    with pytest.raises(TypeError, match="got float64"):
-        to_float(images.astype(np.float64))
+    for dtype in (np.float16, np.float64):
+        assert to_float(images.astype(dtype)).dtype == np.float32
+    with pytest.raises(TypeError, match="`mine` must be uint8 or floating, got uint16"):
+        to_float(images.astype(np.uint16), name="mine")
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.5, 0.77])

@@ -61,8 +61,22 @@ def test_missing_file(tmp_path):
 
 def test_not_an_npz_file(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"no archive")
-    with pytest.raises(ValueError, match=r"complete npz file .* is not one"):
+    with pytest.raises(ValueError, match=r"a\.npz must be a complete npz file.*savez`"):
         load_dataset(f"npz:{tmp_path}/a.npz")
+
+
+def test_the_digest_is_that_of_the_arrays(tmp_path):
+    whole = load_dataset(save(tmp_path))
+    (tmp_path / "moved").mkdir()
+    moved = load_dataset(save(tmp_path / "moved"))
+    assert moved.digest == whole.digest
+    images = make_arrays()["train_images"].copy()
+    images[4, 2, 3] ^= 1
+    train, test, classes = load_dataset(save(tmp_path, train_images=images)).digest
+    assert [train != whole.digest[0], test, classes] == [True, *whole.digest[1:]]
+    other = load_dataset(save(tmp_path, test_labels=[1, 2]))
+    assert other.digest[1] != whole.digest[1]
+    assert load_dataset(save(tmp_path, num_classes=7)).digest[2] == 7
 
 
 def test_missing_keys(tmp_path):

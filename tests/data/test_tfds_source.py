@@ -9,7 +9,8 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from advgan_jax.data import load_dataset
+from advgan_jax.data import Split, load_dataset, tfds_source
+from advgan_jax.data.dataset import digest_rows
 
 IMAGE = tfds.features.Image(shape=(2, 3, 3))
 CLASS = tfds.features.ClassLabel(num_classes=4)
@@ -111,6 +112,64 @@ def test_no_split_to_train_or_test_on(tmp_path):
         load_dataset("tiny", data_dir=tmp_path / "b")
 
 
+def test_fewer_examples_than_records_are_refused(tmp_path):
+    """So an edited number cannot shorten a test set."""
+    prepare(tmp_path)
+    info = tmp_path / "tiny" / "1.0.0" / "dataset_info.json"
+    text = info.read_text()
+    for number in ("3", "5"):
+        info.write_text(text.replace('"4"', f'"{number}"'))
+        with pytest.raises(
+            ValueError,
+            match=rf"{tmp_path}/tiny.*expected {number} examples, got 4",
+        ):
+            load_dataset("tiny", data_dir=tmp_path)
+
+
+def test_colours_are_not_dropped(tmp_path):
+    prepare(tmp_path, {"image": tfds.features.Image(shape=(2, 3, 3)), "label": CLASS})
+    features = tmp_path / "tiny" / "1.0.0" / "features.json"
+    coloured = {"image": encode(np.arange(18, dtype=np.uint8).reshape(2, 3, 3))}
+    prepare(tmp_path / "colour", rows=[coloured | {"label": 3}])
+    other = tmp_path / "colour" / "tiny" / "1.0.0" / "features.json"
+    assert load_dataset("tiny", data_dir=tmp_path / "colour").test.images.ndim == 4
+    for path in (features, other):
+        channels = path.read_text().rpartition('"3"')
+        path.write_text(f'{channels[0]}"1"{channels[2]}')
+    # Equal channels lose nothing.
+    assert load_dataset("tiny", data_dir=tmp_path).test.images.shape[-1] == 1
+    with pytest.raises(ValueError, match="colour image, where features"):
+        load_dataset("tiny", data_dir=tmp_path / "colour")
+
+
+def test_numbers_that_no_test_image_confirms_are_noticed(tmp_path, caplog):
+    fields = {"image": tfds.features.Image(shape=(2, 3, 1)), "label": CLASS}
+    rows = [{"image": encode(make_image(i, (2, 3))), "label": i} for i in range(4)]
+    prepare(tmp_path, fields, rows=rows)
+    assert load_dataset("tiny", data_dir=tmp_path).num_classes == 4
+    assert not caplog.messages
+    features = tmp_path / "tiny" / "1.0.0" / "features.json"
+    text = features.read_text().replace('"4"', '"6"')
+    features.write_text(text.replace('"1"', '"3"'))
+    assert load_dataset("tiny", data_dir=tmp_path).num_classes == 6
+    assert "6 classes, but no test image of a class above 3." in caplog.text
+    assert "3 channels, but all test images are grey." in caplog.text
+
+
+def test_digests_of_splits(tmp_path, monkeypatch):
+    prepare(tmp_path)
+    train = load_dataset("tiny", data_dir=tmp_path).train
+    assert train.digest == Split(train.images, train.labels).digest
+    assert train.take(3).digest == Split(train.images[:3], train.labels[:3]).digest
+    # Of a split that is too large to read, some images count.
+    monkeypatch.setattr(tfds_source, "_MOST_DIGESTED", 2 * 2 * 3 * 3)
+    streamed = load_dataset("tiny", data_dir=tmp_path).train
+    ends = Split(train.images[[0, 3]], train.labels[[0, 3]])
+    assert streamed.digest != train.digest
+    assert streamed.digest == digest_rows(train, 2) != ends.digest
+    assert "_whole" not in vars(streamed)
+
+
 def test_jpeg_and_grey_files_become_the_promised_channels(tmp_path):
     grey = np.full((2, 3), 77, np.uint8)
     rows = [
@@ -149,7 +208,7 @@ def test_training_images_are_read_and_checked_when_they_are_used(tmp_path):
     train = load_dataset("tiny", data_dir=tmp_path).train
     assert (len(train), train.image_shape, train.dtype) == (3, (2, 3, 3), np.uint8)
     assert train.num_bytes == 3 * 2 * 3 * 3
-    assert repr(train) == "<StoredSplit tiny train, 3 images>"
+    assert repr(train) == "<TfdsSplit tiny train, 3 images>"
     # TFDS has shuffled them: the large one is wherever reading it fails.
     fails = [i for i in range(3) if not reads(train, i)]
     assert len(fails) == 1
