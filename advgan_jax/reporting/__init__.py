@@ -9,7 +9,7 @@ from advgan_jax.reporting.charts import (
     time_chart,
     training_curves,
 )
-from advgan_jax.reporting.environment import device_name, versions
+from advgan_jax.reporting.environment import command_line, device_name, versions
 from advgan_jax.reporting.figures import (
     attack_grid,
     comparison_grid,
@@ -17,7 +17,9 @@ from advgan_jax.reporting.figures import (
     target_grids,
 )
 from advgan_jax.reporting.files import replacing, write_json
+from advgan_jax.reporting.frontier import draw_frontier, frontier_chart
 from advgan_jax.reporting.logs import MetricsLog, read_metrics, write_results
+from advgan_jax.reporting.samples import SHOWN, kept_row
 from advgan_jax.reporting.style import save_figure
 from advgan_jax.reporting.tables import (
     PAPER,
@@ -25,19 +27,25 @@ from advgan_jax.reporting.tables import (
     markdown_records,
     matrices,
     write_csv,
+    write_generators,
 )
 
 __all__ = [
     "PAPER",
+    "SHOWN",
     "MetricsLog",
     "attack_grid",
     "bar_chart",
     "bound_chart",
+    "command_line",
     "comparison_grid",
     "device_name",
     "direction_grid",
+    "draw_frontier",
     "format_table",
+    "frontier_chart",
     "heatmap",
+    "kept_row",
     "markdown_records",
     "matrices",
     "query_curve",
@@ -50,6 +58,7 @@ __all__ = [
     "training_curves",
     "versions",
     "write_csv",
+    "write_generators",
     "write_json",
     "write_results",
 ]

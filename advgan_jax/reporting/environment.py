@@ -1,9 +1,13 @@
 """Versions and devices of a run, without the name of a machine or a user."""
 
+import datetime
 import importlib.metadata
 import pathlib
 import platform
+import shlex
 import subprocess
+import sys
+from typing import Any
 
 import jax
 
@@ -27,6 +31,21 @@ def versions() -> dict[str, str | None]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = None
     return {**found, "advgan_jax": advgan_jax.__version__, "git": _git_hash(_PACKAGE)}
+
+
+def describe_origin() -> dict[str, Any]:
+    """Return where and when numbers are measured: `versions`, `device` and `date`."""
+    today = datetime.date.today().isoformat()
+    return {"versions": versions(), "device": device_name(), "date": today}
+
+
+def command_line() -> str:
+    """Return the command that repeats this run from the start, in any environment."""
+    program, *rest = [*sys.orig_argv[1:], ""]
+    rest = [a for a in rest if a not in ("--resume", "--overwrite")]
+    installed = pathlib.Path(program).name == "advgan-jax"
+    start = ["advgan-jax"] if installed else ["python", program]
+    return shlex.join([*start, *rest[:-1]])
 
 
 def device_name() -> str:

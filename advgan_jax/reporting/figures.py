@@ -41,7 +41,7 @@ def attack_grid(
     of a pixel. Grey images have a colour bar. For RGB images the scale is written
     next to the row, and mid-grey means no change.
     """
-    clean, moved = to_float(np.asarray(images)), to_float(np.asarray(adversarial))
+    clean, moved = (to_float(np.asarray(x), bounds) for x in (images, adversarial))
     predictions = (clean_predictions, adversarial_predictions)
     _check_images(clean, moved, labels, *predictions)
     perturbation = moved - clean
@@ -83,14 +83,14 @@ def comparison_grid(
     classes by the attack's name.
     """
     lines = {"clean": (images, clean_predictions), **lines}
-    clean = to_float(np.asarray(images))
+    clean = to_float(np.asarray(images), bounds)
     width = _SMALL_CELL * len(clean) + 1.6
     height = (_SMALL_CELL + 0.2) * len(lines) + 0.1
     shape = (len(lines), len(clean))
     margins = (1.5 / width, 0.1 / width, 0.25 / height, 0.05 / height)
     figure, axes = _grid(shape, (width, height), margins, (0.08, 0.36))
     for line, (name, (shown, predictions)) in zip(axes, lines.items(), strict=True):
-        shown = to_float(np.asarray(shown))
+        shown = to_float(np.asarray(shown), bounds)
         _check_images(clean, shown, labels, predictions)
         for axis, image in zip(line, shown, strict=True):
             _draw_image(axis, image, bounds)
@@ -112,7 +112,7 @@ def target_grids(
     images `[N, T, H, W, C]` towards the classes 0 to T - 1. All perturbations share one
     scale, the largest change of a pixel.
     """
-    clean = to_float(np.asarray(images))
+    clean = to_float(np.asarray(images), bounds)
     shapes = {np.shape(panel) for panel in panels.values()}
     wanted = (len(clean), *next(iter(shapes), (0, 0))[1:2], *clean.shape[1:])
     if clean.ndim != 4 or not len(clean) or shapes != {wanted}:
@@ -173,7 +173,7 @@ def direction_grid(
         part.suptitle(name, fontsize=8)
         axes = part.subplots(lines, columns, squeeze=False)
         for axis, row in zip(axes.ravel(), rows.ravel(), strict=True):
-            _draw_image(axis, to_float(np.asarray(images[row])), bounds)
+            _draw_image(axis, to_float(np.asarray(images[row]), bounds), bounds)
     return figure
 
 

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from advgan_jax import parallel
-
-Path = str | os.PathLike[str]
+from advgan_jax.files import Path, writing
 
 
 @contextlib.contextmanager
@@ -22,20 +21,24 @@ def replacing(path: Path) -> Iterator[pathlib.Path]:
       The path to write to; missing folders are made. If the block raises, the partial
       file is deleted and the old one stays. Only the first of several processes
       replaces the file; the files of the others are deleted.
+
+    Raises:
+      OSError: if the file cannot be written; names it.
     """
     path = pathlib.Path(path)
-    if not parallel.is_first():
-        with tempfile.TemporaryDirectory() as folder:
-            yield pathlib.Path(folder, path.name)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder: only within one file system is the move atomic.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    # In the same folder, because only within one file system is the move atomic. In a
+    # private folder with a random name, where nobody can put a link in its place.
+    parent = path.parent if parallel.is_first() else None
+    with writing(path):
+        if parent is not None:
+            parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            dir=parent, prefix=f".{path.name}.", ignore_cleanup_errors=True
+        ) as private:
+            partial = pathlib.Path(private, path.name)
+            yield partial
+            if parent is not None:
+                os.replace(partial, path)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -14,9 +14,11 @@ import tensorboardX
 
 from advgan_jax import parallel
 from advgan_jax.evaluation import ROW_KEYS
-from advgan_jax.reporting.environment import device_name, versions
-from advgan_jax.reporting.files import Path, replacing, to_json, write_json
+from advgan_jax.files import Path, reading, writing
+from advgan_jax.reporting.environment import command_line, device_name, versions
+from advgan_jax.reporting.files import replacing, to_json, write_json
 
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
 METRICS, RESULTS, TENSORBOARD = "metrics.jsonl", "results.json", "tensorboard"
 
 
@@ -43,7 +45,8 @@ def write_results(
             )
     path = pathlib.Path(workdir, RESULTS)
     made_with = {"versions": versions(), "device": device_name()}
-    write_json(path, {"rows": rows, "config": config, **made_with})
+    command = {"command": command_line()}
+    write_json(path, {"rows": rows, "config": config, **command, **made_with})
     return path
 
 
@@ -70,7 +73,9 @@ class MetricsLog:
         kept = [line for line, row in known if row["step"] <= restored_step]
         with replacing(self.path) as partial:
             partial.write_text("".join(kept), encoding="utf8")
-        self._file = self.path.open("a", encoding="utf8")
+        # A link in place of the new file would lead to somebody else's.
+        descriptor = os.open(self.path, os.O_APPEND | os.O_WRONLY | _NO_LINK)
+        self._file = os.fdopen(descriptor, "a", encoding="utf8")
         # TensorBoard hides older events from this step on.
         self._events = tensorboardX.SummaryWriter(
             str(pathlib.Path(workdir, TENSORBOARD)), purge_step=(restored_step or 0) + 1
@@ -82,9 +87,10 @@ class MetricsLog:
 
     def __exit__(self, *_: object) -> None:
         """Close the files."""
-        for file in (self._file, self._events):
-            if file is not None:
-                file.close()
+        with writing(self.path):
+            for file in (self._file, self._events):
+                if file is not None:
+                    file.close()
 
     def write(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Write the scalars of a step to disk; raise if one has the name `step`."""
@@ -94,12 +100,14 @@ class MetricsLog:
         line = json.dumps({"step": int(step), **values}, allow_nan=False)
         if self._file is None or self._events is None:
             return
-        self._file.write(line + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        for name, value in metrics.items():
-            self._events.add_scalar(name, float(value), int(step))
-        self._events.flush()
+        with writing(self.path):
+            self._file.write(line + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        with writing(self.path.with_name(TENSORBOARD)):
+            for name, value in metrics.items():
+                self._events.add_scalar(name, float(value), int(step))
+            self._events.flush()
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
@@ -118,14 +126,16 @@ def _read(path: pathlib.Path) -> list[tuple[str, dict[str, Any]]]:
     if not path.exists():
         return []
     parsed = []
-    lines = path.read_text(encoding="utf8").splitlines(keepends=True)
+    with reading(path, "lines of JSON", "move the file away"):
+        lines = path.read_text(encoding="utf8").splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):
         if not line.endswith("\n"):  # The run was killed while it wrote this.
             break
         try:
             row = json.loads(line)
-            row["step"]
-        except (ValueError, TypeError, KeyError) as error:
+            if not isinstance(row["step"], int):
+                raise TypeError
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ValueError(
                 f"{path} must have one JSON object with a 'step' on each line, line "
                 f"{number} is {line[:40]!r}; move the file away."

@@ -5,13 +5,21 @@ Each file of `results/` contains one `PublishedTable`. The command
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from advgan_jax.reporting.files import Path, to_json, write_json
-from advgan_jax.reporting.tables import PAPER, markdown_lines, percent
+from advgan_jax.files import Path, read_json
+from advgan_jax.reporting.environment import command_line
+from advgan_jax.reporting.files import replacing, to_json, write_json
+from advgan_jax.reporting.tables import (
+    PAPER,
+    markdown_lines,
+    markdown_records,
+    percent,
+    write_csv,
+)
 
 LOW, HIGH = " (low)", " (high)"  # end the names of columns with an interval's limits
 _HEAD = """# Results
@@ -65,6 +73,26 @@ def write_table(path: Path, table: PublishedTable) -> None:
     write_json(path, fields)
 
 
+def write_records(
+    path: Path,
+    records: Sequence[Mapping[str, Cell]],
+    *,
+    origin: Mapping[str, Any],
+    **fields: Any,
+) -> None:
+    """Write a run's table as `PATH.csv`, `PATH.md` and `PATH.json`.
+
+    `origin` is what `environment.describe_origin` returned when the numbers were
+    measured; see `PublishedTable` for the other fields.
+    """
+    write_csv(f"{path}.csv", records)
+    with replacing(f"{path}.md") as partial:
+        partial.write_text(markdown_records(records) + "\n", encoding="utf8")
+    made = {"machine": origin["device"], "versions": origin["versions"]}
+    fields |= {"date": origin["date"], "command": command_line(), "source": None}
+    write_table(f"{path}.json", PublishedTable(rows=records, **made, **fields))
+
+
 def read_table(path: Path) -> PublishedTable:
     """Read a table that `write_table` wrote.
 
@@ -72,12 +100,7 @@ def read_table(path: Path) -> PublishedTable:
       ValueError: if the file contains no such table; names every fault.
     """
     name = os.fspath(path)
-    try:
-        fields = json.loads(pathlib.Path(path).read_text(encoding="utf8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{name} is not JSON: {error}.") from None
-    if not isinstance(fields, dict):
-        raise ValueError(f"{name} must contain one JSON object, got {type(fields)}.")
+    fields = read_json(path, "a JSON object", "copy it from the run again")
     known = {field.name: field for field in dataclasses.fields(PublishedTable)}
     required = {k for k, f in known.items() if f.default is dataclasses.MISSING}
     faults = [f"`{field}` is missing" for field in sorted(required - set(fields))]

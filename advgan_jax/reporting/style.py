@@ -3,7 +3,8 @@
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from advgan_jax.reporting.files import Path, replacing
+from advgan_jax.files import Path
+from advgan_jax.reporting.files import replacing
 
 BLUE, RED, GREY = "#5b8db8", "#c0392b", "#666666"
 

@@ -12,14 +12,15 @@ import numpy as np
 
 from advgan_jax.checks import unknown_name
 from advgan_jax.evaluation import ROW_KEYS
-from advgan_jax.reporting.files import Path, replacing
+from advgan_jax.files import Path
+from advgan_jax.reporting.files import replacing
 
 PAPER = " (paper)"  # ends the name of a column with a paper's numbers
 # "success" combines the rate, its interval and its denominator.
 DEFAULT_COLUMNS = (
     *("dataset", "target_model", "attack", "threat_model", "target_class", "epsilon"),
-    *("clean_accuracy", "robust_accuracy", "success", "linf_max", "l2_mean"),
-    *("queries", "images_per_second"),
+    *("clean_accuracy", "robust_accuracy", "success", "rounded_success_rate"),
+    *("linf_max", "l2_mean", "queries", "images_per_second"),
 )
 _HEADERS = {
     "target_model": "model",
@@ -33,6 +34,7 @@ _HEADERS = {
     "success_over": "over",
     "success_low": "low",
     "success_high": "high",
+    "rounded_success_rate": "rounded",
     "linf_max": "max L-inf",
     "l2_mean": "mean L2",
     "rms_mean": "mean RMS",
@@ -40,7 +42,7 @@ _HEADERS = {
 }
 _PERCENT = {
     *("clean_accuracy", "robust_accuracy"),
-    *("attack_success_rate", "success_low", "success_high"),
+    *("attack_success_rate", "success_low", "success_high", "rounded_success_rate"),
 }
 _TEXT = {
     *("experiment", "dataset", "target_model", "attack", "threat_model", "norm"),
@@ -181,3 +183,35 @@ def markdown_lines(header: Sequence[str], *cells: Iterable[str]) -> str:
     lines = (header, ["---"] * len(header), *cells)
     escaped = ([cell.replace("|", r"\|") for cell in line] for line in lines)
     return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+
+
+def write_generators(
+    path: Path,
+    summary: Mapping[str, _Record],
+    titles: Mapping[str, str],
+    classes: Sequence[str],
+) -> None:
+    """Write compared generators as Markdown, with the success towards each class.
+
+    Args:
+      path: of the file.
+      summary: by method: `success_by_target`, `success_mean`, `l2_mean`,
+        `num_generators`, `training_seconds_total`, `generation_seconds_per_1000`.
+      titles: the name of each method.
+      classes: the names of the target classes.
+    """
+    records = []
+    for name, values in summary.items():
+        total, distance = values["training_seconds_total"], values["l2_mean"]
+        rates = zip(classes, values["success_by_target"], strict=True)
+        record = {
+            "": titles[name],
+            "generators": str(values["num_generators"]),
+            "training, all": "not timed" if total is None else f"{total:,.0f} s",
+            "1,000 images": f"{1000 * values['generation_seconds_per_1000']:,.0f} ms",
+            "mean L2": "-" if distance is None else f"{distance:.2f}",
+            "mean success": f"{values['success_mean']:.2%}",
+        }
+        records.append(record | {wanted: f"{rate:.2%}" for wanted, rate in rates})
+    with replacing(path) as partial:
+        partial.write_text(markdown_records(records) + "\n", encoding="utf8")

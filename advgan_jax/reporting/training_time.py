@@ -1,11 +1,13 @@
 """The duration of a training, in a file next to its checkpoints."""
 
-import json
+import logging
 import pathlib
 import time
 
+from advgan_jax.files import read_json
 from advgan_jax.reporting import write_json
 
+_log = logging.getLogger(__name__)
 _FILE = "training_time.json"
 
 
@@ -42,5 +44,12 @@ def _read(directory: pathlib.Path) -> dict[int, float | None]:
     path = directory / _FILE
     if not path.exists():
         return {}
-    values = json.loads(path.read_text(encoding="utf8"))
-    return {int(step): seconds for step, seconds in values.items()}
+    try:
+        values = read_json(path, "seconds by step", "delete the file")
+        known = {int(step): seconds for step, seconds in values.items()}
+        if not all(s is None or 0 <= s < float("inf") for s in known.values()):
+            raise ValueError(f"{path} must contain seconds, got another value.")
+    except (OSError, TypeError, ValueError) as error:
+        _log.warning("The duration of the training is unknown: %s", error)
+        return {}
+    return known

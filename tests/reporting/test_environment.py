@@ -4,10 +4,12 @@ import platform
 import re
 import socket
 import subprocess
+import sys
 
 import jax
+import pytest
 
-from advgan_jax.reporting import device_name, versions
+from advgan_jax.reporting import command_line, device_name, versions
 from advgan_jax.reporting.environment import _git_hash
 
 
@@ -24,6 +26,19 @@ def test_versions():
         "python", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
         "advgan_jax", "git",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["/venv/bin/advgan-jax", "train", "--a=b c"], "advgan-jax train '--a=b c'"),
+        (["experiments/train.py", "--a"], "python experiments/train.py --a"),
+        (["-m", "advgan_jax", "train"], "python -m advgan_jax train"),
+    ],
+)
+def test_a_command_can_be_repeated_elsewhere(monkeypatch, given, expected):
+    monkeypatch.setattr(sys, "orig_argv", ["/venv/bin/python", *given])
+    assert command_line() == expected
 
 
 def test_hash_only_of_a_checkout_that_has_our_files(tmp_path):

@@ -1,6 +1,9 @@
 """Files are whole or as they were; JSON has no NaN."""
 
+import errno
 import json
+import os
+import stat
 
 import jax.numpy as jnp
 import numpy as np
@@ -45,3 +48,43 @@ def test_the_old_file_stays_when_the_new_one_cannot_be_written(tmp_path):
         pass  # nothing was written
     assert json.loads(path.read_text()) == {"good": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_no_link_can_be_put_in_place_of_the_partial_file(tmp_path):
+    """Its folder is private and its name unpredictable."""
+    path, names = tmp_path / "a.json", set()
+    for _ in range(2):
+        with replacing(path) as partial:
+            assert stat.S_IMODE(partial.parent.stat().st_mode) == 0o700
+            assert not partial.exists()
+            names.add(partial.parent.name)
+            partial.write_text("1")
+    assert len(names) == 2
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask()
+
+
+def umask():
+    before = os.umask(0)
+    os.umask(before)
+    return before
+
+
+def test_a_link_in_place_of_the_file_is_replaced(tmp_path):
+    """What it points to belongs to somebody else."""
+    (tmp_path / "theirs").write_text("keep")
+    (tmp_path / "a.json").symlink_to(tmp_path / "theirs")
+    write_json(tmp_path / "a.json", 1)
+    assert (tmp_path / "theirs").read_text() == "keep"
+    assert not (tmp_path / "a.json").is_symlink()
+
+
+def test_errors_of_the_system_name_the_file(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"file/a\.json cannot be written \(.*free disk"):
+        write_json(tmp_path / "file" / "a.json", 1)
+    with (
+        pytest.raises(OSError, match=r"a\.json cannot be written \(No space left"),
+        replacing(tmp_path / "a.json"),
+    ):
+        raise OSError(errno.ENOSPC, "full")

@@ -1,13 +1,16 @@
 """`metrics.jsonl`, TensorBoard events and `results.json`."""
 
+import contextlib
+import errno
 import json
+import os
 
 import jax.numpy as jnp
 import pytest
 from tensorboardX.proto import event_pb2
 
 from advgan_jax.evaluation import ROW_KEYS
-from advgan_jax.reporting import MetricsLog, read_metrics, write_results
+from advgan_jax.reporting import MetricsLog, logs, read_metrics, write_results
 
 ROW = dict.fromkeys(ROW_KEYS)
 
@@ -66,6 +69,39 @@ def test_a_new_run_begins_a_new_log(tmp_path):
     assert lines(tmp_path) == ['{"step": 0, "loss": 2.0}']
 
 
+def test_a_link_that_replaces_the_log_is_not_followed(tmp_path, monkeypatch):
+    """Between the writing of the new log and its opening."""
+    (tmp_path / "theirs").write_text("keep")
+
+    @contextlib.contextmanager
+    def swapping(path):
+        yield tmp_path / "unused"
+        path.symlink_to(tmp_path / "theirs")
+
+    monkeypatch.setattr(logs, "replacing", swapping)
+    with pytest.raises(OSError, match="metrics"), MetricsLog(tmp_path) as log:
+        log.write(1, {"loss": 1.0})
+    assert (tmp_path / "theirs").read_text() == "keep"
+
+
+def test_text_in_another_encoding_is_named(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n\xff\n')
+    with pytest.raises(
+        ValueError, match=r"metrics\.jsonl must be .*move the file away"
+    ):
+        read_metrics(tmp_path)
+
+
+def test_a_full_disk_names_the_log(tmp_path, monkeypatch):
+    def fail(descriptor):
+        raise OSError(errno.ENOSPC, "full")
+
+    with MetricsLog(tmp_path) as log, monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match=r"metrics\.jsonl cannot be written"):
+            log.write(1, {"loss": 1.0})
+
+
 def test_logs_that_are_not_ours(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"epoch": 2}\n')
     with pytest.raises(ValueError, match=r"line 2 is '\{\"epoch\": 2\}.*move the file"):
@@ -83,7 +119,7 @@ def test_results(tmp_path):
     path = write_results(tmp_path, [ROW], {"epsilon": 0.3, "widths": (8, 16)})
     results = json.loads(path.read_text())
     assert path.name == "results.json"
-    assert list(results) == ["rows", "config", "versions", "device"]
+    assert list(results) == ["rows", "config", "command", "versions", "device"]
     assert results["rows"] == [ROW]
     assert results["config"] == {"epsilon": 0.3, "widths": [8, 16]}
     assert str(tmp_path) not in path.read_text()

@@ -99,7 +99,9 @@ def test_a_missing_field_is_named(tmp_path):
 def test_a_file_that_is_not_json_is_rejected(tmp_path):
     path = tmp_path / "wrong.json"
     path.write_text("{", encoding="utf8")
-    with pytest.raises(ValueError, match=r"wrong\.json is not JSON"):
+    with pytest.raises(
+        ValueError, match=r"wrong\.json must be a JSON object, but cannot"
+    ):
         published.read_table(path)
 
 
