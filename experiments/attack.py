@@ -11,11 +11,9 @@ a table with a row for each attack and one for all attacks together. It writes
 epsilon) and adversarial images of each attack. `--resume` reuses finished attacks.
 """
 
-from absl import app, flags
+import sys
 
-from advgan_jax.cli import command
-
-flags.adopt_module_key_flags(command)
+from advgan_jax.cli import main
 
 if __name__ == "__main__":
-    app.run(command.main)
+    main.run("attack", sys.argv[1:])

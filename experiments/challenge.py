@@ -18,37 +18,9 @@ differ from the clean image by more than `--config.epsilon` (0.3). If an image b
 rule, the error names the first such image.
 """
 
-from absl import app, flags, logging
-from ml_collections import config_flags
+import sys
 
-from advgan_jax.cli import faults
-from advgan_jax.cpu import process
-from advgan_jax.runs.methods import challenge
-
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Configuration of the classifier."
-)
-_FILE = flags.DEFINE_string("file", None, "The adversarial images, an .npy file.")
-_CACHE = flags.DEFINE_string(
-    "compilation_cache", None, "Folder of compiled programs, or none; see train.py."
-)
-flags.mark_flags_as_required(["config", "file"])
-
-
-def main(argv: list[str]) -> None:
-    """Check the file, evaluate the classifier and print three numbers."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
-    logging.set_verbosity(logging.WARNING)  # Orbax logs every file that it writes
-    with faults.one_line_errors("Run the same command again to resume."):
-        process.compute_in_caller()
-        process.set_compilation_cache(_CACHE.value)
-        process.keep_memory()
-        found = challenge.measure_file(_CONFIG.value, _FILE.value)
-    print(f"clean accuracy         {found.clean_accuracy:.2%}")
-    print(f"accuracy on the file   {found.robust_accuracy:.2%}")
-    print(f"largest perturbation   {found.linf.max():.6f}")
-
+from advgan_jax.cli import main
 
 if __name__ == "__main__":
-    app.run(main)
+    main.run("challenge", sys.argv[1:])

@@ -21,15 +21,7 @@ images of the papers, and as many steps for defended models. No scale uses CIFAR
 
 import sys
 
-from absl import app, flags
-
-from advgan_jax.cli import command
-
-flags.adopt_module_key_flags(command)
-
-SCALES = {"smoke": "smoke", "cpu": "mnist", "full": "full"}
+from advgan_jax.cli import main
 
 if __name__ == "__main__":
-    # ml_collections reads overrides of a configuration only from `sys.argv`.
-    sys.argv = command.as_config(sys.argv, __doc__, "table", "reproduce", SCALES)
-    app.run(command.main)
+    main.run("reproduce", sys.argv[1:])

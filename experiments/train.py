@@ -9,11 +9,9 @@ The run writes `config.json`, `metrics.jsonl`, TensorBoard events, `checkpoints/
 checkpoint and ends.
 """
 
-from absl import app, flags
+import sys
 
-from advgan_jax.cli import command
-
-flags.adopt_module_key_flags(command)
+from advgan_jax.cli import main
 
 if __name__ == "__main__":
-    app.run(command.main)
+    main.run("train", sys.argv[1:])

@@ -1,5 +1,7 @@
-"""Code that the commands in `experiments/` share: flags and error messages.
+"""The command `advgan-jax`, which the scripts in `experiments/` start, too.
 
-`command.main` runs a configuration, `command.as_config` turns the flags of a table into
-flags of a configuration, and `faults` ends a process with one line.
+`main` chooses the sub-command of `commands`. For those that read a configuration,
+`configured` reads `arguments` and the flags of `options`; then `command` or `challenge`
+computes. `export` and `report` need no configuration. `errors` and `faults` end a
+process with one line.
 """

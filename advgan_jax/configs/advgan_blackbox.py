@@ -1,8 +1,8 @@
 r"""AdvGAN against a classifier that the attacker can only query.
 
-    python experiments/train.py --config=configs/advgan_blackbox.py            # digits
-    python experiments/train.py --config=configs/advgan_blackbox.py:mnist
-    python experiments/train.py --config=configs/advgan_blackbox.py \
+    advgan-jax train --config=advgan_blackbox            # digits
+    advgan-jax train --config=advgan_blackbox:mnist
+    advgan-jax train --config=advgan_blackbox \
         --config.distillation=static --config.answers=labels --workdir=runs/static
 
 The black box is trained on the first `target_training.num_images` training images, and
@@ -61,6 +61,8 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.queries = ConfigDict()
     config.queries.clean = 11_000 if mnist else 227
     config.queries.perturbed_per_round = 1_000 if mnist else 30
+    # Of the perturbed images: random, or margin or entropy of the distilled model.
+    config.queries.choice = "random"
     config.queries.budget = placeholder(int)  # default: all queries of the rounds
     config.queries.batch_size = 250
 

@@ -1,12 +1,12 @@
 r"""AI-GAN: one generator for all classes, against a classifier that the run trains.
 
-    python experiments/train.py --config=configs/aigan.py            # digits
-    python experiments/train.py --config=configs/aigan.py:mnist
-    python experiments/train.py --config=configs/aigan.py:cifar10
+    advgan-jax train --config=aigan            # digits
+    advgan-jax train --config=aigan:mnist
+    advgan-jax train --config=aigan:cifar10
 
 Train for the same number of epochs without the attacker of stage one:
 
-    python experiments/train.py --config=configs/aigan.py \
+    advgan-jax train --config=aigan \
         --config.stage_one.num_epochs=0 --config.stage_two.num_epochs=120 \
         --workdir=runs/aigan-stage-two
 

@@ -1,8 +1,8 @@
 r"""A classifier that is trained against attacks, and its accuracy under attacks.
 
-    python experiments/train.py --config=configs/defence.py            # digits
-    python experiments/train.py --config=configs/defence.py:mnist
-    python experiments/train.py --config=configs/defence.py:cifar10
+    advgan-jax train --config=defence            # digits
+    advgan-jax train --config=defence:mnist
+    advgan-jax train --config=defence:cifar10
 
 `--config.target_training.defence` is `adv` (FGSM), `ensemble`, `iterative` (PGD, the
 default) or `trades`; `target_training.defences` has their settings. The training may
@@ -18,9 +18,9 @@ belongs to the measurement,
 
 Attack runs find the classifier in its folder:
 
-    python experiments/train.py --config=configs/defence.py:mnist \
+    advgan-jax train --config=defence:mnist \
         --config.target_model_dir=runs/target_models
-    python experiments/train.py --config=configs/advgan.py:mnist \
+    advgan-jax train --config=advgan:mnist \
         --config.target_model_dir=runs/target_models --config.target_model=madry \
         --config.target_training.defence=iterative
 """
@@ -54,4 +54,5 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.attacks.pgd.step_size = 2 / 255 if variant == "cifar10" else 0.01
     config.evaluation.num_images = placeholder(int)  # default: the whole test split
     config.evaluation.grid_images = 10
+    config.evaluation.levels = placeholder(int)  # 256: also round images to 8 bits
     return config

@@ -1,11 +1,11 @@
 r"""Compare ten AdvGANs, one for each class, with one AI-GAN for all classes.
 
-    python experiments/train.py --config=configs/generators.py            # digits
-    python experiments/train.py --config=configs/generators.py:mnist
+    advgan-jax train --config=generators            # digits
+    advgan-jax train --config=generators:mnist
 
 To reuse finished runs, give their folders; `{}` is replaced by the class:
 
-    python experiments/train.py --config=configs/generators.py:mnist \
+    advgan-jax train --config=generators:mnist \
         --config.target_model_dir=runs/target_models \
         --config.aigan_workdir=runs/aigan-mnist-C \
         --config.advgan_workdirs=runs/mnist-C-{}
@@ -31,6 +31,7 @@ _SHARED = (
     "data_dir",
     "target_model",
     "target_model_dir",
+    "target_weights",
     "epsilon",
     "parallel",
     "max_resident_bytes",

@@ -1,9 +1,9 @@
 """The tables of the AdvGAN and AI-GAN papers, and the MNIST challenge.
 
-    python experiments/reproduce.py --table=all --scale=smoke   # digits
-    python experiments/reproduce.py --table=2 --scale=cpu       # MNIST
-    python experiments/reproduce.py --table=2 --scale=full      # MNIST, a GPU or TPU
-    python experiments/reproduce.py --table=all --config=configs/reproduce.py:mnist
+    advgan-jax reproduce --table=all --scale=smoke   # digits
+    advgan-jax reproduce --table=2 --scale=cpu       # MNIST
+    advgan-jax reproduce --table=2 --scale=full      # MNIST, a GPU or TPU
+    advgan-jax reproduce --table=all --config=reproduce:mnist
 
 The scales are the variants `smoke`, `mnist` and `full`. On two cores `smoke` takes two
 minutes and `cpu` about ten hours for all tables; `full` has not been run. RESULTS.md
@@ -35,9 +35,9 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from advgan_jax.configs import advgan, advgan_blackbox, aigan, generators
-from advgan_jax.evaluation.challenge import EPSILON
 
 VARIANTS = ("smoke", "mnist", "full")
+EPSILON = 0.3  # of the papers and the challenge; its own module imports JAX
 # Whole configurations by section.
 SECTIONS = {
     "advgan": advgan,
@@ -52,6 +52,7 @@ _SHARED = (
     "data_dir",
     "target_model",
     "target_model_dir",
+    "target_weights",
     "epsilon",
     "parallel",
     "seed",
@@ -85,6 +86,7 @@ def get_config(variant: str = "smoke") -> ConfigDict:
         config.evaluation.num_images = 100 if smoke else 1000
     config.evaluation.batch_size = 500 if not smoke else 100
     config.evaluation.grid_images = 10
+    config.evaluation.levels = placeholder(int)
 
     for name, module in SECTIONS.items():
         config[name] = module.get_config(config.dataset)

@@ -1,9 +1,9 @@
 """Configure the studies of Szegedy et al., "Intriguing properties of neural networks".
 
-    python experiments/szegedy.py --study=all --scale=smoke   # digits
-    python experiments/szegedy.py --study=all --scale=cpu     # MNIST
-    python experiments/szegedy.py --study=all --scale=full    # MNIST, all images
-    python experiments/szegedy.py --config=configs/szegedy.py:digits
+    advgan-jax szegedy --study=all --scale=smoke   # digits
+    advgan-jax szegedy --study=all --scale=cpu     # MNIST
+    advgan-jax szegedy --study=all --scale=full    # MNIST, all images
+    advgan-jax szegedy --config=szegedy:digits
 
 The scales are the variants `smoke`, `mnist` and `full`. `smoke` takes a minute and
 `cpu` 55 minutes of one core; `full` has not been run. RESULTS.md has the results of
@@ -47,6 +47,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config = attacks.get_config("digits" if digits else "mnist")
     for unused in (
         *("names", "epsilon", "epsilons", "epsilon_l2", "epsilons_l2", "surrogate"),
+        "target_weights",
         *("generator", "discriminator", "loss", "training", "distillation"),
     ):
         del config[unused]

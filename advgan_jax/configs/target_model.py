@@ -1,8 +1,8 @@
 r"""Train only a classifier, in a folder where attack runs find it.
 
-    python experiments/train.py --config=configs/target_model.py:mnist \
+    advgan-jax train --config=target_model:mnist \
         --config.target_model=A --config.target_model_dir=runs/target_models
-    python experiments/train.py --config=configs/advgan.py:mnist \
+    advgan-jax train --config=advgan:mnist \
         --config.target_model=A --config.target_model_dir=runs/target_models
 
 On digits (seconds) the model has a clean accuracy of 98.9 %, on MNIST C has 99.5 %.

@@ -13,13 +13,13 @@ from advgan_jax.attacks.transfer import average_models
 from advgan_jax.data import Split, split_for_distillation, to_float
 from advgan_jax.evaluation import Evaluation, craft, evaluate_clean
 from advgan_jax.projections import project_linf
+from advgan_jax.reporting.formats import ARRAY
 from advgan_jax.runs import from_config
 from advgan_jax.runs.from_config import gans, select, target_models
 from advgan_jax.runs.methods import advgan, aigan, blackbox, compare_generators
 from advgan_jax.runs.methods.target_model import trained_logits_fn
 from advgan_jax.runs.papers.rows import Entry, TargetModel
 from advgan_jax.runs.run import Run, test_images
-from advgan_jax.runs.store import ARRAY
 from advgan_jax.types import Attack, LogitsFn
 
 Models = tuple[TargetModel, ...]
@@ -61,9 +61,9 @@ class Artifacts(abc.ABC):
     def depends_on(self, entry: Entry) -> dict[str, Any]:
         """Return every setting that decides an entry, but for those of its models."""
 
-    def queries(self, name: str, models: Models) -> int | None:
-        """Return the number of queries of an attacker; None if it makes none."""
-        return None
+    def counts(self, name: str, models: Models) -> dict[str, Any]:
+        """Return `queries` and `wasted` of an attacker; nothing if it makes none."""
+        return {}
 
     def split(self, images: str) -> Split:
         """Return all images of a split, see `Entry.images`."""
@@ -104,7 +104,7 @@ class GeneratorArtifacts(Artifacts):
             "target_model": model.name,
             "target_model_dir": str(self.run.target_models.directory),
             "target_training": training,
-            "seed": ours.seed + model.seed,
+            "seed": from_config.later_seed(ours, model.seed),
         }
         for part in (config, config.get("advgan")):
             if part is not None:
@@ -138,19 +138,19 @@ class GeneratorArtifacts(Artifacts):
             return from_config.bound_attack(self.run.config, name)
         return self._generator(name, models)[0]
 
-    def queries(self, name: str, models: Models) -> int | None:
+    def counts(self, name: str, models: Models) -> dict[str, Any]:
         """See `Artifacts`."""
         is_queried = GENERATORS.get(name) == "blackbox"
-        return self._generator(name, models)[1] if is_queried else None
+        return self._generator(name, models)[1] if is_queried else {}
 
-    def _generator(self, name: str, models: Models) -> tuple[Attack, int | None]:
-        def _train() -> tuple[Attack, int | None]:
+    def _generator(self, name: str, models: Models) -> tuple[Attack, dict[str, int]]:
+        def _train() -> tuple[Attack, dict[str, int]]:
             run, logits_fn = self.generator_run(name, models), self.surrogate(models)
             if name in ("dynamic", "static"):
                 return blackbox.trained_generator(run, logits_fn)
             if name == "aigan":
-                return aigan.trained_generators(run, logits_fn)["stage_two"], None
-            return advgan.trained_generator(run, logits_fn), None
+                return aigan.trained_generators(run, logits_fn)["stage_two"], {}
+            return advgan.trained_generator(run, logits_fn), {}
 
         return self.once((name, models), _train)
 

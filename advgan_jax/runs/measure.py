@@ -17,6 +17,7 @@ from advgan_jax.evaluation import (
     evaluate_adversarial,
     make_clean_row,
     make_row,
+    mean_distortion,
     rescale_perturbations,
     takes_epsilon,
     transfer_matrix,
@@ -78,7 +79,7 @@ def _attack_rows(
         threat_model=threat_model,
         epsilon=epsilon,
         norm=None if epsilon is None else "linf",
-        queries=artifacts.queries(name, entry.through),
+        **artifacts.counts(name, entry.through),
     )
     return [row]
 
@@ -141,14 +142,6 @@ def _compared(artifacts: GeneratorArtifacts, entry: Entry) -> Measured:
     return value, [row | {"experiment": method} for row in rows]
 
 
-def mean_distortion(evaluation: Evaluation) -> float:
-    """Return the mean RMS distortion of images that only the attack changes, or NaN."""
-    before = evaluation.clean_predictions == evaluation.labels
-    after = evaluation.adversarial_predictions != evaluation.labels
-    distances = evaluation.rms[before & after]
-    return float(np.mean(distances)) if distances.size else float("nan")
-
-
 _OF_PERTURBED: dict[str, Callable[[Evaluation], float]] = {
     "num_images": lambda evaluation: evaluation.num_images,
     "accuracy_under_attack": lambda evaluation: evaluation.robust_accuracy,
@@ -207,14 +200,7 @@ def _expansions(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
     moved = cast(np.ndarray, artifacts.attacked(entry.on, entry.images).examples)
     bounds = analysis.upper_bounds(module, variables, images.shape[1:])
     measured = analysis.measured_expansions(module, variables, images, moved)
-    names = ("layer", "kind", "size", "stride", "upper bound", "upper bound, circular")
-    lines: list[Record] = [dict(zip(names, one, strict=True)) for one in bounds.layers]
-    lines.append({"layer": "network", "upper bound": bounds.network})
-    for line in lines:
-        seen = measured[line["layer"]]
-        seen = seen[~np.isnan(seen)]  # NaN where the image was not moved
-        line["lower bound"] = float(seen.max()) if seen.size else None
-        line["mean expansion"] = float(seen.mean()) if seen.size else None
+    lines: list[Record] = analysis.summarize_expansions(bounds, measured)
     figure = bound_chart(
         [line["layer"] for line in lines],
         [line["upper bound"] for line in lines],
@@ -241,17 +227,7 @@ def _directions(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
             seed=config.seed,
             **{name: config.units[name] for name in DEPENDS_ON["units"]},
         )
-        units, random = found.unit_entropy.mean(), found.random_entropy.mean()
-        line = {
-            "units before": layer,
-            "directions": len(found.units),
-            "images each": found.unit_images.shape[1],
-            "entropy, units": float(units),
-            "entropy, random": float(random),
-            "difference": float(units - random),
-            "p-value": found.p_value,
-        }
-        lines.append(line)
+        lines.append({"units before": layer, **found.summary()})
         shown = {
             "single units": found.unit_images[:_SHOWN],
             "random directions": found.random_images[:_SHOWN],

@@ -1,18 +1,20 @@
 """A run: its configuration, its folder, its data set and the rows that it reports."""
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
+import jax
 import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from advgan_jax.checks import check_at_least
 from advgan_jax.data import Dataset, Split
-from advgan_jax.evaluation import Evaluation, make_row
-from advgan_jax.reporting import save_figure
-from advgan_jax.runs.from_config import UNDEFENDED
-from advgan_jax.runs.store import Store
+from advgan_jax.evaluation import Evaluation
+from advgan_jax.reporting import SHOWN, kept_row, save_figure
+from advgan_jax.reporting.store import Store
+from advgan_jax.settings import UNDEFENDED
+from advgan_jax.trainers import Options
 
 
 class Run(NamedTuple):
@@ -31,12 +33,29 @@ class Run(NamedTuple):
     @property
     def store(self) -> Store:
         """The store of the run's workdir."""
-        return Store(self.workdir)
+        return Store(self.workdir, self.dataset.digest)
 
     @property
     def target_models(self) -> Store:
         """The trained target models, which runs with one `target_model_dir` share."""
-        return Store(self.config.target_model_dir or self.workdir / "target_models")
+        train, classes = self.dataset.train, self.dataset.num_classes
+        folder = self.config.target_model_dir or self.workdir / "target_models"
+        return Store(folder, [train.digest, classes])
+
+    def options(
+        self, section: ConfigDict, workdir: pathlib.Path, description: Mapping[str, Any]
+    ) -> Options:
+        """Return the options of a training that a section specifies."""
+        config = self.config
+        return Options(
+            workdir,
+            parallel=config.parallel,
+            max_resident_bytes=config.max_resident_bytes,
+            steps_per_call=section.steps_per_call,
+            epochs_per_checkpoint=section.epochs_per_checkpoint,
+            order_key=jax.random.key(config.seed + 1),
+            description=description,
+        )
 
     def save_figure(self, name: str, figure: Figure) -> None:
         """Save a figure as `figures/NAME.png`."""
@@ -46,8 +65,8 @@ class Run(NamedTuple):
     def evaluation_options(self) -> dict[str, Any]:
         """Arguments that the functions of `advgan_jax.evaluation` share."""
         section = self.config.evaluation
-        sizes = {"batch_size": section.batch_size, "keep": section.grid_images}
-        return {**sizes, "progress": True}
+        sizes = {"batch_size": section.batch_size, "keep": SHOWN}
+        return {**sizes, "levels": section.levels, "progress": True}
 
     def wanted_labels(self, labels: np.ndarray) -> np.ndarray | None:
         """Return `target_class` for every image; None for an untargeted attack."""
@@ -80,12 +99,11 @@ def check_evaluation(config: ConfigDict, dataset: Dataset) -> None:
     section, most = config.evaluation, len(dataset.test)
     for name, cure in (("num_images", "; omit it for all"), ("monitor_images", "")):
         number = section.get(name)  # only a black box has `monitor_images`
-        if number is not None and not 1 <= number <= most:
+        if number is not None and number > most:
             raise ValueError(
                 f"`{name}` must be from 1 to the {most} test images, got "
                 f"{number}{cure}."
             )
-    check_at_least("grid_images", section.grid_images, 1)
 
 
 def test_images(run: Run) -> Split:
@@ -111,4 +129,4 @@ def run_fields(run: Run) -> dict[str, Any]:
 
 def attack_row(run: Run, evaluation: Evaluation, **fields: Any) -> dict[str, Any]:
     """Return a row of `results.json`; see `evaluation.make_row` for other fields."""
-    return make_row(evaluation, **run_fields(run), **fields)
+    return kept_row(run.workdir, run.dataset, evaluation, **run_fields(run), **fields)

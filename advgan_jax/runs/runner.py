@@ -4,25 +4,15 @@ A row is stored under everything that decides its numbers. An interrupted run re
 with the next row.
 """
 
-import datetime
-import shlex
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from advgan_jax.reporting import (
-    PAPER,
-    device_name,
-    markdown_records,
-    replacing,
-    save_figure,
-    versions,
-    write_csv,
-)
+from advgan_jax.reporting import PAPER, save_figure
+from advgan_jax.reporting.environment import describe_origin
 from advgan_jax.reporting.files import to_json
-from advgan_jax.reporting.published import PublishedTable, write_table
+from advgan_jax.reporting.published import write_records
 from advgan_jax.runs import measure
 from advgan_jax.runs.artifacts import Artifacts
 from advgan_jax.runs.papers.rows import Record, Row, Table
@@ -72,11 +62,7 @@ def _finished(artifacts: Artifacts, row: Row) -> dict[str, Any]:
             "values": {column: value for column, (value, _) in found.items()},
             "results": [result for _, behind in found.values() for result in behind],
             "models": {model.title: artifacts.describe(model) for model in models},
-            "made": {
-                "versions": versions(),
-                "device": device_name(),
-                "date": datetime.date.today().isoformat(),
-            },
+            "made": describe_origin(),
         }
         return to_json(finished)  # as it is when it is loaded
 
@@ -121,25 +107,17 @@ def _write(
     if not records:
         return
     config, workdir = artifacts.run.config, artifacts.run.workdir
-    path = workdir / "tables" / table.name
-    write_csv(f"{path}.csv", records)
-    with replacing(f"{path}.md") as partial:
-        partial.write_text(markdown_records(records) + "\n", encoding="utf8")
     entries = (entry for row in table.rows for entry in row.entries.items())
     shares = {column for column, entry in entries if entry.metric in measure.SHARES}
-    published = PublishedTable(
+    write_records(
+        workdir / "tables" / table.name,
+        records,
+        origin=made,
         title=table.title,
-        command=shlex.join(["python", *sys.orig_argv[1:]]),
         seed=config.seed,
-        machine=made["device"],
-        versions=made["versions"],
-        date=made["date"],
-        source=None,
         note="Machine, versions and date are those of the last row.",
-        rows=records,
         percent=[column for column in records[0] if column in shares],
     )
-    write_table(f"{path}.json", published)
     if table.figure is not None:
         figure = table.figure(artifacts, records)
         save_figure(figure, workdir / "figures" / f"{table.name}.png")

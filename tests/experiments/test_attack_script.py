@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.optimised
+
 
 @pytest.fixture
 def run(repository, tmp_path):
@@ -34,10 +36,3 @@ def test_prints_a_row_for_each_attack(run, tmp_path):
     assert [line.split()[2] for line in lines] == ["fgsm", "bim", "ensemble"]
     rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
     assert [row["attack"] for row in rows] == ["fgsm", "bim", "ensemble"]
-
-
-def test_mistyped_hyperparameter_names_the_nearest(run, tmp_path):
-    result = run("--config.attacks.pgd.num_step=3")
-    assert result.returncode != 0
-    assert "num_steps" in result.stderr
-    assert not (tmp_path / "run").exists()

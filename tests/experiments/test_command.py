@@ -4,12 +4,14 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+
 # Flags are global to a process, so this has its own; the run is replaced.
 FAILING = """
+    import sys
     import numpy as np
-    from absl import app
     from advgan_jax import runs
-    from advgan_jax.cli import command
+    from advgan_jax.cli import main
     from advgan_jax.oracles import Oracle
 
     def model(images):
@@ -20,10 +22,11 @@ FAILING = """
         ask(np.zeros((3, 2, 2, 1), np.float32))
 
     runs.train = train
-    app.run(command.main)
+    main.run("train", sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_failing_black_box_is_one_clear_error(repository, tmp_path):
     result = subprocess.run(
         [

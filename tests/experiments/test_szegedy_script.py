@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.optimised
+
 
 @pytest.fixture
 def run(repository, tmp_path):
@@ -32,21 +34,3 @@ def test_runs_a_study(run, tmp_path):
     assert result.stdout.rstrip().splitlines()[-1].split()[1] == "fc10_1e4"
     assert (tmp_path / "run" / "tables" / "distortion.csv").exists()
     assert (tmp_path / "run" / "figures" / "distortion.png").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--scale=large"], "invalid choice: 'large'"),
-        (["--scale=smoke", "--study=unit"], "Unknown study 'unit'"),
-        (
-            ["--scale=smoke", "--config=configs/szegedy.py"],
-            "omit it with --config",
-        ),
-    ],
-)
-def test_refuses(run, tmp_path, arguments, message):
-    result = run(*arguments)
-    assert result.returncode == 2
-    assert message in result.stderr
-    assert not (tmp_path / "run").exists()

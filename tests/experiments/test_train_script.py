@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.optimised
+
 SHORT = [
     "--config.target_training.num_epochs=3",
     "--config.training.num_epochs=1",
@@ -61,21 +63,3 @@ def test_a_signal_saves_and_a_whole_run_prints_the_table_last(command, tmp_path)
     assert header.split()[:2] == ["dataset", "model"]
     assert set(rule) == {"-", " "}
     assert row.split()[:3] == ["digits", "small", "advgan"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--config.epsilom=0.2"], "epsilon"),
-        (["--config.epsilon=much"], "could not convert string to float"),
-        (["--config.epsilon=-1"], "error: `epsilon` must be a finite number >= 0"),
-        (["--config.dataset=digit"], "digits"),
-        (["--resume"], "holds no run to resume"),
-        (["--cpu_devices=0"], "`--cpu_devices` must be from 1 to the"),
-    ],
-)
-def test_one_clear_error_and_nothing_written(command, tmp_path, arguments, message):
-    result = run(command, *arguments)
-    assert result.returncode != 0
-    assert message in result.stderr
-    assert not (tmp_path / "run").exists()

@@ -1,14 +1,14 @@
 """The comparison of attacks: rows, figures, resumption and rejected settings."""
 
+import json
 import shutil
 
 import numpy as np
 import pytest
 
 from advgan_jax import runs
-from advgan_jax.evaluation import evaluate_many
-from advgan_jax.reporting import read_metrics
-from advgan_jax.runs import store
+from advgan_jax.evaluation import _sequence, evaluate_many
+from advgan_jax.reporting import formats, read_metrics
 from advgan_jax.runs.methods import attacks
 from advgan_jax.runs.workdir import WRITTEN
 
@@ -75,6 +75,7 @@ def test_figures(compared):
         assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_interrupted_comparison_repeats_nothing(compared, load, tmp_path, monkeypatch):
     evaluated = []
 
@@ -111,7 +112,7 @@ def test_random_targets_are_other_classes(load, tmp_path):
     rows = runs.train(config, tmp_path)
     assert [row["success_over"] for row in rows] == ["correct-not-target"] * 2
     (path,) = (tmp_path / "evaluations").glob("deepfool-*")
-    (evaluation,) = store.EVALUATIONS.load(path).values()
+    (evaluation,) = formats.EVALUATIONS.load(path).values()
     assert not np.any(evaluation.labels == evaluation.target_labels)
     assert len(np.unique(evaluation.target_labels)) > 5
 
@@ -121,18 +122,68 @@ def test_one_target_class_for_all(load, tmp_path):
     assert rows[0]["targeted"]
 
 
+@pytest.mark.slow
+def test_autoattack_resumes_and_has_a_row_for_each_attack(load, tmp_path, monkeypatch):
+    monkeypatch.setattr(_sequence, "_NUM_STEPS", 5)
+    monkeypatch.setattr(_sequence, "_NUM_QUERIES", 20)
+    calls = []
+
+    class Killed(_sequence.TimedAttack):
+        def __call__(self, task, *arguments):
+            calls.append(self.attack.name)
+            if calls == ["apgd", "apgd_targeted", "fab_targeted"]:
+                raise KeyboardInterrupt
+            return super().__call__(task, *arguments)
+
+    monkeypatch.setattr(_sequence, "TimedAttack", Killed)
+    config = load(names=("fgsm", "autoattack"), epsilon=0.15)
+    with pytest.raises(KeyboardInterrupt):
+        runs.train(config, tmp_path)
+    rows = runs.train(config, tmp_path, resume=True)
+    assert calls[3:] == ["fab_targeted", "square"]
+    fgsm, whole, *parts, ensemble = rows
+    attacks_run = ("apgd-ce", "apgd-t", "fab-t", "square")
+    assert [row["attack"] for row in parts] == [f"autoattack:{n}" for n in attacks_run]
+    robust = [row["robust_accuracy"] for row in parts]
+    assert robust == sorted(robust, reverse=True)
+    assert 0 < robust[0] < whole["clean_accuracy"]
+    assert whole["robust_accuracy"] == robust[-1] <= fgsm["robust_accuracy"]
+    assert ensemble["robust_accuracy"] <= robust[-1]
+    assert {(row["epsilon"], row["norm"]) for row in rows} == {(0.15, "linf")}
+    entry = json.loads((tmp_path / "evaluations" / "autoattack.json").read_text())
+    assert entry["after"] == {
+        name: round(100 * value, 2)
+        for name, value in zip(attacks_run, robust, strict=True)
+    }
+    assert (entry["name"], entry["dataset"]) == ("small", "digits")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"names": ()}, "`names` must name at least one attack"),
+        ({"names": ()}, "`names` must be one or more different values"),
         ({"names": ("fgsn",)}, r"Unknown attack 'fgsn'.*fgsm"),
         ({"names": ("ilcm",), "random_targets": True}, "`ilcm` is never targeted"),
+        (
+            {"names": ("autoattack",), "target_class": 1},
+            "`autoattack` is never targeted",
+        ),
+        (
+            {"names": ("autoattack",), "evaluation.levels": 256},
+            "AutoAttack rounds no images",
+        ),
+        ({"attacks.autoattack.version": "fast"}, "attacks.autoattack.version 'fast'"),
         ({"random_targets": True}, "remove `advgan` from"),
         ({"random_targets": True, "target_class": 3}, "exclude each other"),
-        ({"epsilons_l2": (-1.0,)}, "`epsilon` must be a finite number >= 0"),
-        ({"surrogate.target_model": "D"}, "Unknown target model 'D'"),
+        ({"epsilons_l2": (-1.0,)}, "`epsilons_l2` must be a tuple of values, each"),
+        ({"surrogate.target_model": "D"}, "Unknown surrogate.target_model 'D'"),
         ({"surrogate.seed": 0}, "describes the target model itself"),
         ({"attacks.transfer.kind": "advgan"}, "A generator has no hyper-parameters"),
+        ({"target_class": 10}, r"`target_class` must be in \[0, 10\), got 10"),
+        ({"attacks.pgd.num_restarts": 0}, "`attacks.pgd.num_restarts` must be"),
+        ({"attacks.lbfgs.solver": "foo"}, "Unknown attacks.lbfgs.solver 'foo'"),
+        ({"names": ("lbfgs",), "attacks.lbfgs.num_steps": 0}, "`num_steps` must be"),
+        ({"attacks.deepfool.overshoot": np.nan}, "`attacks.deepfool.overshoot` must"),
         ({"attacks.pgd_l2.norm": "l1"}, r"Unknown norm of an attack 'l1'.*l2, linf"),
     ],
 )

@@ -7,13 +7,14 @@ from advgan_jax.runs.from_config import gans, target_models
 from advgan_jax.runs.papers.szegedy_models import DEPENDS_ON
 
 SHARED = ("dataset", "seed", "target_model", "target_training.defences", "generator")
+SHARED += ("target_weights",)
 SHARED += tuple(f"target_training.{n}" for n in ("defence", *target_models._TRAINING))
 STUDIES = {f"{part}.{name}" for part, names in DEPENDS_ON.items() for name in names}
 STUDIES |= {"attacks", "random_targets", "target_class"}
 # They select what is made, or say how it is computed, saved or shown.
 PLACES = {"method", "data_dir", "target_model_dir", "parallel", "max_resident_bytes"}
 SAVING = {"epochs_per_checkpoint", "steps_per_call", "calls_per_checkpoint", "title"}
-SHOWN = {"batch_size", "grid_images", "num_images", "monitor_images"}
+SHOWN = {"batch_size", "grid_images", "levels", "num_images", "monitor_images"}
 CHOICES = {"study", "models", "half_models", "spectral_models", "units.models"}
 CHOICES |= {"attack", "noise", "amplified_to", "layerwise.variants", "distillation"}
 CHOICES |= {"queries.batch_size", "queries.budget"}

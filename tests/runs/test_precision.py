@@ -53,6 +53,7 @@ def steps(monkeypatch, products):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_networks_compute_in_the_configured_dtype(get_config, steps, tmp_path, kind):
     name, changes, expected = KINDS[kind]
@@ -61,6 +62,7 @@ def test_networks_compute_in_the_configured_dtype(get_config, steps, tmp_path, k
     assert rows[0]["clean_accuracy"] > 0.9
 
 
+@pytest.mark.slow
 def test_a_defence_attacks_and_learns_in_bfloat16(get_config, steps, tmp_path):
     small = {
         "target_model": "fc10",
@@ -73,6 +75,7 @@ def test_a_defence_attacks_and_learns_in_bfloat16(get_config, steps, tmp_path):
     assert steps == ["bf16", "bf16"]  # the source, then the model
 
 
+@pytest.mark.slow
 def test_a_loaded_generator_computes_in_float32(
     get_config, digits, digits_logits_fn, products, tmp_path
 ):

@@ -10,11 +10,12 @@ from ml_collections import ConfigDict
 
 from advgan_jax import parallel, runs
 from advgan_jax.evaluation import ROW_KEYS
+from advgan_jax.reporting.formats import JSON
 from advgan_jax.reporting.published import read_table
+from advgan_jax.reporting.store import fingerprint
 from advgan_jax.runs import measure
 from advgan_jax.runs.artifacts import GeneratorArtifacts
 from advgan_jax.runs.papers.reproduce import TABLES
-from advgan_jax.runs.store import fingerprint
 
 
 @pytest.fixture
@@ -187,7 +188,7 @@ def test_rows_say_how_their_models_were_trained(tables, measured, tmp_path):
     own = ConfigDict({"fc100_100_10": {"learning_rate": 0.02, "defences": own}})
     runs.train(tables(table="3", trainings=own), tmp_path)
     (path,) = (tmp_path / "rows").glob("*Iter*.json")
-    row = json.loads(path.read_text(encoding="utf8"))
+    row = JSON.load(path)
     assert set(row["models"]) == {"fc100_100_10", "fc100_100_10-iterative"}
     made = row["made"]
     assert made["versions"]["jax"]
@@ -231,12 +232,20 @@ def test_tables_are_published(tables, measured, tmp_path):
         (
             "evaluation.batch_size",
             0,
-            "`evaluation.batch_size` must be a finite number >= 1",
+            "`evaluation.batch_size` must be an integer >= 1",
         ),
-        ("attacks.pgd.num_restarts", 0, "`num_restarts` must be an integer >= 1"),
-        ("attacks.opt.learning_rate", 0.0, "`learning_rate` must be > 0"),
-        ("models", (), "`models` must name at least one model"),
-        ("aigan_models", (), "`aigan_models` must name at least one model"),
+        (
+            "attacks.pgd.num_restarts",
+            0,
+            "`attacks.pgd.num_restarts` must be an integer >= 1",
+        ),
+        (
+            "attacks.opt.learning_rate",
+            0.0,
+            r"`attacks\.opt\.learning_rate` must be a finite number in \(0",
+        ),
+        ("models", (), "`models` must be one or more different values"),
+        ("aigan_models", (), "`aigan_models` must be one or more different values"),
     ],
 )
 def test_what_would_fail_after_hours_is_refused(
@@ -285,5 +294,5 @@ def test_results_are_those_of_all_tables_of_the_folder(tables, monkeypatch, tmp_
 def test_rows_on_disk_are_whole(tables, measured, tmp_path):
     runs.train(tables(table="aigan"), tmp_path)
     (path,) = (tmp_path / "rows").glob("*.json")
-    row = json.loads(path.read_text(encoding="utf8"))
+    row = JSON.load(path)
     assert list(row["values"].values()) == [0.01, 0.02, 0.03]

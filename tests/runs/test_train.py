@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 
 import advgan_jax
-from advgan_jax import runs
+from advgan_jax import parallel, runs
 from advgan_jax.checkpointing import Checkpoints
+from advgan_jax.configs import advgan as advgan_config
+from advgan_jax.configs import aigan as aigan_config
 from advgan_jax.evaluation import evaluate
 from advgan_jax.reporting import read_metrics
-from advgan_jax.runs.from_config import target_models
+from advgan_jax.runs import workdir
+from advgan_jax.runs.from_config import gans, target_models
 from advgan_jax.runs.workdir import WRITTEN
-from advgan_jax.training import batches, fit
+from advgan_jax.training import advgan, aigan, batches, fit
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def test_writes_everything_into_the_workdir(finished, get_config):
     workdir, rows = finished
     results = json.loads((workdir / "results.json").read_text())
     assert results["rows"] == rows
-    assert set(results) == {"rows", "config", "versions", "device"}
+    assert set(results) == {"rows", "config", "command", "versions", "device"}
     (row,) = rows
     assert row["attack"] == "advgan"
     assert row["threat_model"] == "semi-white-box"
@@ -43,6 +46,7 @@ def test_writes_everything_into_the_workdir(finished, get_config):
     assert row["clean_accuracy"] > 0.9
     assert row["linf_max"] <= 0.3 + 1e-6
     config = json.loads((workdir / "config.json").read_text())
+    assert config.pop("advgan_jax") == advgan_jax.__version__
     assert config == results["config"]
     assert config["generator"]["widths"] == [4, 8, 8]
     assert [line["step"] for line in read_metrics(workdir)] == [11, 22]
@@ -68,6 +72,7 @@ def test_generator_is_loaded_as_an_attack(finished, digits, digits_logits_fn):
     assert evaluate(digits_logits_fn, attack, images, labels).num_images == 20
 
 
+@pytest.mark.slow
 def test_second_run_loads_the_target_model(sharing, tmp_path, finished, monkeypatch):
     trained = []
     original_fit = fit.fit
@@ -81,11 +86,12 @@ def test_second_run_loads_the_target_model(sharing, tmp_path, finished, monkeypa
     assert trained == ["AdvGAN"]
 
 
+@pytest.mark.slow
 def test_interrupted_run_resumes_to_the_same_results(
     sharing, finished, tmp_path, monkeypatch
 ):
     calls = []
-    compiled = runs.training.parallel.compile_steps
+    compiled = parallel.compile_steps
 
     def interrupting(step, *, mode):
         run = compiled(step, mode=mode)
@@ -98,7 +104,7 @@ def test_interrupted_run_resumes_to_the_same_results(
 
         return counted
 
-    monkeypatch.setattr(runs.training.parallel, "compile_steps", interrupting)
+    monkeypatch.setattr(parallel, "compile_steps", interrupting)
     with pytest.raises(runs.Stopped, match="step 5 of AdvGAN"):
         runs.train(sharing(), tmp_path)
     monkeypatch.undo()
@@ -123,6 +129,7 @@ def test_interrupted_run_resumes_to_the_same_results(
         assert ours.steps()[-1] == 22
 
 
+@pytest.mark.slow
 def test_targeted_run_counts_images_not_of_the_class(sharing, tmp_path):
     (row,) = runs.train(
         sharing(target_class=3, **{"evaluation.grid_images": 4}), tmp_path
@@ -163,6 +170,7 @@ def test_target_model_may_train_on_fewer_images(get_config, tmp_path, monkeypatc
     assert target_models.describe(config) != target_models.describe(whole)
 
 
+@pytest.mark.slow
 def test_epsilon_zero_does_not_change_the_images(sharing, tmp_path):
     (row,) = runs.train(sharing(epsilon=0.0), tmp_path)
     assert row["linf_max"] == 0.0
@@ -175,26 +183,51 @@ def test_epsilon_zero_does_not_change_the_images(sharing, tmp_path):
         ({"dataset": "digit"}, "digits"),
         ({"target_model": "D"}, r"Unknown target model 'D'.*A, B, C"),
         ({"target_model": "C"}, "needs images of at least 16 by 16"),
-        ({"loss.adversarial": "margins"}, r"Unknown adversarial loss.*margin"),
-        ({"loss.gan": "wgan"}, r"Unknown GAN loss 'wgan'.*bce, hinge, lsgan"),
-        ({"loss.gan_weight": -1.0}, "`gan_weight` must be a finite number >= 0"),
+        (
+            {"loss.adversarial": "margins"},
+            r"Unknown loss\.adversarial 'margins'.*margin",
+        ),
+        ({"loss.gan": "wgan"}, r"Unknown loss\.gan 'wgan'.*bce, hinge, lsgan"),
+        ({"loss.gan_weight": -1.0}, r"`loss\.gan_weight` must be a finite number in"),
         ({"target_training.num_images": 2000}, "`num_images` must be from 1 to 1437"),
-        ({"target_training.optimizer": "lamb"}, "Unknown optimizer 'lamb'"),
-        ({"epsilon": -0.1}, "`epsilon` must be a finite number >= 0, got -0.1"),
+        (
+            {"target_training.optimizer": "lamb"},
+            "Unknown target_training.optimizer 'lamb'",
+        ),
+        ({"epsilon": -0.1}, r"`epsilon` must be a finite number in \[0, 1\], got -0.1"),
         ({"target_class": 10}, r"`target_class` must be in \[0, 10\), got 10"),
         ({"evaluation.num_images": 1000}, "must be from 1 to the 360 test images"),
         ({"evaluation.batch_size": 0}, "`evaluation.batch_size` must be"),
-        ({"evaluation.grid_images": 0}, "`grid_images` must be"),
-        ({"training.epochs_per_checkpoint": 0}, "`epochs_per_checkpoint` must be"),
-        ({"training.compute_dtype": "f16"}, "Unknown compute_dtype.*bfloat16, float32"),
-        ({"target_training.compute_dtype": "int8"}, "Unknown compute_dtype 'int8'"),
-        ({"training.steps_per_call": -1}, "`steps_per_call` at least 1"),
-        ({"generator.widths": (4, 8)}, "must be three numbers of filters"),
+        ({"evaluation.grid_images": 0}, "`evaluation.grid_images` must be"),
+        (
+            {"training.epochs_per_checkpoint": 0},
+            "`training.epochs_per_checkpoint` must be",
+        ),
+        (
+            {"training.compute_dtype": "f16"},
+            "Unknown training.compute_dtype.*bfloat16, float32",
+        ),
+        (
+            {"target_training.compute_dtype": "int8"},
+            "Unknown target_training.compute_dtype 'int8'",
+        ),
+        ({"training.steps_per_call": -1}, "`training.steps_per_call` must be"),
+        ({"generator.widths": (4, 8)}, "must be a tuple of exactly 3 values"),
         ({"training.batch_size": 5000}, "`batch_size` must be from 1 to the 1437"),
         ({"max_resident_bytes": -1}, "`max_resident_bytes` must be"),
-        ({"parallel": "tpu"}, "Unknown parallel mode 'tpu'"),
+        ({"parallel": "tpu"}, "Unknown parallel 'tpu'"),
         ({"distillation": "statik"}, "Unknown distillation 'statik'"),
         ({"method": "gan"}, "Unknown method 'gan'"),
+        ({"seed": 2**32}, "`seed` must be an integer from 0 to 4294967295"),
+        ({"target_training.learning_rate": -1.0}, r"learning_rate` .*in \(0, 10\]"),
+        ({"target_training.label_smoothing": 2.0}, r"smoothing` .*in \[0, 1\), got 2"),
+        ({"target_training.weight_decay": -1.0}, "weight_decay` must be"),
+        (
+            {"target_training.max_shift": 8},
+            "`max_shift` must be from 0 to 7 for images",
+        ),
+        ({"generator.widths": (4, 0, 4)}, r"`generator\.widths` must be"),
+        ({"target_training.num_images": 9}, "one of each class, got 10 classes"),
     ],
 )
 def test_wrong_configuration_writes_nothing(get_config, tmp_path, changes, message):
@@ -234,10 +267,24 @@ class TestWorkdirOfAnotherRun:
         (row,) = runs.train(changed, tmp_path, resume=True)
         assert row["num_images"] == 50
 
+    def test_without_checkpoints_the_settings_must_match(
+        self, get_config, finished, tmp_path
+    ):
+        for name in ("config.json", "results.json", "metrics.jsonl"):
+            shutil.copy(finished[0] / name, tmp_path)
+        before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+        for changes in ({"dataset": "cats"}, {"epsilon": 0.1}, {"loss.gan_weight": 2}):
+            config = get_config(**changes)
+            with pytest.raises(ValueError, match=f"{min(changes)} is .* there"):
+                workdir.claim(tmp_path, config, None, resume=True, overwrite=False)
+        after = {path: path.read_bytes() for path in tmp_path.iterdir()}
+        assert after == before
+
     def test_nothing_to_resume(self, get_config, tmp_path):
         with pytest.raises(ValueError, match="holds no run to resume"):
             runs.train(get_config(), tmp_path, resume=True)
 
+    @pytest.mark.slow
     def test_overwrite_keeps_the_target(self, get_config, finished, tmp_path):
         shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
         kept = sorted((tmp_path / "target_models").rglob("*"))
@@ -254,8 +301,56 @@ class TestWorkdirOfAnotherRun:
 
     def test_checkpoints_without_their_configuration(self, sharing, finished, tmp_path):
         shutil.copytree(finished[0] / "checkpoints", tmp_path / "checkpoints")
-        with pytest.raises(ValueError, match=r"epsilon is 0.3 there and 0.1"):
-            runs.train(sharing(epsilon=0.1), tmp_path)
+        with pytest.raises(ValueError, match="has checkpoints but no config"):
+            runs.train(sharing(), tmp_path)
+
+    @pytest.mark.parametrize("overwrite", [False, True])
+    @pytest.mark.parametrize("name", ["results.json", "figures/a.png", "tables/b.csv"])
+    def test_files_of_somebody_else_are_kept(
+        self, get_config, tmp_path, name, overwrite
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+        (tmp_path / "notes.txt").touch()
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(ValueError, match=rf"has {name.split('/')[0]} but no conf"):
+            runs.train(get_config(), tmp_path, overwrite=overwrite)
+        assert sorted(tmp_path.rglob("*")) == before
+        assert path.read_text() == "mine"
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            *('{"model_type": "bert"}', "[]", "", "{}", '{"m'),
+            '{"method": "dreambooth", "dataset": "cats", "seed": 0}',
+            '{"method": "advgan", "dataset": "digits", "seed": 0}',
+        ],
+    )
+    @pytest.mark.parametrize("flag", [None, "resume", "overwrite"])
+    def test_a_configuration_of_something_else(self, get_config, tmp_path, text, flag):
+        (tmp_path / "config.json").write_text(text)
+        (tmp_path / "figures").mkdir()
+        with pytest.raises(
+            ValueError, match=r"config\.json must be the conf.*another --"
+        ) as raised:
+            runs.train(get_config(), tmp_path, **({flag: True} if flag else {}))
+        assert "--overwrite" not in str(raised.value)
+        assert (tmp_path / "config.json").read_text() == text
+        assert (tmp_path / "figures").is_dir()
+
+    def test_overwrite_deletes_links_and_not_what_they_point_to(
+        self, get_config, finished, tmp_path
+    ):
+        run, theirs = tmp_path / "run", tmp_path / "theirs"
+        run.mkdir()
+        theirs.mkdir()
+        shutil.copy(finished[0] / "config.json", run)
+        (theirs / "a.png").touch()
+        (run / "figures").symlink_to(theirs)
+        workdir.claim(run, get_config(), None, resume=False, overwrite=True)
+        assert (theirs / "a.png").exists()
+        assert not (run / "figures").exists()
 
     def test_damaged_checkpoint_falls_back_to_the_one_before(
         self, get_config, finished, tmp_path, caplog
@@ -269,8 +364,44 @@ class TestWorkdirOfAnotherRun:
         assert row["robust_accuracy"] == finished[1][0]["robust_accuracy"]
 
 
+@pytest.mark.slow
+def test_other_data_under_the_same_name_are_noticed(get_config, tmp_path, digits):
+    """Neither the target model nor the generator is that of the old data."""
+    path, (train, test) = tmp_path / "mine.npz", (digits.train, digits.test)
+
+    def save(offset):
+        labels = ((split.labels + offset) % 10 for split in (train, test))
+        arrays = dict(zip(("y_train", "y_test"), labels, strict=True))
+        np.savez(path, x_train=train.images, x_test=test.images, **arrays)
+
+    def run(name, **options):
+        changes = {"dataset": f"npz:{path}", "training.num_epochs": 1}
+        changes["target_model_dir"] = str(tmp_path / "models")
+        return runs.train(get_config(**changes), tmp_path / name, **options)[0]
+
+    save(0)
+    before = run("one")
+    save(1)
+    after = run("two")
+    # The labels moved, the images did not: the old model would be wrong everywhere.
+    assert min(before["clean_accuracy"], after["clean_accuracy"]) > 0.9
+    assert len(list((tmp_path / "models").iterdir())) == 2
+    with pytest.raises(ValueError, match=r"data is \w+ there and \w+ here"):
+        run("one", resume=True)
+    save(0)
+    assert run("one", resume=True)["robust_accuracy"] == before["robust_accuracy"]
+    assert len(list((tmp_path / "models").iterdir())) == 2
+
+
 def test_finished_run_resumes_without_training(get_config, finished, tmp_path):
     shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
     before = read_metrics(tmp_path)
     runs.train(get_config(), tmp_path, resume=True)
     assert read_metrics(tmp_path) == before
+
+
+def test_objectives_have_the_weights_of_the_configurations():
+    config = advgan_config.get_config("mnist")
+    assert gans.advgan_objective(config, 10) == advgan.AdvGANObjective(0.3)
+    config = aigan_config.get_config("mnist")
+    assert gans.aigan_objective(config, 10) == aigan.AIGANObjective(0.3, 10)

@@ -12,15 +12,11 @@ from typing import Any
 import optax
 from ml_collections import ConfigDict
 
-from advgan_jax import parallel
 from advgan_jax.attacks import BoundAttack, make_attack
-from advgan_jax.checks import check_at_least, unknown_name
+from advgan_jax.checks import LARGEST_SEED, check_class
 from advgan_jax.data import Dataset
+from advgan_jax.trainers import Options
 from advgan_jax.training import fit
-from advgan_jax.training.precision import COMPUTE_DTYPES
-
-OPTIMIZERS = ("adam", "sgd")
-UNDEFENDED = "none"  # the defence of most target models
 
 
 def plain(config: ConfigDict) -> dict[str, Any]:
@@ -39,33 +35,40 @@ def without_none(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
+def check_targets(config: ConfigDict, num_classes: int) -> bool:
+    """Return whether attacks are targeted; raise `ValueError` for a wrong target."""
+    wanted, is_random = config.target_class, config.get("random_targets", False)
+    if is_random and wanted is not None:
+        raise ValueError(
+            "`random_targets` and `target_class` exclude each other; set one."
+        )
+    check_class(wanted, num_classes)
+    return is_random or wanted is not None
+
+
 def make_optimizer(section: ConfigDict, num_steps: int) -> optax.GradientTransformation:
     """Return a classifier's optimiser: Adam, or SGD with Nesterov momentum 0.9.
 
     Its learning rate falls to zero along a cosine. Weight decay adds to the gradient.
     """
-    if section.optimizer not in OPTIMIZERS:
-        raise unknown_name("optimizer", section.optimizer, OPTIMIZERS)
     schedule = optax.cosine_decay_schedule(section.learning_rate, max(num_steps, 1))
     sgd = optax.sgd(schedule, momentum=0.9, nesterov=True)
-    rule = optax.adam(schedule) if section.optimizer == "adam" else sgd
+    rule = {"adam": optax.adam(schedule), "sgd": sgd}[section.optimizer]
     return optax.chain(optax.add_decayed_weights(section.weight_decay), rule)
 
 
-def training_plan(section: ConfigDict, dataset: Dataset) -> fit.Plan:
-    """Return the length and the batches of the training that a section specifies."""
-    check_at_least("epochs_per_checkpoint", section.epochs_per_checkpoint, 1)
-    sizes, per_call = (section.batch_size, section.num_epochs), section.steps_per_call
-    if per_call is None:
-        per_call = parallel.default_steps_per_call()
-    return fit.Plan(len(dataset.train), *sizes, per_call)
+def training_plan(
+    section: ConfigDict, dataset: Dataset, num_epochs: int | None = None
+) -> fit.Plan:
+    """Return the length of a section's training, or of one of `num_epochs`."""
+    length: int = section.num_epochs if num_epochs is None else num_epochs
+    options = Options(steps_per_call=section.steps_per_call)
+    return options.plan(len(dataset.train), section.batch_size, length)
 
 
-def compute_dtype(section: ConfigDict) -> str:
-    """Return a section's `compute_dtype`, one of `COMPUTE_DTYPES`."""
-    if section.compute_dtype not in COMPUTE_DTYPES:
-        raise unknown_name("compute_dtype", section.compute_dtype, COMPUTE_DTYPES)
-    return section.compute_dtype
+def later_seed(config: ConfigDict, number: int) -> int:
+    """Return the seed of another model; the one after the largest is 0."""
+    return (config.seed + number) % (LARGEST_SEED + 1)
 
 
 def registry_name(config: ConfigDict, name: str) -> str:

@@ -3,32 +3,41 @@
 from functools import partial
 from typing import Any
 
+import jax
 import optax
 from ml_collections import ConfigDict
 
-from advgan_jax import losses, models, parallel
+from advgan_jax import models, parallel
 from advgan_jax.attacks import BoundAttack, make_attack
-from advgan_jax.checks import check_at_least, unknown_name
+from advgan_jax.checks import unknown_name
 from advgan_jax.data import Dataset
 from advgan_jax.generators import describe_module
-from advgan_jax.runs.from_config import make_optimizer, select, target_models
+from advgan_jax.runs.from_config import (
+    check_targets,
+    make_optimizer,
+    select,
+    target_models,
+)
+from advgan_jax.trainers import Options
 from advgan_jax.training import advgan, aigan, blackbox
 from advgan_jax.training.gan import Networks
 
-DISTILLATIONS = ("dynamic", "static")
 _SHARED = (
     *("seed", "epsilon", "loss", "discriminator", "generator.learning_rate"),
     *("training.batch_size", "training.compute_dtype"),
 )
 _ADVGAN = (*_SHARED, "target_class", "training.num_epochs")
+_BLACKBOX = (
+    *(*_SHARED, "target_class", "training.num_rounds", "training.steps_per_round"),
+    *("distillation", "distilled", "answers"),
+    *("queries.clean", "queries.perturbed_per_round", "queries.choice"),
+)
+# The kinds of generators of methods that train several, or none of their own.
+_KINDS = {"attacks": "advgan", "query_frontier": "advgan_blackbox"}
 # Settings that affect the weights of the generator in a run's workdir, by method.
 DEPENDS_ON: dict[str, tuple[str, ...]] = {
     "advgan": _ADVGAN,
-    "advgan_blackbox": (
-        *(*_SHARED, "target_class", "training.num_rounds", "training.steps_per_round"),
-        *("distillation", "distilled", "answers"),
-        *("queries.clean", "queries.perturbed_per_round"),
-    ),
+    **dict.fromkeys(("advgan_blackbox", "query_frontier"), _BLACKBOX),
     "aigan": (*_SHARED, "attacker", "stage_one.num_epochs", "stage_two.num_epochs"),
     "attacks": _ADVGAN,
 }
@@ -42,10 +51,11 @@ def describe(config: ConfigDict, dataset: Dataset) -> dict[str, Any]:
     """
     generator = make_networks(config, dataset.num_classes, 1).generator
     return {
-        "kind": "advgan" if config.method == "attacks" else config.method,
+        "kind": _KINDS.get(config.method, config.method),
         "generator": describe_module(generator),
         "image_shape": list(dataset.train.image_shape),
         "num_classes": dataset.num_classes,
+        "data": dataset.train.digest,
         "target_model": target_models.describe(config),
         **select(config, *DEPENDS_ON[config.method]),
     }
@@ -54,22 +64,11 @@ def describe(config: ConfigDict, dataset: Dataset) -> dict[str, Any]:
 def make_networks(config: ConfigDict, num_classes: int, num_steps: int) -> Networks:
     """Return the networks of `config.method`, and optimisers for `num_steps` steps."""
     section, discriminator = config.generator, config.discriminator
-    if len(section.widths) != 3:
-        raise ValueError(
-            "`generator.widths` must be three numbers of filters, at full, half and "
-            f"quarter size, got {tuple(section.widths)}."
-        )
     make_generator: Any = models.Generator
     make_discriminator: Any = models.Discriminator
     if config.method == "aigan":
-        heads = discriminator.num_heads
-        if heads not in (1, 2):
-            raise ValueError(
-                "`discriminator.num_heads` must be 1 (source) or 2 (source and class), "
-                f"got {heads}."
-            )
         make_generator = partial(models.ConditionalGenerator, num_classes=num_classes)
-        if heads == 2:
+        if discriminator.num_heads == 2:  # source and class
             make_discriminator = partial(models.TwoHeadDiscriminator, num_classes)
     sizes = {"widths": tuple(section.widths), "num_residual": section.num_residual}
     schedule = partial(optax.cosine_decay_schedule, decay_steps=max(num_steps, 1))
@@ -83,14 +82,9 @@ def make_networks(config: ConfigDict, num_classes: int, num_steps: int) -> Netwo
 
 def advgan_objective(config: ConfigDict, num_classes: int) -> advgan.AdvGANObjective:
     """Return AdvGAN's losses, weights and bounds."""
-    target_class = config.target_class
-    if target_class is not None and not 0 <= target_class < num_classes:
-        raise ValueError(
-            f"`target_class` must be in [0, {num_classes}), got {target_class}; "
-            "omit it for an untargeted attack."
-        )
-    fields = _objective_fields(config)
-    objective = advgan.AdvGANObjective(target_class=target_class, **fields)
+    check_targets(config, num_classes)
+    fields = {"target_class": config.target_class, **_objective_fields(config)}
+    objective = advgan.AdvGANObjective(**fields)
     advgan.make_adversarial_loss(objective)  # raises for values that do not match
     return objective
 
@@ -99,13 +93,23 @@ def aigan_objective(config: ConfigDict, num_classes: int) -> aigan.AIGANObjectiv
     """Return AI-GAN's losses, weights and bounds."""
     if num_classes < 2:
         raise ValueError(f"AI-GAN needs at least 2 classes, got {num_classes}.")
-    weight = config.loss.class_weight
-    check_at_least("class_weight", weight, 0)
-    objective = aigan.AIGANObjective(
-        num_classes=num_classes, class_weight=weight, **_objective_fields(config)
-    )
+    fields = {"class_weight": config.loss.class_weight, **_objective_fields(config)}
+    objective = aigan.AIGANObjective(num_classes=num_classes, **fields)
     advgan.named_loss(objective)  # raises for values that do not match
     return objective
+
+
+def arguments(
+    config: ConfigDict, networks: Networks, options: Options
+) -> dict[str, Any]:
+    """Return the arguments that all trainers share."""
+    return {
+        **networks._asdict(),
+        **_objective_fields(config),
+        **options._asdict(),
+        "key": jax.random.key(config.seed),
+        "compute_dtype": config.training.compute_dtype,
+    }
 
 
 def _objective_fields(config: ConfigDict) -> dict[str, Any]:
@@ -113,9 +117,6 @@ def _objective_fields(config: ConfigDict) -> dict[str, Any]:
     loss = config.loss
     names = ("confidence", "gan_weight", "hinge_weight", "hinge_bound")
     fields = {"epsilon": config.epsilon, **{name: loss[name] for name in names}}
-    losses.gan_loss(loss.gan)
-    for name, value in fields.items():
-        check_at_least(name, value, 0)
     return {"adversarial_loss": loss.adversarial, "gan_loss": loss.gan, **fields}
 
 
@@ -128,8 +129,8 @@ def blackbox_attacker(
     config: ConfigDict, num_classes: int
 ) -> tuple[blackbox.Attacker, blackbox.Schedule]:
     """Return the networks of a black box's attacker, and the schedule of training."""
-    if config.distillation not in DISTILLATIONS:
-        raise unknown_name("distillation", config.distillation, DISTILLATIONS)
+    if config.distillation is None:
+        raise unknown_name("distillation", "none", blackbox.DISTILLATIONS)
     training, distilled, queries = config.training, config.distilled, config.queries
     schedule = blackbox.Schedule(
         num_rounds=training.num_rounds,
@@ -142,6 +143,7 @@ def blackbox_attacker(
         distilled_batch_size=distilled.batch_size,
         dynamic=config.distillation == "dynamic",
         replay=distilled.replay,
+        choice=queries.choice,
     )
     axis = parallel.axis_name(config.parallel)
     generator_steps = schedule.num_rounds * schedule.generator_steps

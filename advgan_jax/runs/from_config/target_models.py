@@ -12,11 +12,11 @@ import optax
 from ml_collections import ConfigDict
 
 from advgan_jax.attacks import BoundAttack, make_attack, trace_attack
-from advgan_jax.checks import check_at_least, unknown_name
-from advgan_jax.runs.from_config import UNDEFENDED, plain, select, without_none
+from advgan_jax.interop import imported
+from advgan_jax.runs.from_config import later_seed, plain, select, without_none
+from advgan_jax.settings import UNDEFENDED
 from advgan_jax.training import adversarial, classifier
 
-DEFENCES = ("adv", "ensemble", "iterative", "trades")
 _TRAINING = (
     *("num_images", "num_epochs", "batch_size", "optimizer", "learning_rate"),
     *("weight_decay", "label_smoothing", "max_shift", "flip", "compute_dtype"),
@@ -27,7 +27,11 @@ def describe(config: ConfigDict) -> dict[str, Any]:
     """Return every setting that affects the weights of the target model, and no other.
 
     The number of devices is not among them: it changes only rounding and random draws.
+    An imported model is described by its name and by digests of its files.
     """
+    if imported.is_imported(name := config.target_model):
+        identity = imported.identify(name, config.target_weights)
+        return {"kind": "target_model", "target_model": name, **identity}
     section = training_section(config)
     description = {
         "kind": "target_model",
@@ -60,7 +64,7 @@ def source_configs(config: ConfigDict) -> list[ConfigDict]:
     for number, name in enumerate(config.target_training.defences.ensemble.sources, 1):
         source = config.copy_and_resolve_references()
         source.target_training.defence = UNDEFENDED
-        source.target_model, source.seed = name, config.seed + number
+        source.target_model, source.seed = name, later_seed(config, number)
         found.append(source)
     return found
 
@@ -99,12 +103,9 @@ def check_defence(config: ConfigDict) -> None:
     name = config.target_training.defence
     if name == UNDEFENDED:
         return
-    if name not in DEFENCES:
-        raise unknown_name("defence", name, (UNDEFENDED, *DEFENCES))
     settings = config.target_training.defences[name]
     attack, warmup = _attack(settings), settings.warmup_epochs
     _check_attack(attack, trades=name == "trades")
-    check_at_least("warmup_epochs", warmup, 0)
     num_epochs = training_section(config).num_epochs
     if warmup and warmup >= num_epochs:
         raise ValueError(
@@ -117,8 +118,6 @@ def check_defence(config: ConfigDict) -> None:
             f"`{attack.name}` has no `epsilon` that could grow; set `warmup_epochs` "
             "to 0."
         )
-    if name == "ensemble" and not settings.sources:
-        raise ValueError("`sources` must name at least one target model, got none.")
     make_step(config, nn.Module(), optax.identity(), 1)
 
 

@@ -2,5 +2,5 @@
 
 `run` is the run, and `logits_fn` its target model in inference mode. Functions reuse
 results in the run's folder. Functions that train raise `Stopped` and `ValueError` as
-`runs.training` does.
+`trainers.checkpointed` does.
 """

@@ -1,6 +1,5 @@
 """AdvGAN, semi-white-box: the generator trains with the target model's gradients."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,15 +9,14 @@ from ml_collections import ConfigDict
 from advgan_jax.checks import unknown_name
 from advgan_jax.data import Dataset
 from advgan_jax.evaluation import Evaluation, evaluate
-from advgan_jax.generators import bind_generator
-from advgan_jax.reporting import attack_grid, read_metrics, training_curves
+from advgan_jax.generators import TrainedGenerator
+from advgan_jax.reporting import attack_grid
 from advgan_jax.runs import from_config
 from advgan_jax.runs.from_config import gans
 from advgan_jax.runs.methods import target_model
 from advgan_jax.runs.run import Run, test_images
-from advgan_jax.runs.training import train_with_checkpoints
+from advgan_jax.trainers import train_advgan
 from advgan_jax.training import advgan
-from advgan_jax.training.precision import mixed_logits_fn, mixed_networks
 from advgan_jax.types import Attack, LogitsFn
 
 
@@ -42,25 +40,21 @@ def run(run: Run) -> list[dict[str, Any]]:
     return [run.generator_row(evaluation, "advgan")]
 
 
-def trained_generator(run: Run, logits_fn: LogitsFn) -> Attack:
+def trained_generator(run: Run, logits_fn: LogitsFn) -> TrainedGenerator:
     """Train the generator of the run's workdir, or resume its training; return it."""
     config, dataset = run.config, run.dataset
-    num_steps = from_config.training_plan(config.training, dataset).num_steps
-    networks = gans.make_networks(config, dataset.num_classes, num_steps)
-    objective = gans.advgan_objective(config, dataset.num_classes)
+    plan = from_config.training_plan(config.training, dataset)
+    networks = gans.make_networks(config, dataset.num_classes, plan.num_steps)
     description = gans.describe(config, dataset)
-    shape, dtype = dataset.train.image_shape, from_config.compute_dtype(config.training)
-    state = train_with_checkpoints(
-        run,
-        run.workdir,
-        config.training,
-        advgan.init_state(networks, jax.random.key(config.seed), shape),
-        advgan.make_train_step(mixed_networks(dtype, networks), objective),
-        description=description,
-        frozen=(mixed_logits_fn(dtype, logits_fn),),
-        title="AdvGAN",
+    options = run.options(config.training, run.workdir, description)
+    return train_advgan(
+        logits_fn,
+        dataset.train,
+        target_class=config.target_class,
+        num_epochs=plan.num_epochs,
+        batch_size=plan.batch_size,
+        **gans.arguments(config, networks, options),
     )
-    return bind_generator(description, state.generator.params)
 
 
 def evaluate_generator(run: Run, logits_fn: LogitsFn, attack: Attack) -> Evaluation:
@@ -71,17 +65,9 @@ def evaluate_generator(run: Run, logits_fn: LogitsFn, attack: Attack) -> Evaluat
 
 
 def draw(run: Run, evaluation: Evaluation) -> None:
-    """Save adversarial images and training curves as figures."""
-    examples = np.asarray(evaluation.examples)
+    """Save adversarial images as a figure."""
+    examples = np.asarray(evaluation.examples)[: run.config.evaluation.grid_images]
     predictions = (evaluation.clean_predictions, evaluation.adversarial_predictions)
     classes = (ids[: len(examples)] for ids in (evaluation.labels, *predictions))
     clean = run.dataset.test.images[: len(examples)]
     run.save_figure("adversarial", attack_grid(clean, examples, *classes))
-    draw_training(run)
-
-
-def draw_training(run: Run, switches: Sequence[int] = ()) -> None:
-    """Save the curves of a training as a figure, unless it had no steps."""
-    metrics = read_metrics(run.workdir)
-    if metrics:
-        run.save_figure("curves", training_curves(metrics, switches=switches))

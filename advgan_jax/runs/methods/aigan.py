@@ -1,7 +1,6 @@
 """AI-GAN: one generator for all wanted classes, trained in two stages."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -9,7 +8,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from advgan_jax.attacks import trace_attack
-from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.data import Dataset
 from advgan_jax.evaluation import (
     Evaluation,
@@ -18,16 +16,16 @@ from advgan_jax.evaluation import (
     success_by_pair,
     summarize_classes,
 )
-from advgan_jax.generators import bind_generator
+from advgan_jax.generators import TrainedGenerator, load_generator
 from advgan_jax.reporting import heatmap, target_grids, write_json
-from advgan_jax.runs import from_config, store
+from advgan_jax.reporting.formats import EVALUATIONS
+from advgan_jax.runs import from_config
 from advgan_jax.runs.from_config import gans, target_models
-from advgan_jax.runs.methods import advgan, target_model
+from advgan_jax.runs.methods import target_model
 from advgan_jax.runs.run import Run, test_images
-from advgan_jax.runs.training import train_with_checkpoints
+from advgan_jax.trainers import train_aigan
+from advgan_jax.trainers.aigan import STAGE_ONE
 from advgan_jax.training import aigan
-from advgan_jax.training.fit import Plan
-from advgan_jax.training.precision import mixed_logits_fn, mixed_networks
 from advgan_jax.types import Attack, LogitsFn
 
 _ATTACKS = {"stage_one": "aigan-stage-one", "stage_two": "aigan"}  # by stage
@@ -41,7 +39,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     gans.aigan_objective(config, num_classes)
     trace_attack(gans.aigan_attacker(config), shape, num_classes, targeted=True)
     for stage in _ATTACKS:
-        _plan(config, dataset, config[stage].num_epochs)
+        from_config.training_plan(config.training, dataset, config[stage].num_epochs)
     networks = gans.make_networks(config, num_classes, 1)
     jax.eval_shape(lambda: aigan.init_state(networks, jax.random.key(0), shape))
 
@@ -64,47 +62,29 @@ def run(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def trained_generators(run: Run, logits_fn: LogitsFn) -> dict[str, Attack]:
+def trained_generators(run: Run, logits_fn: LogitsFn) -> dict[str, TrainedGenerator]:
     """Train or resume; return a generator by stage, no `stage_one` without epochs."""
     config, dataset = run.config, run.dataset
-    epochs = config.stage_one.num_epochs
-    one, first_plan = _plan(config, dataset, epochs)
-    two, plan = _plan(config, dataset, epochs + config.stage_two.num_epochs)
+    epochs = (config.stage_one.num_epochs, config.stage_two.num_epochs)
+    plan = from_config.training_plan(config.training, dataset, sum(epochs))
     networks = gans.make_networks(config, dataset.num_classes, plan.num_steps)
-    objective = gans.aigan_objective(config, dataset.num_classes)
-    shape, dtype = dataset.train.image_shape, from_config.compute_dtype(config.training)
-    description, mixed = gans.describe(config, dataset), mixed_networks(dtype, networks)
-    frozen = (mixed_logits_fn(dtype, logits_fn),)
-    train = partial(
-        train_with_checkpoints, run, run.workdir, description=description, frozen=frozen
+    description = gans.describe(config, dataset)
+    options = run.options(config.training, run.workdir, description)
+    generator = train_aigan(
+        logits_fn,
+        dataset.train,
+        num_epochs=epochs,
+        batch_size=plan.batch_size,
+        attacker=gans.aigan_attacker(config),
+        class_weight=config.loss.class_weight,
+        **gans.arguments(config, networks, options),
     )
-    state, found = aigan.init_state(networks, jax.random.key(config.seed), shape), {}
-    step = aigan.make_first_step(mixed, objective, gans.aigan_attacker(config))
-    state = train(one, state, step, title="AI-GAN, stage 1")
-    if epochs:
-        # Save the state after stage one, or restore it if training is past it.
-        with Checkpoints(run.workdir / "stage_one" / "checkpoints") as checkpoints:
-            found["stage_one"] = state
-            if int(state.step) == first_plan.num_steps:
-                checkpoints.save(int(state.step), state, description)
-            else:
-                found["stage_one"] = checkpoints.restore(state)
-    step = aigan.make_second_step(mixed, objective)
-    found["stage_two"] = train(two, state, step, title="AI-GAN, stage 2")
+    if not epochs[0]:
+        return {"stage_two": generator}
     return {
-        stage: bind_generator(description, state.generator.params)
-        for stage, state in found.items()
+        "stage_one": load_generator(run.workdir / STAGE_ONE),
+        "stage_two": generator,
     }
-
-
-def _plan(
-    config: ConfigDict, dataset: Dataset, num_epochs: int
-) -> tuple[ConfigDict, Plan]:
-    """Return the section `training` with a number of epochs, and its plan."""
-    section = config.training.copy_and_resolve_references()
-    with section.unlocked():
-        section.num_epochs = num_epochs
-    return section, from_config.training_plan(section, dataset)
 
 
 def evaluate_classes(
@@ -131,7 +111,7 @@ def evaluate_classes(
         f"evaluations/{made_by['generator']['kind']}",
         depends_on,
         lambda: evaluate_per_class(logits_fn, attack, *shown, **options),
-        store.EVALUATIONS,
+        EVALUATIONS,
     )
 
 
@@ -146,8 +126,8 @@ def class_rows(
 
 
 def _report(run: Run, measured: Mapping[str, Mapping[int, Evaluation]]) -> None:
-    """Write `pairs.json`, and figures of pairs, perturbations and training."""
-    summary, panels = {}, {}
+    """Write `pairs.json`, and figures of pairs and perturbations."""
+    summary, panels, few = {}, {}, slice(run.config.evaluation.grid_images)
     names = [str(number) for number in range(run.dataset.num_classes)]
     labels: Any = {"row_label": "true class", "column_label": "target class"}
     for stage, by_class in measured.items():
@@ -158,11 +138,7 @@ def _report(run: Run, measured: Mapping[str, Mapping[int, Evaluation]]) -> None:
         figure = heatmap(pairs.rates, names, names, text, **labels)
         run.save_figure(f"pairs-{stage}", figure)
         first = list(by_class.values())[:_MOST_COLUMNS]
-        panels[title] = np.stack([np.asarray(e.examples) for e in first], axis=1)
+        panels[title] = np.stack([np.asarray(e.examples)[few] for e in first], axis=1)
     write_json(run.workdir / "pairs.json", summary)
     clean = run.dataset.test.images[: len(next(iter(panels.values())))]
     run.save_figure("perturbations", target_grids(clean, panels, names))
-    epochs = [run.config[stage].num_epochs for stage in _ATTACKS]
-    _, plan = _plan(run.config, run.dataset, epochs[0])
-    # To stage two.
-    advgan.draw_training(run, [plan.num_steps] if all(epochs) else [])

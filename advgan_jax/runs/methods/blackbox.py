@@ -6,7 +6,6 @@ counts the attacker's queries. Evaluations call the model itself and are no quer
 """
 
 import logging
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,22 +14,18 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from advgan_jax import parallel
-from advgan_jax.checks import check_at_least
-from advgan_jax.data import Dataset
+from advgan_jax.data import Dataset, to_float
 from advgan_jax.evaluation import evaluate_adversarial
-from advgan_jax.generators import bind_generator
-from advgan_jax.oracles import Ledger, Oracle, answers, from_logits_fn
+from advgan_jax.generators import TrainedGenerator
+from advgan_jax.oracles import Ledger, Oracle, from_logits_fn
 from advgan_jax.reporting import query_curve, read_metrics
-from advgan_jax.runs import from_config
 from advgan_jax.runs.from_config import gans
 from advgan_jax.runs.methods import advgan, target_model
 from advgan_jax.runs.run import Run
-from advgan_jax.runs.training import Stopped, resumable
 from advgan_jax.runs.workdir import LEDGER
+from advgan_jax.trainers import Options, train_blackbox
 from advgan_jax.training import blackbox
-from advgan_jax.training.precision import mixed_module, mixed_networks
-from advgan_jax.training.states import BlackBoxState
-from advgan_jax.types import Attack, LogitsFn
+from advgan_jax.types import LogitsFn
 
 _log = logging.getLogger(__name__)
 # Metrics that a run logs after each round, and their names in the figure.
@@ -45,7 +40,6 @@ _NUM_REPEATED = 10  # images that are queried a second time, to measure noise
 def check(config: ConfigDict, dataset: Dataset) -> None:
     """See `Method`; a run needs one process, whose devices share batches evenly."""
     target_model.check_attacked(config, dataset)
-    answers.check_kind(config.answers)
     attacker, schedule = gans.blackbox_attacker(config, dataset.num_classes)
     schedule.check_images(_num_attackers_images(config, dataset))
     shards = parallel.num_shards(config.parallel)
@@ -57,16 +51,18 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
             f"A black-box run uses one process, got {parallel.num_processes()}; omit "
             "--distributed. One process uses all devices of its machine."
         )
-    check_at_least("queries.batch_size", config.queries.batch_size, 1)
-    if config.queries.budget is not None:
-        check_at_least("queries.budget", config.queries.budget, 1)
     shape, key = dataset.train.image_shape, jax.random.key(0)
     jax.eval_shape(lambda: blackbox.init_state(attacker, schedule, key, shape))
 
 
 def _num_attackers_images(config: ConfigDict, dataset: Dataset) -> int:
-    """Count the attacker's images; raise if it or the black box lacks a class."""
+    """Count the attacker's images; raise if it or the black box lacks a class.
+
+    An imported black box was trained elsewhere, so that the attacker has all images.
+    """
     train, taken = dataset.train, config.target_training.num_images
+    if target_model.is_imported(config):
+        return len(train)
     if taken is None or taken >= len(train):
         raise ValueError(
             f"`target_training.num_images` must be less than the {len(train)} training "
@@ -88,30 +84,32 @@ def _num_attackers_images(config: ConfigDict, dataset: Dataset) -> int:
 def run(run: Run) -> list[dict[str, Any]]:
     """Distil, train the generator on the distilled model, evaluate on the black box."""
     logits_fn = target_model.trained_logits_fn(run)
-    attack, queries = trained_generator(run, logits_fn)
+    attack, counts = trained_generator(run, logits_fn)
     evaluation = advgan.evaluate_generator(run, logits_fn, attack)
     advgan.draw(run, evaluation)
-    rows, config = _logged(run, "queries"), run.config
+    rows = [row for row in read_metrics(run.workdir) if "queries" in row]
+    config = run.config
     curves = {
         label: [(row["queries"], row[name]) for row in rows]
         for name, label in _CURVES.items()
     }
     title = f"{config.dataset}, model {config.target_model}, {config.distillation}"
     run.save_figure("queries", query_curve(curves, title=f"{title} distillation"))
-    fields = {"threat_model": f"black-box-{config.distillation}", "queries": queries}
+    fields = {"threat_model": f"black-box-{config.distillation}", **counts}
     return [run.generator_row(evaluation, "advgan", **fields)]
 
 
-def trained_generator(run: Run, logits_fn: LogitsFn) -> tuple[Attack, int]:
-    """Train the generator or resume; return it and the number of queries.
+def trained_generator(
+    run: Run, logits_fn: LogitsFn
+) -> tuple[TrainedGenerator, dict[str, int]]:
+    """Train the generator or resume; return it, and `queries` and `wasted` of a row.
 
     If the black box fails, raise `OracleError`; a resumed run reuses recorded answers.
     """
     config, dataset = run.config, run.dataset
     attacker, schedule = gans.blackbox_attacker(config, dataset.num_classes)
-    description = gans.describe(config, dataset)
-    shape, dtype = dataset.train.image_shape, from_config.compute_dtype(config.training)
-    train, taken = dataset.train, config.target_training.num_images
+    train = dataset.train
+    taken = len(train) - _num_attackers_images(config, dataset)
     oracle = from_logits_fn(
         logits_fn,
         answers=config.answers,
@@ -120,73 +118,35 @@ def trained_generator(run: Run, logits_fn: LogitsFn) -> tuple[Attack, int]:
         budget=config.queries.budget,
         ledger=Ledger(run.workdir / LEDGER),
     )
-    state = blackbox.init_state(attacker, schedule, jax.random.key(config.seed), shape)
-    model, networks = mixed_module(dtype, attacker.model), attacker.networks
-    mixed = attacker._replace(networks=mixed_networks(dtype, networks), model=model)
-    with resumable(run.workdir, state, description) as (state, hooks):
-        state, finished = blackbox.fit(
-            state,
-            oracle,
-            train.images[taken:],
-            train.labels[taken:],
-            mixed,
-            schedule,
-            mode=config.parallel,
-            hooks=hooks,
-            record=partial(_record, run, logits_fn, attacker, hooks.log),
-        )
-        if finished:
-            _measure_noise(run, oracle, state.step, hooks.log)
-    if not finished:
-        raise Stopped(
-            f"Stopped at step {int(state.step)}, after {oracle.queries} queries; saved."
-        )
-    return bind_generator(description, state.advgan.generator.params), oracle.queries
+    description = gans.describe(config, dataset)
+    options = Options(run.workdir, parallel=config.parallel, description=description)
+    generator = train_blackbox(
+        oracle,
+        train.images[taken:],
+        train.labels[taken:],
+        target_class=config.target_class,
+        schedule=schedule,
+        distilled=attacker.model,
+        distilled_optimizer=attacker.optimizer,
+        measure=partial(_measure, run, logits_fn, oracle, schedule),
+        **gans.arguments(config, attacker.networks, options),
+    )
+    return generator, {"queries": oracle.queries, "wasted": oracle.wasted}
 
 
-def _logged(run: Run, name: str) -> list[dict[str, Any]]:
-    """Return the lines of the log that have a metric, also of an interrupted run."""
-    return [row for row in read_metrics(run.workdir) if name in row]
-
-
-def _measure_noise(
-    run: Run, oracle: Oracle, step: int, log: Callable[..., None]
-) -> None:
-    """Log whether the black box repeats its answers, unless the log contains that."""
-    if _logged(run, "noise_rate") or oracle.remaining == 0:
-        return
-    noise = oracle.measure_noise(_NUM_REPEATED)
-    if noise.changed:
-        _log.warning(
-            "The black box is noisy: of %d images queried a second time (not counted "
-            "among the %d queries), %d got another answer and %d another class; "
-            "probabilities moved by up to %.2g.",
-            noise.images,
-            oracle.queries,
-            noise.changed,
-            noise.other_class,
-            noise.largest,
-        )
-    log(step, {"noise_rate": noise.changed / noise.images})
-
-
-def _record(
+def _measure(
     run: Run,
     logits_fn: LogitsFn,
-    attacker: blackbox.Attacker,
-    log: Callable[..., None],
-    state: BlackBoxState,
+    oracle: Oracle,
+    schedule: blackbox.Schedule,
+    generator: TrainedGenerator,
+    distilled_fn: LogitsFn,
     number: int,
-) -> None:
-    """Log success and agreement on the black box after a round, once."""
-    del number
-    step = int(state.step)
-    if any(row["step"] == step for row in _logged(run, "queries")):
-        return
+) -> dict[str, float]:
+    """Measure success and agreement on the black box after a round."""
     monitor = run.dataset.test.take(run.config.evaluation.monitor_images)
     images, wanted = monitor.images, run.wanted_labels(monitor.labels)
-    adversarial = blackbox.perturb_images(attacker, state, images)
-    distilled_fn = blackbox.distilled_logits_fn(attacker, state)
+    adversarial = np.asarray(generator.perturb(to_float(images)))
     shown = (images, adversarial, monitor.labels)
     box, distilled = (
         evaluate_adversarial(fn, *shown, target_labels=wanted)
@@ -196,4 +156,9 @@ def _record(
     same = (getattr(box, name) == getattr(distilled, name) for name in names)
     agreements = (float(np.mean(agrees)) for agrees in same)
     shares = dict(zip(_CURVES, (box.success().rate, *agreements), strict=True))
-    log(step, {"queries": int(state.queries.max()), **shares})
+    if number == schedule.num_rounds and oracle.remaining != 0:
+        noise = oracle.measure_noise(_NUM_REPEATED)
+        shares["noise_rate"] = noise.changed / noise.images
+        if noise.changed:
+            _log.warning("%s", noise.warning(oracle.queries))
+    return shares

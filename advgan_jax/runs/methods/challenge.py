@@ -13,10 +13,12 @@ from advgan_jax.evaluation import (
 )
 from advgan_jax.runs.methods import target_model
 from advgan_jax.runs.run import Run
+from advgan_jax.settings import check_settings
 
 
 def measure_file(config: ConfigDict, path: str | pathlib.Path) -> Evaluation:
     """Check an `.npy` file by the challenge's rules; evaluate a classifier on it."""
+    check_settings(config.to_dict())
     if config.target_model_dir is None:
         raise ValueError(
             "`target_model_dir` must be the folder that contains the classifier, got "
@@ -25,7 +27,7 @@ def measure_file(config: ConfigDict, path: str | pathlib.Path) -> Evaluation:
     if "epsilon" not in config:
         raise ValueError(
             f"The challenge needs an `epsilon`, which a configuration of the method "
-            f"{config.method!r} does not have; use configs/defence.py."
+            f"{config.method!r} does not have; use --config=defence."
         )
     dataset = load_dataset(config.dataset, data_dir=config.data_dir)
     target_model.check(config, dataset)

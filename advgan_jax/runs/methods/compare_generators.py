@@ -12,7 +12,7 @@ from advgan_jax.checkpointing import differences
 from advgan_jax.data import Dataset
 from advgan_jax.evaluation import pool, summarize_classes
 from advgan_jax.generators import describe_generator, load_generator
-from advgan_jax.reporting import heatmap, markdown_records, replacing, write_json
+from advgan_jax.reporting import heatmap, write_generators, write_json
 from advgan_jax.reporting.training_time import training_seconds
 from advgan_jax.runs.from_config import gans
 from advgan_jax.runs.methods import advgan, aigan, target_model
@@ -20,7 +20,7 @@ from advgan_jax.runs.run import Run
 from advgan_jax.types import Attack, LogitsFn
 
 # Settings that comparable generators share.
-_SHARED = ("kind", "target_model", "target_class", "epsilon", "seed")
+_SHARED = ("kind", "data", "target_model", "target_class", "epsilon", "seed")
 _TITLES = {"advgan": "AdvGAN, one for each class", "aigan": "AI-GAN"}
 
 
@@ -38,12 +38,6 @@ def _generators(config: ConfigDict) -> dict[str, list[tuple[Any, ...]]]:
 
 def check(config: ConfigDict, dataset: Dataset) -> None:
     """See `Method`."""
-    classes = tuple(config.target_classes)
-    if not classes or len(set(classes)) < len(classes):
-        raise ValueError(
-            "`target_classes` must name at least one class, and each once, got "
-            f"{classes}."
-        )
     groups = _generators(config)
     for method, name in ((advgan, "advgan"), (aigan, "aigan")):
         method.check(groups[name][0][2], dataset)
@@ -122,21 +116,7 @@ def _write(run: Run, summary: Mapping[str, Mapping[str, Any]]) -> None:
     config, workdir = run.config, run.workdir
     classes = [str(wanted) for wanted in config.target_classes]
     write_json(workdir / "generators.json", summary)
-    records = []
-    for name, values in summary.items():
-        total, distance = values["training_seconds_total"], values["l2_mean"]
-        rates = zip(classes, values["success_by_target"], strict=True)
-        record = {
-            "": _TITLES[name],
-            "generators": str(values["num_generators"]),
-            "training, all": "not timed" if total is None else f"{total:,.0f} s",
-            "1,000 images": f"{1000 * values['generation_seconds_per_1000']:,.0f} ms",
-            "mean L2": "-" if distance is None else f"{distance:.2f}",
-            "mean success": f"{values['success_mean']:.2%}",
-        }
-        records.append(record | {wanted: f"{rate:.2%}" for wanted, rate in rates})
-    with replacing(workdir / "generators.md") as partial:
-        partial.write_text(markdown_records(records) + "\n", encoding="utf8")
+    write_generators(workdir / "generators.md", summary, _TITLES, classes)
     figure = heatmap(
         np.array([values["success_by_target"] for values in summary.values()]),
         [_TITLES[name] for name in summary],

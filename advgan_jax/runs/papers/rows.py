@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from advgan_jax.runs import from_config
+from advgan_jax.settings import UNDEFENDED
 
 Record = dict[str, Any]  # a line of a table by column
 
@@ -17,7 +17,7 @@ class TargetModel(NamedTuple):
     """A classifier that is attacked or measured."""
 
     name: str  # of `models.CLASSIFIERS`, or a section of `config.networks`
-    defence: str = from_config.UNDEFENDED  # see `config.target_training.defence`
+    defence: str = UNDEFENDED  # see `config.target_training.defence`
     seed: int = 0  # added to the run's
     is_black_box: bool = False  # trained on images that the attacker does not have
     half: int | None = None  # 1 or 2: trained on that half of the training set
@@ -26,7 +26,7 @@ class TargetModel(NamedTuple):
     @property
     def title(self) -> str:
         """Return the name in rows of `results.json` and in file names."""
-        parts = [self.name] + [self.defence] * (self.defence != from_config.UNDEFENDED)
+        parts = [self.name] + [self.defence] * (self.defence != UNDEFENDED)
         parts += [f"seed{self.seed}"] * (self.seed > 0)
         title = "-".join(parts + ["blackbox"] * self.is_black_box)
         title += f"@{self.half}" * (self.half is not None)

@@ -5,14 +5,13 @@ from functools import partial
 import jax
 from ml_collections import ConfigDict
 
-from advgan_jax.checks import check_at_least, unknown_name
+from advgan_jax.attacks import trace_attack
+from advgan_jax.checks import unknown_name
 from advgan_jax.data import Dataset
 from advgan_jax.models import CLASSIFIERS
 from advgan_jax.runs import from_config
 from advgan_jax.runs.methods import target_model
 from advgan_jax.runs.papers.szegedy_models import (
-    DEPENDS_ON,
-    TOLERANCES,
     layerwise_parts,
     parse,
     published_title,
@@ -20,39 +19,24 @@ from advgan_jax.runs.papers.szegedy_models import (
 )
 from advgan_jax.training import layerwise
 
-_CALLS = ("max_iterations", "iterations_per_call", "calls_per_checkpoint")
-# Settings of a section and their least value; a number of images may be None.
-_MINIMA = (
-    ("full_batch", _CALLS, 1),
-    ("full_batch", TOLERANCES, 0),
-    ("autoencoder", (*_CALLS, "num_images"), 1),
-    ("autoencoder", TOLERANCES, 0),
-    ("evaluation", DEPENDS_ON["evaluation"], 1),
-    ("units", DEPENDS_ON["units"], 1),
-)
-
 
 def check_studies(config: ConfigDict, dataset: Dataset) -> None:
     """Raise `ValueError` or `TypeError` for a wrong configuration."""
     if config.attack not in config.attacks:
         raise unknown_name("attack", config.attack, config.attacks)
-    from_config.bound_attack(config, config.attack)
+    shape, num_classes = dataset.train.image_shape, dataset.num_classes
+    targeted = from_config.check_targets(config, num_classes)
+    attack = from_config.bound_attack(config, config.attack)
+    trace_attack(attack, shape, num_classes, targeted=targeted)
     for group in ("models", "half_models"):
         titles = [published_title(config, parse(name)) for name in config[group]]
-        if not titles or len(set(titles)) < len(titles):
+        if len(set(titles)) < len(titles):
             raise ValueError(
-                f"`{group}` must be one or more different names, got "
-                f"{', '.join(titles) or 'none'}."
+                f"`{group}` must be different models, got {', '.join(titles)}."
             )
     used = (*config.models, *config.half_models, *config.spectral_models)
     for name in dict.fromkeys((*used, *config.units.models)):
         _check_model(config, dataset, parse(name).name)
-    for section, names, least in _MINIMA:
-        for name, value in from_config.select(config[section], *names).items():
-            if value is not None or name != "num_images":
-                check_at_least(f"{section}.{name}", value, least)
-    for size in (*config.noise, config.amplified_to):
-        check_at_least("noise and amplified_to", size, 0)
     for section, split, images in (
         ("autoencoder", dataset.train, "training images, or omitted for all"),
         ("units", dataset.test, "test images"),
@@ -101,11 +85,9 @@ def _check_layerwise(config: ConfigDict, dataset: Dataset) -> None:
     for name in section.variants:
         if name not in known:
             raise unknown_name("variant of `layerwise`", name, known)
-    if not section.variants:
-        raise ValueError(
-            f"`layerwise.variants` must name at least one of {', '.join(known)}."
-        )
-    (module, optimizer, _, mixture), _ = layerwise_parts(config, dataset, "all layers")
-    shape, key = dataset.train.image_shape, jax.random.key(0)
+    parts, _ = layerwise_parts(config, dataset, "all layers")
+    (module, optimizer, attack, mixture), key = parts, jax.random.key(0)
+    shape = dataset.train.image_shape
+    trace_attack(attack, shape, dataset.num_classes)
     init = partial(layerwise.init_state, module, optimizer, key, shape, mixture)
     jax.eval_shape(init)

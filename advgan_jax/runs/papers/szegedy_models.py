@@ -16,14 +16,14 @@ from advgan_jax import models, parallel
 from advgan_jax.attacks import BoundAttack
 from advgan_jax.data import Dataset, Split, to_float
 from advgan_jax.evaluation import Evaluation, evaluate
+from advgan_jax.reporting.formats import EVALUATIONS, PARAMS
 from advgan_jax.runs import from_config
 from advgan_jax.runs.artifacts import Artifacts
 from advgan_jax.runs.from_config import select, target_models
 from advgan_jax.runs.methods.attacks import target_labels
 from advgan_jax.runs.methods.target_model import trained_logits_fn
 from advgan_jax.runs.papers.rows import Entry, TargetModel
-from advgan_jax.runs.store import EVALUATIONS, PARAMS
-from advgan_jax.runs.training import Stopped, resumable, train_with_checkpoints
+from advgan_jax.trainers import Options, Stopped, checkpointed
 from advgan_jax.training import full_batch, layerwise
 from advgan_jax.types import Batch, LogitsFn, Params
 
@@ -173,7 +173,8 @@ class SzegedyArtifacts(Artifacts):
     def _config(self, model: TargetModel) -> ConfigDict:
         config = self.run.config.copy_and_resolve_references()
         # Models of the second half also start from other weights.
-        config.target_model, config.seed = model.name, config.seed + (model.half == 2)
+        config.seed = from_config.later_seed(config, int(model.half == 2))
+        config.target_model = model.name
         return config
 
     def _train_split(self, model: TargetModel) -> Split:
@@ -214,28 +215,35 @@ class SzegedyArtifacts(Artifacts):
         store, described = self.run.target_models, self.describe(model)
         own, kind = self._config(model), self._kind(model)
         kind += "-autoencoder" * (name == "autoencoder")
-        weights, stopped = store.find(kind, described, PARAMS), False
         folder = store.folder(kind, described)
-        if weights is None:
-            images = jnp.asarray(to_float(split.images))
-            if encoder is not None:
-                images = jax.nn.sigmoid(_units(encoder, images))[:, None, None, :]
-            batch = Batch(images, jnp.asarray(split.labels))
-            key, section = jax.random.key(own.seed), own[name]
-            fresh = full_batch.init_state(module.init(key, images[:1])["params"])
-            settings = {n: section[n] for n in (*_STOPPING, "calls_per_checkpoint")}
-            with resumable(folder, fresh, described) as (state, hooks):
-                hooks = hooks._replace(description=kind)
-                fitted = full_batch.fit(state, loss_fn, batch, hooks, **settings)
-                stopped = hooks.stop()
-            state, finished = fitted
-            if not finished:
-                raise Stopped(f"Stopped at step {int(state.step)} of {kind}; saved.")
-            weights = store.get(kind, described, lambda: state.net.params, PARAMS)
-        # Curvature pairs are forty times as large as the weights.
         checkpoints = folder / "checkpoints"
-        if parallel.agreed(checkpoints.exists()):
-            parallel.first_alone(lambda: shutil.rmtree(checkpoints))
+        weights = store.find(kind, described, PARAMS)
+        if weights is not None and not parallel.agreed(checkpoints.exists()):
+            return weights
+        with parallel.locked(folder, wait=True):
+            # Another run may have trained it in the meantime.
+            weights, stopped = store.find(kind, described, PARAMS), False
+            if weights is None:
+                images = jnp.asarray(to_float(split.images))
+                if encoder is not None:
+                    images = jax.nn.sigmoid(_units(encoder, images))[:, None, None, :]
+                batch = Batch(images, jnp.asarray(split.labels))
+                key, section = jax.random.key(own.seed), own[name]
+                fresh = full_batch.init_state(module.init(key, images[:1])["params"])
+                settings = {n: section[n] for n in (*_STOPPING, "calls_per_checkpoint")}
+                options = Options(folder, description=described)
+                with checkpointed.resumable(options, fresh) as (state, hooks):
+                    hooks = hooks._replace(description=kind)
+                    fitted = full_batch.fit(state, loss_fn, batch, hooks, **settings)
+                    stopped = hooks.stop()
+                state, finished = fitted
+                if not finished:
+                    step = int(state.step)
+                    raise Stopped(f"Stopped at step {step} of {kind}; saved.")
+                weights = store.get(kind, described, lambda: state.net.params, PARAMS)
+            # Curvature pairs are forty times as large as the weights.
+            if parallel.agreed(checkpoints.exists()):
+                parallel.first_alone(lambda: shutil.rmtree(checkpoints))
         # A signal in the last call stops the rest of the run, too.
         if stopped:
             raise Stopped(f"Stopped after the last step of {kind}; saved.")
@@ -259,13 +267,13 @@ class SzegedyArtifacts(Artifacts):
         module, optimizer, _, mixture = parts
         key, shape = jax.random.key(config.seed), dataset.train.image_shape
         described = self.describe(model)
-        state = train_with_checkpoints(
-            self.run,
-            self.run.target_models.folder(self._kind(model), described),
-            config.layerwise,
+        folder = self.run.target_models.folder(self._kind(model), described)
+        state = checkpointed.train(
+            self.run.options(config.layerwise, folder, described),
             layerwise.init_state(module, optimizer, key, shape, mixture),
             layerwise.make_train_step(*parts, strengths=decays),
-            description=described,
+            dataset.train,
+            from_config.training_plan(config.layerwise, dataset),
             title=model.title,
         )
         return module, {"params": state.net.params}
