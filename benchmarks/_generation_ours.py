@@ -10,9 +10,10 @@ import _task
 import jax
 import jax.numpy as jnp
 
-from advgan_jax import attacks, models, parallel
+from advgan_jax import models, parallel
 from advgan_jax.cpu import process
-from advgan_jax.training import advgan, precision
+from advgan_jax.generators import TrainedGenerator
+from advgan_jax.training import precision
 
 
 def generate_fn(settings):
@@ -24,11 +25,14 @@ def generate_fn(settings):
     generator = models.Generator(_task.EPSILON, widths, settings["num_residual"])
     fresh = jnp.zeros((1, 28, 28, 1))
     params = generator.init(jax.random.key(0), fresh)["params"]
-    generator_fn = advgan.make_generator_fn(
-        precision.mixed_module(settings["dtype"], generator)
+    attack = TrainedGenerator(
+        precision.mixed_module(settings["dtype"], generator),
+        params,
+        epsilon=_task.EPSILON,
+        image_shape=_task.MNIST,
+        num_classes=10,
     )
-    attack = attacks.generator_attack(generator_fn, params, epsilon=_task.EPSILON)
-    return jax.jit(lambda images: attack(_task.unseen, images))
+    return jax.jit(attack.perturb)
 
 
 def main():

@@ -70,7 +70,7 @@ def repeats():
     return smaller(REPEATS.value, 1)
 
 
-def in_turns(thunks, repeats):
+def in_turns(thunks, repeats, *, warm_up=True):
     """Call each function once for warm-up, then all of them in turns.
 
     The speed of these machines drifts. With turns, a slow round is slow for all.
@@ -78,7 +78,7 @@ def in_turns(thunks, repeats):
     Returns:
       Median seconds and the last result of each function, by name.
     """
-    results = {name: thunk() for name, thunk in thunks.items()}
+    results = {name: thunk() for name, thunk in thunks.items()} if warm_up else {}
     seconds = {name: [] for name in thunks}
     for _ in range(repeats):
         for name, thunk in thunks.items():
@@ -196,6 +196,11 @@ def _processor():
 def report(environment, rows, figures):
     """Print the rows, and write rows and figures to `--out`."""
     print(table(rows))
+    save(environment, rows, figures)
+
+
+def save(environment, rows, figures):
+    """Write rows and figures to `--out`, if it is given."""
     if OUT.value:
         content = {"environment": environment, "rows": rows, "figures": figures}
         write(OUT.value, content)

@@ -37,7 +37,7 @@ def search(
     first = jnp.asarray(initial_distance_weight, images.dtype)
     problem, found = begin(logits_fn, images, labels, first, settings=settings)
     everywhere = jnp.ones(len(images), bool)
-    x = images
+    x = problem.start
     for _ in range(num_search_steps):
         x, count = solve(logits_fn, problem, x, found.c, settings)
         success = succeeded_clearly(logits_fn(x), labels, targeted=targeted)
@@ -70,7 +70,7 @@ def solve(logits_fn, problem: Problem, start, c, settings: Settings):
                 "maxiter": settings.num_steps,
                 "maxcor": settings.memory,
                 "ftol": _VALUE_TOLERANCE,
-                "gtol": _lbfgs.GRADIENT_TOLERANCE,
+                "gtol": float(problem.tolerance[i]),
             },
         )
         found[i] = np.clip(result.x.reshape(shape), *settings.bounds)

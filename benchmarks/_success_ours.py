@@ -9,6 +9,7 @@ from advgan_jax import data, models, parallel
 from advgan_jax.configs import advgan as advgan_config
 from advgan_jax.cpu import process
 from advgan_jax.data import Split
+from advgan_jax.generators import TrainedGenerator
 from advgan_jax.runs.from_config import gans
 from advgan_jax.training import advgan, fit
 
@@ -38,10 +39,14 @@ def main():
     correct = predict(images) == labels
 
     def success():
-        attack = advgan.bind_generator(
-            networks, state, epsilon=config.epsilon, target_class=None
+        attack = TrainedGenerator(
+            networks.generator,
+            state.generator.params,
+            epsilon=config.epsilon,
+            image_shape=shape,
+            num_classes=10,
         )
-        wrong = predict(attack(target, images, labels)) != labels
+        wrong = predict(attack.perturb(images)) != labels
         return float(wrong[correct].mean())
 
     size = config.training.batch_size

@@ -9,14 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import flags
-from jax.tree_util import Partial
 
 from advgan_jax import data, models, runs
 from advgan_jax.configs import target_model
 from advgan_jax.data import Dataset, Split
 from advgan_jax.training import advgan
 
-_TARGET_DIR = flags.DEFINE_string(
+TARGET_DIR = flags.DEFINE_string(
     "target_model_dir",
     "runs/target_models",
     "Folder of trained target models; C is trained if it is missing.",
@@ -31,7 +30,7 @@ def mnist_model_c():
     if _measure.SMOKE.value:
         return noise(MNIST, 256), untrained("C", MNIST)
     config = target_model.get_config("mnist")
-    config.target_model_dir = str(pathlib.Path(_TARGET_DIR.value).absolute())
+    config.target_model_dir = str(pathlib.Path(TARGET_DIR.value).absolute())
     dataset = data.load_dataset("mnist")
     with tempfile.TemporaryDirectory() as workdir:
         run = runs.Run(config, pathlib.Path(workdir), dataset)
@@ -51,12 +50,6 @@ def save_task(path):
     for name, split in {"train": dataset.train, "test": test}.items():
         arrays[f"{name}_images"], arrays[f"{name}_labels"] = split.images, split.labels
     np.savez(path, **arrays)
-
-
-@Partial
-def unseen(images):
-    """Stand in for a model in attacks that use only the shape of its logits."""
-    return images.reshape(len(images), -1)
 
 
 def noise(shape, count, num_classes=10):

@@ -29,8 +29,9 @@ from absl import app, flags, logging
 from matplotlib.figure import Figure
 from roofline import aigan_networks
 
-from advgan_jax import attacks, data, parallel
+from advgan_jax import data, parallel
 from advgan_jax.cpu import process
+from advgan_jax.generators import TrainedGenerator
 from advgan_jax.reporting import save_figure
 from advgan_jax.reporting.style import style_axis
 from advgan_jax.training import advgan, aigan, fit
@@ -78,14 +79,12 @@ def generation(count):
     generator = _task.generator()
     shape = _measure.smaller(_task.MNIST, (8, 8, 1))
     params = generator.init(jax.random.key(0), jnp.zeros((1, *shape)))["params"]
-    attack = attacks.generator_attack(
-        advgan.make_generator_fn(generator), params, epsilon=_task.EPSILON
+    attack = TrainedGenerator(
+        generator, params, epsilon=_task.EPSILON, image_shape=shape, num_classes=10
     )
     images = jnp.asarray(data.to_float(_task.noise(shape, size).test.images))
     calls = count // size
-    return lambda: jax.block_until_ready(
-        [attack(_task.unseen, images) for _ in range(calls)]
-    )
+    return lambda: jax.block_until_ready([attack.perturb(images) for _ in range(calls)])
 
 
 def _seconds(make, size):

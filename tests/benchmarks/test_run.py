@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.optimised
+
 
 @pytest.fixture
 def run(repository):

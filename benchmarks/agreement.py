@@ -1,0 +1,131 @@
+"""Compare AutoAttack image by image with the reference, on the same weights.
+
+    python benchmarks/agreement.py --out=results.json
+    python benchmarks/agreement.py --norms=linf --seeds=1 --images=200 \
+        --only=apgd-ce,apgd-t,whole
+    python benchmarks/agreement.py --model=C --target_model_dir=runs/target_models
+    python benchmarks/agreement.py --model=madry --defence=iterative --images=200
+
+docs/performance.md has what was measured, on a loaded machine.
+
+The model is a small one of the digits, trained here, or a saved one of MNIST. Each
+component attacks all images that are classified correctly, and `whole` is the standard
+sequence. The file is written after each component, so that an interrupted run keeps
+its rows. The reference runs with several seeds, ours with one key; it is not a
+dependency of the library:
+
+    python -m pip install torch==2.13.0 pyautoattack==0.2.0
+
+`inside` says whether our robust accuracy is within 0.4 points of the mean of the
+seeds, or between the least and the largest. `agreement` is the share of the images on
+which both verdicts are the same, for each seed; `between_seeds` is that of the
+reference's seeds among each other. `seconds` are of the processor, so that a loaded
+machine matters little, and include compilation.
+"""
+
+import itertools
+import json
+import time
+
+import _attacked
+import _measure
+import jax
+import numpy as np
+import torch
+from _torch_models import from_torch, to_torch
+from absl import app, flags
+
+from advgan_jax.evaluation import autoattack
+
+_NORMS = flags.DEFINE_list("norms", ["linf", "l2"], "Norms: linf, l2, l1.")
+_SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds of the reference.")
+_EPSILON = flags.DEFINE_float("epsilon", None, "Bound; None: see `EPSILONS`.")
+# Bounds that some images survive and some do not, by data set and by defence.
+EPSILONS = {
+    "digits": {"linf": 0.15, "l2": 0.8, "l1": 3.0},
+    "none": {"linf": 0.1, "l2": 1.5, "l1": 6.0},
+    "iterative": {"linf": 0.3, "l2": 1.5, "l1": 6.0},
+}
+COMPONENTS = ["apgd-ce", "apgd-t", "fab-t", "square", "whole"]
+REFERENCE_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
+ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}
+
+
+def ours(attacked, norm, epsilon, name):
+    """Return which images stay robust, and the seconds."""
+    start = time.process_time()
+    result = autoattack(
+        *(attacked.logits_fn, attacked.images, attacked.labels),
+        norm=norm,
+        epsilon=epsilon,
+        key=jax.random.key(0),
+        only=None if name == "whole" else [name],
+    )
+    return result.broken_by == "", time.process_time() - start
+
+
+def theirs(attacked, norm, epsilon, name, seed):
+    """Return the same of the reference."""
+    import pyautoattack
+
+    model, images, labels = attacked.module, attacked.images, attacked.labels
+    attack = pyautoattack.AutoAttack(
+        model, norm=REFERENCE_NORMS[norm], eps=epsilon, seed=seed
+    )
+    if name != "whole":
+        attack.attacks_to_run = [name]
+    start = time.process_time()
+    x, _ = attack.run_standard_evaluation(
+        to_torch(images), torch.tensor(labels.astype(np.int64)), batch_size=500
+    )
+    seconds = time.process_time() - start
+    with torch.no_grad():
+        predictions = model(x).argmax(dim=1).numpy()
+    change = (from_torch(x) - images).reshape(len(images), -1)
+    sizes = np.linalg.norm(change, ORDERS[norm], axis=1)
+    assert sizes.max() <= epsilon * (1 + 1e-4)
+    return predictions == labels, seconds
+
+
+def compare(attacked, norm, epsilon, name):
+    """Return the row of a component."""
+    robust, seconds = ours(attacked, norm, epsilon, name)
+    seeds = range(_SEEDS.value)
+    reference = [theirs(attacked, norm, epsilon, name, seed) for seed in seeds]
+    others = [other for other, _ in reference]
+    accuracies = [float(other.mean()) for other in others]
+    accuracy = float(robust.mean())
+    near = abs(accuracy - np.mean(accuracies)) <= 0.004 + 1e-9
+    pairs = itertools.combinations(others, 2)
+    return {
+        "model": attacked.title,
+        "images": len(attacked.images),
+        "norm": norm,
+        "epsilon": epsilon,
+        "component": name,
+        "robust_accuracy": accuracy,
+        "reference": accuracies,
+        "inside": bool(near or min(accuracies) <= accuracy <= max(accuracies)),
+        "agreement": [float((robust == other).mean()) for other in others],
+        "between_seeds": [float((first == second).mean()) for first, second in pairs],
+        "seconds": seconds,
+        "reference_seconds": [took for _, took in reference],
+    }
+
+
+def main(_):
+    torch.set_num_threads(_measure.num_cores())
+    attacked = _attacked.load()
+    environment = _measure.environment(("torch", "pyautoattack"))
+    rows = []
+    for norm in _NORMS.value:
+        epsilon = _EPSILON.value or EPSILONS[attacked.kind][norm]
+        for name in _measure.ONLY.value or COMPONENTS:
+            rows.append(compare(attacked, norm, epsilon, name))
+            print(json.dumps(rows[-1]), flush=True)
+            _measure.save(environment, rows, [])
+    print(_measure.table(rows))
+
+
+if __name__ == "__main__":
+    app.run(main)
