@@ -1,31 +1,34 @@
 """Train states on disk, through Orbax: a checkpoint is complete or absent.
 
 A checkpoint is written in the background into a temporary folder and renamed when it
-is complete. So a killed run keeps no partial one. If a checkpoint was damaged later,
-`restore` warns and reads the latest undamaged one, and a run moves the damaged one to
-the folder `unreadable`.
+is complete. So a killed run keeps no partial one. Its metadata contains a digest of
+every array. If a checkpoint was damaged later, `restore` warns and reads the latest
+undamaged one, and a run moves the damaged one to the folder `unreadable`.
 
 States are saved from and restored to one device. Files do not depend on the number of
 devices or processes, so any number of them can restore a state. With several processes
 all of them call every function here, and all of them see the same folder.
 """
 
+import contextlib
 import itertools
 import json
 import logging
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from advgan_jax import parallel
+from advgan_jax import digest, parallel
+from advgan_jax.files import one_line
 
 _log = logging.getLogger(__name__)
 _ASIDE = "unreadable"  # the folder of damaged checkpoints
+_WEIGHTS = {"params", "batch_stats"}  # must be finite, unlike an optimiser's state
 
 
 class _Manager(ocp.CheckpointManager):
@@ -51,6 +54,7 @@ class Checkpoints:
         """Open or create a folder; only the last `max_to_keep` checkpoints are kept."""
         # With a relative path Orbax writes nothing and raises nothing.
         self.directory: pathlib.Path = pathlib.Path(directory).absolute()
+        self._damaged: set[int] = set()  # steps that a warning has named
         options = ocp.CheckpointManagerOptions(
             max_to_keep=max_to_keep, enable_async_checkpointing=True
         )
@@ -73,8 +77,9 @@ class Checkpoints:
             self.close()
 
     def close(self) -> None:
-        """Wait until all checkpoints are written."""
-        self._manager.close()
+        """Wait until all checkpoints are written; `OSError` if one cannot be."""
+        with self._writing():
+            self._manager.close()
 
     def steps(self) -> list[int]:
         """Return the steps of the checkpoints, in order."""
@@ -84,14 +89,33 @@ class Checkpoints:
         """Write a state after `step` steps, unless this step has a checkpoint already.
 
         The state is copied first, so the caller may donate it.
+
+        Raises:
+          OSError: if this checkpoint, or the one before, cannot be written.
         """
         if step in self._manager.all_steps():
             return
+        arrays = digest.of_arrays(parallel.local(state))
+        run = digest.seal({"description": dict(description), "arrays": arrays})
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(_copy(state)),
-            run=ocp.args.JsonSave(dict(description)),
+            state=ocp.args.StandardSave(_copy(state)), run=ocp.args.JsonSave(run)
         )
-        self._manager.save(step, args=items)
+        with self._writing():
+            self._manager.save(step, args=items)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Raise one line in place of Orbax's errors, which fill a page."""
+        try:
+            yield
+        except jax.errors.JaxRuntimeError:  # another process may be lost
+            raise
+        except Exception as error:
+            raise OSError(
+                f"A checkpoint cannot be written to {self.directory} "
+                f"({one_line(error)}); make room on the disk and resume the run. The "
+                "checkpoints before it are kept."
+            ) from error
 
     def describe(self) -> dict[str, Any]:
         """Return the description in the latest undamaged checkpoint.
@@ -100,8 +124,7 @@ class Checkpoints:
           FileNotFoundError: if there is no checkpoint.
           ValueError: if all checkpoints are damaged.
         """
-        items = ocp.args.Composite(run=ocp.args.JsonRestore())
-        return self._latest_whole(lambda step: items)[1]["run"]
+        return self._latest_whole(lambda step: {})[1]["run"]["description"]
 
     def restore(self, like: Any = None) -> Any:
         """Return the latest undamaged state.
@@ -120,17 +143,16 @@ class Checkpoints:
           ValueError: if all checkpoints are damaged, or a dtype differs.
         """
 
-        def _items(step: int) -> ocp.args.Composite:
+        def _items(step: int) -> dict[str, Any]:
             given = like
             if like is None:
                 given = self._manager.item_metadata(step)["state"].tree
-            return ocp.args.Composite(state=ocp.args.StandardRestore(_abstract(given)))
+            return {"state": ocp.args.StandardRestore(_abstract(given))}
 
         step, restored = self._latest_whole(_items)
-        state = restored["state"]
         if like is not None:
-            self._check_dtypes(step, like, state)
-        return parallel.local(state)
+            self._check_dtypes(step, like, restored["state"])
+        return restored["state"]
 
     def _check_dtypes(self, step: int, like: Any, state: Any) -> None:
         """Raise unless dtypes are equal: Orbax would return another kind of key."""
@@ -143,9 +165,9 @@ class Checkpoints:
                 )
 
     def _latest_whole(
-        self, items: Callable[[int], ocp.args.Composite]
-    ) -> tuple[int, Any]:
-        """Restore from the latest step whose files can be read."""
+        self, items: Callable[[int], dict[str, Any]]
+    ) -> tuple[int, dict[str, Any]]:
+        """Restore items and `run` from the latest step whose files are undamaged."""
         steps = self.steps()
         if not steps:
             raise FileNotFoundError(
@@ -154,16 +176,17 @@ class Checkpoints:
             )
         for step in reversed(steps):
             try:
-                return step, self._manager.restore(step, args=items(step))
+                wanted = ocp.args.Composite(run=ocp.args.JsonRestore(), **items(step))
+                return step, _verified(dict(self._manager.restore(step, args=wanted)))
             # Orbax, TensorStore and JSON report damage with errors of their own.
             except Exception as error:
-                reason = str(error).splitlines()[0] if str(error) else repr(error)
-                _log.warning(
-                    "Checkpoint %d in %s cannot be read (%s); trying the one before.",
-                    step,
-                    self.directory,
-                    reason,
-                )
+                if step not in self._damaged:
+                    _log.warning(
+                        "Checkpoint %d in %s cannot be read (%s); trying the one "
+                        "before.",
+                        *(step, self.directory, one_line(error)),
+                    )
+                self._damaged.add(step)
         raise ValueError(
             f"None of the checkpoints {steps} in {self.directory} can be read; "
             "delete the folder to start again."
@@ -205,6 +228,22 @@ def differences(
         elif a != b:
             found.append(f"{prefix}{key} is {a} there and {b} here")
     return found
+
+
+def _verified(restored: dict[str, Any]) -> dict[str, Any]:
+    """Return restored items on this process's device; `ValueError` for damage."""
+    run = digest.unseal(restored["run"])
+    if "state" not in restored:
+        return {"run": run}
+    state = parallel.local(restored["state"])
+    found, saved = digest.of_arrays(state), run["arrays"]
+    for name in sorted({*found, *saved}):
+        if found.get(name) != saved.get(name):
+            raise ValueError(f"`{name}` is not what was saved")
+    for name, leaf in digest.named_leaves(state):
+        if _WEIGHTS & set(name.split("/")) and not jnp.isfinite(leaf).all():
+            raise ValueError(f"`{name}` is not finite")
+    return {"run": run, "state": state}
 
 
 def _copy(state: Any) -> Any:

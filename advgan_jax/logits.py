@@ -1,123 +1,137 @@
-"""Prepare models, functions from images to logits, for `jit`, and check them."""
+"""Prepare models, functions from images to logits, for attacks, and check them."""
 
-import inspect
+import contextlib
+import logging
+import math
+import sys
 import warnings
-from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
-from advgan_jax.checks import SUM_TOLERANCE, check_images, check_labels, is_concrete
+from advgan_jax import tracing
+from advgan_jax.checks import (
+    SUM_TOLERANCE,
+    as_images,
+    check_labels,
+    is_concrete,
+    warn_of_axes,
+)
+from advgan_jax.tracing import Function, Traced
 from advgan_jax.types import Array, Bounds, LogitsFn
 
 _NUM_PROBED = 8
+# Attributes of Flax NNX layers that are False in training mode.
+_EVALUATION = ("deterministic", "use_running_average")
 
-_call = jax.jit(lambda logits_fn, images: logits_fn(images))
 
+def as_function(logits_fn: LogitsFn, name: str = "logits_fn") -> Function:
+    """Return a model, or another function of an attack, to be traced in this call.
 
-def as_pytree(logits_fn: LogitsFn, name: str = "logits_fn") -> LogitsFn:
-    """Return a model as a pytree that `jit` accepts and that can be called.
-
-    A pytree (`jax.tree_util.Partial`, a Flax NNX module) does not change: new weights
-    need no new compilation. A plain function is static: `jit` reads the variables in
-    its closure once. `TypeError` for anything that cannot be called.
+    `TypeError` for anything that cannot be called.
     """
-    if not callable(logits_fn):
+    if callable(logits_fn):
+        _check_bound(logits_fn, name)
+        check_evaluation_mode(logits_fn, name)
+        return Function(logits_fn, name)
+    cure = "bind the weights of a Flax model: `jax.tree_util.Partial(model.apply, w)`."
+    if hasattr(logits_fn, "predict"):
+        cure = f"it is not of JAX: {tracing.WRAP}"
+    raise TypeError(
+        f"`{name}` must be a function from images [B, H, W, C] to logits [B, K], got "
+        f"{type(logits_fn).__name__}; {cure}"
+    )
+
+
+def _check_bound(logits_fn: LogitsFn, name: str) -> None:
+    """Raise `TypeError` for a Flax Linen module without its weights."""
+    linen = sys.modules.get("flax.linen")
+    if linen and isinstance(logits_fn, linen.Module) and logits_fn.scope is None:
         raise TypeError(
-            f"`{name}` must be a function from images [B, H, W, C] to logits [B, K], "
-            f"got {type(logits_fn).__name__}; bind the weights of a Flax model with "
-            "`jax.tree_util.Partial(model.apply, variables)`."
+            f"`{name}` must be a function from images to logits, got the module "
+            f"{type(logits_fn).__name__} without its weights; bind them: "
+            "`interop.from_linen(module, variables)`."
         )
-    leaves, treedef = jax.tree.flatten(logits_fn)
-    if jax.tree_util.treedef_is_leaf(treedef):
-        plain = inspect.isroutine(logits_fn) or isinstance(logits_fn, partial)
-        return Partial(logits_fn if plain else _Same(logits_fn))
-    is_array = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
-    if all(is_array):
-        return logits_fn
-    # `train=False` in `Partial(model.apply, variables, train=False)` must stay static.
-    pairs = list(zip(leaves, is_array, strict=True))
-    constants = tuple(None if traced else leaf for leaf, traced in pairs)
-    arrays = [leaf if traced else None for leaf, traced in pairs]
-    return Partial(_Rebuilt(treedef, constants), arrays)
 
 
-class _Rebuilt(NamedTuple):
-    """Call a pytree whose leaves are arrays and constants."""
-
-    treedef: Any
-    constants: tuple[Any, ...]
-
-    def __call__(self, arrays, *inputs):
-        leaves = [
-            constant if array is None else array
-            for array, constant in zip(arrays, self.constants, strict=True)
-        ]
-        return jax.tree.unflatten(self.treedef, leaves)(*inputs)
-
-
-class _Same:
-    """A callable object that equals only itself.
-
-    Flax modules and data classes compare by fields, which exclude weights, or have no
-    hash.
-    """
-
-    def __init__(self, fn: Callable):
-        self.fn = fn
-
-    def __call__(self, *inputs):
-        return self.fn(*inputs)
-
-    def __eq__(self, other):
-        return isinstance(other, _Same) and self.fn is other.fn
-
-    def __hash__(self):
-        return id(self.fn)
+def check_evaluation_mode(logits_fn: LogitsFn, name: str = "logits_fn") -> None:
+    """Raise `ValueError` if a Flax NNX module in a model is in training mode."""
+    nnx = sys.modules.get("flax.nnx")
+    if nnx is None:
+        return
+    for module in jax.tree.leaves(
+        logits_fn, is_leaf=lambda x: isinstance(x, nnx.Module)
+    ):
+        inner = nnx.iter_modules(module) if isinstance(module, nnx.Module) else ()
+        for path, layer in inner:
+            modes = (getattr(layer, mode, True) for mode in _EVALUATION)
+            if any(mode is False for mode in modes):
+                raise ValueError(
+                    f"`{name}` must be in evaluation mode, got a "
+                    f"{type(layer).__name__} in training mode at "
+                    f"{'.'.join(map(str, path))!r}; call `.eval()` on the model first."
+                )
 
 
-@partial(jax.jit, inline=True)
-def predict(logits_fn: LogitsFn, images: Array) -> Array:
-    """Predict the classes, int32 `[B]`; `logits_fn` as `as_pytree` returns it."""
-    return jnp.argmax(logits_fn(images), axis=-1).astype(jnp.int32)
+def apply(models: Mapping[str, Traced], images: Array) -> Array:
+    """Return the logits of the model among traced functions; see `tracing.call`."""
+    return models["logits_fn"](images)
+
+
+def predict(model: Function, images: Array) -> Array:
+    """Predict the classes, int32 `[B]`."""
+    return tracing.call(_predict, {"logits_fn": model}, images)
+
+
+def _predict(models: Mapping[str, Traced], images: Array) -> Array:
+    return jnp.argmax(apply(models, images), axis=-1).astype(jnp.int32)
 
 
 def check_inputs(
-    logits_fn: LogitsFn, images: Any, labels: Any, bounds: Bounds
+    model: Function, images: Any, labels: Any, bounds: Bounds
 ) -> tuple[Array, Array | None]:
     """Check the model, images and labels of an attack; return the latter as JAX arrays.
 
     `TypeError` for wrong dtypes, `ValueError` for wrong shapes and values.
     """
-    images = images if hasattr(images, "dtype") else np.asarray(images)
-    check_images(images, bounds)
-    images = jnp.asarray(images)
-    num_classes = check_logits_fn(logits_fn, images)
+    images = tracing.on_device(as_images(images, bounds))
+    warn_of_layout(images, bounds)
+    num_classes = check_logits_fn(model, images)
     if labels is not None:
         labels = labels if hasattr(labels, "dtype") else np.asarray(labels)
         check_labels(labels, images.shape[0], num_classes)
-        labels = jnp.asarray(labels).astype(jnp.int32)
-    if images.size and is_concrete(images, *jax.tree.leaves(logits_fn)):
-        _probe(logits_fn, images[:_NUM_PROBED])
+        labels = tracing.on_device(labels.astype(np.int32))
+    if images.size and is_concrete(images, *model.at(images).arrays):
+        _probe(model, images)
     return images, labels
 
 
-def check_logits_fn(
-    logits_fn: LogitsFn, images: Array, *, name: str = "logits_fn"
-) -> int:
+def check_logits_fn(model: Function, images: Array) -> int:
     """Return the number of classes K of a model, without running it.
 
     `ValueError` unless the logits are `[B, K]` with K >= 2, `TypeError` unless floats.
     """
-    logits = _call.eval_shape(logits_fn, images)
-    wanted = f"`{name}` must return logits of shape ({images.shape[0]}, K)"
+    try:
+        logits = model.at(images).outputs
+    except Exception as error:
+        error.add_note(
+            f"In `{model.name}`, on a batch of shape {images.shape}. One image needs a "
+            "batch axis: `images[None]`."
+        )
+        raise
+    wanted = f"`{model.name}` must return logits of shape ({images.shape[0]}, K)"
     if not isinstance(logits, jax.ShapeDtypeStruct):
         raise TypeError(
             f"{wanted}, got a {type(logits).__name__}; return the logits alone."
+        )
+    if logits.shape in ((images.shape[0],), (images.shape[0], 1)):
+        z = "z" if logits.ndim == 1 else "z[:, 0]"
+        raise ValueError(
+            f"{wanted} and K >= 2, got {logits.shape}; a single logit z means the "
+            f"classes [0, z]: `jnp.stack([jnp.zeros(len(z)), {z}], axis=-1)`."
         )
     if logits.ndim != 2 or logits.shape[0] != images.shape[0]:
         raise ValueError(f"{wanted}, got {logits.shape} for images {images.shape}.")
@@ -128,18 +142,61 @@ def check_logits_fn(
     return logits.shape[1]
 
 
-def _probe(logits_fn: LogitsFn, images: Array) -> None:
+def _few_logits(models: Mapping[str, Traced], images: Array) -> Array:
+    return apply(models, images[:_NUM_PROBED])
+
+
+def _probe(model: Function, images: Array) -> None:
     """Check the logits of a few images; outside `jit` only."""
-    logits = _call(logits_fn, images)
-    if not is_concrete(logits):  # The function closes over traced weights.
-        return
-    logits = np.asarray(logits, np.float64)
-    if not np.isfinite(logits).all():
+    few = tracing.placed(model.fewer(images, _NUM_PROBED), [images])
+    with _short_errors(model.name):
+        logits = tracing.run(_few_logits, {"logits_fn": few}, images)
+        if not is_concrete(logits):
+            return
+        logits = np.asarray(jax.device_get(logits), np.float64)
+    if not usable_logits(logits).all():
+        bad = logits[~usable_logits(logits)][0]
         raise ValueError(
-            "`logits_fn` must return finite logits, got NaN or infinity on the clean "
-            "images; are the weights trained, and is the input scaled as it expects?"
+            f"`logits_fn` {LOGITS_RULE}, got {bad} on clean images; {CURE}"
         )
     warn_of_probabilities(logits, stacklevel=5)
+
+
+@contextlib.contextmanager
+def _short_errors(name: str) -> Iterator[None]:
+    """Raise the error of a host function as one line, instead of JAX's traceback."""
+    log = logging.getLogger("jax._src.callback")
+    log.addFilter(_nothing)
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "callback.py" not in str(error):
+            raise
+        *_, reason = str(error).strip().splitlines()
+        raise ValueError(f"`{name}` failed on clean images: {reason}") from error
+    finally:
+        log.removeFilter(_nothing)
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    return False
+
+
+LOGITS_RULE = (
+    "must return finite logits (`-inf` only for classes that are masked on all images, "
+    "and two classes or more not masked)"
+)
+CURE = (
+    "are all weights finite, is the input scaled as the model expects, and is it "
+    "normalised without dividing by zero? Log-probabilities need `jax.nn.log_softmax`."
+)
+
+
+def usable_logits(logits: np.ndarray) -> np.ndarray:
+    """Return which rows of logits `[B, K]` obey `LOGITS_RULE`, bool `[B]`."""
+    finite = np.isfinite(logits)
+    masked = np.isneginf(logits).all(axis=0)
+    return (finite | masked).all(axis=1) & (finite.sum(axis=1) >= 2)
 
 
 def warn_of_probabilities(logits: np.ndarray, *, stacklevel: int) -> None:
@@ -151,4 +208,34 @@ def warn_of_probabilities(logits: np.ndarray, *, stacklevel: int) -> None:
             "the input of the softmax: gradients of probabilities vanish.",
             UserWarning,
             stacklevel=stacklevel,
+        )
+
+
+def warn_of_layout(images: Array | np.ndarray, bounds: Bounds) -> None:
+    """Warn of images that look like `[B, C, H, W]`, or scaled to other bounds."""
+    warn_of_axes(images, stacklevel=5)
+    if bounds[0] == 0 and bounds[1] > 100 and is_concrete(images) and images.size:
+        low, high = map(float, jax.device_get((images.min(), images.max())))
+        if low >= 0 and 0 < high <= 1 and images.dtype != np.uint8:
+            warnings.warn(
+                f"`images` have values from {low:g} to {high:g} but bounds {bounds}; "
+                "scale the images or set `bounds=(0, 1)`.",
+                UserWarning,
+                stacklevel=4,
+            )
+
+
+def warn_of_epsilon(
+    epsilon: Any, bounds: Bounds, *, norm: str = "linf", shape: Sequence[int] = ()
+) -> None:
+    """Warn of a concrete epsilon whose ball contains every image of a `shape`."""
+    powers = {"linf": 0.0, "l2": 0.5, "l1": 1.0}
+    size = (bounds[1] - bounds[0]) * math.prod(shape[1:]) ** powers.get(norm, 1.0)
+    if epsilon is not None and is_concrete(epsilon) and epsilon > size:
+        warnings.warn(
+            f"`epsilon` = {epsilon:g} exceeds {size:g}, the largest distance of two "
+            f"images within bounds {bounds}, so it bounds nothing; `epsilon` is in the "
+            "units of the pixels, for example 8/255 on [0, 1].",
+            UserWarning,
+            stacklevel=4,
         )

@@ -2,7 +2,8 @@
 
 All adversarial losses are small where the attack succeeds. Their arguments are `logits`
 `[B, K]`, class ids `labels` `[B]`, and `targeted`: whether `labels` are the wanted
-classes rather than the true ones. They return one value per image, `[B]`.
+classes rather than the true ones. They return one value per image, `[B]`. A logit may
+be `-inf`, which masks its class.
 """
 
 from collections.abc import Callable
@@ -48,11 +49,16 @@ def margin(
 
 def logit_margin(logits: Array, labels: Array, *, targeted: bool = False) -> Array:
     r"""Return `margin` without its floor, `\pm(Z_y - \max_{i \ne y} Z_i)`, `[B]`."""
+    at_label, best_other = label_and_best_other(logits, labels)
+    return best_other - at_label if targeted else at_label - best_other
+
+
+def label_and_best_other(logits: Array, labels: Array) -> tuple[Array, Array]:
+    r"""Return both logits of a margin, `Z_y` and `\max_{i \ne y} Z_i`, `[B]`."""
     chosen = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
     at_label = jnp.sum(jnp.where(chosen, logits, 0), axis=-1)
     # Minus infinity, because 0 would win against negative logits.
-    best_other = jnp.max(jnp.where(chosen, -jnp.inf, logits), axis=-1)
-    return best_other - at_label if targeted else at_label - best_other
+    return at_label, jnp.max(jnp.where(chosen, -jnp.inf, logits), axis=-1)
 
 
 def cross_entropy(logits: Array, labels: Array, *, targeted: bool = False) -> Array:
@@ -79,8 +85,9 @@ def dlr(logits: Array, labels: Array, *, targeted: bool = False) -> Array:
       \ell_t = \frac{Z_{m} - Z_t}{Z_{\pi_1} - (Z_{\pi_3} + Z_{\pi_4}) / 2}
 
     with `pi` the descending order of the logits and `m` the largest class but `t`. (The
-    paper has the true class instead of `m`; it is unknown here.) Arguments as in
-    `margin`.
+    paper has the true class instead of `m`; it is unknown here.) Where a logit of the
+    denominator is `-inf`, a masked class, the loss is the margin. Its gradient has the
+    direction of the limit. Arguments as in `margin`.
 
     Raises:
       ValueError: if K < 3, or K < 4 when `targeted`.
@@ -88,6 +95,41 @@ def dlr(logits: Array, labels: Array, *, targeted: bool = False) -> Array:
     References:
       Croce & Hein, 2020 (https://arxiv.org/abs/2003.01690), Sec. 4.1 and Eq. 7.
     """
+    margin = logit_margin(logits, labels, targeted=targeted)
+    return _ratio(margin, logits, targeted=targeted)
+
+
+def dlr_between(logits: Array, labels: Array, wanted: Array) -> Array:
+    r"""Return the targeted difference of logits ratio, given the true class as well.
+
+    .. math:: \ell = \frac{Z_y - Z_t}{Z_{\pi_1} - (Z_{\pi_3} + Z_{\pi_4}) / 2}
+
+    Args:
+      logits: `Z`, shape `[B, K]`.
+      labels: the true classes `y`, shape `[B]`.
+      wanted: the classes `t` to move to, shape `[B]`.
+
+    Returns:
+      Per-image loss, shape `[B]`. Masked classes are treated as in `dlr`.
+
+    Raises:
+      ValueError: if K < 4.
+
+    References:
+      Croce & Hein, 2020 (https://arxiv.org/abs/2003.01690), Eq. 7.
+    """
+    return _ratio(margin_between(logits, labels, wanted), logits, targeted=True)
+
+
+def margin_between(logits: Array, labels: Array, wanted: Array) -> Array:
+    """Return `Z_y - Z_t`; the arguments are those of `dlr_between`."""
+    pairs = jnp.stack([labels, wanted], axis=-1)
+    at_label, at_wanted = jnp.take_along_axis(logits, pairs, axis=-1).T
+    return at_label - at_wanted
+
+
+def _ratio(margin: Array, logits: Array, *, targeted: bool) -> Array:
+    """Divide a margin by the scale of the logits."""
     least = 4 if targeted else 3
     if logits.shape[-1] < least:
         raise ValueError(
@@ -96,8 +138,10 @@ def dlr(logits: Array, labels: Array, *, targeted: bool = False) -> Array:
         )
     ranked = jax.lax.top_k(logits, least)[0]
     low = (ranked[:, 2] + ranked[:, 3]) / 2 if targeted else ranked[:, 2]
-    scale = ranked[:, 0] - low + 1e-12
-    return logit_margin(logits, labels, targeted=targeted) / scale
+    # Infinity goes before the quotient, whose gradient would be NaN.
+    scale = ranked[:, 0] - jnp.where(jnp.isfinite(low), low, 0)
+    scale = jnp.where(jnp.isfinite(low) & (scale > 0), scale, 1)
+    return margin / scale
 
 
 ADVERSARIAL_LOSSES: dict[str, Callable[..., Array]] = {
@@ -113,7 +157,7 @@ def hinge(perturbation: Array, *, bound: float) -> Array:
     .. math:: \ell_{hinge} = \max(0, \lVert r \rVert_2 - c)
 
     Args:
-      perturbation: `[B, H, W, C]`, in pixel units.
+      perturbation: `[B, ...]`, in pixel units.
       bound: `c >= 0`, an L2 norm over all pixels of one image.
 
     Returns:
@@ -126,7 +170,7 @@ def hinge(perturbation: Array, *, bound: float) -> Array:
       Xiao et al., 2018 (https://arxiv.org/abs/1801.02610), Sec. 3.2.
     """
     check_at_least("bound", bound, 0)
-    squares = jnp.sum(perturbation**2, axis=(1, 2, 3))
+    squares = jnp.sum(perturbation**2, axis=tuple(range(1, perturbation.ndim)))
     # The gradient of the root is infinite at 0, and unused below the bound.
     outside = squares > bound**2
     norm = jnp.sqrt(jnp.where(outside, squares, 1.0))

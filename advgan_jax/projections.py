@@ -1,8 +1,9 @@
 """Project adversarial images onto norm balls and the pixel range.
 
-All functions share these arguments: `x` `[B, H, W, C]` is to be projected. `images` are
-the centres of the balls, of the same shape. `epsilon` is the radius, a norm over all
-pixels of one image. `bounds` are the smallest and the largest pixel value.
+All functions share these arguments: `x` is to be projected, `[B, H, W, C]` or any
+`[B, ...]`. `images` are the centres of the balls, of the same shape. `epsilon` is the
+radius, a norm over all pixels of one image. `bounds` are the smallest and the largest
+pixel value.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,10 @@ from jax import lax
 
 from advgan_jax.types import Array, Bounds
 
-_PIXELS = (1, 2, 3)
+
+def pixel_axes(x: Array) -> tuple[int, ...]:
+    """Return the axes of one image: all but the first."""
+    return tuple(range(1, x.ndim))
 
 
 def clip_inward(x: Array, low: Array, high: Array) -> Array:
@@ -64,7 +68,7 @@ def perturb(
 
     .. math:: x_A = \mathrm{clip}(x + r,\ \max(x - \epsilon, l),\ \min(x + \epsilon, h))
 
-    `perturbation` is `[B, H, W, C]`, in pixel units. The gradient is that of
+    `perturbation` has the shape of `images`, in pixel units. The gradient is that of
     `clip_inward`.
     """
     return clip_inward(images + perturbation, *linf_box(images, epsilon, bounds))
@@ -125,6 +129,7 @@ def project_l1(
       Croce & Hein, 2021 (https://arxiv.org/abs/2103.01208), Prop. 2.1. The paper
       sorts, which is slow in XLA on CPU.
     """
+    axes = pixel_axes(x)
     perturbation = x - images
     amount = jnp.abs(perturbation)
     room = jnp.where(perturbation >= 0, bounds[1] - images, images - bounds[0])
@@ -133,7 +138,7 @@ def project_l1(
         return jnp.clip(amount - threshold, 0, room)
 
     def _total(threshold):
-        return jnp.sum(_kept(threshold), axis=_PIXELS, keepdims=True)
+        return jnp.sum(_kept(threshold), axis=axes, keepdims=True)
 
     def _halve(_, interval):
         low, high = interval
@@ -141,7 +146,7 @@ def project_l1(
         inside = _total(middle) <= epsilon
         return jnp.where(inside, low, middle), jnp.where(inside, middle, high)
 
-    largest = jnp.max(amount, axis=_PIXELS, keepdims=True, initial=0)
+    largest = jnp.max(amount, axis=axes, keepdims=True, initial=0)
     num_halvings = jnp.finfo(x.dtype).nmant + 2
     _, threshold = lax.fori_loop(
         0, num_halvings, _halve, (jnp.zeros_like(largest), largest)
@@ -152,10 +157,11 @@ def project_l1(
 
 
 def norm_l2(perturbation: Array) -> Array:
-    """Return the L2 norm of each image, `[B, 1, 1, 1]`; no square overflows."""
-    largest = jnp.max(jnp.abs(perturbation), axis=_PIXELS, keepdims=True, initial=0)
+    """Return the L2 norm of each image, `[B, 1, ...]`; no square overflows."""
+    axes = pixel_axes(perturbation)
+    largest = jnp.max(jnp.abs(perturbation), axis=axes, keepdims=True, initial=0)
     safe = jnp.where(largest > 0, largest, 1)
-    squares = jnp.sum((perturbation / safe) ** 2, axis=_PIXELS, keepdims=True)
+    squares = jnp.sum((perturbation / safe) ** 2, axis=axes, keepdims=True)
     return largest * jnp.sqrt(squares)
 
 

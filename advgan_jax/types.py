@@ -47,14 +47,16 @@ class Attack(Protocol):
 
         Args:
           logits_fn: the attacked model, `[B, H, W, C] -> [B, K]` logits.
-          images: clean images, float32 `[B, H, W, C]` within `bounds`.
+          images: clean images, `[B, H, W, C]`: floats within `bounds`, or uint8, where
+            0 means the least and 255 the greatest of `bounds`. Attacks without a
+            generator also accept tables, audio and video: `[B, ...]` of any rank.
           labels: int `[B]`, the true classes, or the wanted ones when `targeted`; None
             (untargeted only) means the model's own predictions.
           key: one typed PRNG key; only attacks that draw random numbers need it.
           epsilon: radius of the ball around each image, in pixel units of `norm`.
           num_steps: number of steps, of each restart if there are several.
           norm: `linf`, `l2` or `l1`.
-          loss: `cross_entropy`, `margin` or `dlr`; see `losses`.
+          loss: a name of `losses.ADVERSARIAL_LOSSES`, such as `margin`.
           random_start: whether to start at a random point of the ball, which needs
             `key`, instead of its centre.
           num_restarts: number of random starts; each image keeps its best result.
@@ -65,6 +67,6 @@ class Attack(Protocol):
           **hyperparams: `key`, `targeted`, `bounds` and the attack's own.
 
         Returns:
-          Adversarial images, same shape and dtype as `images`, within `bounds`.
+          Adversarial images, same shape as `images`, float32 within `bounds`.
         """
         ...

@@ -1,5 +1,6 @@
 """Shared fixtures: real digits, a small trained classifier, the prepared MNIST."""
 
+import contextlib
 import fcntl
 import importlib.util
 import os
@@ -20,6 +21,7 @@ from advgan_jax import data, models, parallel, runs
 from advgan_jax.training import classifier, fit
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 # Values that shorten a test's run, if its configuration has them.
 SHORT = {
     "target_training.num_epochs": 6,
@@ -34,11 +36,15 @@ SHORT = {
 }
 
 
-def pytest_configure():
-    """Gives each of several workers (`-n`) a core of its own.
+def pytest_configure(config):
+    """Compile the fast tests without optimisation; give each worker (`-n`) a core.
 
-    Two processes of JAX that share all cores wait for each other's threads.
+    Most tests compile for longer than they compute. The `optimised` ones, and a test
+    that is run by its name, use the programs that users get. Two processes of JAX that
+    share all cores wait for each other's threads.
     """
+    if config.option.markexpr in ("not slow", "slow and not optimised"):
+        os.environ.setdefault("XLA_FLAGS", QUICK)
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker and hasattr(os, "sched_setaffinity"):  # there is none on macOS
         cores = sorted(os.sched_getaffinity(0))
@@ -48,18 +54,47 @@ def pytest_configure():
 
 @pytest.fixture(scope="session", autouse=True)
 def compile_once(tmp_path_factory):
-    """Compile programs that several tests share once a session.
+    """Compile programs that several tests share once, in all workers (`-n`) together.
 
     A developer's own `JAX_COMPILATION_CACHE_DIR` keeps them for the next session too.
     """
-    given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    folder = given or str(tmp_path_factory.mktemp("programs"))
-    jax.config.update("jax_compilation_cache_dir", folder)
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(base / "programs")
+    # JAX locks only a cache of bounded size; without a lock one process may read what
+    # another one has written by half.
+    for name, value in (("dir", folder), ("max_size", 2**34)):
+        jax.config.update(f"jax_compilation_cache_{name}", value)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     # Commands that tests start must not write to the user's cache either.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_COMPILATION_CACHE_DIR", folder)
+        patch.setenv("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**34))
         yield
+
+
+_compiled = []
+
+
+def _listen(event, duration, **_):
+    if event == "/jax/core/compile/backend_compile_duration":
+        _compiled.append(duration)
+
+
+jax.monitoring.register_event_duration_secs_listener(_listen)
+
+
+@pytest.fixture(scope="session")
+def compiles():
+    """Expect that so many programs are compiled in a block."""
+
+    @contextlib.contextmanager
+    def expected(count):
+        before = len(_compiled)
+        yield
+        assert len(_compiled) - before == count
+
+    return expected
 
 
 @pytest.fixture(scope="session")

@@ -4,17 +4,20 @@ import ast
 
 # From the ground up; modules of one row do not know each other.
 ROWS = (
-    ("types",),
-    ("checks", "cpu"),
+    ("names", "numbers", "progress", "types"),
+    ("checks", "cpu", "digest", "files"),
+    ("tracing",),
     ("data", "losses", "logits", "projections"),
     ("parallel", "optimizers", "oracles"),
     ("checkpointing",),
     ("attacks", "models"),
-    ("training", "analysis"),
+    ("training", "analysis", "blackbox"),
     ("evaluation", "generators"),
-    ("reporting",),
+    ("reporting", "settings", "zoo"),
+    ("trainers", "interop"),
     ("configs", "runs"),
     ("cli",),
+    ("__main__",),
 )
 ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}
 # Free to look at files, clocks, flags and configs; everything else is pure.

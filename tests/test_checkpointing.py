@@ -1,6 +1,8 @@
 """Test checkpoints: they restore all bits of a state, or of the one before."""
 
+import json
 import logging
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ import optax
 import pytest
 from jax.experimental import multihost_utils
 
+from advgan_jax import digest
 from advgan_jax.checkpointing import Checkpoints, differences
 from advgan_jax.training.states import ClassifierState, NetState, first_step
 
@@ -34,6 +37,12 @@ def spoil(directory, step):
     assert files
     for path in files:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def replace(folder, source, target):
+    """Put a whole folder in place of another one."""
+    shutil.rmtree(folder / target)
+    shutil.copytree(folder / source, folder / target)
 
 
 @pytest.fixture
@@ -66,6 +75,44 @@ def test_a_damaged_checkpoint_is_skipped_without_a_structure(folder):
     spoil(folder, 3)
     with Checkpoints(folder) as checkpoints:
         assert int(checkpoints.restore()["step"]) == 2
+
+
+@pytest.mark.parametrize("like", [None, jax.eval_shape(make_state)])
+def test_readable_files_with_other_values_are_damaged(folder, caplog, like):
+    """Only the digests reveal them."""
+    replace(folder, "1/state", "3/state")
+    with caplog.at_level(logging.WARNING), Checkpoints(folder) as checkpoints:
+        found = checkpoints.restore(like)
+        checkpoints.restore(like)
+    (line,) = caplog.messages
+    assert "Checkpoint 3" in line
+    assert "`key` is not what was saved" in line
+    names = dict(digest.named_leaves(found))
+    np.testing.assert_array_equal(names["step"], 2)
+    np.testing.assert_array_equal(
+        names["net/params/kernel"], make_state(2).net.params["kernel"]
+    )
+
+
+def test_a_changed_description_is_damaged(folder, caplog):
+    path = folder / "3" / "run" / "metadata"
+    sealed = json.loads(path.read_text())
+    sealed["value"]["description"]["seed"] = 5
+    path.write_text(json.dumps(sealed))
+    with caplog.at_level(logging.WARNING), Checkpoints(folder) as checkpoints:
+        assert checkpoints.describe() == {"seed": 2}
+        assert int(checkpoints.restore()["step"]) == 2
+    assert "its digest does not match" in caplog.text
+
+
+def test_weights_that_are_not_finite_are_damaged(folder, caplog):
+    state = make_state(4)
+    spoiled = state.net.params["kernel"].at[1, 1].set(jnp.nan)
+    with caplog.at_level(logging.WARNING), Checkpoints(folder) as checkpoints:
+        net = NetState({"kernel": spoiled}, state.net.opt_state)
+        checkpoints.save(4, state.replace(net=net), {"seed": 4})
+        assert_same(checkpoints.restore(make_state()), make_state(3))
+    assert "`net/params/kernel` is not finite" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,9 @@ def sources(repository):
 def pages(repository):
     """Path and text of each page that a visitor reads."""
     paths = [repository / name for name in PAGES if (repository / name).exists()]
-    paths += sorted((repository / "docs").rglob("*.md"))
+    built = repository / "docs" / "_build"
+    found = sorted((repository / "docs").rglob("*.md"))
+    paths += [path for path in found if built not in path.parents]
     return [(p.relative_to(repository), p.read_text(encoding="utf8")) for p in paths]
 
 

@@ -65,6 +65,15 @@ class TestDLR:
         loss = losses.dlr(self.LOGITS, jnp.array([2]), targeted=True)
         np.testing.assert_allclose(loss, [3 / 5], rtol=1e-6)
 
+    def test_between_two_classes(self):
+        # (2 - 1) / (5 - (1 - 1) / 2); the largest logit is of neither class.
+        classes = jnp.array([2]), jnp.array([0])
+        assert losses.margin_between(self.LOGITS, *classes).item() == 1
+        loss = losses.dlr_between(self.LOGITS, *classes)
+        np.testing.assert_allclose(loss, [1 / 5], rtol=1e-6)
+        with pytest.raises(ValueError, match="needs at least 4 classes"):
+            losses.dlr_between(self.LOGITS[:, :3], *classes)
+
     def test_scale_of_the_logits_does_not_matter(self):
         label = jnp.array([0])
         np.testing.assert_allclose(
@@ -72,6 +81,18 @@ class TestDLR:
             losses.dlr(self.LOGITS, label),
             rtol=1e-6,
         )
+
+    @pytest.mark.parametrize("targeted", [False, True])
+    def test_ties_and_masked_classes_have_a_gradient(self, targeted):
+        def gradient(loss, logits):
+            label = jnp.array([1])
+            return jax.grad(lambda z: loss(z, label, targeted=targeted).sum())(logits)
+
+        masked = jnp.array([[1.0, 3.0, -jnp.inf, -jnp.inf]])
+        for logits in (masked, jnp.ones((1, 4))):
+            expected = gradient(losses.logit_margin, logits)
+            assert expected.any()
+            np.testing.assert_array_equal(gradient(losses.dlr, logits), expected)
 
     @pytest.mark.parametrize(("targeted", "classes"), [(False, 2), (True, 3)])
     def test_too_few_classes(self, targeted, classes):

@@ -3,7 +3,7 @@
 from advgan_jax.analysis._layers import Layer, layer_values
 from advgan_jax.analysis.lipschitz import LipschitzBounds, upper_bounds
 from advgan_jax.analysis.norms import conv_norm, dense_norm, padded_grid
-from advgan_jax.analysis.spectral import measured_expansions
+from advgan_jax.analysis.spectral import measured_expansions, summarize_expansions
 from advgan_jax.analysis.units import (
     DirectionsResult,
     class_entropy,
@@ -26,6 +26,7 @@ __all__ = [
     "measured_expansions",
     "padded_grid",
     "permutation_test",
+    "summarize_expansions",
     "top_images",
     "upper_bounds",
 ]

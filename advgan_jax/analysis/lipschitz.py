@@ -8,7 +8,9 @@ The module follows the operations of the model in order:
   of their bounds, and a mean over n entries by `n^{-1/2}`;
 - a max-pool stretches by at most the root of the number of windows that cover a pixel.
 
-Any other operation is rejected, so no bound is silently too small.
+Any other operation is rejected, and so is a layer that may compute anything but the
+product with its own kernel. No bound is silently too small. Bounds are those of exact
+arithmetic: the rounding of float32, bfloat16 or float16 comes on top.
 
 A max-pool may consist of maxima of slices. Each array therefore records on which
 entries of an earlier array (its root) each of its entries depends. The number of uses
@@ -86,7 +88,7 @@ def upper_bounds(
       image_shape: `(H, W, C)`.
 
     Raises:
-      ValueError: if an operation has no known bound; names it.
+      ValueError: if an operation or a layer has no known bound; names it.
     """
     found: list[_layers.Layer] = []
 
@@ -95,10 +97,14 @@ def upper_bounds(
         return _layer.bind(x, bound=found[-1].bound, shape=y.shape)
 
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    run = partial(_layers.intercept_layers, model, variables, replace=_mark)
+    run = partial(
+        _layers.intercept_layers, model, variables, replace=_mark, strict=True
+    )
     closed = jax.make_jaxpr(run)(image)
     (logits,) = _follow(closed.jaxpr, closed.consts, [_new_root(1.0, image.shape)])
     network = logits.total() if isinstance(logits, _Dependent) else 0.0  # a constant
+    if not math.isfinite(network):
+        raise _unbounded("A division by zero, or a constant that is not finite,")
     return LipschitzBounds(tuple(found), network)
 
 
@@ -173,9 +179,9 @@ def _entrywise(factor: float) -> Callable:
 
 
 def _converted(equation: JaxprEqn, x: _Dependent) -> _Dependent:
-    """Accept other precisions; rounding to integers has no bound."""
+    """Accept other precisions; rounding to integers or to 8 bits has no bound."""
     dtype = equation.params["new_dtype"]
-    if jnp.issubdtype(dtype, jnp.floating):
+    if _layers.is_precise(dtype):
         return _entrywise(1.0)(equation, x)
     raise _unbounded(f"Rounding what depends on the image to {dtype}")
 

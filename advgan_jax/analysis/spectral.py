@@ -4,7 +4,7 @@ References:
   Szegedy et al., 2013 (https://arxiv.org/abs/1312.6199), Sec. 4.3 and Table 5.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -12,7 +12,8 @@ import jax
 import numpy as np
 
 from advgan_jax.analysis._layers import layer_values
-from advgan_jax.checks import check_at_least
+from advgan_jax.analysis.lipschitz import LipschitzBounds
+from advgan_jax.checks import check_at_least, to_float
 
 
 def measured_expansions(
@@ -32,7 +33,7 @@ def measured_expansions(
     Args:
       model: any Flax module that takes only images at inference.
       variables: its weights.
-      images: clean, float32 `[N, H, W, C]`.
+      images: clean, `[N, H, W, C]`, floats, or uint8 that mean k/255.
       adversarial: the perturbed images, the same shape.
       batch_size: how many images to process at a time.
 
@@ -44,6 +45,7 @@ def measured_expansions(
       ValueError: if the shapes differ, or `batch_size` is not positive.
     """
     check_at_least("batch_size", batch_size, 1)
+    images, adversarial = (to_float(np.asarray(x)) for x in (images, adversarial))
     if images.shape != adversarial.shape:
         raise ValueError(
             f"`adversarial` must have the shape {list(images.shape)} of `images`, "
@@ -72,3 +74,24 @@ def _ratio(outputs: Sequence[Any], inputs: Sequence[Any]) -> np.ndarray:
     changes = (np.subtract(*pair, dtype=np.float64) for pair in (outputs, inputs))
     after, before = (np.linalg.norm(x.reshape(len(x), -1), axis=1) for x in changes)
     return np.divide(after, before, out=np.full(after.shape, np.nan), where=before > 0)
+
+
+def summarize_expansions(
+    bounds: LipschitzBounds, measured: Mapping[str, np.ndarray]
+) -> list[dict[str, Any]]:
+    """Return a table's line for each layer, and last one for the whole model.
+
+    `measured` is what `measured_expansions` returned. A layer whose inputs no image
+    changed has None as its lower bound.
+    """
+    names = ("layer", "kind", "size", "stride", "upper bound", "upper bound, circular")
+    lines: list[dict[str, Any]] = [
+        dict(zip(names, one, strict=True)) for one in bounds.layers
+    ]
+    lines.append({"layer": "network", "upper bound": bounds.network})
+    for line in lines:
+        seen = measured[line["layer"]]
+        seen = seen[~np.isnan(seen)]  # NaN where the image was not moved
+        line["lower bound"] = float(seen.max()) if seen.size else None
+        line["mean expansion"] = float(seen.mean()) if seen.size else None
+    return lines

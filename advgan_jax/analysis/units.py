@@ -14,7 +14,7 @@ import flax.linen as nn
 import numpy as np
 
 from advgan_jax.analysis._layers import layer_values
-from advgan_jax.checks import check_labels, unknown_name
+from advgan_jax.checks import check_labels, check_seed, unknown_name
 
 
 class DirectionsResult(NamedTuple):
@@ -32,6 +32,18 @@ class DirectionsResult(NamedTuple):
     random_entropy: np.ndarray
     p_value: float
 
+    def summary(self) -> dict[str, Any]:
+        """Return the numbers of a table's line: sizes, mean entropies, the p-value."""
+        units, random = self.unit_entropy.mean(), self.random_entropy.mean()
+        return {
+            "directions": len(self.units),
+            "images each": self.unit_images.shape[1],
+            "entropy, units": float(units),
+            "entropy, random": float(random),
+            "difference": float(units - random),
+            "p-value": self.p_value,
+        }
+
 
 def hidden_features(
     model: nn.Module,
@@ -46,7 +58,7 @@ def hidden_features(
     Args:
       model: any Flax module that takes only images at inference.
       variables: its weights.
-      images: float32 `[N, H, W, C]`.
+      images: `[N, H, W, C]`, floats, or uint8 that mean k/255.
       layer: name of the linear layer, for example `Dense_1`.
       batch_size: how many images to process at a time.
 
@@ -94,6 +106,7 @@ def compare_directions(
       ValueError: if shapes disagree, or a number is out of range.
     """
     check_labels(labels, len(features), num_classes)
+    check_seed(seed)
     if not 1 <= num_images <= len(features):
         raise ValueError(
             f"`num_images` must be from 1 to the {len(features)} images, got "
@@ -146,10 +159,11 @@ def permutation_test(
     """
     both = np.concatenate([a, b])
     observed = abs(np.mean(a) - np.mean(b))
+    # Sums in another order differ by rounding; equal splits must count.
+    rounding = 1e-12 * np.max(np.abs(both))
     hits = 1
     for _ in range(num_permutations):
         shuffled = generator.permutation(both)
         gap = abs(np.mean(shuffled[: len(a)]) - np.mean(shuffled[len(a) :]))
-        # Sums in another order differ by rounding; equal splits must count.
-        hits += gap >= observed - 1e-12
+        hits += gap >= observed - rounding
     return hits / (num_permutations + 1)

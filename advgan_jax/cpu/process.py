@@ -80,11 +80,11 @@ def set_compilation_cache(directory: str | None) -> None:
     """Cache compiled programs on disk for later processes.
 
     Call it before the first computation: JAX reads the setting then, and never again.
-    `directory` is created if missing; `none` disables the cache; None is the default
-    folder, with a warning if it cannot be created.
+    `directory` is created if missing, for this user alone; `none` disables the cache;
+    None is the default folder, with a warning if it cannot be used.
 
     Raises:
-      OSError: if a folder was given and cannot be created.
+      OSError: if a folder was given and cannot be created, or others can write to it.
     """
     if directory == NOWHERE:
         # Also if the environment names a folder.
@@ -92,7 +92,8 @@ def set_compilation_cache(directory: str | None) -> None:
         return
     path = pathlib.Path(directory or default_cache()).expanduser().absolute()
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_private(path)
     except OSError as error:
         if directory:
             raise
@@ -101,8 +102,21 @@ def set_compilation_cache(directory: str | None) -> None:
             f"--compilation_cache=DIR, or --compilation_cache={NOWHERE}.",
             file=sys.stderr,
         )
+        jax.config.update("jax_enable_compilation_cache", False)
         return
     jax.config.update("jax_compilation_cache_dir", str(path))
     # Hundreds of small programs take as long to compile as the few large ones.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _check_private(path: pathlib.Path) -> None:
+    """Raise `PermissionError` if others can replace programs, which JAX would run."""
+    if not hasattr(os, "getuid"):  # Windows has other permissions
+        return
+    status = path.stat()
+    if status.st_uid not in (0, os.getuid()) or status.st_mode & 0o022:
+        raise PermissionError(
+            f"other users can write to {path}, so they could have it run their "
+            f"programs: chmod 700 {path}"
+        )

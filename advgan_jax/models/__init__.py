@@ -61,17 +61,26 @@ def make_classifier(
 
 
 @cache
-def _apply_fn(model: nn.Module) -> Callable[[Any, Array], Any]:
+def _apply_fn(model: nn.Module, **options: Any) -> Callable[[Any, Array], Any]:
     """Return one function object for equal modules, so that `jit` does not retrace."""
-    return lambda variables, images: model.apply(variables, images)
+    return lambda variables, images: model.apply(variables, images, **options)
 
 
-def make_logits_fn(model: nn.Module, variables: Any) -> LogitsFn:
+def make_logits_fn(model: nn.Module, variables: Any, **options: Any) -> LogitsFn:
     """Bind a model to the variables from its `init`, as a callable and a pytree.
 
     As an argument of a jitted function, it can have new weights without a new trace.
+
+    Args:
+      model: a Flax Linen module that maps images to logits.
+      variables: the weights, and the state if there is some.
+      **options: further arguments of its call, such as `train=False`.
     """
-    return Partial(_apply_fn(model), jax.tree.map(lambda leaf: leaf, dict(variables)))
+    try:
+        bound = _apply_fn(model, **options)
+    except TypeError:  # A list among the fields of a module has no hash.
+        bound = _apply_fn.__wrapped__(model, **options)
+    return Partial(bound, jax.tree.map(lambda leaf: leaf, dict(variables)))
 
 
 __all__ = [

@@ -6,8 +6,8 @@ c3s1-C. Discriminator: C8, C16, C32, one dense unit.
 Deviations from the paper:
   * The last layer is `epsilon * tanh`. The paper prints a ReLU, which forbids negative
     perturbations, and clips afterwards, so clipped pixels have no gradient.
-  * Images whose sides are not multiples of 4 are padded by reflection, and the result
-    is cropped.
+  * Images whose sides are not multiples of 4, or below 8, are padded by reflection, and
+    the result is cropped.
   * The discriminator has no InstanceNorm on maps of a single pixel, where it would be
     identically zero.
   * The last convolution has small initial weights, so that training starts near the
@@ -53,7 +53,8 @@ def encode_decode(
     last; see `Generator` for the other arguments.
     """
     height, width = inputs.shape[1:3]
-    rows, columns = -height % 4, -width % 4
+    # At least two by two features at quarter size: InstanceNorm of one gives zero.
+    rows, columns = (max(8, size + -size % 4) - size for size in (height, width))
     x = jnp.pad(inputs, ((0, 0), (0, rows), (0, columns), (0, 0)), mode="reflect")
     full, half, quarter = widths
     conv = partial(Conv, kernel_size=(3, 3), use_bias=False)

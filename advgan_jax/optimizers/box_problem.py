@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from advgan_jax.checks import check_at_least, is_concrete
 from advgan_jax.optimizers.two_loop import Memory
-from advgan_jax.types import Array
+from advgan_jax.types import Array, Scalar
 
 
 class Status(IntEnum):
@@ -31,14 +31,15 @@ class Options(NamedTuple):
       memory: the most curvature pairs per problem.
       gradient_tolerance: stop when `max |clip(x - g, l, u) - x|` is at most this.
       value_tolerance: stop when a step lowers `f` by at most this times `max(|f|, 1)`
-        or by less than its rounding. `update` and `step` also accept `[B]` of them.
+        or by less than its rounding. Both tolerances may be arrays `[B]`, except in
+        `init` and `minimize`.
       max_line_search: the most trials per line search.
     """
 
     max_iterations: int = 100
     memory: int = 10
-    gradient_tolerance: float = 1e-5
-    value_tolerance: float = 1e-9
+    gradient_tolerance: Scalar = 1e-5
+    value_tolerance: Scalar = 1e-9
     max_line_search: int = 20
 
 

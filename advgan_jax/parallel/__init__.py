@@ -14,11 +14,14 @@ Evaluation is written for whole batches. `spread` shards their rows over all dev
 and the compiler splits the work. So an attack draws the same numbers on any devices.
 
 Several processes run the same program in step. `processes` coordinates what one of them
-does alone (write a file) and what all decide alike (whether to stop).
+does alone (write a file) and what all decide alike (whether to stop). `locks` allows
+one run at a time to write into a folder.
 """
 
+from advgan_jax.parallel.locks import LOCK, locked
 from advgan_jax.parallel.placing import (
     AXIS,
+    MODES,
     axis_name,
     choose_mode,
     default_steps_per_call,
@@ -30,6 +33,7 @@ from advgan_jax.parallel.placing import (
     replicate,
     replicated_sharding,
     spread,
+    spread_size,
 )
 from advgan_jax.parallel.processes import (
     HEARTBEAT,
@@ -47,6 +51,8 @@ from advgan_jax.parallel.steps import compile_steps
 __all__ = [
     "AXIS",
     "HEARTBEAT",
+    "LOCK",
+    "MODES",
     "BatchRows",
     "agreed",
     "agreed_stop",
@@ -61,6 +67,7 @@ __all__ = [
     "fold_in_shard",
     "is_first",
     "local",
+    "locked",
     "mean_over",
     "num_processes",
     "num_shards",
@@ -69,5 +76,6 @@ __all__ = [
     "replicated_sharding",
     "shard",
     "spread",
+    "spread_size",
     "start",
 ]

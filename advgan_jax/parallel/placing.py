@@ -135,6 +135,11 @@ def local(tree: Any) -> Any:
     return jax.tree.map(_one, tree)
 
 
+def spread_size(count: int) -> int:
+    """Return how many rows `spread` makes of `count`."""
+    return -(-count // jax.device_count()) * jax.device_count()
+
+
 def spread(tree: Any) -> Any:
     """Shard the rows of host arrays `[B, ...]` over all devices.
 
@@ -147,7 +152,7 @@ def spread(tree: Any) -> Any:
 
     def _one(array: np.ndarray) -> Array:
         array = np.asarray(array)
-        rows = np.arange(-(-len(array) // count) * count)
+        rows = np.arange(spread_size(len(array)))
         return _place(array[np.minimum(rows, len(array) - 1)], sharding)
 
     return jax.tree.map(_one, tree)
@@ -157,4 +162,4 @@ def fetch(array: Array, count: int) -> np.ndarray:
     """Return the first `count` rows of results of `spread` rows to every process."""
     if not getattr(array, "is_fully_addressable", True):
         array = multihost_utils.process_allgather(array, tiled=True)
-    return np.asarray(array)[:count]
+    return jax.device_get(array)[:count]

@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -41,7 +42,8 @@ def start(
       heartbeat: seconds without a sign of life after which a process is lost.
 
     Raises:
-      ValueError: if only some of the three are given, or a number is out of range.
+      ValueError: if only some of the three are given, a number is out of range, or
+        the processes cannot connect.
     """
     names = ("coordinator", "num_processes", "process_id")
     given = (coordinator, num_processes, process_id)
@@ -62,18 +64,43 @@ def start(
         )
     if heartbeat < 1:
         raise ValueError(f"`heartbeat` must be at least 1 second, got {heartbeat}.")
-    jax.distributed.initialize(
-        coordinator,
-        num_processes,
-        process_id,
-        heartbeat_timeout_seconds=heartbeat,
-        shutdown_timeout_seconds=heartbeat,
-    )
+    if coordinator is not None:
+        _check_address(coordinator)
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            num_processes,
+            process_id,
+            heartbeat_timeout_seconds=heartbeat,
+            shutdown_timeout_seconds=heartbeat,
+        )
+    except RuntimeError as error:
+        raise ValueError(
+            f"The processes cannot connect ({' '.join(str(error).split())}); start all "
+            "of them at once, with the same coordinator."
+        ) from error
     # The first common computation sets up some networks, and fails if a process is half
     # a minute late. Here all have just connected.
     agreed(True)
     total = jax.jit(jnp.sum)(spread(np.ones(jax.device_count(), np.float32)))
     jax.block_until_ready(total)
+
+
+def _check_address(address: str) -> None:
+    """Raise `ValueError` unless `address` is `host:port` of a known host."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise ValueError(
+            "`coordinator` must be `host:port` of the first process, such as "
+            f"10.0.0.1:1234, got {address!r}."
+        )
+    try:
+        socket.getaddrinfo(host.strip("[]"), port)
+    except OSError as error:
+        raise ValueError(
+            f"`coordinator` must name a host of the network, {host!r} is unknown "
+            f"({error.strerror})."
+        ) from error
 
 
 def num_processes() -> int:
@@ -148,9 +175,9 @@ def agreed_stop() -> Iterator[Callable[[], bool]]:
         return stopped
 
     def _handle(number: int, frame: Any) -> None:
-        # The runtime listens to SIGTERM. A second Ctrl-C interrupts.
+        # The runtime listens to SIGTERM. A second Ctrl-C has its usual effect.
         del number, frame
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, before)
         os.kill(os.getpid(), signal.SIGTERM)
 
     before = signal.signal(signal.SIGINT, _handle)

@@ -10,6 +10,9 @@ from advgan_jax import analysis, models
 from advgan_jax.analysis import norms
 from advgan_jax.cpu.layers import max_pool
 
+KEY = jax.random.key(0)
+IMAGE = jnp.ones((1, 4, 4, 1))
+
 
 def matrix(fn, shape):
     """The dense matrix of a linear function, float64, `[outputs, inputs]`."""
@@ -255,6 +258,138 @@ def test_other_convolutions_are_refused(changes, message):
     variables = drawn_variables(model, jnp.zeros((1, 8, 8, 2)))
     with pytest.raises(ValueError, match=message):
         analysis.upper_bounds(model, variables, (8, 8, 2))
+
+
+def ten_times(product):
+    return lambda *args, **options: 10 * product(*args, **options)
+
+
+class Tripled(nn.Dense):
+    """Three times what it extends."""
+
+    def __call__(self, inputs):
+        return 3.0 * super().__call__(inputs)
+
+
+class Squared(nn.Conv):
+    """The square of what it extends."""
+
+    def __call__(self, inputs):
+        return super().__call__(inputs) ** 2
+
+
+def swapped(inputs, kernel, bias, dtype):
+    return inputs, 10 * kernel, bias
+
+
+class Intercepted(nn.Module):
+    """A layer whose output another interceptor changes."""
+
+    @nn.compact
+    def __call__(self, x):
+        with nn.intercept_methods(lambda f, args, options, _: 10 * f(*args, **options)):
+            return nn.Dense(3, name="Dense_0")(x)
+
+
+class Flat(nn.Module):
+    """One layer of the flattened image."""
+
+    layer: nn.Module
+
+    @nn.compact
+    def __call__(self, x):
+        return self.layer(x.reshape(x.shape[0], -1))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Tripled(3), "exactly `nn.Dense` .*got its subclass `Tripled`"),
+        (Squared(3, (3, 3)), "exactly `nn.Conv` .*got its subclass `Squared`"),
+        (nn.Dense(3, dot_general=ten_times(jax.lax.dot_general)), "`dot_general`"),
+        (
+            nn.Dense(3, dot_general_cls=lambda: ten_times(jax.lax.dot_general)),
+            "`dot_general_cls`",
+        ),
+        (
+            nn.Conv(
+                *(3, (3, 3)),
+                conv_general_dilated=ten_times(jax.lax.conv_general_dilated),
+            ),
+            "`conv_general_dilated`",
+        ),
+        (nn.Conv(3, (3, 3), mask=2 * jnp.ones((3, 3, 1, 3))), "`mask`"),
+        (nn.Dense(3, promote_dtype=swapped), "`promote_dtype` .*got swapped"),
+        (nn.Dense(3, dtype=jnp.float8_e5m2), "16 bits or more .* got float8"),
+        (nn.BatchNorm(True, dtype=jnp.float8_e4m3fn), "16 bits .* got float8"),
+        (Intercepted(), "'Dense_0' must run as it is"),
+        (Flat(nn.WeightNorm(nn.Dense(3))), "traced ones.*`nn.WeightNorm`"),
+        (nn.DenseGeneral(3), "`dot_general` has no known Lipschitz bound"),
+    ],
+)
+def test_layers_that_may_compute_anything_else_are_refused(model, message):
+    with pytest.raises(ValueError, match=message):
+        analysis.upper_bounds(model, model.init(KEY, IMAGE), IMAGE.shape[1:])
+
+
+@pytest.mark.parametrize("value", [np.nan, 1j])
+def test_weights_that_are_not_real_and_finite_are_refused(value):
+    variables = {"params": {"kernel": jnp.full((1, 3), value)}}
+    model = nn.Dense(3, use_bias=False)
+    with pytest.raises(ValueError, match=r"kernel of layer .* real and finite"):
+        analysis.upper_bounds(model, variables, IMAGE.shape[1:])
+
+
+def test_a_division_by_zero_is_refused():
+    class Divided(nn.Module):
+        def __call__(self, x):
+            return x / jnp.zeros(1)
+
+    with pytest.raises(ValueError, match="division by zero"):
+        analysis.upper_bounds(Divided(), {}, IMAGE.shape[1:])
+
+
+@pytest.mark.parametrize("dtype", [None, jnp.bfloat16])
+def test_a_kernel_is_rounded_as_in_its_layer(dtype):
+    """257 becomes 256 or 258 in bfloat16, never a smaller bound."""
+    variables = {"params": {"kernel": jnp.full((1, 1), 259.0)}}
+    model = nn.Dense(1, use_bias=False, dtype=dtype)
+    exact = float(model.apply(variables, jnp.ones((1, 1)))[0, 0])
+    assert exact == (259 if dtype is None else 260)
+    assert analysis.upper_bounds(model, variables, (1, 1, 1)).network == exact
+
+
+class Extra(nn.Module):
+    """A convolution of images with one more axis before rows and columns."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = x.reshape(1, 4, 4, 9, 1)
+        return nn.Conv(1, (3, 3), use_bias=False)(inputs=x)
+
+
+def test_arguments_by_name_and_more_batch_axes():
+    kernel = np.array([[1, -1, 1], [-1, 1, -1], [1, -1, 1]], np.float32)
+    variables = {"params": {"Conv_0": {"kernel": kernel[..., None, None]}}}
+    bounds = analysis.upper_bounds(Extra(), variables, (12, 12, 1))
+    exact = exact_norm(lambda x: Extra().apply(variables, x), (12, 12, 1))
+    assert exact * (1 - 1e-6) <= bounds.network <= 1.35 * exact
+    # The norm on a torus of 4 by 4, which the axes before the last two would give.
+    assert analysis.conv_norm(kernel[..., None, None], grid=(6, 11)) == bounds.network
+
+
+def test_boxed_weights_are_unboxed():
+    init = nn.with_partitioning(nn.initializers.ones, (None, None))
+    model = nn.Dense(4, use_bias=False, kernel_init=init)
+    variables = model.init(KEY, IMAGE)
+    assert analysis.upper_bounds(model, variables, IMAGE.shape[1:]).network == 2
+
+
+def test_a_layer_is_measured_once_even_if_it_extends_another():
+    variables = Tripled(3).init(KEY, IMAGE)
+    values = analysis.layer_values(Tripled(3), variables, IMAGE)
+    assert list(values) == [""]
+    np.testing.assert_array_equal(values[""][1], Tripled(3).apply(variables, IMAGE))
 
 
 MODELS = {

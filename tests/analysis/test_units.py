@@ -27,10 +27,11 @@ class TestPermutationTest:
         same = np.full(5, 0.3)
         assert analysis.permutation_test(same, same, 99, generator) == 1
 
-    def test_by_hand(self):
+    @pytest.mark.parametrize("unit", [1.0, 1e-13])
+    def test_by_hand(self, unit):
         """Of the 6 splits of (0, 0, 1, 1) in halves two are as far apart."""
         p = analysis.permutation_test(
-            np.zeros(2), np.ones(2), 6000, np.random.default_rng(0)
+            np.zeros(2), unit * np.ones(2), 6000, np.random.default_rng(0)
         )
         # Four standard errors of a share of 1/3 in 6000 draws.
         assert p == pytest.approx(1 / 3, abs=4 * np.sqrt(2 / 9 / 6000))

@@ -11,6 +11,8 @@ import pytest
 from advgan_jax import models
 from advgan_jax.cpu import loops
 
+pytestmark = pytest.mark.optimised
+
 
 class StockNet(nn.Module):
     """A user's model: Flax' own layers, a custom gradient, a nested jit."""
@@ -78,6 +80,23 @@ def test_loop_ready_works_under_transformations(stock):
     )
 
 
+@pytest.mark.parametrize("shape", [(9,), (5, 4, 3)], ids=["audio", "video"])
+def test_loop_ready_keeps_layers_of_other_ranks(shape):
+    window = (2,) * len(shape)
+
+    class Small(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.max_pool(nn.Conv(4, window)(x), window, window)
+            return nn.Dense(3)(x.reshape(len(x), -1))
+
+    x = jax.random.normal(jax.random.key(0), (2, *shape, 2))
+    logits, variables = Small().init_with_output(jax.random.key(1), x)
+    ready = jax.jit(loops.loop_ready(partial(Small().apply, variables)))
+    # Other fusions round otherwise.
+    np.testing.assert_allclose(ready(x), logits, atol=1e-6)
+
+
 def test_loop_ready_keeps_custom_gradients():
     @jax.custom_vjp
     def reversed_gradient(x):
@@ -119,6 +138,7 @@ def test_no_block_holds_more_than_its_share_of_pixels():
     np.testing.assert_array_equal(made, jnp.full_like(made, 2))
 
 
+@pytest.mark.slow
 def test_a_batch_of_any_size_can_be_exported():
     """Return a generator, and a classifier's gradient as an attack computes it."""
     generator = models.Generator(0.3, widths=(4, 8, 8), num_residual=1)

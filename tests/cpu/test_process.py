@@ -5,6 +5,7 @@ import pathlib
 import platform
 import resource
 import socket
+import stat
 import subprocess
 import sys
 
@@ -113,6 +114,23 @@ class TestCompilationCache:
         with pytest.raises(NotADirectoryError):
             process.set_compilation_cache(inside)
 
+    def test_a_new_folder_is_private(self, tmp_path):
+        process.set_compilation_cache(str(tmp_path / "new" / "programs"))
+        mode = (tmp_path / "new" / "programs").stat().st_mode
+        assert stat.S_IMODE(mode) == 0o700
+
+    @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770, 0o702])
+    def test_programs_of_others_are_not_run(self, monkeypatch, tmp_path, capsys, mode):
+        folder = tmp_path / "programs"
+        folder.mkdir()
+        folder.chmod(mode)
+        with pytest.raises(PermissionError, match=f"others? .*chmod 700 {folder}"):
+            process.set_compilation_cache(str(folder))
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
+        process.set_compilation_cache(None)
+        assert f"chmod 700 {folder}" in capsys.readouterr().err
+        assert not jax.config.jax_enable_compilation_cache
+
 
 PAGES = """
 import resource, statistics, sys
@@ -219,12 +237,12 @@ def test_the_cpu_is_split_into_devices_of_one_thread(wanted, printed):
 
 # The run is replaced; only the connection of processes computes.
 CONNECTING = """
-from absl import app
+import sys
 from advgan_jax import runs
-from advgan_jax.cli import command
+from advgan_jax.cli import main
 
 runs.train = lambda *args, **options: []
-app.run(command.main)
+main.run("train", sys.argv[1:])
 """
 
 

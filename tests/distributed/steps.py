@@ -6,7 +6,7 @@ import numpy as np
 import optax
 
 from advgan_jax import attacks, data, models, parallel
-from advgan_jax.evaluation import evaluate
+from advgan_jax.evaluation import _sequence, autoattack, evaluate
 from advgan_jax.training import advgan, aigan, classifier, distillation, fit
 
 folder, *modes = connect.connect()
@@ -91,6 +91,11 @@ def evaluated():
         assert found.num_images == 101
         for column in ("clean_predictions", "adversarial_predictions", "linf"):
             yield f"{name}/{column}", getattr(found, column)
+    _sequence._NUM_STEPS, _sequence._NUM_QUERIES = 5, 50
+    options |= {"epsilon": 0.05, "only": ["apgd-ce", "fab-t", "square"]}
+    result = autoattack(target, test.images, test.labels, **options)
+    assert 0 < result.robust_accuracy < result.clean_accuracy
+    yield "autoattack/broken_by", result.broken_by
 
 
 for name in ("evaluation", *modes):

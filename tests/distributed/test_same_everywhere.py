@@ -43,7 +43,7 @@ def test_same_parameters_after_twenty_steps(one_device, several_devices, mode):
 def test_same_evaluations(one_device, several_devices):
     wanted = arrays(one_device / "evaluation.npz")
     found = arrays(several_devices / "evaluation.npz")
-    assert len(found) == len(wanted) == 6
+    assert len(found) == len(wanted) == 7
     for name, values in wanted.items():
         assert len(values) == 101
         if name.endswith("linf"):

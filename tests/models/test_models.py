@@ -62,7 +62,10 @@ def test_images_too_small_for_a_model():
         shapes(models.make_classifier("B", 10), 8, 1)
 
 
-@pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (32, 32, 3), (13, 10, 2)])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "shape", [(8, 8, 1), (28, 28, 1), (32, 32, 3), (13, 10, 2), (3, 4, 5), (1, 2, 1)]
+)
 def test_generator_stays_within_epsilon(shape):
     net = models.Generator(epsilon=0.25, num_residual=1)
     images = jax.random.uniform(jax.random.key(0), (2, *shape))
@@ -76,6 +79,7 @@ def test_generator_stays_within_epsilon(shape):
     assert r.shape == images.shape
     assert float(jnp.abs(r).max()) == pytest.approx(0.25, rel=1e-3)
     assert float(r.min()) < 0 < float(r.max())
+    assert float(jnp.abs(r[0] - r[1]).max()) > 1e-3  # each image has its own
 
 
 def test_generator_starts_near_the_clean_image():
@@ -85,6 +89,7 @@ def test_generator_starts_near_the_clean_image():
     assert 0 < float(jnp.abs(r).mean()) < 0.1
 
 
+@pytest.mark.slow
 def test_images_do_not_see_their_batch():
     """Without batch normalisation, a perturbation depends on its own image only."""
     for net in (models.Generator(0.3, num_residual=1), models.Discriminator()):
