@@ -1,15 +1,21 @@
 """Settings of a process, made before it computes anything: memory, threads, cache."""
 
 import ctypes
+import functools
 import os
 import pathlib
+import re
 import sys
+import warnings
+from typing import Any
 
 import jax
 
 from advgan_jax.cpu.cores import num_cores
 
 NOWHERE = "none"
+# JAX's warning about a program that a killed process has written by half.
+_DAMAGED = r"Error reading persistent compilation cache entry for '(\w+)'"
 # Options of glibc's `mallopt`.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
@@ -108,6 +114,21 @@ def set_compilation_cache(directory: str | None) -> None:
     # Hundreds of small programs take as long to compile as the few large ones.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    warnings.filterwarnings("always", _DAMAGED)
+    warnings.showwarning = functools.partial(_repair, path, warnings.showwarning)
+
+
+def _repair(folder: pathlib.Path, show: Any, message: Any, *details: Any) -> None:
+    """Show a warning, unless it is of a damaged program: remove this from `folder`.
+
+    JAX compiles such a program again, but never replaces a file.
+    """
+    damaged = re.match(_DAMAGED, str(message))
+    if not damaged:
+        show(message, *details)
+        return
+    for path in folder.glob(f"{damaged[1]}-*-cache"):
+        path.unlink(missing_ok=True)
 
 
 def _check_private(path: pathlib.Path) -> None:

@@ -24,7 +24,7 @@ def run(code, *arguments, environment=None):
         text=True,
         timeout=300,
     )
-    assert result.returncode == 0, result.stderr
+    assert (result.returncode, result.stderr) == (0, "")
     return result.stdout.strip()
 
 
@@ -52,6 +52,17 @@ def test_the_second_process_finds_what_the_first_compiled(tmp_path):
     assert run(COMPUTE, environment=clean) == "0"
     assert int(run(COMPUTE, environment=clean)) > 0
     assert cached(tmp_path / ".cache" / "advgan_jax" / "programs")
+
+
+def test_a_program_that_a_killed_process_wrote_by_half_is_replaced(tmp_path):
+    chosen = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
+    run(COMPUTE, environment=chosen)
+    written = {path: path.read_bytes() for path in cached(tmp_path)}
+    for path, content in written.items():
+        path.write_bytes(content[: len(content) // 2])
+    assert run(COMPUTE, environment=chosen) == "0"
+    assert {path.name for path in cached(tmp_path)} == {path.name for path in written}
+    assert int(run(COMPUTE, environment=chosen)) == len(written)
 
 
 class TestCompilationCache:

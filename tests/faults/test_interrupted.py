@@ -113,12 +113,28 @@ def weights(workdir):
     return jax.tree.leaves(state["generator"]["params"])
 
 
+def assert_same_means(found, wanted):
+    """A stop within an epoch logs the steps before it in a row of their own."""
+    begin = 0
+    for row in wanted:
+        parts = [part for part in found if begin < part["step"] <= row["step"]]
+        assert parts[-1]["step"] == row["step"]
+        lengths = np.diff([begin, *(part["step"] for part in parts)])
+        for name in row:
+            if name != "step":
+                mean = np.average([part[name] for part in parts], weights=lengths)
+                # Means are logged in single precision.
+                np.testing.assert_allclose(mean, row[name], rtol=1e-6, err_msg=name)
+        begin = row["step"]
+    assert found[-1]["step"] == begin
+
+
 def test_a_killed_training_ends_with_the_same_bits(start, tmp_path):
     kill_often(start, TRAIN, tmp_path / "run", seed=0, kills=12 // SHARE)
     run, whole = tmp_path / "run", tmp_path / "run-whole"
     for found, wanted in zip(weights(run), weights(whole), strict=True):
         np.testing.assert_array_equal(found, wanted)
-    assert read_metrics(run) == read_metrics(whole)
+    assert_same_means(read_metrics(run), read_metrics(whole))
     assert not list(run.rglob(".lock"))
 
 
