@@ -12,7 +12,7 @@ import torch
 from _torch_models import COPIES, small_torch_model, to_torch
 from absl import flags
 
-from advgan_jax import data, models, parallel
+from advgan_jax import data, models, parallel, zoo
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.training import classifier, fit
 from advgan_jax.types import LogitsFn
@@ -90,6 +90,9 @@ def _saved(name, defence):
     if _measure.SMOKE.value:
         model = models.make_classifier(name, 10)
         return model.init(jax.random.key(0), np.zeros((1, *_task.MNIST), np.float32))
+    entry = _task.TARGET_DIR.value
+    if entry.startswith("zoo:"):
+        return zoo.load(entry.removeprefix("zoo:")).args[0]
     for folder in sorted(pathlib.Path(_task.TARGET_DIR.value).glob(f"mnist-{name}-*")):
         with Checkpoints(folder / "checkpoints") as checkpoints:
             described = checkpoints.describe()

@@ -100,7 +100,7 @@ def _batches(
     task: Task, pending: np.ndarray, name: str, state: State, shown: bool
 ) -> Iterator[tuple[int, PaddedBatch]]:
     """Yield the batches of an attack; the padding is the last image of the task."""
-    size = task.batch_size
+    size = _batch_size(max(len(pending), 1), task.batch_size)
     with progress(len(pending), name, shown=shown) as update:
         for i, start in enumerate(range(0, len(pending), size)):
             rows = pending[start : start + size]
@@ -109,6 +109,16 @@ def _batches(
             images = np.asarray(as_images(task.images[index], task.bounds))
             yield i, PaddedBatch(images, index, np.arange(size) < len(rows))
             update(len(rows), f"robust={state.robust.mean():.1%}")
+
+
+def _batch_size(num_images: int, most: int) -> int:
+    """Return the size of an attack's batches, so that few images cost little.
+
+    It is the number of images, rounded up to one with three significant bits: at most
+    a fifth of a batch is padding, and few sizes are compiled.
+    """
+    unit = 2 ** max(num_images.bit_length() - 3, 0)
+    return min(-(-num_images // unit) * unit, most)
 
 
 def _judge_of(
@@ -120,9 +130,10 @@ def _judge_of(
     order = {"linf": np.inf, "l2": 2, "l1": 1}[norm]
 
     def _judge(batch: PaddedBatch, found: np.ndarray) -> np.ndarray:
-        logits = _task.finite_logits(
-            task, batch._replace(images=found), kind="adversarial"
-        )
+        # At one size for all attacks, for which the model is compiled already.
+        rows = np.minimum(np.arange(task.batch_size), len(found) - 1)
+        whole = PaddedBatch(found[rows], batch.index[rows], batch.mask[rows])
+        logits = _task.finite_logits(task, whole, kind="adversarial")[: len(found)]
         change = np.subtract(found, batch.images, dtype=np.float64)
         size = np.linalg.norm(change.reshape(len(change), -1), order, axis=1)
         wrong = np.argmax(logits, axis=-1) != task.labels[batch.index]

@@ -58,8 +58,8 @@ def autoattack(
     """Measure robust accuracy by AutoAttack.
 
     Each attack runs on the images that all earlier ones failed on, in batches of one
-    size, so nothing compiles anew. An image counts as fooled if it is misclassified
-    and within `epsilon` of the clean one.
+    size, for which it is compiled once. Fewer images make smaller batches. An image
+    counts as fooled if it is misclassified and within `epsilon` of the clean one.
 
     ======== ====================================================================
     version  attacks
@@ -83,7 +83,7 @@ def autoattack(
       version: `standard`, `plus` or `rand`.
       only: names of the attacks to run, in this order, with the budgets of the
         version; None: all of the version.
-      batch_size: how many images to attack at a time; the last batch is padded.
+      batch_size: the most images to attack at a time; the last batch is padded.
       bounds: the least and the greatest pixel value.
       state_path: file that keeps the state after each batch, so that the same call
         resumes after a kill; None: no file. The result is the same to the last bit.

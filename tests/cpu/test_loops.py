@@ -206,3 +206,10 @@ SPREAD = """
 def test_a_batch_on_several_devices_stays_where_it_is(on_devices, devices):
     """Blocks of sharded rows move no images between devices."""
     on_devices(devices, SPREAD, devices)
+
+
+@pytest.mark.parametrize(
+    ("num_problems", "num_lanes"), [(1, 1), (16, 16), (20, 10), (33, 11), (500, 16)]
+)
+def test_the_lanes_of_a_cpu_are_filled_evenly(num_problems, num_lanes):
+    assert loops.num_lanes(num_problems) == num_lanes

@@ -124,6 +124,31 @@ def test_a_resumed_run_has_the_same_bits(problem, tmp_path, monkeypatch):
         autoattack(model, images, labels, state_path=path, **hyper)
 
 
+def test_few_images_make_small_batches(problem, monkeypatch):
+    model, images, labels = problem
+    real, sizes = _sequence.TimedAttack, []
+
+    class Watched(real):
+        def __call__(self, task, epsilon, i, batch):
+            sizes.append((len(batch.images), int(batch.mask.sum())))
+            return super().__call__(task, epsilon, i, batch)
+
+    monkeypatch.setattr(_sequence, "TimedAttack", Watched)
+    epsilon = float(np.sort(distances(problem, "linf"))[-5:-3].mean())
+    hyper = {"epsilon": epsilon, "key": KEY, "only": ["apgd-ce", "fab-t"]}
+    left = autoattack(model, images, labels, **hyper).components["fab-t"].attacked
+    assert 0 < left < NUM_IMAGES - 4
+    assert sizes[0] == (20, NUM_IMAGES - 4)
+    assert left <= sizes[1][0] < 1.25 * left and sizes[1][1] == left
+
+
+@pytest.mark.parametrize(
+    ("num_images", "size"), [(1, 1), (7, 7), (9, 10), (33, 40), (449, 500), (900, 500)]
+)
+def test_sizes_of_batches(num_images, size):
+    assert _sequence._batch_size(num_images, 500) == size
+
+
 def test_nothing_to_attack(problem):
     model, images, _ = problem
     wrong = (np.array(jnp.argmax(model(images), axis=-1)) + 1) % 4
