@@ -139,7 +139,7 @@ def test_few_images_make_small_batches(problem, monkeypatch):
     left = autoattack(model, images, labels, **hyper).components["fab-t"].attacked
     assert 0 < left < NUM_IMAGES - 4
     assert sizes[0] == (20, NUM_IMAGES - 4)
-    assert left <= sizes[1][0] < 1.25 * left and sizes[1][1] == left
+    assert sizes[1][1] == left <= sizes[1][0] < 1.25 * left
 
 
 @pytest.mark.parametrize(
