@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from advgan_jax import attacks, checks
+from advgan_jax.cpu.compiling import compiler_options
 from advgan_jax.oracles import BudgetExhausted, Oracle
 from advgan_jax.progress import progress as show_progress
 from advgan_jax.types import Array, Attack
@@ -237,15 +238,15 @@ def _compile(attack: Attack, targeted: bool) -> _Programs:
             lambda m, a, b: jax.tree.map(lambda x, y: jnp.where(m, x, y), a, b)
         )(mask, new, old)
 
-    @jax.jit
     def _begin(lanes, mask, images, labels, starts, key, rows):
         keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
         new = jax.vmap(method.init)(images, labels, keys, starts)
         return new if lanes is None else _choose(mask, new, lanes)
 
-    @jax.jit
     def _tell(lanes, mask, images, logits):
         new = jax.vmap(method.tell)(lanes, images, logits)
         return _choose(mask, new, lanes)
 
-    return _Programs(_begin, jax.jit(jax.vmap(method.ask)), _tell)
+    # The options of the compiled attack, whose proposals are the same bits.
+    compiled = functools.partial(jax.jit, compiler_options=compiler_options())
+    return _Programs(*map(compiled, (_begin, jax.vmap(method.ask), _tell)))

@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from advgan_jax.checks import is_concrete
+from advgan_jax.cpu.compiling import compiler_options
 from advgan_jax.tracing.code import Code, Trace, trace, type_of
 from advgan_jax.tracing.structure import loosen
 from advgan_jax.types import Array
@@ -203,13 +204,15 @@ def _program(
     fn: Callable, arguments: Any, static: Mapping[str, Any], *, watched: bool = False
 ) -> Any:
     """Return a compiled function of one tree structure, which keeps its types apart."""
-    key = fn, _items(static), jax.tree.structure(arguments)
+    options = compiler_options()
+    key = fn, _items(static), jax.tree.structure(arguments), options is None
 
     def _make() -> Any:
         if watched:
             _watch(key, arguments)
         # A function of its own: when it is dropped, JAX drops its programs too.
-        return jax.jit(functools.partial(fn, **static), inline=True)
+        bound = functools.partial(fn, **static)
+        return jax.jit(bound, inline=True, compiler_options=options)
 
     return _programs.get_or_make(key, _make)
 
