@@ -23,8 +23,8 @@ from advgan_jax.training import classifier, fit
 REPOSITORY = pathlib.Path(__file__).parent.parent
 QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 if jax.__version_info__ < (0, 11):
-    # Of the two ways to compile a fused loop, it takes a third of the time; XLA ends the
-    # process if a later version does not know the flag.
+    # Fused loops compile in a third of the time; XLA ends the process if a later
+    # version does not know the flag.
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 # Values that shorten a test's run, if its configuration has them.
 SHORT = {
