@@ -101,5 +101,6 @@ def _saved(name, defence):
     raise FileNotFoundError(
         f"No MNIST model {name} with the defence {defence!r} in "
         f"{_task.TARGET_DIR.value}; train it by `advgan-jax train "
-        f"--config=target_model:mnist --config.target_model={name}`."
+        f"--config=target_model:mnist --config.target_model={name}`, or take one of "
+        "the zoo, `--target_model_dir=zoo:NAME`."
     )

@@ -2,7 +2,7 @@
 
     python benchmarks/least_distances.py --images=200 --out=results.json
     python benchmarks/least_distances.py --images=200 --model=C \
-        --target_model_dir=runs/target_models
+        --target_model_dir=zoo:target/mnist-c
 
 Both attack the small model of the digits, or a saved one of MNIST, with the same
 weights, images and number of steps (gradients; our final bisection adds ten
