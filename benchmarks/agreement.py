@@ -10,7 +10,7 @@ docs/performance.md has what was measured, on a loaded machine.
 
 The model is a small one of the digits, trained here, or a saved one of MNIST. Each
 component attacks all images that are classified correctly, and `whole` is the standard
-sequence. The file is written after each component, so that an interrupted run keeps
+sequence. The file is written after each seed, so that an interrupted run keeps
 its rows. The reference runs with several seeds, ours with one key; it is not a
 dependency of the library:
 
@@ -88,21 +88,29 @@ def theirs(attacked, norm, epsilon, name, seed):
 
 
 def compare(attacked, norm, epsilon, name):
-    """Return the row of a component."""
+    """Yield the row of a component, after each seed of the reference."""
     robust, seconds = ours(attacked, norm, epsilon, name)
-    seeds = range(_SEEDS.value)
-    reference = [theirs(attacked, norm, epsilon, name, seed) for seed in seeds]
+    reference = []
+    for seed in range(_SEEDS.value):
+        reference.append(theirs(attacked, norm, epsilon, name, seed))
+        row = {
+            "model": attacked.title,
+            "images": len(attacked.images),
+            "norm": norm,
+            "epsilon": epsilon,
+            "component": name,
+        }
+        yield row | agreement(robust, seconds, reference)
+
+
+def agreement(robust, seconds, reference):
+    """Return the cells of a row that compare which images stay robust."""
     others = [other for other, _ in reference]
     accuracies = [float(other.mean()) for other in others]
     accuracy = float(robust.mean())
     near = abs(accuracy - np.mean(accuracies)) <= 0.004 + 1e-9
     pairs = itertools.combinations(others, 2)
     return {
-        "model": attacked.title,
-        "images": len(attacked.images),
-        "norm": norm,
-        "epsilon": epsilon,
-        "component": name,
         "robust_accuracy": accuracy,
         "reference": accuracies,
         "inside": bool(near or min(accuracies) <= accuracy <= max(accuracies)),
@@ -121,9 +129,11 @@ def main(_):
     for norm in _NORMS.value:
         epsilon = _EPSILON.value or EPSILONS[attacked.kind][norm]
         for name in _measure.ONLY.value or COMPONENTS:
-            rows.append(compare(attacked, norm, epsilon, name))
-            print(json.dumps(rows[-1]), flush=True)
-            _measure.save(environment, rows, [])
+            finished = list(rows)
+            for row in compare(attacked, norm, epsilon, name):
+                rows = [*finished, row]
+                print(json.dumps(row), flush=True)
+                _measure.save(environment, rows, [])
     print(_measure.table(rows))
 
 
