@@ -36,7 +36,7 @@ def of_array(array: Any) -> str:
 
 
 def of_arrays(tree: Any) -> dict[str, str]:
-    """Return the digest of each array of a pytree by its path, such as `net/step`."""
+    """Return the digest of each array of a pytree by its path, such as `model/step`."""
     return {name: of_array(leaf) for name, leaf in named_leaves(tree)}
 
 

@@ -97,7 +97,7 @@ def _saved(name, defence):
         with Checkpoints(folder / "checkpoints") as checkpoints:
             described = checkpoints.describe()
             if described.get("defence", {"name": "none"})["name"] == defence:
-                return {"params": checkpoints.restore()["net"]["params"]}
+                return {"params": checkpoints.restore()["model"]["params"]}
     raise FileNotFoundError(
         f"No MNIST model {name} with the defence {defence!r} in "
         f"{_task.TARGET_DIR.value}; train it by `advgan-jax train "

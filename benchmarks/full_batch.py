@@ -38,7 +38,7 @@ def by_optax(objective, params, batch, num_steps):
         state, metrics = run(state, batch)
         if metrics["converged"]:
             break
-    return state.net.params, int(state.step), time.perf_counter() - start
+    return state.model.params, int(state.step), time.perf_counter() - start
 
 
 def by_projected(objective, params, batch, num_steps):

@@ -13,14 +13,14 @@ from jax.experimental import multihost_utils
 
 from advgan_jax import digest
 from advgan_jax.checkpointing import Checkpoints, differences
-from advgan_jax.training.states import ClassifierState, NetState, first_step
+from advgan_jax.training.states import ClassifierState, ModelState, first_step
 
 
 def make_state(seed=0, impl=None):
     params = {"kernel": jax.random.normal(jax.random.key(seed), (3, 4))}
-    net = NetState(params, optax.adam(1e-3).init(params))
+    model = ModelState(params, optax.adam(1e-3).init(params))
     key = jax.random.key(seed, impl=impl)
-    return ClassifierState(first_step() + seed, key, net, {})
+    return ClassifierState(first_step() + seed, key, model, {})
 
 
 def assert_same(a, b):
@@ -65,9 +65,9 @@ def test_structure_is_read_from_the_checkpoint(folder):
     with Checkpoints(folder) as checkpoints:
         found = checkpoints.restore()
     state = make_state(3)
-    assert set(found) == {"step", "key", "net", "batch_stats"}
+    assert set(found) == {"step", "key", "model", "batch_stats"}
     assert int(found["step"]) == 3
-    assert_same(found["net"]["params"], state.net.params)
+    assert_same(found["model"]["params"], state.model.params)
     assert_same(found["key"], state.key)
 
 
@@ -90,7 +90,7 @@ def test_readable_files_with_other_values_are_damaged(folder, caplog, like):
     names = dict(digest.named_leaves(found))
     np.testing.assert_array_equal(names["step"], 2)
     np.testing.assert_array_equal(
-        names["net/params/kernel"], make_state(2).net.params["kernel"]
+        names["model/params/kernel"], make_state(2).model.params["kernel"]
     )
 
 
@@ -107,12 +107,12 @@ def test_a_changed_description_is_damaged(folder, caplog):
 
 def test_weights_that_are_not_finite_are_damaged(folder, caplog):
     state = make_state(4)
-    spoiled = state.net.params["kernel"].at[1, 1].set(jnp.nan)
+    spoiled = state.model.params["kernel"].at[1, 1].set(jnp.nan)
     with caplog.at_level(logging.WARNING), Checkpoints(folder) as checkpoints:
-        net = NetState({"kernel": spoiled}, state.net.opt_state)
-        checkpoints.save(4, state.replace(net=net), {"seed": 4})
+        model = ModelState({"kernel": spoiled}, state.model.opt_state)
+        checkpoints.save(4, state.replace(model=model), {"seed": 4})
         assert_same(checkpoints.restore(make_state()), make_state(3))
-    assert "`net/params/kernel` is not finite" in caplog.text
+    assert "`model/params/kernel` is not finite" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_relative_paths_are_written_too(tmp_path, monkeypatch):
 
 def test_saved_state_is_a_copy(tmp_path):
     """The next step may reuse the memory of the state while it is being written."""
-    step = jax.jit(lambda s: jax.tree.map(jnp.zeros_like, s.net), donate_argnums=0)
+    step = jax.jit(lambda s: jax.tree.map(jnp.zeros_like, s.model), donate_argnums=0)
     state = make_state(1)
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, state, {})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from advgan_jax import digest
-from advgan_jax.training.states import NetState
+from advgan_jax.training.states import ModelState
 
 ARRAY = np.arange(6, dtype=np.float32).reshape(2, 3)
 
@@ -40,7 +40,7 @@ def test_keys_differ_in_kind_and_value():
 
 
 def test_a_state_and_its_dictionary_have_the_same_names():
-    state = NetState({"kernel": ARRAY}, ((), (ARRAY[0],)))
+    state = ModelState({"kernel": ARRAY}, ((), (ARRAY[0],)))
     as_dict = {"opt_state": {"1": [ARRAY[0]]}, "params": {"kernel": ARRAY}}
     assert digest.of_arrays(state) == digest.of_arrays(as_dict)
     assert set(digest.of_arrays(state)) == {"params/kernel", "opt_state/1/0"}

@@ -41,7 +41,7 @@ def test_modes_on_one_device_equal_jit(digits, dtype):
         run = parallel.compile_steps(step, mode=mode)
         state, metrics = run(state, fit.on_device(digits.train), rows)
         assert metrics["loss"].shape == (2,)
-        results.append(state.net.params)
+        results.append(state.model.params)
     for one, *others in zip(*map(jax.tree.leaves, results), strict=True):
         for other in others:
             np.testing.assert_allclose(one, other, atol=1e-6)

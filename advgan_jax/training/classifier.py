@@ -10,7 +10,7 @@ import optax
 
 from advgan_jax import parallel
 from advgan_jax.checks import check_share
-from advgan_jax.training.states import ClassifierState, first_step, init_net
+from advgan_jax.training.states import ClassifierState, first_step, init_model
 from advgan_jax.types import Array, Batch, Metrics, Params
 
 Step = Callable[..., tuple[Any, Metrics]]
@@ -25,8 +25,8 @@ def init_state(
     """Initialise a classifier; see `training` for the arguments."""
     key_init, key_run = jax.random.split(key)
     images = jnp.zeros((1, *image_shape), jnp.float32)
-    net, batch_stats = init_net(model, optimizer, key_init, images)
-    return ClassifierState(first_step(), key_run, net, batch_stats)
+    weights, batch_stats = init_model(model, optimizer, key_init, images)
+    return ClassifierState(first_step(), key_run, weights, batch_stats)
 
 
 def make_train_step(
@@ -116,10 +116,10 @@ def descend(
         return loss, (metrics, stats)
 
     value_and_grad = jax.value_and_grad(_averaged, has_aux=True)
-    (loss, (metrics, batch_stats)), gradients = value_and_grad(state.net.params)
+    (loss, (metrics, batch_stats)), gradients = value_and_grad(state.model.params)
     gradients = parallel.mean_over(gradients, axis_name)
-    net = state.net.updated(gradients, optimizer)
-    state = state.replace(step=state.step + 1, net=net, batch_stats=batch_stats)
+    updated = state.model.updated(gradients, optimizer)
+    state = state.replace(step=state.step + 1, model=updated, batch_stats=batch_stats)
     return state, {"loss": loss, **metrics}
 
 

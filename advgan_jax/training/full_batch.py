@@ -37,7 +37,7 @@ from jax import lax
 from advgan_jax.checks import check_at_least
 from advgan_jax.progress import progress
 from advgan_jax.training.fit import DivergenceError, Hooks
-from advgan_jax.training.states import NetState, apply, first_step
+from advgan_jax.training.states import ModelState, apply, first_step
 from advgan_jax.types import Array, Batch, Metrics, Params
 
 # `(params, batch) -> (loss, metrics)`, differentiable
@@ -50,7 +50,7 @@ class FullBatchState(struct.PyTreeNode):
     """The iterations made so far, the weights and the solver's curvature pairs."""
 
     step: Array
-    net: NetState
+    model: ModelState
 
 
 def init_state(params: Params) -> FullBatchState:
@@ -59,7 +59,7 @@ def init_state(params: Params) -> FullBatchState:
     # Some of its numbers have weak types. A step makes them strong, so that its second
     # call would compile it again.
     strong = jax.tree.map(lambda a: lax.convert_element_type(a, a.dtype), opt_state)
-    return FullBatchState(first_step(), NetState(params, strong))
+    return FullBatchState(first_step(), ModelState(params, strong))
 
 
 def make_train_step(loss_fn: LossFn) -> Step:
@@ -75,7 +75,7 @@ def make_train_step(loss_fn: LossFn) -> Step:
         state: FullBatchState, batch: Batch
     ) -> tuple[FullBatchState, Metrics]:
         """Make one iteration."""
-        params, opt_state = state.net.params, state.net.opt_state
+        params, opt_state = state.model.params, state.model.opt_state
         (loss, metrics), gradient = value_and_grad(params, batch)
         updates, opt_state = solver.update(
             gradient,
@@ -85,10 +85,10 @@ def make_train_step(loss_fn: LossFn) -> Step:
             grad=gradient,
             value_fn=lambda params: loss_fn(params, batch)[0],
         )
-        net = NetState(optax.apply_updates(params, updates), opt_state)
+        updated = ModelState(optax.apply_updates(params, updates), opt_state)
         largest = [jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(gradient)]
         metrics = {**metrics, "loss": loss, "gradient": jnp.max(jnp.stack(largest))}
-        return FullBatchState(state.step + 1, net), metrics
+        return FullBatchState(state.step + 1, updated), metrics
 
     return train_step
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from advgan_jax import parallel
-from advgan_jax.training.states import AdvGANState, NetState, first_step, init_net
+from advgan_jax.training.states import AdvGANState, ModelState, first_step, init_model
 from advgan_jax.types import Array, Metrics, Params
 
 
@@ -32,17 +32,17 @@ class Networks(NamedTuple):
 
 def init_networks(
     networks: Networks, key: Array, image_shape: tuple[int, int, int], *others: Array
-) -> tuple[Array, Array, NetState, NetState]:
+) -> tuple[Array, Array, ModelState, ModelState]:
     """Return the fields of a state at step 0; see `training` for the arguments.
 
     `others` are further inputs of the generator, for one image.
     """
     key_g, key_d, key_run = jax.random.split(key, 3)
     images = jnp.zeros((1, *image_shape), jnp.float32)
-    generator, _ = init_net(
+    generator, _ = init_model(
         networks.generator, networks.generator_optimizer, key_g, images, *others
     )
-    discriminator, _ = init_net(
+    discriminator, _ = init_model(
         networks.discriminator, networks.discriminator_optimizer, key_d, images
     )
     return first_step(), key_run, generator, discriminator

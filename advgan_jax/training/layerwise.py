@@ -33,7 +33,7 @@ from advgan_jax import parallel
 from advgan_jax.checks import check_at_least
 from advgan_jax.models import FullyConnected
 from advgan_jax.training.full_batch import weight_decay
-from advgan_jax.training.states import NetState, apply, first_step, init_net
+from advgan_jax.training.states import ModelState, apply, first_step, init_model
 from advgan_jax.types import Array, Attack, Batch, LogitsFn, Metrics, Params
 
 
@@ -53,7 +53,7 @@ class LayerwiseState(struct.PyTreeNode):
 
     step: Array
     key: Array
-    net: NetState
+    model: ModelState
     pools: tuple[Pool, ...]
 
 
@@ -92,7 +92,7 @@ def init_state(
     _check(model, mixture)
     key_init, key_run = jax.random.split(key)
     images = jnp.zeros((1, *image_shape), jnp.float32)
-    net, _ = init_net(model, optimizer, key_init, images)
+    weights, _ = init_model(model, optimizer, key_init, images)
     size = mixture.pool_size
 
     def _empty(layer: int) -> Pool:
@@ -101,7 +101,7 @@ def init_state(
 
     # Each pool has its own arrays, because a step may donate all of them.
     pools = tuple(map(_empty, mixture.layers))
-    return LayerwiseState(first_step(), key_run, net, pools)
+    return LayerwiseState(first_step(), key_run, weights, pools)
 
 
 def _check(model: FullyConnected, mixture: Mixture) -> None:
@@ -205,11 +205,11 @@ def make_train_step(
             return parallel.mean_over((total, metrics), axis_name)
 
         (_, metrics), gradients = jax.value_and_grad(_loss_fn, has_aux=True)(
-            state.net.params
+            state.model.params
         )
         gradients = parallel.mean_over(gradients, axis_name)
-        net = state.net.updated(gradients, optimizer)
-        return state.replace(step=state.step + 1, net=net, pools=pools), metrics
+        updated = state.model.updated(gradients, optimizer)
+        return state.replace(step=state.step + 1, model=updated, pools=pools), metrics
 
     return train_step
 
@@ -243,7 +243,7 @@ def _replaced(
     replacement, waits = jnp.divmod(state.step, mixture.steps_per_replacement)
     due = (waits == 0) & (replacement % len(mixture.layers) == turn)
     chosen = jax.tree.map(lambda x: x[: mixture.num_replaced], batch)
-    params = state.net.params
+    params = state.model.params
 
     def _make() -> Array:
         inputs = layer_outputs(model, params, chosen.images, layer)

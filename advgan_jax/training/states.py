@@ -14,7 +14,7 @@ from flax import struct
 from advgan_jax.types import Array, Params
 
 
-class NetState(struct.PyTreeNode):
+class ModelState(struct.PyTreeNode):
     """The weights and the optimiser's state of one network in training."""
 
     params: Params
@@ -22,10 +22,10 @@ class NetState(struct.PyTreeNode):
 
     def updated(
         self, gradients: Params, optimizer: optax.GradientTransformation
-    ) -> "NetState":
+    ) -> "ModelState":
         """Return the state after one step of the optimiser along `gradients`."""
         updates, opt_state = optimizer.update(gradients, self.opt_state, self.params)
-        return NetState(optax.apply_updates(self.params, updates), opt_state)
+        return ModelState(optax.apply_updates(self.params, updates), opt_state)
 
 
 class ClassifierState(struct.PyTreeNode):
@@ -33,14 +33,14 @@ class ClassifierState(struct.PyTreeNode):
 
     step: Array
     key: Array
-    net: NetState
+    model: ModelState
     batch_stats: Params
 
     @property
     def variables(self) -> dict[str, Params]:
         """Return the variables for the module's `apply` at inference."""
         stats = {"batch_stats": self.batch_stats} if self.batch_stats else {}
-        return {"params": self.net.params, **stats}
+        return {"params": self.model.params, **stats}
 
 
 class AdvGANState(struct.PyTreeNode):
@@ -48,8 +48,8 @@ class AdvGANState(struct.PyTreeNode):
 
     step: Array
     key: Array
-    generator: NetState
-    discriminator: NetState
+    generator: ModelState
+    discriminator: ModelState
 
 
 class BlackBoxState(struct.PyTreeNode):
@@ -70,16 +70,16 @@ class BlackBoxState(struct.PyTreeNode):
         return int(self.advgan.step) + int(self.distilled.step)
 
 
-def init_net(
+def init_model(
     module: nn.Module,
     optimizer: optax.GradientTransformation,
     key: Array,
     *inputs: Array,
-) -> tuple[NetState, Params]:
+) -> tuple[ModelState, Params]:
     """Initialise weights and optimiser state, and batch statistics (may be empty)."""
     variables = module.init(key, *inputs)
     params = variables["params"]
-    return NetState(params, optimizer.init(params)), variables.get("batch_stats", {})
+    return ModelState(params, optimizer.init(params)), variables.get("batch_stats", {})
 
 
 def apply(module: nn.Module, params: Params, *inputs: Array, **options: Any) -> Any:

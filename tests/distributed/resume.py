@@ -44,6 +44,6 @@ if source == "stream":
     assert train.num_read == (int(state.step) - first) * 32 // processes
 elif processes > 1:
     assert train.num_read == len(train) // processes
-leaves = {str(i): x for i, x in enumerate(jax.tree.leaves(state.net))}
+leaves = {str(i): x for i, x in enumerate(jax.tree.leaves(state.model))}
 if parallel.is_first():
     np.savez(result, first=first, step=state.step, **leaves)

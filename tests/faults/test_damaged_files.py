@@ -21,7 +21,7 @@ from advgan_jax.evaluation import evaluate_adversarial, load_submission
 from advgan_jax.oracles import Ledger
 from advgan_jax.reporting import formats, store
 from advgan_jax.training import advgan
-from advgan_jax.training.states import ClassifierState, NetState, first_step
+from advgan_jax.training.states import ClassifierState, ModelState, first_step
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 1), np.uint8)
 LABELS = np.arange(12) % 4
@@ -185,8 +185,8 @@ def test_every_number_in_metadata_of_tfds(tiny, judge, caplog):
 
 def make_state(step):
     params = {"kernel": jax.random.normal(jax.random.key(step), (8, 4))}
-    net = NetState(params, optax.adam(1e-3).init(params))
-    return ClassifierState(first_step() + step, jax.random.key(step), net, {})
+    model = ModelState(params, optax.adam(1e-3).init(params))
+    return ClassifierState(first_step() + step, jax.random.key(step), model, {})
 
 
 @pytest.fixture

@@ -193,7 +193,7 @@ def test_warmup_is_counted_in_epochs(load, digits, step, share):
     target_models.check_defence(config)
 
     def after(step_fn):
-        return step_fn(state, batch)[0].net.params["Dense_0"]["kernel"]
+        return step_fn(state, batch)[0].model.params["Dense_0"]["kernel"]
 
     fgsm = make_attack("fgsm", epsilon=0.3 * share)
     wanted = adversarial.make_adversarial_step(

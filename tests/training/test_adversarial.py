@@ -42,12 +42,12 @@ def gradient(state, images, labels):
         logs = jax.nn.log_softmax(logits)
         return -jnp.mean(logs[jnp.arange(len(labels)), labels])
 
-    return jax.grad(loss)(state.net.params)
+    return jax.grad(loss)(state.model.params)
 
 
 def moved(step, state, *arguments):
     new, metrics = step(state, *arguments)
-    difference = jax.tree.map(jnp.subtract, state.net.params, new.net.params)
+    difference = jax.tree.map(jnp.subtract, state.model.params, new.model.params)
     return difference, metrics
 
 
@@ -207,8 +207,8 @@ def test_shards_make_the_step_of_the_whole_batch(state, batch):
     )(state.replace(key=state.key), halves)
     jax.tree.map(
         partial(np.testing.assert_allclose, atol=1e-6),
-        whole.net.params,
-        sharded.net.params,
+        whole.model.params,
+        sharded.model.params,
     )
 
 
@@ -234,7 +234,7 @@ def test_step_descends_on_cross_entropy_and_divergence(state, batch):
         kl = jnp.sum(jnp.exp(logs[0]) * (logs[0] - logs[1]), axis=-1)
         return jnp.mean(2 * kl - logs[0][jnp.arange(6), batch.labels])
 
-    value, wanted = jax.value_and_grad(loss)(state.net.params)
+    value, wanted = jax.value_and_grad(loss)(state.model.params)
     jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), difference, wanted)
     np.testing.assert_allclose(metrics["loss"], value, rtol=1e-6)
 

@@ -64,7 +64,9 @@ def trained():
 
 
 def assert_same(one, other):
-    for a, b in zip(jax.tree.leaves(one.net), jax.tree.leaves(other.net), strict=True):
+    for a, b in zip(
+        jax.tree.leaves(one.model), jax.tree.leaves(other.model), strict=True
+    ):
         np.testing.assert_array_equal(a, b)
 
 

@@ -29,10 +29,10 @@ def test_step_is_one_of_gradient_descent_on_the_mean_cross_entropy():
     new, metrics = step(state, Batch(images, labels))
 
     flat = images.reshape(5, 4)
-    dense = state.net.params["Dense_0"]
+    dense = state.model.params["Dense_0"]
     probabilities = jax.nn.softmax(flat @ dense["kernel"] + dense["bias"])
     error = (probabilities - jax.nn.one_hot(labels, 3)) / 5
-    moved = dense["kernel"] - new.net.params["Dense_0"]["kernel"]
+    moved = dense["kernel"] - new.model.params["Dense_0"]["kernel"]
     np.testing.assert_allclose(moved, flat.T @ error, atol=1e-6)
     loss = -np.mean(np.log(probabilities[np.arange(5), labels]))
     np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-5)

@@ -26,9 +26,9 @@ def test_step_follows_the_gradient_of_the_cross_entropy_to_soft_answers():
     new, metrics = step(state, Batch(IMAGES, answers))
 
     flat = IMAGES.reshape(5, 4)
-    dense = state.net.params["Dense_0"]
+    dense = state.model.params["Dense_0"]
     ours = jax.nn.softmax(flat @ dense["kernel"] + dense["bias"])
-    moved = dense["kernel"] - new.net.params["Dense_0"]["kernel"]
+    moved = dense["kernel"] - new.model.params["Dense_0"]["kernel"]
     np.testing.assert_allclose(moved, flat.T @ (ours - answers) / 5, atol=1e-6)
     loss = -np.mean(np.sum(answers * np.log(ours), axis=1))
     np.testing.assert_allclose(metrics["distillation_loss"], loss, rtol=1e-5)
@@ -47,7 +47,9 @@ def test_hard_answers_are_labels():
         fresh(), Batch(IMAGES, labels)
     )
     for a, b in zip(
-        jax.tree.leaves(hard.net.params), jax.tree.leaves(plain.net.params), strict=True
+        jax.tree.leaves(hard.model.params),
+        jax.tree.leaves(plain.model.params),
+        strict=True,
     ):
         np.testing.assert_array_equal(a, b)
 

@@ -96,7 +96,7 @@ def test_scanned_steps_equal_single_steps(digits):
     assert metrics["loss"].shape == (3,)
     np.testing.assert_allclose(metrics["loss"][-1], last["loss"][0], rtol=1e-5)
     for a, b in zip(
-        jax.tree.leaves(scanned.net), jax.tree.leaves(single.net), strict=True
+        jax.tree.leaves(scanned.model), jax.tree.leaves(single.model), strict=True
     ):
         np.testing.assert_allclose(a, b, atol=1e-6)
 

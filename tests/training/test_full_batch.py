@@ -47,7 +47,7 @@ def test_separable_data_is_learnt_without_error(clusters, hidden):
     objective = full_batch.classification(model, (1e-6,) * (len(hidden) + 1))
     state, metrics = fitted(objective, params, clusters)
     assert metrics["accuracy"] == 1
-    logits = model.apply({"params": state.net.params}, clusters.images)
+    logits = model.apply({"params": state.model.params}, clusters.images)
     np.testing.assert_array_equal(jnp.argmax(logits, axis=1), clusters.labels)
 
 
@@ -71,7 +71,7 @@ def test_convex_minimum_is_that_of_scipy(clusters):
     # weights, of curvature 0.02 at least, to 1e-4.
     assert float(metrics["loss"]) == pytest.approx(best.fun, rel=1e-6)
     np.testing.assert_allclose(
-        np.asarray(state.net.params["Dense_0"]["kernel"]).ravel(),
+        np.asarray(state.model.params["Dense_0"]["kernel"]).ravel(),
         best.x[:12],
         atol=1e-4,
     )
@@ -154,7 +154,7 @@ class TestAutoencoder:
         )
         before = objective(params, batch)[1]["error"]
         state, metrics = fitted(objective, params, batch, calls=10)
-        _, units = model.apply({"params": state.net.params}, images)
+        _, units = model.apply({"params": state.model.params}, images)
         assert metrics["error"] < before / 3
         # The penalty of a unit that is on half of the time is 3 * 0.51, far above the
         # error that it could save.

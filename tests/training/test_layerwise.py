@@ -73,7 +73,7 @@ def test_layers_below_are_untouched_by_the_adversarial_part(model, batch, layer)
     assert metrics["adversarial_loss"] > 0
     for number in range(3):
         ours, theirs = (
-            s.net.params[f"Dense_{number}"]["kernel"] for s in (mixed, plain)
+            s.model.params[f"Dense_{number}"]["kernel"] for s in (mixed, plain)
         )
         same = np.array_equal(ours, theirs)
         assert same == (number < layer), number
@@ -86,7 +86,7 @@ def test_pool_holds_what_the_attack_made_of_a_layers_output(model, batch):
     (pool,) = after.pools
     filled = np.flatnonzero(pool.labels >= 0)
     assert len(filled) == 8
-    units = layerwise.layer_outputs(model, state.net.params, batch.images[:8], 2)
+    units = layerwise.layer_outputs(model, state.model.params, batch.images[:8], 2)
     assert units.shape == (8, 1, 1, 5)
     expected = {tuple(np.round(row, 5)) for row in np.asarray(1 - units[:, 0, 0])}
     found = {tuple(np.round(row, 5)) for row in np.asarray(pool.inputs[filled, 0, 0])}
@@ -122,11 +122,11 @@ def test_step_follows_the_gradient_of_the_mixture(layers, model, batch):
         )
         return clean + decay + 3 * adversarial, (clean, adversarial)
 
-    params = state.net.params
+    params = state.model.params
     gradient, (clean, adversarial) = jax.jit(jax.grad(parts, has_aux=True))(params)
     assert metrics["loss"] == pytest.approx(float(clean), rel=1e-5)
     assert metrics["adversarial_loss"] == pytest.approx(float(adversarial), rel=1e-5)
-    moved = jax.tree.map(jnp.subtract, params, after.net.params)
+    moved = jax.tree.map(jnp.subtract, params, after.model.params)
     for got, wanted in zip(
         jax.tree.leaves(moved), jax.tree.leaves(gradient), strict=True
     ):
@@ -164,13 +164,15 @@ def test_empty_pools_weigh_nothing(model, batch):
     )
     assert a[1]["adversarial_loss"] == 0
     for x, y in zip(
-        jax.tree.leaves(a[0].net.params), jax.tree.leaves(b[0].net.params), strict=True
+        jax.tree.leaves(a[0].model.params),
+        jax.tree.leaves(b[0].model.params),
+        strict=True,
     ):
         np.testing.assert_array_equal(x, y)
 
 
 def test_parts_of_the_net_make_the_whole(model, batch):
-    params = start(model, mixture()).net.params
+    params = start(model, mixture()).model.params
     logits = model.apply({"params": params}, batch.images)
     for layer in range(3):
         units = layerwise.layer_outputs(model, params, batch.images, layer)
@@ -180,7 +182,7 @@ def test_parts_of_the_net_make_the_whole(model, batch):
 
 def test_real_attack_on_a_hidden_layer(model, batch):
     """L-BFGS in the box of the sigmoids crosses the boundary of the layers above."""
-    params = start(model, mixture()).net.params
+    params = start(model, mixture()).model.params
     units = layerwise.layer_outputs(model, params, batch.images, 2)
     above = layerwise.layers_above(model, params, 2)
     labels = jnp.argmax(above(units), axis=1)
@@ -222,7 +224,7 @@ def test_dropout_is_drawn_in_training_only(batch):
     other = state.replace(key=jax.random.key(9))
     a, b = step(state, batch)[1]["loss"], step(other, batch)[1]["loss"]
     assert a != b
-    variables = {"params": state.net.params}
+    variables = {"params": state.model.params}
     np.testing.assert_array_equal(
         model.apply(variables, batch.images),
         model.clone(dropout=0.0).apply(variables, batch.images),
@@ -237,7 +239,7 @@ def test_devices_share_their_pools(model, batch):
     state = start(model, chosen)
     sharded = jax.vmap(step, in_axes=(None, 0), axis_name="devices")
     states, metrics = jax.jit(sharded)(state, halves)
-    for leaf in jax.tree.leaves((states.net.params, states.pools, metrics)):
+    for leaf in jax.tree.leaves((states.model.params, states.pools, metrics)):
         np.testing.assert_array_equal(leaf[0], leaf[1])
     assert int((states.pools[0].labels[0] >= 0).sum()) == 12
     assert int((states.pools[1].labels[0] >= 0).sum()) == 0
@@ -247,7 +249,7 @@ def test_same_key_same_bits(model, batch):
     chosen = mixture(0, 2)
     step = compiled(model, chosen)
     twice = [step(start(model, chosen), batch)[0] for _ in range(2)]
-    leaves = (jax.tree.leaves((s.net, s.pools)) for s in twice)
+    leaves = (jax.tree.leaves((s.model, s.pools)) for s in twice)
     for a, b in zip(*leaves, strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -240,7 +240,7 @@ class SzegedyArtifacts(Artifacts):
                 if not finished:
                     step = int(state.step)
                     raise Stopped(f"Stopped at step {step} of {kind}; saved.")
-                weights = store.get(kind, described, lambda: state.net.params, PARAMS)
+                weights = store.get(kind, described, lambda: state.model.params, PARAMS)
             # Curvature pairs are forty times as large as the weights.
             if parallel.agreed(checkpoints.exists()):
                 parallel.first_alone(lambda: shutil.rmtree(checkpoints))
@@ -276,7 +276,7 @@ class SzegedyArtifacts(Artifacts):
             from_config.training_plan(config.layerwise, dataset),
             title=model.title,
         )
-        return module, {"params": state.net.params}
+        return module, {"params": state.model.params}
 
 
 @jax.jit
