@@ -33,6 +33,7 @@ SUITES = {
         "generation": [],
         "attacks": ["--repeats=3"],
         "startup": ["--repeats=3"],
+        "first_call": ["--repeats=3"],
         "roofline": [],
         "convolutions": [],
         "growth": [],
@@ -97,6 +98,19 @@ GOALS = {
         ("PGD-40, epsilon 0.3", "torchattacks"): Goal("attacks", 1, 2),
         ("L-BFGS, 256 images", "SciPy"): Goal("attacks", 2, 5),
         ("default command, empty cache", None): Goal("startup", 120, 45, "ours", True),
+        **{
+            (f"first call of {name}, {state} cache", None): Goal(
+                "first_call", must, aim, "ours", True
+            )
+            for name, state, must, aim in (
+                ("pgd", "empty", 1.5, 1),
+                ("apgd", "empty", 2.5, 1.5),
+                ("lbfgs", "empty", 4, 2),
+                ("pgd", "filled", 0.7, 0.4),
+                ("apgd", "filled", 0.7, 0.4),
+                ("lbfgs", "filled", 0.7, 0.4),
+            )
+        },
     },
     "gpu": {
         (_TO_SUCCESS, None): Goal("time_to_success", 30, 8, "ours", True),

@@ -159,3 +159,13 @@ def test_a_goal_that_no_figure_meets_is_told(module):
     assert module.unmeasured("cpu", ["generation"], []) == [
         "generate 1000 images against PyTorch"
     ]
+
+
+@pytest.mark.slow
+def test_a_first_call_compiles_and_a_second_does_not(run, tmp_path):
+    out = tmp_path / "first.json"
+    result = run("first_call.py", "--smoke", f"--out={out}")
+    assert result.returncode == 0, result.stderr
+    empty, filled, second = (r["seconds"] for r in json.loads(out.read_text())["rows"])
+    assert empty > 2 * second
+    assert filled > second
