@@ -210,7 +210,9 @@ def _describe_outside(images: np.ndarray, bounds: Bounds, name: str) -> str:
     elif low < bounds[0]:
         cure = "Undo the normalisation, it belongs inside `logits_fn`."
     elif tuple(bounds) == (0, 1) and high > 2:
-        cure = f"Divide by {255 if high <= 255 else high:g}."
+        # Pixels of 8 bits, unless all are below the range of most pictures.
+        scale = 255 if 100 < high <= 255 else high
+        cure = f"Divide by {scale:g}, or by the largest value that a pixel can have."
     else:
         cure = "If this is rounding, clip them; else set `bounds`."
     first = int(np.flatnonzero(wrong.reshape(len(images), -1).any(axis=1))[0])

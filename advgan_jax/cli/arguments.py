@@ -97,7 +97,8 @@ def with_folder(arguments: Sequence[str]) -> list[str]:
     if value is None and not pathlib.Path(folder, "config.json").is_file():
         exit_with_error(
             f"{folder} is not the workdir of a run; for a saved generator give its "
-            f"data set: `advgan-jax evaluate {folder} --config=evaluate:mnist`."
+            f"data set: `advgan-jax evaluate {folder} --config=evaluate:DATASET`, such "
+            "as `evaluate:digits`, and the model by `--config.target_model`."
         )
     levels = [f"--config.evaluation.levels={own.levels}"] if own.levels else []
     found = f"--config={value or f'evaluate:{folder}'}"

@@ -12,7 +12,7 @@ from advgan_jax.evaluation.result import Evaluation
 _DISTANCES = ("linf", "l2")
 
 
-def within(evaluation: Evaluation, epsilon: float, norm: str = "linf") -> Evaluation:
+def within(evaluation: Evaluation, epsilon: float, norm: str) -> Evaluation:
     """Return an evaluation in which perturbations beyond `epsilon` are undone.
 
     One run of an attack that minimises the perturbation thus gives the whole robustness
@@ -22,7 +22,7 @@ def within(evaluation: Evaluation, epsilon: float, norm: str = "linf") -> Evalua
       evaluation: of an attack without a bound.
       epsilon: the largest allowed distance, in pixel units; `checks.largest_distance`
         adds the rounding of float32.
-      norm: `linf` or `l2`.
+      norm: `linf` or `l2`, the one that the attack minimises.
 
     Raises:
       ValueError: for an unknown norm or a negative epsilon.

@@ -76,7 +76,7 @@ class Success(NamedTuple):
     high: float
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """One attack on one model, measured on each of N images.
 
@@ -116,6 +116,16 @@ class Evaluation:
     bounds: Bounds = (0.0, 1.0)
     margin: np.ndarray | None = None
     rounded: "Evaluation | None" = None
+
+    def __repr__(self) -> str:
+        """Summarise the numbers; the arrays of many images would hide them."""
+        found = self.success()
+        return (
+            f"Evaluation({self.num_images} images, clean accuracy "
+            f"{self.clean_accuracy:.1%}, robust accuracy {self.robust_accuracy:.1%}, "
+            f"success {found.successes} of {found.trials}: {found.rate:.1%} "
+            f"[{found.low:.1%}, {found.high:.1%}])"
+        )
 
     @property
     def num_images(self) -> int:

@@ -42,7 +42,8 @@ def save(
     folder = pathlib.Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(
-            f"{folder} exists; `save` needs a new folder or an empty one."
+            f"{folder} exists; `save` needs a new folder or an empty one. Choose "
+            "another name, or delete the old generator."
         )
     host = jax.device_get(params)
     arrays = {

@@ -85,7 +85,7 @@ def train_advgan(
     """
     problem = make_problem(logits_fn, images, labels, epsilon=epsilon, bounds=bounds)
     shared: Any = {"key": key, "batch_size": batch_size, "options": options}
-    session = begin("train_advgan", advgan.AdvGANObjective, problem, **shared)
+    session = begin(train_advgan, advgan.AdvGANObjective, problem, **shared)
     chosen = session.chosen
     check_class(target_class, problem.num_classes)
     plan = session.plan(chosen.num_epochs if num_epochs is None else num_epochs)

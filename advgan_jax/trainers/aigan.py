@@ -64,7 +64,7 @@ def train_aigan(
     """
     problem = make_problem(logits_fn, images, labels, epsilon=epsilon, bounds=bounds)
     shared: Any = {"key": key, "batch_size": batch_size, "options": options}
-    session = begin("train_aigan", aigan.AIGANObjective, problem, **shared)
+    session = begin(train_aigan, aigan.AIGANObjective, problem, **shared)
     chosen = session.chosen
     shape, num_classes = problem.images.image_shape, problem.num_classes
     first, second = _pair(chosen.stage_epochs if num_epochs is None else num_epochs)

@@ -88,7 +88,7 @@ def train_blackbox(
     )
     check_class(target_class, problem.num_classes)
     shared: Any = {"key": key, "batch_size": None, "options": options}
-    session = begin("train_blackbox", AdvGANObjective, problem, **shared)
+    session = begin(train_blackbox, AdvGANObjective, problem, **shared)
     if session.options.workdir is not None and oracle.ledger.path is None:
         raise ValueError(
             "A training with a `workdir` needs an oracle whose ledger is a file, or it "

@@ -1,5 +1,6 @@
 """Code that the trainers share: sort options, make networks, train, and finish."""
 
+import inspect
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -155,7 +156,7 @@ def draw_curves(
 
 
 def begin(
-    trainer: str,
+    trainer: Callable[..., Any],
     objective: Any,
     problem: Problem,
     *,
@@ -165,7 +166,7 @@ def begin(
 ) -> Session:
     """Check what all trainers share, and choose what the caller omitted.
 
-    `trainer` is its name, and `objective` the class of its loss.
+    `trainer` is the public function, and `objective` the class of its loss.
     """
     given, loss, newest = _sort_options(trainer, objective, key, options)
     if batch_size is not None:
@@ -176,7 +177,7 @@ def begin(
 
 
 def _sort_options(
-    trainer: str, objective: Any, key: Array, given: Mapping[str, Any]
+    trainer: Callable[..., Any], objective: Any, key: Array, given: Mapping[str, Any]
 ) -> tuple[Options, dict[str, Any], dict[str, float]]:
     """Divide keyword arguments into options and fields of the objective.
 
@@ -186,12 +187,18 @@ def _sort_options(
       TypeError: for an unknown argument; names the nearest one.
       ValueError: for a value that breaks the rule of its setting.
     """
-    checks.check_key(trainer, key)
+    checks.check_key(trainer.__name__, key)
     of_loss = set(objective._fields) - _NOT_OF_LOSS
     for name in given:
         if name not in of_loss and name not in Options._fields:
-            known = of_loss | set(Options._fields)
-            error = checks.unknown_name(f"argument of {trainer}", name, known)
+            own = [
+                argument.name
+                for argument in inspect.signature(trainer).parameters.values()
+                if argument.kind is argument.KEYWORD_ONLY
+            ]
+            known = {*own, *of_loss, *Options._fields}
+            kind = f"argument of {trainer.__name__}"
+            error = checks.unknown_name(kind, name, known)
             raise TypeError(str(error))
     loss = {name: given[name] for name in given if name in of_loss}
     options = Options(**{name: given[name] for name in given if name not in loss})

@@ -52,7 +52,7 @@ def test_combinations_keep_margins_only_where_they_are_known():
     assert same.margin == pytest.approx([-5, 3], abs=1e-5)
     worst = worst_case_evaluation([same, swapped])
     assert worst.margin == pytest.approx([8, 3], abs=1e-5)
-    assert within(swapped, 0.1).margin is None
+    assert within(swapped, 0.1, "linf").margin is None
     by_class = evaluate_per_class(model, swap, IMAGES, LABELS, [1, 2])
     np.testing.assert_allclose(
         pool(list(by_class.values())).margin, [5, -6, -5, -3], atol=1e-5

@@ -68,24 +68,31 @@ def test_denominators_refused():
         make().success("correct-not-target")
 
 
+def test_it_prints_as_one_line():
+    assert repr(make()) == (
+        "Evaluation(5 images, clean accuracy 60.0%, robust accuracy 40.0%, "
+        "success 1 of 3: 33.3% [6.1%, 79.2%])"
+    )
+
+
 def test_within_takes_back_what_went_too_far():
-    near = within(make(distances=(0.1, 0, 0, 0.3, 0.2)), 0.2)
+    near = within(make(distances=(0.1, 0, 0, 0.3, 0.2)), 0.2, "linf")
     np.testing.assert_array_equal(near.adversarial_predictions, [1, 1, 2, 1, 2])
     np.testing.assert_array_equal(near.linf, [0.1, 0, 0, 0, 0.2])
     # float32(0.1) is above 0.1, and float32(0.3) above 0.3.
     for epsilon in (0.1, 0.2, 0.3, 8 / 255):
         edge = make(distances=np.full(5, np.float32(epsilon)))
-        assert within(edge, epsilon).success() == edge.success()
+        assert within(edge, epsilon, "linf").success() == edge.success()
     wide = make(distances=np.full(5, 8 + 2**-16), bounds=(0.0, 255.0))
-    assert within(wide, 8).success() == wide.success()
-    assert within(make(distances=np.full(5, 8 + 2**-16)), 8).success().rate == 0
+    assert within(wide, 8, "linf").success() == wide.success()
+    assert within(make(distances=np.full(5, 8 + 2**-16)), 8, "linf").success().rate == 0
     none = within(make(distances=(0.1, 0, 0, 0.3, 0.2)), 0.19, norm="l2")
     np.testing.assert_array_equal(none.adversarial_predictions, CLEAN)
     assert none.l2.max() == none.rms.max() == 0
     with pytest.raises(ValueError, match=r"Unknown distance 'l1'.*Known: l2, linf"):
         within(make(), 0.1, norm="l1")
     with pytest.raises(ValueError, match=r"`epsilon` must be .*>= 0, got -1"):
-        within(make(), -1)
+        within(make(), -1, "linf")
 
 
 def test_rounded_evaluations_are_combined_too():
@@ -96,7 +103,10 @@ def test_rounded_evaluations_are_combined_too():
         found = combine(both).rounded
         assert found.success() == expected.success()
         assert combine([make(), both[0]]).rounded is None
-    assert within(both[1], 0.5).rounded.success() == within(make(), 0.5).success()
+    assert (
+        within(both[1], 0.5, "linf").rounded.success()
+        == within(make(), 0.5, "linf").success()
+    )
 
 
 def test_worst_case_takes_the_first_that_succeeds():

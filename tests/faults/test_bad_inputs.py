@@ -185,11 +185,11 @@ FUNCTIONS = {
         }.items()
     },
     "within-text": (
-        lambda: evaluation.within(evaluation.evaluate_clean(model, X, Y), "a"),
+        lambda: evaluation.within(evaluation.evaluate_clean(model, X, Y), "a", "linf"),
         "`epsilon` must be a real number >= 0, got 'a'",
     ),
     "within-several": (
-        lambda: evaluation.within(evaluation.evaluate_clean(model, X, Y), [0.1]),
+        lambda: evaluation.within(evaluation.evaluate_clean(model, X, Y), [0.1], "l2"),
         "`epsilon` must be a real number >= 0, got .0.1.; pass one value",
     ),
     "pool": (lambda: evaluation.pool([]), "at least one"),

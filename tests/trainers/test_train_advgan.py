@@ -240,6 +240,7 @@ class Fixed(nn.Module):
     ("changes", "error", "message"),
     [
         ({"hinge_wieght": 1.0}, TypeError, "Did you mean 'hinge_weight'"),
+        ({"epochs": 3}, TypeError, "Did you mean 'num_epochs'.*Known: .*batch_size"),
         ({"key": 0}, TypeError, "`key` must be a typed key"),
         ({"key": None}, ValueError, "`train_advgan` draws random numbers"),
         ({"epsilon": -0.1}, ValueError, "`epsilon` must be a finite number >= 0"),

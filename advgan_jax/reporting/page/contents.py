@@ -58,7 +58,9 @@ def read_contents(workdir: Path) -> Contents:
     folder = pathlib.Path(workdir)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(
-            f"{folder} is not the workdir of a run: it has no config.json."
+            f"{folder} is not the workdir of a run: it has no config.json. A training "
+            "by `train_advgan` and its like has no report; train on your model by "
+            "`advgan-jax train --config.target_model=MODULE:FUNCTION`."
         )
     path = folder / RESULTS
     if not path.is_file():
