@@ -215,8 +215,8 @@ def test_jit_and_vmap(solver):
 
     expected = run(model, images, labels)
     jitted = jax.jit(run)(model, images, labels)
-    # Other fusions round otherwise.
-    np.testing.assert_allclose(jitted, expected, atol=1e-5)
+    # Other fusions round otherwise, and the solver stops where the objective is flat.
+    np.testing.assert_allclose(jitted, expected, atol=1e-4)
     if solver == "jax":  # works, but see `solve_jax` for why nobody wants it
         return
     mapped = jax.vmap(lambda x, y: run(model, x[None], y[None])[0])(images, labels)

@@ -86,6 +86,9 @@ def test_second_run_loads_the_target_model(sharing, tmp_path, finished, monkeypa
     assert trained == ["AdvGAN"]
 
 
+# Optimised, because that a stream gives the same bits is a promise of the programs that
+# users get.
+@pytest.mark.optimised
 @pytest.mark.slow
 def test_interrupted_run_resumes_to_the_same_results(
     sharing, finished, tmp_path, monkeypatch
