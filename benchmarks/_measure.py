@@ -11,6 +11,8 @@ import pathlib
 import platform
 import re
 import statistics
+import subprocess
+import sys
 import time
 from importlib import metadata
 from unittest import mock
@@ -64,6 +66,18 @@ def num_devices():
 def smaller(size, tiny):
     """Return the given size, or the tiny one with `--smoke`."""
     return tiny if SMOKE.value else size
+
+
+def run_python(*arguments, **variables):
+    """Run Python on this checkout in a process of its own; return its output."""
+    root = str(pathlib.Path(__file__).parents[1])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, *arguments]
+    environment = {**os.environ, "PYTHONPATH": path, **variables}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    return done.stdout
 
 
 def repeats():

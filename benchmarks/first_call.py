@@ -9,17 +9,12 @@ of the second, which compiles nothing. Predictions of the model come before, unc
 """
 
 import json
-import os
-import pathlib
 import statistics
-import subprocess
-import sys
 import tempfile
 
 import _measure
 from absl import app
 
-_ROOT = pathlib.Path(__file__).parents[1]
 ATTACKS = {
     "fgsm": {"epsilon": 0.3},
     "pgd": {"epsilon": 0.3, "step_size": 0.03, "num_steps": 40},
@@ -50,17 +45,8 @@ for _ in range(2):
 
 def seconds(name, cache):
     """Return the seconds of an attack's first call and of its second."""
-    path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
-    arguments = [cache, name, json.dumps(ATTACKS[name])]
-    done = subprocess.run(
-        [sys.executable, "-c", _CALL, *arguments],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{name} failed:\n{done.stderr[-2000:]}")
-    return tuple(map(float, done.stdout.split()))
+    printed = _measure.run_python("-c", _CALL, cache, name, json.dumps(ATTACKS[name]))
+    return tuple(map(float, printed.split()))
 
 
 def rows_of(name):

@@ -8,11 +8,8 @@ after one run that reads all files for the first time. The command is the README
 AdvGAN on digits; its first step is the first one of its target model.
 """
 
-import os
 import pathlib
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 
@@ -36,25 +33,11 @@ PARTS = {"first step": _FIRST_STEP, "default command": _TRAIN}
 
 def seconds(command, cache):
     """Return the seconds of a command with this folder as its compilation cache."""
-    paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
-    environment = {
-        **os.environ,
-        "JAX_COMPILATION_CACHE_DIR": cache,
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-    }
     with tempfile.TemporaryDirectory() as folder:
         arguments = [f"--workdir={folder}/run", *_measure.smaller([], _TINY)]
         start = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, *command, *arguments],
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        took = time.perf_counter() - start
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    return took
+        _measure.run_python(*command, *arguments, JAX_COMPILATION_CACHE_DIR=cache)
+        return time.perf_counter() - start
 
 
 def cold_and_warm(name, command):
