@@ -8,6 +8,7 @@ import pathlib
 import pickle
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -65,17 +66,40 @@ def compile_once(tmp_path_factory):
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(base / "programs")
-    # JAX locks only a cache of bounded size; without a lock one process may read what
-    # another one has written by half.
-    for name, value in (("dir", folder), ("max_size", 2**34)):
-        jax.config.update(f"jax_compilation_cache_{name}", value)
+    jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     # Commands that tests start have a cache of their own: a killed one may write a
     # program by half, which the others replace.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_COMPILATION_CACHE_DIR", f"{folder}/commands")
-        patch.delenv("JAX_COMPILATION_CACHE_MAX_SIZE", raising=False)
         yield
+
+
+@pytest.fixture
+def stop_before(monkeypatch):
+    """Send SIGTERM before these calls of compiled steps; return the list of calls.
+
+    `monkeypatch.undo` ends it.
+    """
+
+    def stop(*numbers):
+        calls, compile_steps = [], parallel.compile_steps
+
+        def interrupting(step, *, mode):
+            run = compile_steps(step, mode=mode)
+
+            def counted(*arguments):
+                calls.append(1)
+                if len(calls) in numbers:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                return run(*arguments)
+
+            return counted
+
+        monkeypatch.setattr(parallel, "compile_steps", interrupting)
+        return calls
+
+    return stop
 
 
 _compiled = []

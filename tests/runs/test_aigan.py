@@ -1,15 +1,13 @@
 """AI-GAN's runs on digits: both stages, resumption and the comparison."""
 
 import json
-import os
-import signal
 
 import jax
 import numpy as np
 import pytest
 
 import advgan_jax
-from advgan_jax import parallel, runs
+from advgan_jax import runs
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.evaluation import evaluate
 from advgan_jax.reporting import read_metrics
@@ -114,24 +112,10 @@ def test_generator_is_loaded_as_an_attack(trained, digits, digits_logits_fn):
 
 @pytest.mark.slow
 def test_interrupted_run_resumes_to_the_same_bits(
-    sharing, trained, tmp_path, monkeypatch
+    sharing, trained, tmp_path, stop_before
 ):
     """Signals come in stage one, at the switch and in stage two."""
-    calls = []
-    compiled = parallel.compile_steps
-
-    def interrupting(train_step, *, mode):
-        run = compiled(train_step, mode=mode)
-
-        def counted(*args):
-            calls.append(1)
-            if len(calls) in (10, 22, 30):
-                os.kill(os.getpid(), signal.SIGTERM)
-            return run(*args)
-
-        return counted
-
-    monkeypatch.setattr(parallel, "compile_steps", interrupting)
+    calls = stop_before(10, 22, 30)
     for stopped in ("step 10 of AI-GAN, stage 1", "22 of .*stage 1", "30 of .*stage 2"):
         with pytest.raises(runs.Stopped, match=stopped):
             runs.train(sharing(), tmp_path, resume=bool(calls))

@@ -1,15 +1,13 @@
 """Black-box runs on digits: results, resumption, errors and rejected settings."""
 
 import json
-import os
 import shutil
-import signal
 
 import numpy as np
 import pytest
 
 import advgan_jax
-from advgan_jax import parallel, runs
+from advgan_jax import runs
 from advgan_jax.configs import advgan_blackbox
 from advgan_jax.oracles import Ledger, OracleError
 from advgan_jax.reporting import read_metrics
@@ -96,26 +94,12 @@ def test_generator_is_loaded_as_an_attack(attacked, digits, digits_logits_fn):
 @pytest.mark.slow
 @pytest.mark.parametrize("calls", [12, 30])
 def test_interrupted_run_resumes_to_the_same_results(
-    short, attacked, tmp_path, monkeypatch, calls
+    short, attacked, tmp_path, stop_before, calls
 ):
     """Interrupted in the training of either network."""
-    made, compile_steps = [], parallel.compile_steps
-
-    def interrupting(step, *, mode):
-        run = compile_steps(step, mode=mode)
-
-        def counted(*args):
-            made.append(1)
-            if len(made) == calls:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return run(*args)
-
-        return counted
-
-    with monkeypatch.context() as patch:
-        patch.setattr(parallel, "compile_steps", interrupting)
-        with pytest.raises(runs.Stopped, match=f"Stopped at step {calls}, after"):
-            runs.train(short(), tmp_path)
+    stop_before(calls)
+    with pytest.raises(runs.Stopped, match=f"Stopped at step {calls}, after"):
+        runs.train(short(), tmp_path)
     rows = runs.train(short(), tmp_path, resume=True)
     assert without_clock(rows) == without_clock(attacked[1])
     assert read_metrics(tmp_path)[-1] == read_metrics(attacked[0])[-1]
@@ -192,26 +176,13 @@ def test_targeted_within_a_budget(short, tmp_path, caplog):
 
 
 @pytest.mark.slow
-def test_budget_may_be_raised_for_later_rounds(short, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("attacked")  # trains the target model, whose steps would count
+def test_budget_may_be_raised_for_later_rounds(short, tmp_path, stop_before):
     """The first round ends when the budget is spent on clean images."""
     tight = {"queries.budget": 60, "queries.batch_size": 60}
-    made, compile_steps = [], parallel.compile_steps
-
-    def interrupting(step, *, mode):
-        run = compile_steps(step, mode=mode)
-
-        def counted(*args):
-            made.append(1)
-            if len(made) == 24:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return run(*args)
-
-        return counted
-
-    with monkeypatch.context() as patch:
-        patch.setattr(parallel, "compile_steps", interrupting)
-        with pytest.raises(runs.Stopped, match="step 24, after 60 queries"):
-            runs.train(short(**tight), tmp_path)
+    stop_before(24)
+    with pytest.raises(runs.Stopped, match="step 24, after 60 queries"):
+        runs.train(short(**tight), tmp_path)
     with pytest.raises(ValueError, match=r"queries.clean is 60 there and 61 here"):
         runs.train(short(**{"queries.clean": 61}), tmp_path, resume=True)
     (row,) = runs.train(short(**{"queries.budget": 70}), tmp_path, resume=True)

@@ -1,15 +1,13 @@
 """Whole runs on digits: results, resumption and rejected settings."""
 
 import json
-import os
 import shutil
-import signal
 
 import numpy as np
 import pytest
 
 import advgan_jax
-from advgan_jax import parallel, runs
+from advgan_jax import runs
 from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.configs import advgan as advgan_config
 from advgan_jax.configs import aigan as aigan_config
@@ -91,23 +89,9 @@ def test_second_run_loads_the_target_model(sharing, tmp_path, finished, monkeypa
 @pytest.mark.optimised
 @pytest.mark.slow
 def test_interrupted_run_resumes_to_the_same_results(
-    sharing, finished, tmp_path, monkeypatch
+    sharing, finished, tmp_path, monkeypatch, stop_before
 ):
-    calls = []
-    compiled = parallel.compile_steps
-
-    def interrupting(step, *, mode):
-        run = compiled(step, mode=mode)
-
-        def counted(*args):
-            calls.append(1)
-            if len(calls) == 5:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return run(*args)
-
-        return counted
-
-    monkeypatch.setattr(parallel, "compile_steps", interrupting)
+    stop_before(5)
     with pytest.raises(runs.Stopped, match="step 5 of AdvGAN"):
         runs.train(sharing(), tmp_path)
     monkeypatch.undo()

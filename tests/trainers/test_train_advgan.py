@@ -1,8 +1,5 @@
 """Train an AdvGAN against any model: kinds of models and pixels, folders, errors."""
 
-import os
-import signal
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -171,22 +168,9 @@ def test_the_callback_sees_every_logged_step(train):
 
 
 def test_a_stopped_training_resumes_to_the_same_bits(
-    train, trained, model, images, tmp_path, monkeypatch
+    train, trained, model, images, tmp_path, monkeypatch, stop_before
 ):
-    compiled, calls = parallel.compile_steps, []
-
-    def interrupting(step, *, mode):
-        run = compiled(step, mode=mode)
-
-        def counted(*arguments):
-            calls.append(1)
-            if len(calls) == 2:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return run(*arguments)
-
-        return counted
-
-    monkeypatch.setattr(parallel, "compile_steps", interrupting)
+    stop_before(2)
     with pytest.raises(trainers.Stopped, match="step 2 of AdvGAN; saved"):
         train(workdir=tmp_path)
     monkeypatch.undo()

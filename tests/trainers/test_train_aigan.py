@@ -1,14 +1,11 @@
 """Train an AI-GAN against any model: its two stages, and its result."""
 
-import os
-import signal
-
 import jax
 import numpy as np
 import pytest
 
 import advgan_jax
-from advgan_jax import attacks, parallel, trainers
+from advgan_jax import attacks, trainers
 from advgan_jax.reporting import read_metrics
 
 KEY = jax.random.key(3)
@@ -25,22 +22,10 @@ def train(model, images, labels, tiny):
     return run
 
 
-def test_stages_resume_to_the_same_bits(train, images, tmp_path, monkeypatch):
+def test_stages_resume_to_the_same_bits(train, images, tmp_path, stop_before):
     """Signals come in stage one, and in stage two."""
-    whole, compiled, calls = train(), parallel.compile_steps, []
-
-    def interrupting(step, *, mode):
-        run = compiled(step, mode=mode)
-
-        def counted(*arguments):
-            calls.append(1)
-            if len(calls) in (2, 6):
-                os.kill(os.getpid(), signal.SIGTERM)
-            return run(*arguments)
-
-        return counted
-
-    monkeypatch.setattr(parallel, "compile_steps", interrupting)
+    whole = train()
+    stop_before(2, 6)
     for message in ("step 2 of AI-GAN, stage 1", "step 6 of AI-GAN, stage 2"):
         with pytest.raises(trainers.Stopped, match=message):
             train(workdir=tmp_path)
