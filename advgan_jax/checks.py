@@ -210,7 +210,7 @@ def _describe_outside(images: np.ndarray, bounds: Bounds, name: str) -> str:
     elif low < bounds[0]:
         cure = "Undo the normalisation, it belongs inside `logits_fn`."
     elif tuple(bounds) == (0, 1) and high > 2:
-        # Pixels of 8 bits, unless all are below the range of most pictures.
+        # Few pictures of 8 bits have no pixel above 100.
         scale = 255 if 100 < high <= 255 else high
         cure = f"Divide by {scale:g}, or by the largest value that a pixel can have."
     else:
