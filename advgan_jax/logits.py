@@ -117,10 +117,14 @@ def check_logits_fn(model: Function, images: Array) -> int:
     try:
         logits = model.at(images).outputs
     except Exception as error:
-        error.add_note(
-            f"In `{model.name}`, on a batch of shape {images.shape}. One image needs a "
-            "batch axis: `images[None]`."
-        )
+        cure = "One image needs a batch axis: `images[None]`."
+        few = (1, 3)
+        if images.ndim == 4 and images.shape[1] in few and images.shape[3] not in few:
+            cure = (
+                "It looks like [B, C, H, W] where [B, H, W, C] is expected; use "
+                "`images.transpose(0, 2, 3, 1)`."
+            )
+        error.add_note(f"In `{model.name}`, on a batch of shape {images.shape}. {cure}")
         raise
     wanted = f"`{model.name}` must return logits of shape ({images.shape[0]}, K)"
     if not isinstance(logits, jax.ShapeDtypeStruct):
@@ -215,7 +219,8 @@ def warn_of_layout(images: Array | np.ndarray, bounds: Bounds) -> None:
     """Warn of images that look like `[B, C, H, W]`, or scaled to other bounds."""
     warn_of_axes(images, stacklevel=5)
     if bounds[0] == 0 and bounds[1] > 100 and is_concrete(images) and images.size:
-        low, high = map(float, jax.device_get((images.min(), images.max())))
+        with jax.ensure_compile_time_eval():  # known images within a caller's program
+            low, high = map(float, jax.device_get((images.min(), images.max())))
         if low >= 0 and 0 < high <= 1 and images.dtype != np.uint8:
             warnings.warn(
                 f"`images` have values from {low:g} to {high:g} but bounds {bounds}; "
@@ -228,10 +233,27 @@ def warn_of_layout(images: Array | np.ndarray, bounds: Bounds) -> None:
 def warn_of_epsilon(
     epsilon: Any, bounds: Bounds, *, norm: str = "linf", shape: Sequence[int] = ()
 ) -> None:
-    """Warn of a concrete epsilon whose ball contains every image of a `shape`."""
+    """Warn of a concrete epsilon that bounds no image of a `shape`, or permits none.
+
+    Where pixels are whole numbers, within bounds as wide as 8 bits, rounding undoes
+    each perturbation of less than half a step; in every norm no pixel changes by more
+    than epsilon. On narrow bounds a small epsilon may be meant, as in a curve.
+    """
+    if epsilon is None or not is_concrete(epsilon):
+        return
     powers = {"linf": 0.0, "l2": 0.5, "l1": 1.0}
-    size = (bounds[1] - bounds[0]) * math.prod(shape[1:]) ** powers.get(norm, 1.0)
-    if epsilon is not None and is_concrete(epsilon) and epsilon > size:
+    width = bounds[1] - bounds[0]
+    size = width * math.prod(shape[1:]) ** powers.get(norm, 1.0)
+    is_table = len(shape) == 2  # whose numbers nobody rounds
+    if width >= 255 and 0 < epsilon < 0.5 and not is_table:
+        warnings.warn(
+            f"`epsilon` = {epsilon:g} is less than half a step between whole pixels "
+            f"within bounds {bounds}, so rounding undoes the perturbation; `epsilon` "
+            "is in the units of the pixels, for example 8 on (0, 255).",
+            UserWarning,
+            stacklevel=4,
+        )
+    if epsilon > size:
         warnings.warn(
             f"`epsilon` = {epsilon:g} exceeds {size:g}, the largest distance of two "
             f"images within bounds {bounds}, so it bounds nothing; `epsilon` is in the "

@@ -1,7 +1,7 @@
 """The registry of attacks; functions that bind, check and combine them."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,24 +12,25 @@ from jax.typing import ArrayLike
 from advgan_jax import checks, losses, tracing
 from advgan_jax.attacks._api import keyword_defaults, refuse_unknown
 from advgan_jax.attacks._descent import Candidate, keep_first, succeeded
+from advgan_jax.attacks._norms import NORMS
 from advgan_jax.attacks.apgd import apgd, apgd_targeted
 from advgan_jax.attacks.carlini_wagner import carlini_wagner_l2
 from advgan_jax.attacks.carlini_wagner_linf import carlini_wagner_linf
 from advgan_jax.attacks.ddn import ddn
 from advgan_jax.attacks.deepfool import deepfool
-from advgan_jax.attacks.ead import ead
+from advgan_jax.attacks.ead import DECISIONS, ead
 from advgan_jax.attacks.estimates import bandits, nes, spsa
 from advgan_jax.attacks.fab import fab, fab_targeted
 from advgan_jax.attacks.fmn import fmn
 from advgan_jax.attacks.generator import advgan, aigan
 from advgan_jax.attacks.gradient import bim, fgsm, ilcm, mi_fgsm, pgd
 from advgan_jax.attacks.hop_skip_jump import hop_skip_jump
-from advgan_jax.attacks.lbfgs import lbfgs
+from advgan_jax.attacks.lbfgs import SOLVERS, lbfgs
 from advgan_jax.attacks.rays import rays
 from advgan_jax.attacks.signhunter import signhunter
 from advgan_jax.attacks.simba import simba
 from advgan_jax.attacks.square import square
-from advgan_jax.attacks.transfer import transfer
+from advgan_jax.attacks.transfer import AVERAGES, transfer
 from advgan_jax.logits import apply, as_function, check_inputs, predict
 from advgan_jax.types import Array, Attack, Bounds, LogitsFn
 
@@ -65,6 +66,14 @@ ATTACKS: dict[str, Attack] = {
 }
 
 
+# Names that no attack knows are rejected when it is bound; an attack may know fewer.
+_CHOICES: dict[str, Collection[str]] = {
+    "average": AVERAGES,
+    "decision": DECISIONS,
+    "loss": losses.ADVERSARIAL_LOSSES,
+    "norm": NORMS,
+    "solver": SOLVERS,
+}
 QUERY_ATTACKS = frozenset(n for n, fn in ATTACKS.items() if hasattr(fn, "make_method"))
 
 
@@ -110,14 +119,14 @@ def make_attack(name: str, **hyperparams: Any) -> BoundAttack:
 
     Args:
       name: a key of `ATTACKS`.
-      **hyperparams: keyword arguments of that attack. Their values are checked when it
-        is called.
+      **hyperparams: keyword arguments of that attack. Names of norms, losses and the
+        like are checked now, other values when it is called.
 
     Returns:
       A function of the form of `types.Attack`.
 
     Raises:
-      ValueError: for an unknown name; lists the known ones.
+      ValueError: for an unknown name, also of a norm or a loss; lists the known ones.
       TypeError: for an unknown hyper-parameter, or one that is missing; `epsilon` may
         be given at the call.
 
@@ -135,6 +144,12 @@ def make_attack(name: str, **hyperparams: Any) -> BoundAttack:
     known = _defaults(function, hyperparams)
     # An evaluation at several sizes passes each `epsilon` with its call.
     refuse_unknown(name, known, hyperparams, later=("epsilon",))
+    # A function of the caller's, to which `transfer` forwards, may know other names.
+    chosen = {} if "attack" in hyperparams else hyperparams
+    for argument, choices in _CHOICES.items():
+        value = chosen.get(argument)
+        if isinstance(value, str) and value not in choices:
+            raise checks.unknown_name(argument, value, choices)
     return BoundAttack(name, function, dict(hyperparams))
 
 

@@ -5,6 +5,7 @@ import re
 import warnings
 from functools import partial
 
+import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -150,6 +151,18 @@ def test_an_epsilon_that_bounds_nothing_is_noticed(net, images, labels):
     attacks.fgsm(net, 255 * images, labels, epsilon=8, bounds=(0, 255))
 
 
+def test_an_epsilon_that_rounding_undoes_is_noticed(net, images, labels):
+    run = partial(attacks.fgsm, net, 255 * images, labels, bounds=(0, 255))
+    with pytest.warns(UserWarning, match="`epsilon` = 0.3 is less than half a step"):
+        run(epsilon=0.3)
+    run(epsilon=0.5)
+    run(epsilon=0)
+    jax.jit(lambda epsilon: run(epsilon=epsilon))(0.3)  # its value is not known
+    attacks.fgsm(net, images, labels, epsilon=1e-4)
+    flat = 255 * images.reshape(len(images), -1)
+    attacks.fgsm(net, flat, labels, epsilon=0.3, bounds=(0, 255))
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_images_with_channels_first_are_noticed(channels):
     def model(x):
@@ -160,11 +173,21 @@ def test_images_with_channels_first_are_noticed(channels):
         fgsm(model, images)
     fgsm(model, images.transpose(0, 2, 3, 1))
     fgsm(model, np.zeros((2, 1, 2, 4), np.float32))
+    # The error of a model that fails on them names the cure.
+    weights = {"params": {"kernel": np.ones((channels, 3)), "bias": np.zeros(3)}}
+    strict = Partial(lambda w, x: nn.Dense(3).apply(w, x).mean((1, 2)), weights)
+    fgsm(strict, images.transpose(0, 2, 3, 1))
+    cure = rf"(?s)shape \(2, {channels}, 8, 8\).*\[B, H, W, C\] is expected.*transpose"
+    with (
+        pytest.warns(UserWarning, match=r"look like \[B, C, H, W\]"),
+        pytest.raises(flax.errors.ScopeParamShapeError, match=cure),
+    ):
+        fgsm(strict, images)
 
 
 def test_images_scaled_to_other_bounds_are_noticed(net, images, labels):
     with pytest.warns(UserWarning, match=r"from 0 to 1 but bounds \(0.0, 255.0\)"):
-        fgsm(net, images, labels, bounds=(0, 255))
+        attacks.fgsm(net, images, labels, epsilon=8, bounds=(0, 255))
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,28 @@ def test_unknown_names():
         attacks.make_attack("transfer", surrogate_fn=abs, attack=fgsm, num_steps=3)
 
 
+def test_unknown_choices_are_rejected_when_an_attack_is_bound():
+    for name, choice, near in (
+        ("pgd", {"norm": "Linf"}, "linf"),
+        ("pgd", {"loss": "ce"}, "cross_entropy"),
+        ("lbfgs", {"solver": "project"}, "projected"),
+        ("ead", {"decision": "l2"}, "l1"),
+        ("transfer", {"surrogate_fn": abs, "average": "logit"}, "logits"),
+    ):
+        (argument, wrong) = list(choice.items())[-1]
+        known = f"Unknown {argument} '{wrong}'.*Known: .*{near}"
+        with pytest.raises(ValueError, match=known):
+            attacks.make_attack(name, **choice)
+    attacks.make_attack("square", epsilon=0.1, loss=None)
+
+
+def test_an_attack_of_the_caller_s_may_have_other_choices():
+    def own(logits_fn, images, labels, *, key, targeted, bounds, norm):
+        return images
+
+    attacks.make_attack("transfer", surrogate_fn=abs, attack=own, norm="l7")
+
+
 @pytest.fixture
 def other(net):
     """A second model, not the first with other weights only."""

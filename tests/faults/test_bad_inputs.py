@@ -110,7 +110,7 @@ FUNCTIONS = {
         attack("pgd", epsilon=0.1, key=jax.random.split(KEY)),
         "`key` must be one key",
     ),
-    "loss": (attack("fgsm", epsilon=0.1, loss="ce"), "Unknown adversarial loss 'ce'"),
+    "loss": (attack("fgsm", epsilon=0.1, loss="ce"), "Unknown loss 'ce'"),
     "loss-classes": (attack("fgsm", epsilon=0.1, loss="dlr"), "at least 3 classes"),
     "norm": (attack("fgsm", epsilon=0.1, norm="l3"), "Unknown norm.*l3"),
     "targeted": (
