@@ -1,5 +1,6 @@
-"""Write the report of a finished run, or of several in comparison."""
+"""Write the report of a finished run or a training, or of several in comparison."""
 
+import os
 from collections.abc import Sequence
 
 from advgan_jax.cli.errors import Parser, exit_with_error
@@ -11,6 +12,14 @@ def run(given: Sequence[str]) -> None:
     parser.add_argument("workdirs", metavar="WORKDIR", nargs="+")
     parser.add_argument("--out", metavar="PATH")
     chosen = parser.parse_args(given)
+    for workdir in chosen.workdirs:  # before the imports, which take seconds
+        try:
+            os.listdir(workdir)
+        except OSError as error:
+            exit_with_error(
+                f"{workdir} cannot be read ({error.strerror}); pass the folder that "
+                "`--workdir` of a run or `workdir=` of a training was."
+            )
     print(f"reading {', '.join(chosen.workdirs)}", flush=True)
     from advgan_jax.reporting.page import write_report
 

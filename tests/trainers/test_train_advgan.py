@@ -13,6 +13,7 @@ from advgan_jax import parallel, trainers
 from advgan_jax.data import Split
 from advgan_jax.evaluation import evaluate
 from advgan_jax.reporting import read_metrics
+from advgan_jax.reporting.page import write_report
 from advgan_jax.trainers import problem
 
 KEY = jax.random.key(3)
@@ -183,6 +184,12 @@ def test_a_stopped_training_resumes_to_the_same_bits(
     assert (tmp_path / "figures" / "curves.png").exists()
     steps = [row["step"] for row in read_metrics(tmp_path)]
     assert steps == [2, 3, 6]
+    page = write_report([tmp_path]).read_text(encoding="utf8")
+    assert all(
+        text in page for text in ("success in training", "OwnGenerator", "step 6")
+    )
+    assert "no evaluation is stored" in page
+    assert "training time" in page
     # A finished training makes no step.
     monkeypatch.setattr(parallel, "compile_steps", None)
     again = train(workdir=tmp_path)

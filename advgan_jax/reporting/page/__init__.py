@@ -22,15 +22,17 @@ REPORT = "report.html"
 
 
 def write_report(workdirs: Sequence[Path], path: Path | None = None) -> pathlib.Path:
-    """Write the report of finished runs, and return its path.
+    """Write the report of runs or trainings, and return its path.
 
     Args:
-      workdirs: the folders of the runs, at least one; several are compared.
+      workdirs: the folders of finished runs, or of trainings by `train_advgan` and its
+        like, at least one; several are compared. A training has no results, only
+        curves and settings.
       path: the file to write; by default `report.html` in the workdir of one run, and
         `comparison.html` in the first of several.
 
     Raises:
-      FileNotFoundError: if a folder holds no run, or one that has not finished.
+      FileNotFoundError: if a folder holds neither, or a run that has not finished.
       ValueError: if a file of a run is damaged.
     """
     runs = []

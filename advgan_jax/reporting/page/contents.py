@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.files import Path, read_json
 from advgan_jax.reporting.logs import METRICS, RESULTS, read_metrics
 from advgan_jax.reporting.published import PublishedTable, read_table
@@ -20,12 +21,12 @@ Curves = dict[str, list[tuple[int, float]]]
 
 
 class Contents(NamedTuple):
-    """A finished run.
+    """A finished run, or a training by `train_advgan` and its like up to now.
 
     Attributes:
       name: the last part of the workdir's path.
       workdir: the folder.
-      results: the content of `results.json`.
+      results: the content of `results.json`; of a training its settings, no rows.
       curves: points (step, value) by metric, by the name of the training.
       samples: the arrays of each row of `results`, see `reporting.samples`; or None.
       seconds: of the training; None if unknown.
@@ -49,19 +50,32 @@ class Contents(NamedTuple):
 
 
 def read_contents(workdir: Path) -> Contents:
-    """Read a finished run.
+    """Read a finished run, or a training by `train_advgan` and its like.
 
     Raises:
-      FileNotFoundError: if there is no run, or it has not finished.
+      FileNotFoundError: if there is neither a run nor a training, or the run has not
+        finished.
       ValueError: if a file is damaged.
     """
     folder = pathlib.Path(workdir)
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(
-            f"{folder} is not the workdir of a run: it has no config.json. A training "
-            "by `train_advgan` and its like has no report; train on your model by "
-            "`advgan-jax train --config.target_model=MODULE:FUNCTION`."
-        )
+    if (folder / "config.json").is_file():
+        results = _results_of_run(folder)
+    else:
+        results = _results_of_training(folder)
+    return Contents(
+        folder.absolute().name,
+        folder,
+        results,
+        {name: found for name, at in _trainings(folder) if (found := _curves(at))},
+        [read_sample(folder, row) for row in results["rows"]],
+        training_seconds(folder),
+        [read_table(file) for file in sorted(folder.glob("tables/*.json"))],
+        sorted(folder.glob("figures/*.png")),
+    )
+
+
+def _results_of_run(folder: pathlib.Path) -> dict[str, Any]:
+    """Read `results.json`; see `read_contents` for errors."""
     path = folder / RESULTS
     if not path.is_file():
         raise FileNotFoundError(
@@ -75,16 +89,24 @@ def read_contents(workdir: Path) -> Contents:
             f"{path} must be the results of a run, but lacks "
             f"{', '.join(sorted(missing)) or 'a list of rows'}; {_CURE}."
         )
-    return Contents(
-        folder.absolute().name,
-        folder,
-        results,
-        {name: found for name, at in _trainings(folder) if (found := _curves(at))},
-        [read_sample(folder, row) for row in results["rows"]],
-        training_seconds(folder),
-        [read_table(file) for file in sorted(folder.glob("tables/*.json"))],
-        sorted(folder.glob("figures/*.png")),
-    )
+    return results
+
+
+def _results_of_training(folder: pathlib.Path) -> dict[str, Any]:
+    """Return what a training by `train_advgan` and its like has in place of results.
+
+    The settings are the description in its checkpoints; nothing was evaluated.
+    """
+    if not (folder / "checkpoints").is_dir():  # opening it would create it
+        raise FileNotFoundError(
+            f"{folder} is not the workdir of a run, which has config.json, or of a "
+            "training by `train_advgan` and its like, which has checkpoints; pass what "
+            "`--workdir` or `workdir=` was."
+        )
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        settings = checkpoints.describe()
+    config = {"method": settings.pop("kind", None), **settings}
+    return {"rows": [], "config": config, "versions": {}, "device": "unknown device"}
 
 
 def _trainings(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
@@ -110,6 +132,11 @@ def _curves(folder: pathlib.Path) -> Curves:
 def warnings(contents: Contents) -> list[str]:
     """Return what a reader must know before using the numbers, one sentence each."""
     found = []
+    if not (contents.workdir / RESULTS).is_file():
+        found.append(
+            "A call of the library trained this, and no evaluation is stored. Load the "
+            "generator with load_generator, and measure it with evaluate."
+        )
     for row in contents.rows:
         name = describe(row)
         zero, odd = (row.get(f"gradient_{k}") or 0 for k in ("zero", "not_finite"))

@@ -43,10 +43,13 @@ def head(runs: Sequence[Contents]) -> Iterator[Html]:
     config = runs[0].results["config"]
     named = [config.get(n) for n in ("method", "dataset", "target_model")]
     if len(runs) == 1:
-        words = [*(str(n) for n in named if n), f"seed {config.get('seed')}"]
+        words = [
+            *(n for n in named if isinstance(n, str)),
+            f"seed {config.get('seed')}",
+        ]
         yield tag("p", " · ".join([*words, runs[0].results["device"]]), class_="soft")
-        if runs[0].rows:
-            yield tag("div", *_cards(runs[0]), class_="cards")
+        if cards := list(_cards(runs[0])):
+            yield tag("div", *cards, class_="cards")
     found = [
         text if len(runs) == 1 else f"{run.name}: {text}"
         for run in runs
@@ -57,6 +60,23 @@ def head(runs: Sequence[Contents]) -> Iterator[Html]:
 
 
 def _cards(run: Contents) -> Iterator[Html]:
+    """Yield the most important numbers, and the training time."""
+    yield from _results_of_rows(run) if run.rows else _newest_success(run)
+    if run.seconds is not None:
+        yield _card(_duration(run.seconds), "training time")
+
+
+def _card(number: str, *words: str) -> Html:
+    return tag("div", tag("b", number), *(tag("span", w) for w in words), class_="card")
+
+
+def _newest_success(run: Contents) -> Iterator[Html]:
+    """Yield the success that a training without results logged last."""
+    for step, rate in run.curves.get("training", {}).get("success_rate", ())[-1:]:
+        yield _card(f"{percent(rate)} %", "success in training", f"at step {step:,}")
+
+
+def _results_of_rows(run: Contents) -> Iterator[Html]:
     """Yield the numbers of the row of all classes or attacks, else of the first."""
     whole = [
         r
@@ -66,12 +86,6 @@ def _cards(run: Contents) -> Iterator[Html]:
     ]
     row = (whole or run.rows)[0]
     sample = run.samples[run.rows.index(row)]
-
-    def _card(number: str, *words: str) -> Html:
-        return tag(
-            "div", tag("b", number), *(tag("span", w) for w in words), class_="card"
-        )
-
     if row.get("attack_success_rate") is not None:
         rate, rest = _success(row, sample).split(" % ", 1)
         yield _card(f"{rate} %", f"attack success {rest}", describe(row))
@@ -84,8 +98,6 @@ def _cards(run: Contents) -> Iterator[Html]:
     else:
         of = f"of {row['num_images']:,} images"
         yield _card(f"{percent(row['clean_accuracy'])} %", "accuracy", of)
-    if run.seconds is not None:
-        yield _card(_duration(run.seconds), "training time")
 
 
 def _duration(seconds: float) -> str:

@@ -5,6 +5,7 @@ import html.parser
 import json
 import logging
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -174,6 +175,19 @@ def test_a_stopped_or_damaged_run_is_one_clear_line(made_run, spoil, message, ca
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(message, line), line
     assert not (made_run / "report.html").exists()
+
+
+def test_a_wrong_folder_is_an_error_before_the_large_imports(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, "advgan_jax.reporting.page", None)
+    (tmp_path / "file").touch()
+    for name in ("missing", "file"):
+        with pytest.raises(SystemExit) as ended:
+            report.run([str(tmp_path), str(tmp_path / name)])
+        assert ended.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert re.search(rf"{name} cannot be read \(.+\).*`workdir=`", line), line
 
 
 def test_a_report_never_makes_a_finished_run_fail(made_run, caplog):
