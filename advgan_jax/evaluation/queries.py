@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
 
 from advgan_jax.attacks import QUERY_ATTACKS
 from advgan_jax.blackbox import hybrid
@@ -230,6 +229,8 @@ def summarize_queries(
         means = np.array([one.queries.mean() for one in found])
         half = math.nan
         if len(found) > 1:
+            from scipy import stats  # slow to import
+
             error = means.std(ddof=1) / math.sqrt(len(found))
             half = stats.t.ppf(0.975, len(found) - 1) * error
         low, high = (float(means.mean() + sign * half) for sign in (-1, 1))

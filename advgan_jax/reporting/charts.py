@@ -11,11 +11,9 @@ from itertools import cycle
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from advgan_jax.reporting import style
+from advgan_jax.reporting.style import Axes, Figure
 from advgan_jax.reporting.tables import percent
 
 # Metrics that are shares; all others are losses, each drawn on its own scale.
@@ -64,7 +62,8 @@ def heatmap(
     axis.set_title(title, fontsize=10)
     if max(matrix.shape) <= 20:  # smaller cells are too small to read
         _annotate(axis, matrix, others)
-    bar = figure.colorbar(shown, ax=axis, format=PercentFormatter(1), pad=0.02)
+    bar = figure.colorbar(shown, ax=axis, pad=0.02)
+    style.show_percent(bar.ax.yaxis)
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_linewidth(0.5)
     return figure
@@ -114,7 +113,7 @@ def bar_chart(
         style.legend_beside(axis)
     axis.invert_yaxis()
     axis.set_xlim(0, 1.2 * max(*shares.values(), 1e-9, *references.values()))
-    axis.xaxis.set_major_formatter(PercentFormatter(1))
+    style.show_percent(axis.xaxis)
     style.style_axis(axis, title, x=label)
     return figure
 
@@ -200,7 +199,7 @@ def training_curves(
     panels += [shares] if shares else []
     columns = min(3, len(panels))
     lines = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(3.3 * columns, 2.5 * lines), layout="constrained")
+    figure = style.new_figure(3.3 * columns, 2.5 * lines, "constrained")
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for axis, panel in zip(axes, panels, strict=False):
         for name in panel:
@@ -212,10 +211,10 @@ def training_curves(
             axis.axvline(switch, color=style.GREY, lw=1, ls=":")
         title = panel[0] if len(panel) == 1 else "share of images"
         style.style_axis(axis, title, x="step")
-        axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True))
+        axis.locator_params("x", nbins=4, steps=[1, 2, 5, 10], integer=True)
         if panel is shares:
             axis.set_ylim(-0.03, 1.03)
-            axis.yaxis.set_major_formatter(PercentFormatter(1))
+            style.show_percent(axis.yaxis)
         if len(panel) > 1:
             axis.legend(fontsize=7, frameon=False)
     for axis in axes[len(panels) :]:
@@ -248,6 +247,6 @@ def _share_curves(curves: _Curves, title: str, x: str, y: str) -> Figure:
         axis.plot(sizes, shares, marker=marker, ms=4, lw=1.4, label=name, clip_on=False)
     style.style_axis(axis, title, x, y)
     axis.set_ylim(0, 1)
-    axis.yaxis.set_major_formatter(PercentFormatter(1))
+    style.show_percent(axis.yaxis)
     style.legend_beside(axis)
     return figure

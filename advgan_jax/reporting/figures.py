@@ -10,12 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 
 from advgan_jax.data import to_float
-from advgan_jax.reporting.style import RED
+from advgan_jax.reporting.style import RED, Axes, AxesImage, Figure, new_figure
 from advgan_jax.types import Bounds
 
 WRONG, RIGHT = RED, "#222222"
@@ -166,7 +163,7 @@ def direction_grid(
         )
     lines, columns = shapes.pop()
     size = (0.45 * columns * len(blocks) + 0.3, 0.45 * lines + 0.7)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = new_figure(*size, "constrained")
     figure.suptitle(title, fontsize=9)
     parts: Any = figure.subfigures(1, len(blocks), squeeze=False, wspace=0.05)
     for part, (name, rows) in zip(parts[0], blocks.items(), strict=True):
@@ -185,7 +182,7 @@ def _grid(
     width_ratios: Sequence[float] | None = None,
 ) -> tuple[Figure, np.ndarray]:
     """Return a figure and its axes; the margins are left, right, top and bottom."""
-    figure = Figure(figsize=size)
+    figure = new_figure(*size)
     left, right, top, bottom = margins
     sides = {"left": left, "right": 1 - right, "top": 1 - top, "bottom": bottom}
     spaces = {"wspace": gaps[0], "hspace": gaps[1], "width_ratios": width_ratios}

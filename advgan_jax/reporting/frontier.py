@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from advgan_jax.evaluation.queries import FrontierPoint, QueryCounts, frontier
 from advgan_jax.reporting import style
+from advgan_jax.reporting.style import Figure
 
 
 def frontier_chart(
@@ -30,7 +29,7 @@ def frontier_chart(
     """
     if not frontiers:
         raise ValueError("`frontiers` must have at least one attack, got none.")
-    figure = Figure(figsize=(9.6, 3.6), layout="constrained")
+    figure = style.new_figure(9.6, 3.6, "constrained")
     left, right = figure.subplots(1, 2)
     for number, (name, points) in enumerate(frontiers.items()):
         color = f"C{number % 10}"
@@ -61,7 +60,7 @@ def frontier_chart(
     style.style_axis(left, title, *costs)
     style.style_axis(right, "", "queries for an image", "share of images")
     right.set_ylim(0, 1)
-    right.yaxis.set_major_formatter(PercentFormatter(1))
+    style.show_percent(right.yaxis)
     figure.legend(fontsize=8, frameon=False, loc="outside right upper")
     return figure
 

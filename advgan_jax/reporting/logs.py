@@ -7,16 +7,18 @@ the metrics by name. TensorBoard's events are in `tensorboard/`.
 import json
 import os
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
-
-import tensorboardX
+from typing import TYPE_CHECKING, Any, Self
 
 from advgan_jax import parallel
 from advgan_jax.evaluation import ROW_KEYS
 from advgan_jax.files import Path, reading, writing
 from advgan_jax.reporting.environment import command_line, device_name, versions
 from advgan_jax.reporting.files import replacing, to_json, write_json
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
 
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
 METRICS, RESULTS, TENSORBOARD = "metrics.jsonl", "results.json", "tensorboard"
@@ -77,8 +79,8 @@ class MetricsLog:
         descriptor = os.open(self.path, os.O_APPEND | os.O_WRONLY | _NO_LINK)
         self._file = os.fdopen(descriptor, "a", encoding="utf8")
         # TensorBoard hides older events from this step on.
-        self._events = tensorboardX.SummaryWriter(
-            str(pathlib.Path(workdir, TENSORBOARD)), purge_step=(restored_step or 0) + 1
+        self._events = _events(
+            pathlib.Path(workdir, TENSORBOARD), (restored_step or 0) + 1
         )
 
     def __enter__(self) -> Self:
@@ -119,6 +121,22 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
       ValueError: if a line has another form; names it.
     """
     return [row for _, row in _read(pathlib.Path(workdir, METRICS))]
+
+
+def _events(folder: pathlib.Path, first_step: int) -> "SummaryWriter":
+    """Return a writer of TensorBoard's events, without an import of PyTorch.
+
+    tensorboardX imports PyTorch where it is installed, to know its tensors; that takes
+    longer than all other imports of a run together.
+    """
+    hidden: dict[str, Any] = {} if "torch" in sys.modules else {"torch": None}
+    sys.modules.update(hidden)  # an import of None raises ImportError
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+    return SummaryWriter(str(folder), purge_step=first_step)
 
 
 def _read(path: pathlib.Path) -> list[tuple[str, dict[str, Any]]]:

@@ -1,11 +1,20 @@
 """The style of all charts, without the global state of matplotlib."""
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Literal
 
 from advgan_jax.files import Path
 from advgan_jax.reporting.files import replacing
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+else:  # names for signatures; matplotlib is imported when a run draws
+    Axes, Axis = "matplotlib.axes.Axes", "matplotlib.axis.Axis"
+    Figure, AxesImage = "matplotlib.figure.Figure", "matplotlib.image.AxesImage"
+
+_Layout = Literal["constrained"] | None
 BLUE, RED, GREY = "#5b8db8", "#c0392b", "#666666"
 
 
@@ -26,10 +35,24 @@ def style_axis(axis: Axes, title: str, x: str = "", y: str = "") -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
+def new_figure(width: float, height: float, layout: _Layout = None) -> Figure:
+    """Return an empty figure; sizes are in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout=layout)
+
+
 def one_axis(width: float, height: float) -> tuple[Figure, Axes]:
     """Return a figure with one axis; sizes are in inches."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = new_figure(width, height, "constrained")
     return figure, figure.subplots()
+
+
+def show_percent(side: Axis) -> None:
+    """Label the shares on a side of an axis, `axis.xaxis` or `axis.yaxis`, in %."""
+    from matplotlib.ticker import PercentFormatter
+
+    side.set_major_formatter(PercentFormatter(1))
 
 
 def legend_beside(axis: Axes) -> None:

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from advgan_jax.data import Dataset, Split
 from advgan_jax.evaluation import Evaluation
 from advgan_jax.reporting import SHOWN, kept_row, save_figure
 from advgan_jax.reporting.store import Store
+from advgan_jax.reporting.style import Figure
 from advgan_jax.settings import UNDEFENDED
 from advgan_jax.trainers import Options
 

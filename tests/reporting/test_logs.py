@@ -4,6 +4,8 @@ import contextlib
 import errno
 import json
 import os
+import subprocess
+import sys
 
 import jax.numpy as jnp
 import pytest
@@ -131,3 +133,16 @@ def test_results_have_the_contract_fields(tmp_path):
     with pytest.raises(ValueError, match="differs in another order"):
         write_results(tmp_path, [dict(reversed(ROW.items()))], {})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_starts_without_slow_imports(tmp_path):
+    (tmp_path / "torch.py").write_text("raise SystemExit('PyTorch was imported')")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from advgan_jax import reporting, runs\n"
+        "with reporting.MetricsLog(sys.argv[1]) as log:\n"
+        "    log.write(1, {'loss': 0.5})\n"
+        "assert not {'torch', 'matplotlib', 'scipy.stats'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path], check=True)
+    assert read_metrics(tmp_path) == [{"step": 1, "loss": 0.5}]

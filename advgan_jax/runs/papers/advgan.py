@@ -11,11 +11,11 @@ References:
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from advgan_jax.evaluation.challenge import EPSILON
 from advgan_jax.reporting import PAPER, heatmap, matrices, time_chart
+from advgan_jax.reporting.style import Figure
 from advgan_jax.runs.papers.rows import Entry, Row, Table, TargetModel, published
 
 MODELS = ("A", "B", "C")  # two of Tramer's models, and Carlini & Wagner's

@@ -6,8 +6,7 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from matplotlib.figure import Figure
-
+from advgan_jax.reporting.style import Figure
 from advgan_jax.settings import UNDEFENDED
 
 Record = dict[str, Any]  # a line of a table by column

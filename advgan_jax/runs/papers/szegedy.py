@@ -12,12 +12,12 @@ References:
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from advgan_jax.checks import unknown_name
 from advgan_jax.data import Dataset
 from advgan_jax.reporting import bar_chart, comparison_grid, heatmap, matrices
+from advgan_jax.reporting.style import Figure
 from advgan_jax.runs import runner
 from advgan_jax.runs.papers import szegedy_check
 from advgan_jax.runs.papers.rows import Entry, Row, Table, TargetModel, published
