@@ -21,6 +21,7 @@ EXAMPLES = (
     "interop.from_host",
     "oracles",
 )
+TRAINING = "trainers.train_advgan"  # its example takes longer
 
 
 def public_modules():
@@ -87,11 +88,16 @@ def test_every_page_of_the_reference_is_listed(repository):
     assert sorted(listed) == sorted(pages - {"index"})
 
 
-def run_example(name):
-    """Run the examples of a public name's docstring; return how many lines ran."""
+def find(name):
+    """Return a public name's last part, its value and its docstring."""
     place, _, last = f"advgan_jax.{name}".rpartition(".")
     value = getattr(importlib.import_module(place), last)
-    text = inspect.getdoc(value)
+    return last, value, inspect.getdoc(value)
+
+
+def run_example(name):
+    """Run the examples of a public name's docstring; return how many lines ran."""
+    last, value, text = find(name)
     test = doctest.DocTestParser().get_doctest(text, {last: value}, name, None, 0)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     found = []
@@ -107,14 +113,24 @@ def test_example_of_a_docstring_works(name):
 
 @pytest.mark.slow
 def test_example_of_a_training_works():
-    assert run_example("trainers.train_advgan") >= 3
+    assert run_example(TRAINING) >= 3
+
+
+def lines_of(text):
+    """Return the lines of the examples in a docstring, which may be None."""
+    return tuple(e.source for e in doctest.DocTestParser().get_examples(text or ""))
 
 
 def test_every_example_is_tested(repository):
     """An example that nobody runs is wrong one day."""
-    found = [
-        path.name
+    tested = {lines_of(find(name)[2]) for name in (*EXAMPLES, TRAINING)}
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    found = {
+        f"{path.relative_to(repository)}: {getattr(node, 'name', 'module')}": lines
         for path in (repository / "advgan_jax").rglob("*.py")
-        if ">>> " in path.read_text(encoding="utf8")
-    ]
-    assert len(found) == len(EXAMPLES) + 1
+        if ">>> " in (text := path.read_text(encoding="utf8"))
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, documented) and (lines := lines_of(ast.get_docstring(node)))
+    }
+    assert not {place for place, lines in found.items() if lines not in tested}
+    assert set(found.values()) == tested  # each name above has an example
