@@ -138,7 +138,8 @@ def on_devices():
         result = subprocess.run(
             [*command, *map(str, arguments)],
             env={
-                "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+                "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} "
+                f"--xla_force_host_platform_device_count={devices}",
                 "JAX_PLATFORMS": "cpu",
                 "PATH": "",
             },

@@ -16,17 +16,13 @@ class Programs:
     """One program in one or several processes, running."""
 
     def __init__(self, commands, *, devices, folder):
-        flags = f"--xla_force_host_platform_device_count={devices}"
+        flags = os.environ.get("XLA_FLAGS", "")
+        flags += f" --xla_force_host_platform_device_count={devices}"
         # No other variables: an allocator's settings can stall threads.
-        environment = {
-            "XLA_FLAGS": flags,
-            "JAX_PLATFORMS": "cpu",
-            "PATH": "",
-            # These programs compile for longer than they run.
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        }
-        if "PYTHONPATH" in os.environ:
-            environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
+        environment = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PATH": ""}
+        for name in ("PYTHONPATH", "JAX_COMPILATION_CACHE_DIR"):
+            if name in os.environ:
+                environment[name] = os.environ[name]
         self.processes, self._logs = [], []
         for number, command in enumerate(commands):
             self._logs.append(folder / f"process-{number}.log")

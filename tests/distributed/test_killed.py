@@ -51,9 +51,10 @@ def wait_for_progress(programs, workdir):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+# tests/faults/test_interrupted.py kills a single process.
 @pytest.mark.parametrize(
-    "kills", [pytest.param(2, id="2"), pytest.param(20, marks=[pytest.mark.slow, LONG])]
+    ("processes", "kills"),
+    [(2, 2), pytest.param(1, 20, marks=LONG), pytest.param(2, 20, marks=LONG)],
 )
 def test_ends_with_the_same_bits(start_run, tmp_path, digits, processes, kills):
     random = np.random.default_rng(kills + processes)
