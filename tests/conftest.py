@@ -67,7 +67,7 @@ def compile_once(tmp_path_factory):
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(base / "programs")
     jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     # Commands that tests start have a cache of their own: a killed one may write a
     # program by half, which the others replace.
     with pytest.MonkeyPatch.context() as patch:
