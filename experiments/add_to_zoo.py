@@ -59,6 +59,8 @@ def main() -> None:
     if chosen.attacks is None:
         kind, saved = files.MODEL, _target_model(Run(config, workdir, dataset))
         measure = measure_model
+        if results["config"]["method"] == "defence":  # its attacks
+            card["figures_of_the_run"] = results["rows"]
     else:
         kind, saved = files.GENERATOR, load_generator(workdir)
         saved = (saved.to_record(), saved.params)
