@@ -9,8 +9,6 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.optimised
-
 
 @pytest.fixture
 def run(repository):
