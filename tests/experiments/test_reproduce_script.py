@@ -12,8 +12,6 @@ import pytest
 from advgan_jax.evaluation.rows import THREAT_MODELS
 from advgan_jax.runs.papers.reproduce import TABLES
 
-pytestmark = pytest.mark.optimised
-
 
 @pytest.fixture
 def run(repository, tmp_path):

@@ -8,12 +8,13 @@ import time
 
 import pytest
 
-pytestmark = pytest.mark.optimised
-
 SHORT = [
     "--config.target_training.num_epochs=3",
     "--config.training.num_epochs=1",
-    "--config.generator.num_residual=1",
+    "--config.target_model=fc10",
+    "--config.generator.widths=(4,4,4)",
+    "--config.generator.num_residual=0",
+    "--config.discriminator.widths=(4,)",
     "--config.evaluation.num_images=60",
 ]
 
@@ -62,4 +63,4 @@ def test_a_signal_saves_and_a_whole_run_prints_the_table_last(command, tmp_path)
     header, rule, row = whole.stdout.rstrip().splitlines()[-3:]
     assert header.split()[:2] == ["dataset", "model"]
     assert set(rule) == {"-", " "}
-    assert row.split()[:3] == ["digits", "small", "advgan"]
+    assert row.split()[:3] == ["digits", "fc10", "advgan"]
