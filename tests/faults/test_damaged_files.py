@@ -1,5 +1,6 @@
 """Every damaged file gives the right values, or one clear line: never wrong ones."""
 
+import json
 import logging
 import os
 import subprocess
@@ -324,7 +325,7 @@ def test_a_damaged_duration_blocks_no_run(finished, fresh, get_config, caplog, t
 
 
 @pytest.mark.slow
-def test_commands_end_with_one_line(repository, tmp_path, checkpoints):
+def test_commands_end_with_one_line(repository, tmp_path):
     """A command reports a damaged file like every other error: status 2, one line."""
     arrays = {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES, "y_test": LABELS}
     np.savez(tmp_path / "mine.npz", **arrays)
@@ -336,24 +337,28 @@ def test_commands_end_with_one_line(repository, tmp_path, checkpoints):
     (tmp_path / "run" / "config.json").write_text("[]")
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "results.json").write_text("{}")
-    train = ["train.py", f"--config={repository / 'configs' / 'advgan.py'}"]
+    train = ["train.py", "--config=configs/advgan.py"]
     file = f"--file={tmp_path / 'attack.npy'}"
-    challenge = ["challenge.py", f"--config={repository / 'configs' / 'defence.py'}"]
+    challenge = ["challenge.py", "--config=configs/defence.py"]
     cases = [
         ([*train, f"--config.dataset=npz:{tmp_path / 'mine.npz'}"], "mine.npz"),
         ([*train, f"--workdir={tmp_path / 'run'}", "--resume"], "run/config.json"),
         ([*train, f"--workdir={tmp_path / 'theirs'}", "--overwrite"], "theirs"),
         ([*challenge, file, f"--config.target_model_dir={tmp_path}"], "attack.npy"),
     ]
-    for (script, *arguments), name in cases:
-        result = subprocess.run(
-            [sys.executable, str(repository / "experiments" / script), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert result.returncode == 2, result.stderr
-        (line,) = result.stderr.splitlines()
+    program = repository / "tests" / "faults" / "fork_commands.py"
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", str(program), str(repository), str(tmp_path)],
+        input=json.dumps([command for command, _ in cases]),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    endings = json.loads(result.stdout)
+    for (status, errors), (_, name) in zip(endings, cases, strict=True):
+        assert status == 2, errors
+        (line,) = errors.splitlines()
         assert line.startswith("error: ")
         assert str(tmp_path / name) in line
     assert (tmp_path / "theirs" / "results.json").exists()
