@@ -136,8 +136,8 @@ def test_some_attacks_need_images(name, net, images, labels):
 
 
 @only(NAMES)
-@pytest.mark.parametrize("bounds", [(-1.0, 1.0), (0.0, 255.0)])
-def test_units_of_the_pixels_change_nothing_else(name, bounds, net, images, labels):
+def test_units_of_the_pixels_change_nothing_else(name, net, images, labels):
+    bounds = (-128.0, 127.0)  # neither 0 nor 1 is an end, and a step is far from 1
     images = jnp.round(256 * images) / 256  # exact in all units
 
     def run(low, high):
