@@ -48,6 +48,7 @@ def batch(digits):
     )
 
 
+@functools.cache
 def fresh(nets):
     return jax.jit(lambda key: aigan.init_state(nets, key, (8, 8, 1)))(
         jax.random.key(0)
@@ -72,7 +73,7 @@ def drawn(state, labels):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("stage", "num_heads"), [(1, 1), (2, 1), (1, 2)])
+@pytest.mark.parametrize(("stage", "num_heads"), [(2, 1), (1, 2)])
 def test_step_follows_both_gradients(stage, num_heads, batch, digits_logits_fn):
     """With SGD of rate 1, old minus new weights are the gradients."""
     nets = networks(num_heads=num_heads)
@@ -107,7 +108,7 @@ def test_step_follows_both_gradients(stage, num_heads, batch, digits_logits_fn):
         hinged = 0.7 * jnp.maximum(0, norms - 0.05)
         return jnp.mean(adv + 0.5 * (score - 1) ** 2 + hinged) + 0.5 * class_loss
 
-    moved = adversarial(state.generator.params) - images
+    moved = jax.jit(adversarial)(state.generator.params) - images
     assert jnp.sqrt(jnp.sum(moved**2, axis=(1, 2, 3))).min() > 0.05
     for loss, net, after in (
         (d_loss, state.discriminator, new.discriminator),
