@@ -194,6 +194,7 @@ def test_a_second_run_in_a_workdir_is_refused(start, tmp_path):
         assert first.poll() is None, finish(first)
         assert time.monotonic() < deadline
         time.sleep(0.1)
+    first.send_signal(signal.SIGSTOP)  # it keeps its lock and computes no more
     for flag in ("--resume", "--overwrite"):
         second = start(*TRAIN, "--workdir=run", flag)
         status, lines = finish(second)
