@@ -138,6 +138,7 @@ def on_devices():
         result = subprocess.run(
             [*command, *map(str, arguments)],
             env={
+                "JAX_COMPILATION_CACHE_DIR": os.environ["JAX_COMPILATION_CACHE_DIR"],
                 "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} "
                 f"--xla_force_host_platform_device_count={devices}",
                 "JAX_PLATFORMS": "cpu",
