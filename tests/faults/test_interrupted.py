@@ -169,6 +169,7 @@ def test_a_signal_in_the_first_seconds_ends_the_command(start, tmp_path):
 def test_two_runs_may_share_target_models(start, tmp_path):
     shared = f"--config.target_model_dir={tmp_path / 'models'}"
     longer = (shared, "--config.target_training.num_epochs=60")
+    longer += ("--config.training.num_epochs=1",)
     processes = [
         start(*TRAIN, *longer, f"--workdir={tmp_path / name}") for name in "ab"
     ]
