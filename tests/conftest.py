@@ -38,6 +38,7 @@ SHORT = {
     "stage_two.num_epochs": 1,
     "attacker.num_steps": 2,
     "evaluation.num_images": 100,
+    "evaluation.grid_images": 2,
 }
 
 
