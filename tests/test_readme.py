@@ -13,8 +13,7 @@ import pytest
 
 import advgan_jax
 from advgan_jax import attacks
-
-pytestmark = pytest.mark.optimised
+from advgan_jax.trainers import defaults
 
 mpl.use("Agg")
 
@@ -26,6 +25,11 @@ PAGES = sorted(
         if "_build" not in path.parts
     ]
 )
+
+
+# Least epochs and steps of a training. The defaults run in trainers/test_defaults.py.
+FEW = (2, 40)
+FEWER_STEPS = f"from advgan_jax.trainers import defaults; defaults._ADVGAN = {FEW}"
 
 
 def read(page):
@@ -47,6 +51,7 @@ def run_snippets(page):
 @pytest.mark.slow
 def test_readme_snippets_run_in_order(finished, tmp_path, monkeypatch, capsys):
     shutil.copytree(finished[0], tmp_path / "runs" / "advgan-digits-small")
+    monkeypatch.setattr(defaults, "_ADVGAN", FEW)
     monkeypatch.chdir(tmp_path)
     assert len(snippets_of("README.md")) >= 3
     names = run_snippets("README.md")
@@ -64,6 +69,7 @@ def test_readme_snippets_run_in_order(finished, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_black_box_example_succeeds(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = run_snippets("docs/black-box.md")
@@ -86,7 +92,8 @@ def test_snippets_of_a_page_run(page, tmp_path):
         used = re.search(rf"^import {name}$", read(page), re.MULTILINE)
         if used and not importlib.util.find_spec(name):
             pytest.skip(f"{name} is not installed")
-    command = [sys.executable, "-W", "error", "-c", "\n".join(snippets_of(page))]
+    code = "\n".join((FEWER_STEPS, *snippets_of(page)))
+    command = [sys.executable, "-W", "error", "-c", code]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     result = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True
