@@ -84,9 +84,6 @@ def test_second_run_loads_the_target_model(sharing, tmp_path, finished, monkeypa
     assert trained == ["AdvGAN"]
 
 
-# Optimised, because that a stream gives the same bits is a promise of the programs that
-# users get.
-@pytest.mark.optimised
 @pytest.mark.slow
 def test_interrupted_run_resumes_to_the_same_results(
     sharing, finished, tmp_path, monkeypatch, stop_before
@@ -111,7 +108,11 @@ def test_interrupted_run_resumes_to_the_same_results(
     (whole,) = finished[1]
     for timed in ("seconds", "images_per_second"):
         row.pop(timed), whole.pop(timed)
-    assert row == whole
+    # An unoptimised stream rounds otherwise; `test_same_bits_as_from_the_devices` tests
+    # the programs that users get.
+    numbers = {name: value for name, value in whole.items() if type(value) is float}
+    assert {name: row[name] for name in numbers} == pytest.approx(numbers, rel=1e-4)
+    assert row | numbers == whole
     with Checkpoints(tmp_path / "checkpoints") as ours:
         assert ours.steps()[-1] == 22
 

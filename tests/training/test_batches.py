@@ -76,6 +76,7 @@ def reading():
 
 @pytest.mark.parametrize("mode", ["jit", "pmap", "shard_map"])
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_same_bits_as_from_the_devices(split, trained, mode):
     watched = Watched(split)
     state, losses = trained(batches.Stream(watched, mode), mode)
