@@ -145,10 +145,11 @@ def make_attack(name: str, **hyperparams: Any) -> BoundAttack:
     # An evaluation at several sizes passes each `epsilon` with its call.
     refuse_unknown(name, known, hyperparams, later=("epsilon",))
     # A function of the caller's, to which `transfer` forwards, may know other names.
-    chosen = {} if "attack" in hyperparams else hyperparams
+    run = hyperparams.get("attack", function)
+    ours = getattr(run, "function", run) in ATTACKS.values()
     for argument, choices in _CHOICES.items():
-        value = chosen.get(argument)
-        if isinstance(value, str) and value not in choices:
+        value, checked = hyperparams.get(argument), ours or argument == "average"
+        if checked and isinstance(value, str) and value not in choices:
             raise checks.unknown_name(argument, value, choices)
     return BoundAttack(name, function, dict(hyperparams))
 

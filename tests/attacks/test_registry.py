@@ -49,6 +49,15 @@ def test_unknown_names():
         attacks.make_attack("transfer", surrogate_fn=abs, attack=fgsm, num_steps=3)
 
 
+def caller_s(logits_fn, images, labels, *, key, targeted, bounds, norm="l7"):
+    """An attack of the caller's, which knows a norm of its own."""
+    return images
+
+
+def through(attack):
+    return {"surrogate_fn": abs, "attack": attack}
+
+
 def test_unknown_choices_are_rejected_when_an_attack_is_bound():
     for name, choice, near in (
         ("pgd", {"norm": "Linf"}, "linf"),
@@ -56,6 +65,9 @@ def test_unknown_choices_are_rejected_when_an_attack_is_bound():
         ("lbfgs", {"solver": "project"}, "projected"),
         ("ead", {"decision": "l2"}, "l1"),
         ("transfer", {"surrogate_fn": abs, "average": "logit"}, "logits"),
+        ("transfer", {**through(attacks.pgd), "norm": "Linf"}, "linf"),
+        ("transfer", {**through(attacks.make_attack("pgd")), "norm": "Linf"}, "linf"),
+        ("transfer", {**through(caller_s), "average": "logit"}, "logits"),
     ):
         (argument, wrong) = list(choice.items())[-1]
         known = f"Unknown {argument} '{wrong}'.*Known: .*{near}"
@@ -65,10 +77,7 @@ def test_unknown_choices_are_rejected_when_an_attack_is_bound():
 
 
 def test_an_attack_of_the_caller_s_may_have_other_choices():
-    def own(logits_fn, images, labels, *, key, targeted, bounds, norm):
-        return images
-
-    attacks.make_attack("transfer", surrogate_fn=abs, attack=own, norm="l7")
+    attacks.make_attack("transfer", **through(caller_s), norm="l8")
 
 
 @pytest.fixture
