@@ -186,9 +186,11 @@ def test_a_stopped_training_resumes_to_the_same_bits(
     assert steps == [2, 3, 6]
     page = write_report([tmp_path]).read_text(encoding="utf8")
     assert all(
-        text in page for text in ("success in training", "OwnGenerator", "step 6")
+        text in page for text in ("success in training", "OwnGenerator", "at step 6")
     )
-    assert "no evaluation is stored" in page
+    assert "<span>on training batches</span>" in page
+    assert "up to step 6; whether it finished is not stored" in page
+    assert "The training has not stored its command" in page
     assert "training time" in page
     # A finished training makes no step.
     monkeypatch.setattr(parallel, "compile_steps", None)

@@ -9,6 +9,7 @@ import advgan_jax
 from advgan_jax import models
 from advgan_jax.oracles import Ledger, Oracle, OracleError
 from advgan_jax.reporting import read_metrics
+from advgan_jax.reporting.page import write_report
 from advgan_jax.trainers import defaults
 from advgan_jax.training.blackbox import Schedule
 
@@ -98,6 +99,8 @@ def test_a_failed_training_resumes_without_repeated_queries(
     np.testing.assert_array_equal(resumed.perturb(images), whole.perturb(images))
     assert len(asked) == 20 + 3  # three of them again, to know the model
     assert [r["queries"] for r in read_metrics(tmp_path) if "queries" in r] == [12, 20]
+    page = write_report([tmp_path]).read_text(encoding="utf8")
+    assert "on training batches of the distilled model" in page
     with pytest.raises(ValueError, match=r"distilled.dropout is 0.0 there"):
         train(
             oracle(), workdir=tmp_path, distilled=models.FullyConnected(3, dropout=0.5)

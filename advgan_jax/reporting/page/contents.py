@@ -32,6 +32,7 @@ class Contents(NamedTuple):
       seconds: of the training; None if unknown.
       tables: those of papers, and others that the run made.
       figures: the paths of the pictures.
+      step: of the last checkpoint of a training by the library; None for a run.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Contents(NamedTuple):
     seconds: float | None
     tables: list[PublishedTable]
     figures: list[pathlib.Path]
+    step: int | None
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -59,9 +61,9 @@ def read_contents(workdir: Path) -> Contents:
     """
     folder = pathlib.Path(workdir)
     if (folder / "config.json").is_file():
-        results = _results_of_run(folder)
+        results, step = _results_of_run(folder), None
     else:
-        results = _results_of_training(folder)
+        results, step = _results_of_training(folder)
     return Contents(
         folder.absolute().name,
         folder,
@@ -71,6 +73,7 @@ def read_contents(workdir: Path) -> Contents:
         training_seconds(folder),
         [read_table(file) for file in sorted(folder.glob("tables/*.json"))],
         sorted(folder.glob("figures/*.png")),
+        step,
     )
 
 
@@ -92,21 +95,25 @@ def _results_of_run(folder: pathlib.Path) -> dict[str, Any]:
     return results
 
 
-def _results_of_training(folder: pathlib.Path) -> dict[str, Any]:
+def _results_of_training(folder: pathlib.Path) -> tuple[dict[str, Any], int]:
     """Return what a training by `train_advgan` and its like has in place of results.
 
-    The settings are the description in its checkpoints; nothing was evaluated.
+    The settings are the description in its checkpoints; nothing was evaluated. The
+    second value is the step of the last checkpoint.
     """
-    if not (folder / "checkpoints").is_dir():  # opening it would create it
+    settings, steps = {}, []
+    if (folder / "checkpoints").is_dir():  # opening it would create it
+        with Checkpoints(folder / "checkpoints") as checkpoints:
+            settings, steps = checkpoints.describe(), checkpoints.steps()
+    if "generator" not in settings:
         raise FileNotFoundError(
             f"{folder} is not the workdir of a run, which has config.json, or of a "
-            "training by `train_advgan` and its like, which has checkpoints; pass what "
-            "`--workdir` or `workdir=` was."
+            "training by `train_advgan` and its like, which has checkpoints of a "
+            "generator; pass what `--workdir` or `workdir=` was."
         )
-    with Checkpoints(folder / "checkpoints") as checkpoints:
-        settings = checkpoints.describe()
     config = {"method": settings.pop("kind", None), **settings}
-    return {"rows": [], "config": config, "versions": {}, "device": "unknown device"}
+    unknown = {"versions": {}, "device": "unknown device"}
+    return {"rows": [], "config": config, **unknown}, steps[-1]
 
 
 def _trainings(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
@@ -132,9 +139,10 @@ def _curves(folder: pathlib.Path) -> Curves:
 def warnings(contents: Contents) -> list[str]:
     """Return what a reader must know before using the numbers, one sentence each."""
     found = []
-    if not (contents.workdir / RESULTS).is_file():
+    if contents.step is not None:
         found.append(
-            "A call of the library trained this, and no evaluation is stored. Load the "
+            f"A call of the library trained this up to step {contents.step:,}; whether "
+            "it finished is not stored, and no evaluation is stored. Load the "
             "generator with load_generator, and measure it with evaluate."
         )
     for row in contents.rows:

@@ -61,7 +61,7 @@ def head(runs: Sequence[Contents]) -> Iterator[Html]:
 
 def _cards(run: Contents) -> Iterator[Html]:
     """Yield the most important numbers, and the training time."""
-    yield from _results_of_rows(run) if run.rows else _newest_success(run)
+    yield from _cards_of_rows(run) if run.rows else _newest_success(run)
     if run.seconds is not None:
         yield _card(_duration(run.seconds), "training time")
 
@@ -72,11 +72,15 @@ def _card(number: str, *words: str) -> Html:
 
 def _newest_success(run: Contents) -> Iterator[Html]:
     """Yield the success that a training without results logged last."""
+    where = "on training batches"
+    if run.results["config"].get("method") == "advgan_blackbox":
+        where += " of the distilled model"
     for step, rate in run.curves.get("training", {}).get("success_rate", ())[-1:]:
-        yield _card(f"{percent(rate)} %", "success in training", f"at step {step:,}")
+        words = ("success in training", where, f"at step {step:,}")
+        yield _card(f"{percent(rate)} %", *words)
 
 
-def _results_of_rows(run: Contents) -> Iterator[Html]:
+def _cards_of_rows(run: Contents) -> Iterator[Html]:
     """Yield the numbers of the row of all classes or attacks, else of the first."""
     whole = [
         r

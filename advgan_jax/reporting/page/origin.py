@@ -18,8 +18,10 @@ def repeat(runs: Sequence[Contents]) -> Iterator[Html]:
     for run in runs:
         if len(runs) > 1:
             yield tag("h3", run.name)
+        one = "run" if run.step is None else "training"
         command = run.results.get("command")
-        yield tag("pre", tag("code", command or "The run has not stored its command."))
+        text = command or f"The {one} has not stored its command."
+        yield tag("pre", tag("code", text))
     settings = [_flatten(run.results["config"]) for run in runs]
     names = dict.fromkeys(name for one in settings for name in one)
     if len(runs) > 1:

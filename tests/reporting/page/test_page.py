@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+from advgan_jax.checkpointing import Checkpoints
 from advgan_jax.cli import report
 from advgan_jax.reporting import SHOWN, kept_row
 from advgan_jax.reporting.page import finish_run, write_report
@@ -153,6 +154,12 @@ def test_runs_are_compared(make_run, tmp_path):
     assert own.exists()
 
 
+def _leave_a_target_model(run):
+    (run / "config.json").unlink()
+    with Checkpoints(run / "checkpoints") as checkpoints:
+        checkpoints.save(1, {"weights": np.ones(1)}, {"kind": "classifier"})
+
+
 def _cut(path):
     path.write_text(path.read_text()[:-9])
 
@@ -162,6 +169,7 @@ def _cut(path):
     [
         (lambda run: (run / "results.json").unlink(), "has not finished: .* --resume"),
         (lambda run: (run / "config.json").unlink(), "is not the workdir of a run"),
+        (_leave_a_target_model, "is not the workdir of a run.* of a generator"),
         (lambda run: _cut(run / "results.json"), "results of a run, but cannot be"),
         (lambda run: (run / "results.json").write_text("{}"), "but lacks config"),
         (lambda run: (run / "metrics.jsonl").write_text("1\n"), "line 1 is '1"),
