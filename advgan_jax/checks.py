@@ -116,13 +116,17 @@ def check_image_axes(images: Array | np.ndarray, *, warn: bool = False) -> None:
         warn_of_axes(images, stacklevel=4)
 
 
+def has_channels_first(images: Array | np.ndarray) -> bool:
+    """Return whether images look like `[B, C, H, W]`."""
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        return False
+    low, high = sorted(images.shape[2:])
+    return low > 4 and high <= 4 * low
+
+
 def warn_of_axes(images: Array | np.ndarray, *, stacklevel: int) -> None:
     """Warn of images that look like `[B, C, H, W]`."""
-    if images.ndim != 4:
-        return
-    _, channels, height, width = images.shape
-    alike = min(height, width) > 4 and max(height, width) <= 4 * min(height, width)
-    if channels in (1, 3) and alike:
+    if has_channels_first(images):
         warnings.warn(
             f"`images` of shape {images.shape} look like [B, C, H, W]; attacks and "
             "models expect [B, H, W, C]: use `images.transpose(0, 2, 3, 1)`.",

@@ -17,6 +17,7 @@ from advgan_jax.checks import (
     SUM_TOLERANCE,
     as_images,
     check_labels,
+    has_channels_first,
     is_concrete,
     warn_of_axes,
 )
@@ -118,8 +119,7 @@ def check_logits_fn(model: Function, images: Array) -> int:
         logits = model.at(images).outputs
     except Exception as error:
         cure = "One image needs a batch axis: `images[None]`."
-        few = (1, 3)
-        if images.ndim == 4 and images.shape[1] in few and images.shape[3] not in few:
+        if has_channels_first(images):
             cure = (
                 "It looks like [B, C, H, W] where [B, H, W, C] is expected; use "
                 "`images.transpose(0, 2, 3, 1)`."
@@ -233,11 +233,11 @@ def warn_of_layout(images: Array | np.ndarray, bounds: Bounds) -> None:
 def warn_of_epsilon(
     epsilon: Any, bounds: Bounds, *, norm: str = "linf", shape: Sequence[int] = ()
 ) -> None:
-    """Warn of a concrete epsilon that bounds no image of a `shape`, or permits none.
+    """Warn of a concrete epsilon that bounds no image of a `shape`, or is too small.
 
-    Where pixels are whole numbers, within bounds as wide as 8 bits, rounding undoes
-    each perturbation of less than half a step; in every norm no pixel changes by more
-    than epsilon. On narrow bounds a small epsilon may be meant, as in a curve.
+    Bounds with the width of 8 bits are those of whole pixels. Rounding undoes each
+    perturbation of less than half a step; in every norm no pixel changes by more than
+    epsilon. On other bounds a small epsilon may be meant, as in a curve.
     """
     if epsilon is None or not is_concrete(epsilon):
         return
@@ -245,7 +245,7 @@ def warn_of_epsilon(
     width = bounds[1] - bounds[0]
     size = width * math.prod(shape[1:]) ** powers.get(norm, 1.0)
     is_table = len(shape) == 2  # whose numbers nobody rounds
-    if width >= 255 and 0 < epsilon < 0.5 and not is_table:
+    if width == 255 and 0 < epsilon < 0.5 and not is_table:
         warnings.warn(
             f"`epsilon` = {epsilon:g} is less than half a step between whole pixels "
             f"within bounds {bounds}, so rounding undoes the perturbation; `epsilon` "

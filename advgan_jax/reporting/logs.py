@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
 
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
+_HIDING = threading.Lock()  # of PyTorch, by `_events`
 METRICS, RESULTS, TENSORBOARD = "metrics.jsonl", "results.json", "tensorboard"
 
 
@@ -127,15 +129,18 @@ def _events(folder: pathlib.Path, first_step: int) -> "SummaryWriter":
     """Return a writer of TensorBoard's events, without an import of PyTorch.
 
     tensorboardX imports PyTorch where it is installed, to know its tensors; that takes
-    longer than all other imports of a run together.
+    longer than all other imports of a run together. Until tensorboardX is imported, an
+    import of PyTorch in another thread fails.
     """
-    hidden: dict[str, Any] = {} if "torch" in sys.modules else {"torch": None}
-    sys.modules.update(hidden)  # an import of None raises ImportError
-    try:
-        from tensorboardX import SummaryWriter
-    finally:
-        for name in hidden:
-            del sys.modules[name]
+    with _HIDING:
+        if not {"torch", "tensorboardX"} & set(sys.modules):
+            hidden: Any = None
+            sys.modules["torch"] = hidden  # an import of None raises ImportError
+        try:
+            from tensorboardX import SummaryWriter
+        finally:
+            if sys.modules.get("torch", 0) is None:
+                del sys.modules["torch"]
     return SummaryWriter(str(folder), purge_step=first_step)
 
 

@@ -188,6 +188,7 @@ def test_one_channel_in_batches_of_all_kinds(batch):
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 @pytest.mark.parametrize(
     ("channels", "filters"),
     [(1, 8), (1, 32), (8, 1), (8, 16)],

@@ -173,7 +173,7 @@ SPREAD = """
     assert number == int(sys.argv[1])
     auto = jax.sharding.AxisType.Auto
     mesh = jax.make_mesh((number,), ("b",), axis_types=(auto,))
-    # Two blocks are least, for two devices. Four devices divide only five evenly.
+    # Two blocks for two devices; four devices need five, of 52 images each.
     images = np.random.default_rng(0).random((260, 28, 28, 1), np.float32)
     rows = jax.NamedSharding(mesh, PartitionSpec("b"))
     spread = jax.device_put(images, rows)

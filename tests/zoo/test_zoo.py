@@ -80,6 +80,10 @@ def test_the_figures_of_the_cards_are_right(name, request):
         again = np.resize(unsure, len(counted))  # once for each wanted class
         unsure = again | (np.abs(found.margin) < ROUNDING)
     (figure,) = card["figures"]
+    if card["target"]:  # all images that the target model classifies correctly
+        correct = zoo.card(card["target"])["figures"][0]
+        classes = 9 if zoo.load(name).conditional else 1  # each image's wrong ones
+        assert figure["of"] == round(correct["value"] * correct["of"]) * classes
     if sampled:  # four standard errors of a share of the first images
         value = figure["value"]
         tolerance = 4 * np.sqrt(value * (1 - value) / len(test))
