@@ -74,9 +74,8 @@ def optional_library(name: str, user: str, install: str | None = None) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ImportError(
-            f"{user} needs {name}: python -m pip install {install or name}"
-        ) from error
+        cure = f"python -m pip install {install or name}"
+        raise ImportError(f"{user} needs {name}: {cure}") from error
 
 
 def check_bounds(bounds: Any) -> Bounds:
@@ -111,17 +110,14 @@ def check_image_axes(images: Array | np.ndarray, *, warn: bool = False) -> None:
             "add the missing axis (`images[None]` for one image, "
             "`images[..., None]` for grey images without a channel)."
         )
-
     if warn:
         warn_of_axes(images, stacklevel=4)
 
 
 def has_channels_first(images: Array | np.ndarray) -> bool:
     """Return whether images look like `[B, C, H, W]`."""
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
-        return False
-    low, high = sorted(images.shape[2:])
-    return low > 4 and high <= 4 * low
+    low, high = sorted(images.shape[2:]) if images.ndim == 4 else (0, 0)
+    return 4 < low <= high <= 4 * low and images.shape[1] in (1, 3)
 
 
 def warn_of_axes(images: Array | np.ndarray, *, stacklevel: int) -> None:
