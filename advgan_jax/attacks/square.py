@@ -2,9 +2,10 @@
 
 Deviations: a square that would change nothing gets other colours, as released, by one
 draw among these instead of repeated draws; the colours of the 17th and later channels
-stay as drawn. In L2 and L1 windows shrink to images smaller than three pixels. The L1
-form is that of AutoAttack (Croce & Hein, 2021), which projects onto the ball and the
-box at once. With `loss=None` the loss is the margin, or the cross-entropy when
+stay as drawn. Squares reach the last row and column, as in the paper; those of the
+released code do not. In L2 and L1 windows shrink to images smaller than three pixels.
+The L1 form is that of AutoAttack (Croce & Hein, 2021), which projects onto the ball and
+the box at once. With `loss=None` the loss is the margin, or the cross-entropy when
 targeted, as in the paper. The clean image is not queried; the first proposal counts.
 """
 
