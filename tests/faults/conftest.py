@@ -1,8 +1,11 @@
 """Damage files, judge what follows, and print the counts after the tests."""
 
 import collections
+import json
 import random
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -95,3 +98,25 @@ def fresh(tmp_path_factory):
         )
 
     return _copy
+
+
+@pytest.fixture(scope="session")
+def fork_commands(repository):
+    """Run commands in a folder; return the exit status and the stderr of each.
+
+    Each runs in a fork of a process that has imported everything already.
+    """
+
+    def run(commands, folder):
+        program = repository / "tests" / "faults" / "fork_commands.py"
+        result = subprocess.run(
+            [sys.executable, str(program), str(repository), str(folder)],
+            input=json.dumps(commands),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)
+
+    return run

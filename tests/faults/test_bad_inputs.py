@@ -4,10 +4,7 @@ Each must be rejected by one clear line that names what is wrong. Silence and tr
 are failures.
 """
 
-import json
 import re
-import subprocess
-import sys
 
 import flax.linen as nn
 import jax
@@ -457,27 +454,16 @@ def test_a_challenge_checks_its_configuration(get_config, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def commands(repository, tmp_path_factory):
-    """The exit status and the output of every bad command, from one process.
-
-    Each runs in a fork of a process that has imported everything already.
-    """
+def commands(fork_commands, tmp_path_factory):
+    """The exit status and the output of every bad command, from one process."""
     folder = tmp_path_factory.mktemp("commands")
     (folder / "broken.py").write_text("def get_config(:\n")
     (folder / "raising.py").write_text("def get_config():\n    return undefined\n")
     (folder / "empty.py").write_text("")
-    program = repository / "tests" / "faults" / "fork_commands.py"
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", str(program), str(repository), str(folder)],
-        input=json.dumps([arguments for arguments, _ in COMMANDS]),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr
+    endings = fork_commands([arguments for arguments, _ in COMMANDS], folder)
     made = {path.name for path in folder.iterdir()}
     assert made - {"__pycache__"} == {"broken.py", "raising.py", "empty.py"}
-    return json.loads(result.stdout)
+    return endings
 
 
 TRAIN = ["train.py", "--config=configs/advgan.py"]

@@ -1,6 +1,5 @@
 """Every damaged file gives the right values, or one clear line: never wrong ones."""
 
-import json
 import logging
 import os
 import subprocess
@@ -325,7 +324,7 @@ def test_a_damaged_duration_blocks_no_run(finished, fresh, get_config, caplog, t
 
 
 @pytest.mark.slow
-def test_commands_end_with_one_line(repository, tmp_path):
+def test_commands_end_with_one_line(fork_commands, tmp_path):
     """A command reports a damaged file like every other error: status 2, one line."""
     arrays = {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES, "y_test": LABELS}
     np.savez(tmp_path / "mine.npz", **arrays)
@@ -346,16 +345,7 @@ def test_commands_end_with_one_line(repository, tmp_path):
         ([*train, f"--workdir={tmp_path / 'theirs'}", "--overwrite"], "theirs"),
         ([*challenge, file, f"--config.target_model_dir={tmp_path}"], "attack.npy"),
     ]
-    program = repository / "tests" / "faults" / "fork_commands.py"
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", str(program), str(repository), str(tmp_path)],
-        input=json.dumps([command for command, _ in cases]),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr
-    endings = json.loads(result.stdout)
+    endings = fork_commands([command for command, _ in cases], tmp_path)
     for (status, errors), (_, name) in zip(endings, cases, strict=True):
         assert status == 2, errors
         (line,) = errors.splitlines()
