@@ -43,10 +43,8 @@ def head(runs: Sequence[Contents]) -> Iterator[Html]:
     config = runs[0].results["config"]
     named = [config.get(n) for n in ("method", "dataset", "target_model")]
     if len(runs) == 1:
-        words = [
-            *(n for n in named if isinstance(n, str)),
-            f"seed {config.get('seed')}",
-        ]
+        words = [n for n in named if isinstance(n, str)]
+        words.append(f"seed {config.get('seed')}")
         yield tag("p", " · ".join([*words, runs[0].results["device"]]), class_="soft")
         if cards := list(_cards(runs[0])):
             yield tag("div", *cards, class_="cards")
