@@ -194,7 +194,7 @@ RULES: dict[str, Rule] = {
     "num_candidates": optional(_COUNT),
     **dict.fromkeys(("num_queries", "num_seeds", "most_images"), _COUNT),
     "budgets": each(_COUNT, 1),
-    "hybrid_search": one_of(("signhunter", "square")),
+    "hybrid_search": one_of(("signhunter", "signhunter_strips", "square")),
     "square.loss": optional(one_of(ADVERSARIAL_LOSSES)),
     "initial_share": number(0, 1, but=(0,)),
     **dict.fromkeys(("radius", "exploration", "prior_step_size"), _POSITIVE),

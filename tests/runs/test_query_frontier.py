@@ -24,8 +24,10 @@ SHORT = {
     "queries.batch_size": 16,
     "evaluation.monitor_images": 50,
     "evaluation.num_images": 40,
-    "names": ("signhunter", "square", "advgan", "hybrid"),
+    "names": ("signhunter", "signhunter_strips", "square", "advgan", "hybrid"),
+    "hybrid_search": "signhunter_strips",
     "attacks.signhunter.num_queries": 60,
+    "attacks.signhunter_strips.num_queries": 60,
     "attacks.square.num_queries": 60,
     "num_seeds": 2,
     "budgets": (10, 60),
@@ -38,8 +40,9 @@ def test_rows_table_and_figure(get_config, tmp_path, monkeypatch):
     config = get_config("query_frontier", **SHORT)
     rows = runs.train(config, tmp_path)
     names = [row["attack"] for row in rows]
-    assert names == ["signhunter", "square", "square", "advgan", "hybrid"]
-    assert [row["seed"] for row in rows] == [0, 0, 1, 0, 0]
+    assert names == [*["signhunter"] * 2, *["square"] * 2, "advgan", "hybrid"]
+    assert [row["seed"] for row in rows] == [0, 0, 0, 1, 0, 0]
+    assert rows[0]["queries_mean"] != rows[1]["queries_mean"]
     assert json.loads((tmp_path / "results.json").read_text())["rows"] == rows
     by_name = {row["attack"]: row for row in rows}
     advgan, hybrid = by_name["advgan"], by_name["hybrid"]
@@ -67,7 +70,7 @@ def test_rows_table_and_figure(get_config, tmp_path, monkeypatch):
     config = get_config("query_frontier", **SHORT | {"attacks.square.num_queries": 50})
     again = runs.train(config, tmp_path, resume=True)
     assert counted == ["square", "square"]
-    assert again[:1] == rows[:1]
+    assert again[:2] == rows[:2]
     assert np.isfinite([row["queries"] for row in again]).all()
 
 
