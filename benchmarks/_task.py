@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from absl import flags
 
-from advgan_jax import data, models, runs
+from advgan_jax import data, models, runs, zoo
 from advgan_jax.configs import target_model
 from advgan_jax.data import Dataset, Split
 from advgan_jax.training import advgan
@@ -18,7 +18,8 @@ from advgan_jax.training import advgan
 TARGET_DIR = flags.DEFINE_string(
     "target_model_dir",
     "runs/target_models",
-    "Folder of trained target models; C is trained if it is missing.",
+    "Folder of trained target models; C is trained if it is missing. Or one of the zoo, "
+    "zoo:target/mnist-c.",
 )
 
 EPSILON = 0.3
@@ -29,9 +30,11 @@ def mnist_model_c():
     """Return MNIST and a trained model C; with `--smoke`, noise and an untrained C."""
     if _measure.SMOKE.value:
         return noise(MNIST, 256), untrained("C", MNIST)
+    dataset = data.load_dataset("mnist")
+    if TARGET_DIR.value.startswith("zoo:"):
+        return dataset, zoo.load(TARGET_DIR.value.removeprefix("zoo:"))
     config = target_model.get_config("mnist")
     config.target_model_dir = str(pathlib.Path(TARGET_DIR.value).absolute())
-    dataset = data.load_dataset("mnist")
     with tempfile.TemporaryDirectory() as workdir:
         run = runs.Run(config, pathlib.Path(workdir), dataset)
         return dataset, runs.methods.target_model.trained_logits_fn(run)
