@@ -191,7 +191,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("num_steps", "first_level"), integer(0)),
     **dict.fromkeys(("num_restarts", "num_search_steps", "memory"), _COUNT),
     **dict.fromkeys(("num_pairs", "num_initial_samples", "num_classes_tried"), _COUNT),
-    "num_candidates": optional(_COUNT),
+    **dict.fromkeys(("num_candidates", "restart_after"), optional(_COUNT)),
     **dict.fromkeys(("num_queries", "num_seeds", "most_images"), _COUNT),
     "budgets": each(_COUNT, 1),
     "hybrid_search": one_of(("signhunter", "signhunter_strips", "square")),

@@ -30,11 +30,12 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.method = "query_frontier"
     config.names = ("signhunter", "signhunter_strips", "square", "simba", "bandits")
     config.names += ("nes", "spsa", "rays", "hop_skip_jump", "advgan", "hybrid")
-    config.attacks = ConfigDict({**QUERY_ATTACKS, "advgan": {}, "hybrid": {}})
+    config.attacks = ConfigDict({**QUERY_ATTACKS, "advgan": {}})
     config.attacks.hop_skip_jump.norm = "linf"
     strips = {"kind": "signhunter", "first_level": 4, "middle_first": True}
     config.attacks.signhunter_strips = {**QUERY_ATTACKS["signhunter"], **strips}
     config.hybrid_search = "signhunter_strips" if variant == "mnist" else "signhunter"
+    config.attacks.hybrid = {"restart_after": 10}  # or 100 with `square`
     config.num_seeds = 3
     config.budgets = (10, 30, 100, 300, 1_000)
     # Costs are drawn up to so many images; beyond the attacked ones they are computed.

@@ -124,6 +124,7 @@ def count_generator(
     labels: np.ndarray,
     *,
     search: Attack | None = None,
+    restart_after: int | None = 100,
     paid: int = 0,
     key: Array | None = None,
     batch_size: int = 500,
@@ -136,6 +137,7 @@ def count_generator(
       images: `[N, H, W, C]`, uint8 or floats in [0, 1].
       labels: int `[N]`, true classes.
       search: an attack that `blackbox.hybrid` takes; None: none, and no queries.
+      restart_after: see `blackbox.hybrid`.
       paid: the queries with which the generator was trained.
       key: typed key of the search.
       batch_size: how many images to evaluate, or to send to the model, at a time.
@@ -153,7 +155,8 @@ def count_generator(
         fields: Any = {"num_classes": classes, "batch_size": min(batch_size, 100)}
         oracle = from_logits_fn(logits_fn, **fields)
         shown = (generator, search, images, labels)
-        found = hybrid(oracle, *shown, key=key, progress=True)
+        again: Any = {"restart_after": restart_after, "key": key}
+        found = hybrid(oracle, *shown, **again, progress=True)
         moved, queries = found.images, found.queries
     evaluation = evaluate_adversarial(
         logits_fn, images, moved, labels, batch_size=batch_size

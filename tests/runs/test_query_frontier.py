@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from advgan_jax import runs
-from advgan_jax.evaluation import count_queries
+from advgan_jax.evaluation import count_generator, count_queries
 from advgan_jax.runs.methods import query_frontier
 from advgan_jax.runs.workdir import WRITTEN
 
@@ -66,10 +66,16 @@ def test_rows_table_and_figure(get_config, tmp_path, monkeypatch):
         counted.append(args[1].name)
         return count_queries(*args, **kwargs)
 
+    def generating(*args, **kwargs):
+        counted.append(kwargs["restart_after"])
+        return count_generator(*args, **kwargs)
+
     monkeypatch.setattr(query_frontier, "count_queries", counting)
-    config = get_config("query_frontier", **SHORT | {"attacks.square.num_queries": 50})
+    monkeypatch.setattr(query_frontier, "count_generator", generating)
+    changed = {"attacks.square.num_queries": 50, "attacks.hybrid.restart_after": 3}
+    config = get_config("query_frontier", **SHORT | changed)
     again = runs.train(config, tmp_path, resume=True)
-    assert counted == ["square", "square"]
+    assert counted == ["square", "square", 3]
     assert again[:2] == rows[:2]
     assert np.isfinite([row["queries"] for row in again]).all()
 

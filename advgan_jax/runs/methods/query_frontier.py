@@ -100,7 +100,7 @@ def _measure(
         "number": number,
         "kind": name if name in TRAINED else _kind(config, name),
         **from_config.select(config, "seed", "epsilon", "evaluation"),
-        **from_config.select(config, f"attacks.{section}"),
+        **from_config.select(config, f"attacks.{section}", f"attacks.{name}"),
     }
     if name in TRAINED:
         depends_on["generator"] = gans.describe(config, run.dataset)
@@ -122,7 +122,8 @@ def _make(
         generator, spent = train()
         shared |= {"paid": spent["queries"]}
         if name == "hybrid":
-            shared |= {"search": _attack(config, config.hybrid_search)}
+            search = _attack(config, config.hybrid_search)
+            shared |= {"search": search, **config.attacks.hybrid}
         evaluation, counts = count_generator(logits_fn, generator, *shown, **shared)
     else:
         found = count_queries(logits_fn, _attack(config, name), *shown, **shared)
