@@ -18,7 +18,7 @@ from advgan_jax.training import advgan
 TARGET_DIR = flags.DEFINE_string(
     "target_model_dir",
     "runs/target_models",
-    "Folder of trained target models; C is trained if it is missing. Or one of the zoo, "
+    "Folder of trained target models; C is trained if it is missing. Or of the zoo: "
     "zoo:target/mnist-c.",
 )
 
