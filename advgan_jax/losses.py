@@ -78,6 +78,21 @@ def cross_entropy(logits: Array, labels: Array, *, targeted: bool = False) -> Ar
     return loss if targeted else -loss
 
 
+def rounded_cross_entropy(
+    logits: Array, labels: Array, *, targeted: bool = False
+) -> Array:
+    r"""Return the cross-entropy from the logarithm of the softmax.
+
+    .. math:: \ell = \mp \log \mathrm{softmax}(Z)_y
+
+    AutoAttack's released code and most libraries compute it so. Where `p_y` rounds to
+    one, the loss is 0 and attacks stall; `cross_entropy` does not. Arguments as there.
+    """
+    logarithms = jax.nn.log_softmax(logits)
+    chosen = jnp.take_along_axis(logarithms, labels[:, None], axis=-1)[:, 0]
+    return -chosen if targeted else chosen
+
+
 def dlr(logits: Array, labels: Array, *, targeted: bool = False) -> Array:
     r"""Return the difference of logits ratio, a margin independent of their scale.
 
@@ -147,6 +162,7 @@ def _ratio(margin: Array, logits: Array, *, targeted: bool) -> Array:
 ADVERSARIAL_LOSSES: dict[str, Callable[..., Array]] = {
     "margin": margin,
     "cross_entropy": cross_entropy,
+    "rounded_cross_entropy": rounded_cross_entropy,
     "dlr": dlr,
 }
 

@@ -19,7 +19,7 @@ from advgan_jax.attacks._shortest import (
 )
 from advgan_jax.attacks.deepfool import nearest
 from advgan_jax.projections import pixel_axes
-from advgan_jax.types import Array, Bounds, LogitsFn
+from advgan_jax.types import Array, Bounds, LogitsFn, Scalar
 
 _OVERSHOOT = 1.05
 _BACKWARD = 0.9  # share of the perturbation that stays after a success
@@ -59,6 +59,7 @@ def search(
     num_steps: int,
     num_restarts: int,
     random_start: bool,
+    sufficient_distance: Scalar | None,
     targeted: bool,
     bounds: Bounds,
 ) -> Array:
@@ -99,7 +100,10 @@ def search(
         )
         if num_runs > 1:
             state = state._replace(x=select(completed, starts.of(state), state.x))
-        return state, state.run >= num_runs
+        ended = state.run >= num_runs
+        if sufficient_distance is not None:
+            ended |= state.found.length <= sufficient_distance
+        return state, ended
 
     done = succeeded_clearly(logits_fn(images), labels, targeted=targeted)
     found = run_in_lanes(
@@ -107,6 +111,8 @@ def search(
         nothing_found(images),
         ~done if num_steps else done & ~done,
     )
+    if sufficient_distance is not None:
+        return found.images
     return finish(logits_fn, images, labels, found, targeted=targeted)
 
 

@@ -45,7 +45,7 @@ def run_in_unit(
     An image that the core does not move is returned as it came, to the last bit.
     """
     unit, size = to_unit(images, bounds), bounds[1] - bounds[0]
-    for name in ("epsilon", "step_size"):
+    for name in ("epsilon", "step_size", "sufficient_distance"):
         if hyperparams.get(name) is not None:
             hyperparams[name] = hyperparams[name] / size
 

@@ -20,7 +20,7 @@ from advgan_jax.attacks._api import attack
 from advgan_jax.attacks._fab import State, search
 from advgan_jax.attacks.apgd import next_classes
 from advgan_jax.attacks.deepfool import linearise
-from advgan_jax.types import Array, Bounds, LogitsFn
+from advgan_jax.types import Array, Bounds, LogitsFn, Scalar
 
 
 @attack(
@@ -38,6 +38,7 @@ def fab(
     norm: str = "linf",
     random_start: bool = False,
     num_restarts: int = 1,
+    sufficient_distance: Scalar | None = None,
     targeted: bool = False,
     bounds: Bounds = (0.0, 1.0),
 ) -> Array:
@@ -57,6 +58,8 @@ def fab(
       random_start: whether the runs after the first start at random points, which needs
         `key`.
       num_restarts: number of runs; the first starts at the image.
+      sufficient_distance: in pixel units of `norm`: an image ends at its first success
+        within this distance, and no bisection follows. None: all steps are done.
 
     Returns:
       Adversarial images; the clean image where the search failed.
@@ -84,6 +87,7 @@ def fab(
         num_steps=num_steps,
         num_restarts=num_restarts,
         random_start=random_start,
+        sufficient_distance=sufficient_distance,
         targeted=targeted,
         bounds=bounds,
     )
@@ -105,6 +109,7 @@ def fab_targeted(
     random_start: bool = False,
     num_restarts: int = 1,
     num_classes_tried: int = 9,
+    sufficient_distance: Scalar | None = None,
     targeted: bool = False,
     bounds: Bounds = (0.0, 1.0),
 ) -> Array:
@@ -120,6 +125,7 @@ def fab_targeted(
       num_restarts: number of runs towards each class.
       num_classes_tried: number of classes, those of the largest logits of the clean
         image; at most one less than there are.
+      sufficient_distance: see `fab`.
       targeted: must be False; the attack chooses its own classes.
 
     Returns:
@@ -154,6 +160,7 @@ def fab_targeted(
         num_steps=num_steps,
         num_restarts=num_restarts,
         random_start=random_start,
+        sufficient_distance=sufficient_distance,
         targeted=False,
         bounds=bounds,
     )

@@ -3,10 +3,11 @@
 Deviations: a square that would change nothing gets other colours, as released, by one
 draw among these instead of repeated draws; the colours of the 17th and later channels
 stay as drawn. Squares reach the last row and column, as in the paper; those of the
-released code do not. In L2 and L1 windows shrink to images smaller than three pixels.
-The L1 form is that of AutoAttack (Croce & Hein, 2021), which projects onto the ball and
-the box at once. With `loss=None` the loss is the margin, or the cross-entropy when
-targeted, as in the paper. The clean image is not queried; the first proposal counts.
+released code do not. (`as_in_autoattack` follows the code of AutoAttack instead.) In L2
+and L1 windows shrink to images smaller than three pixels. The L1 form is that of
+AutoAttack (Croce & Hein, 2021), which projects onto the ball and the box at once. With
+`loss=None` the loss is the margin, or the cross-entropy when targeted, as in the paper.
+The clean image is not queried; the first proposal counts.
 """
 
 from typing import NamedTuple
@@ -61,9 +62,11 @@ def _within(place: Array, first: Array | int, after: Array) -> Array:
     return (place >= first) & (place < after)
 
 
-def _place(draws: Array, shape: tuple[int, ...], side: Array) -> _Window:
-    """Return a window inside the image from two numbers of [0, 1)."""
-    places = draws * (jnp.asarray(shape[:2]) - side + 1)
+def _place(
+    draws: Array, shape: tuple[int, ...], side: Array, unreached: int
+) -> _Window:
+    """Return a window from two numbers of [0, 1); the last rows may be unreached."""
+    places = draws * (jnp.asarray(shape[:2]) - side + 1 - unreached)
     row, column = places.astype(jnp.int32)
     return _Window(row, column, side)
 
@@ -73,10 +76,10 @@ def _signs(draws: Array) -> Array:
     return jnp.where(draws < 0.5, -1, 1).astype(draws.dtype)
 
 
-def _side(state: State, share: Scalar, num_queries: int, least: int) -> Array:
-    """Return the side of the next window, from the schedule of the paper."""
+def _side(state: State, share: Scalar, length: int, least: int) -> Array:
+    """Return the side of the next window, from the schedule of a search's length."""
     height, width = state.image.shape[:2]
-    step = (state.queries - 1) * _LENGTH // num_queries
+    step = (state.queries - 1) * _LENGTH // length
     halvings = jnp.sum(step > jnp.asarray(_HALVINGS))
     pixels = share * 0.5**halvings * height * width
     side = jnp.maximum(jnp.round(jnp.sqrt(pixels)).astype(jnp.int32), least)
@@ -92,17 +95,19 @@ def _stripes(image: Array, key: Array, epsilon: Scalar) -> Array:
     )
 
 
-def _recolour(state: State, epsilon: Scalar, side: Array) -> Array:
+def _recolour(state: State, epsilon: Scalar, side: Array, as_released: bool) -> Array:
     """Return the best image with one square of another colour."""
     shape, channels = state.image.shape, state.image.shape[-1]
     draws = jax.random.uniform(state.step_key, (3 + channels,), state.image.dtype)
-    inside = _place(draws[:2], shape, side).mask(shape)
+    inside = _place(draws[:2], shape, side, int(as_released)).mask(shape)
     signs = _signs(draws[3:])
 
     def _painted(signs: Array) -> Array:
         painted = project((state.image + epsilon * signs)[None], state.image, epsilon)
         return jnp.where(inside, painted[0], state.best)
 
+    if as_released:
+        return _painted(signs)
     same = jnp.all(_painted(signs) == state.best)
     redrawn = min(channels, _MOST_REDRAWN)
     code = 1 + (draws[2] * (2**redrawn - 1)).astype(jnp.int32)
@@ -159,13 +164,15 @@ def _bumps(image: Array, key: Array, epsilon: Scalar, norm: str) -> Array:
     return image + epsilon * change / jnp.maximum(_size(change, norm), _TINY)
 
 
-def _move_mass(state: State, epsilon: Scalar, side: Array, norm: str) -> Array:
+def _move_mass(
+    state: State, epsilon: Scalar, side: Array, norm: str, unreached: int
+) -> Array:
     """Return the best image with the change in one window moved to another one."""
     shape, channels = state.image.shape, state.image.shape[-1]
     draws = jax.random.uniform(state.step_key, (5 + channels,), state.image.dtype)
-    window = _place(draws[:2], shape, side)
+    window = _place(draws[:2], shape, side, unreached)
     inside = window.mask(shape)
-    source = _place(draws[2:4], shape, side).mask(shape)
+    source = _place(draws[2:4], shape, side, unreached).mask(shape)
     change = state.best - state.image
     power, each = (2 if norm == "l2" else 1), (0, 1)
     spare = jnp.maximum(epsilon**power - _size(change, norm) ** power, 0) / channels
@@ -181,7 +188,7 @@ def _move_mass(state: State, epsilon: Scalar, side: Array, norm: str) -> Array:
     return state.image + change
 
 
-@query_attack(static=("norm", "loss"), random=True)
+@query_attack(static=("norm", "loss", "as_in_autoattack"), random=True)
 def square_search(
     *,
     key: Array | None = None,
@@ -190,6 +197,7 @@ def square_search(
     norm: str = "linf",
     loss: str | None = None,
     initial_share: Scalar = 0.8,
+    as_in_autoattack: bool = False,
     targeted: bool = False,
     bounds: Bounds = (0.0, 1.0),
 ) -> QueryMethod:
@@ -208,6 +216,9 @@ def square_search(
       loss: `cross_entropy`, `margin` or `dlr`; None for that of the paper: the margin,
         or the cross-entropy when targeted.
       initial_share: of the pixels of the first squares; the paper takes 0.05 to 0.8.
+      as_in_autoattack: whether to search as AutoAttack's code does: squares do not
+        reach the last row and column, one that changes nothing costs a query, and
+        sides shrink as in a search of 10,000 queries.
 
     Returns:
       The images, their success and the number of queries for each.
@@ -233,11 +244,12 @@ def square_search(
         return _bumps(image, key, epsilon, norm)
 
     def _propose(state: State) -> Array:
-        side = _side(state, initial_share, num_queries, 1 if is_box else _LEAST_WINDOW)
+        length = _LENGTH if as_in_autoattack else num_queries
+        side = _side(state, initial_share, length, 1 if is_box else _LEAST_WINDOW)
         if is_box:
-            x = _recolour(state, epsilon, side)
+            x = _recolour(state, epsilon, side, as_in_autoattack)
         else:
-            x = _move_mass(state, epsilon, side, norm)
+            x = _move_mass(state, epsilon, side, norm, int(as_in_autoattack))
         x = jnp.where(state.queries == 0, state.own, x)
         return project(x[None], state.image, epsilon, norm)
 

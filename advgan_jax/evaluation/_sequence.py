@@ -26,21 +26,21 @@ def make_sequence(
     ball, steps = {"norm": norm, "epsilon": epsilon}, {"num_steps": _NUM_STEPS}
     in_l1 = version == "standard" and norm == "l1"
     starts = {"num_restarts": 5 if in_l1 or version == "plus" else 1}
+    queries = {"num_queries": _NUM_QUERIES, "as_in_autoattack": True}
     restarts = {"num_restarts": 5, "random_start": True}
     fast = {**ball, **steps, **starts, "stop_at_success": True}
+    entropy = {"loss": "rounded_cross_entropy"}
+    shortest = {**steps, "norm": norm, "sufficient_distance": epsilon}
     next_classes = {"num_classes_tried": 5 if in_l1 else _NUM_CLASSES}
     of_two = "dlr" if num_classes > 2 else "margin"
     of_few = "dlr" if num_classes >= FEWEST_CLASSES else "margin"
     arguments = {
-        "apgd-ce": ("apgd", fast),
+        "apgd-ce": ("apgd", {**fast, **entropy}),
         "apgd-dlr": ("apgd", {**fast, "loss": of_two}),
         "apgd-t": ("apgd_targeted", {**ball, **steps, **next_classes, "loss": of_few}),
-        "fab": (
-            "fab",
-            {**steps, **restarts, "norm": norm},
-        ),
-        "fab-t": ("fab_targeted", {**steps, "norm": norm}),
-        "square": ("square", {**ball, "num_queries": _NUM_QUERIES}),
+        "fab": ("fab", {**shortest, **restarts}),
+        "fab-t": ("fab_targeted", shortest),
+        "square": ("square", {**ball, **queries}),
     }
     chosen = {name: arguments[name] for name in names}
     return {name: make_attack(kind, **own) for name, (kind, own) in chosen.items()}

@@ -58,7 +58,10 @@ def autoattack(
     """Measure robust accuracy by AutoAttack.
 
     Each attack runs on the images that all earlier ones failed on, in batches of one
-    size, for which it is compiled once. Fewer images make smaller batches. An image
+    size, for which it is compiled once. Fewer images make smaller batches. Where the
+    released code is weaker than the attacks of this library, the sequence follows it:
+    `rounded_cross_entropy` is the loss of `apgd-ce`, `fab-t` ends without a bisection,
+    and `square` is `as_in_autoattack`. An image
     counts as fooled if it is misclassified and within `epsilon` of the clean one.
 
     ======== ====================================================================
