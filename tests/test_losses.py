@@ -46,10 +46,17 @@ class TestMargin:
 
 def test_cross_entropy_is_small_where_the_attack_succeeds():
     logits = jnp.log(jnp.array([[0.25, 0.75], [0.25, 0.75]]))
-    loss = losses.cross_entropy(logits, LABELS, targeted=True)
-    np.testing.assert_allclose(loss, [-np.log(0.25), -np.log(0.75)], rtol=1e-6)
-    loss = losses.cross_entropy(logits, LABELS)
-    np.testing.assert_allclose(loss, [np.log(0.25), np.log(0.75)], rtol=1e-6)
+    for find in (losses.cross_entropy, losses.rounded_cross_entropy):
+        loss = find(logits, LABELS)
+        np.testing.assert_allclose(loss, [np.log(0.25), np.log(0.75)], rtol=1e-6)
+        loss = find(logits, LABELS, targeted=True)
+        np.testing.assert_allclose(loss, -np.log([0.25, 0.75]), rtol=1e-6)
+
+
+def test_only_the_rounded_cross_entropy_vanishes():
+    logits = jnp.array([[30.0, 0.0]])
+    assert losses.rounded_cross_entropy(logits, LABELS[:1]).item() == 0
+    assert losses.cross_entropy(logits, LABELS[:1]).item() < 0
 
 
 class TestDLR:

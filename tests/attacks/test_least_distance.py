@@ -102,6 +102,30 @@ def test_ratio_to_the_optimum(name, norm, kind, models):
     assert ratio.max() <= RATIOS[name], ratio
 
 
+@pytest.mark.parametrize("factor", [0.9, 1.2])
+def test_fab_ends_at_a_sufficient_distance(factor, models):
+    """The first success within it is the last; it overshoots by a twentieth."""
+    (model, images, labels), known = models[0]["linear"], models[1]["linf"]["linear"]
+
+    def distances(model, images, **hyper):
+        found = attacks.fab(model, images, labels, norm="linf", num_steps=60, **hyper)
+        assert attacks.succeeded(model(found), labels).all()
+        return np.abs(found - images).max(axis=(1, 2, 3))
+
+    least = distances(model, images)
+    limit = factor * known.min()
+    found = distances(model, images, sufficient_distance=limit)
+    nearest = np.argmin(known)
+    assert (found[nearest] > 1.02 * least[nearest]) == (factor > 1)
+    pixels = distances(
+        lambda x: model(x / 255),
+        255 * images,
+        sufficient_distance=255 * limit,
+        bounds=(0, 255),
+    )
+    np.testing.assert_allclose(pixels, 255 * found, rtol=1e-3)
+
+
 @pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
 @pytest.mark.parametrize("gap", [-0.7, 0.4, -1e3])
 def test_crossing_a_plane_in_the_box(norm, gap):

@@ -136,6 +136,23 @@ def test_square_halves_its_share_as_the_paper():
     assert {n: int(side(n)) for n in expected} == expected
 
 
+def test_square_as_in_autoattack():
+    image = jnp.full((12, 12, 1), 0.5)
+    weights = jax.random.normal(jax.random.key(0), image.shape)
+    attack, wasted, sides = bind("square", as_in_autoattack=True), 0, []
+    (first,), *_ = next(steps(attack, Partial(surely, weights), image, 0, KEY))
+    for (x,), before, _ in steps(attack, Partial(surely, weights), image, 0, KEY):
+        np.testing.assert_array_equal(x[-1], first[-1])
+        np.testing.assert_array_equal(x[:, -1], first[:, -1])
+        rows, columns = np.nonzero(np.asarray(x != before.best)[..., 0])
+        wasted += len(rows) == 0
+        sides += [max(np.ptp(rows), np.ptp(columns)) + 1] if len(rows) else []
+    # Squares that have their colour already cost a query.
+    assert wasted > 5
+    # The last squares are those of query 60 of 10,000, not the last of 60.
+    assert max(sides[-3:]) == round((0.8 / 4 * 144) ** 0.5)
+
+
 def _state(image, queries):
     other = [jnp.asarray(0)] * 7
     return State(image, *other, own=())._replace(queries=queries)
