@@ -1,6 +1,7 @@
 """The loop of the fast adaptive boundary attack; see `fab`."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -71,19 +72,6 @@ def search(
     everything = images, labels, classes, directions
     num_runs = classes.shape[1]
 
-    def _begin(index: Array | None) -> State:
-        rows = everything
-        if index is None:
-            index = jnp.arange(len(rows[1])) + 0 * rows[1]
-        else:
-            rows = jax.tree.map(lambda rows: rows[index], rows)
-        images, labels, classes, directions = rows
-        return State(
-            *(index, images, labels, classes, directions, 0 * index, 0 * index),
-            x=images,
-            found=nothing_found(images),
-        )
-
     def _advance(state: State) -> tuple[State, Array]:
         new = _step(state, boundaries(state), norm, bounds)
         success = succeeded_clearly(logits_fn(new), state.labels, targeted=targeted)
@@ -107,13 +95,30 @@ def search(
 
     done = succeeded_clearly(logits_fn(images), labels, targeted=targeted)
     found = run_in_lanes(
-        *(_begin, _advance, lambda state: state.found),
+        *(partial(_begin, everything), _advance, lambda state: state.found),
         nothing_found(images),
         ~done if num_steps else done & ~done,
     )
     if sufficient_distance is not None:
         return found.images
     return finish(logits_fn, images, labels, found, targeted=targeted)
+
+
+def _begin(
+    everything: tuple[Array, Array, Array, Array], index: Array | None
+) -> State:
+    """Return states in front of their first step, of all images or of some."""
+    rows = everything
+    if index is None:
+        index = jnp.arange(len(rows[1])) + 0 * rows[1]
+    else:
+        rows = jax.tree.map(lambda rows: rows[index], rows)
+    images, labels, classes, directions = rows
+    return State(
+        *(index, images, labels, classes, directions, 0 * index, 0 * index),
+        x=images,
+        found=nothing_found(images),
+    )
 
 
 def _step(
