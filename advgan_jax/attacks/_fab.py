@@ -104,9 +104,7 @@ def search(
     return finish(logits_fn, images, labels, found, targeted=targeted)
 
 
-def _begin(
-    everything: tuple[Array, Array, Array, Array], index: Array | None
-) -> State:
+def _begin(everything: tuple[Array, Array, Array, Array], index: Array | None) -> State:
     """Return states in front of their first step, of all images or of some."""
     rows = everything
     if index is None:

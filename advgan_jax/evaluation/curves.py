@@ -16,7 +16,7 @@ def minimum_norm_curve(
     evaluation: Evaluation,
     epsilons: Sequence[float] | None = None,
     *,
-    norm: str = "l2",
+    norm: str,
 ) -> list[tuple[float, float]]:
     r"""Return the robust accuracy at each epsilon, from one search for least distances.
 
@@ -27,7 +27,7 @@ def minimum_norm_curve(
       evaluation: of an attack without a bound.
       epsilons: bounds in pixel units; None: 0 and the distance of each success, where
         the curve falls.
-      norm: of the distances, `linf` or `l2`.
+      norm: that the attack minimised, `linf` or `l2`.
 
     Returns:
       Pairs of an epsilon and the robust accuracy, in the order of `epsilons`.
@@ -51,7 +51,7 @@ def robustness_curves(
     measured: Mapping[str, Mapping[Any, Evaluation]],
     epsilons: Sequence[float],
     *,
-    norm: str = "linf",
+    norm: str,
 ) -> dict[str, dict[float, Evaluation]]:
     """Return the evaluations of several attacks at each epsilon, and of all together.
 
@@ -85,7 +85,7 @@ def robustness_curves(
     return curves
 
 
-def distances_of(evaluation: Evaluation, norm: str = "l2") -> np.ndarray:
+def distances_of(evaluation: Evaluation, norm: str) -> np.ndarray:
     """Return the distance of each success, float64 `[N]`, in pixel units.
 
     It is 0 where the clean image is misclassified, and infinite where the attack
@@ -110,7 +110,7 @@ def distances_of(evaluation: Evaluation, norm: str = "l2") -> np.ndarray:
 
 
 def local_optimality(
-    evaluations: Mapping[str, Evaluation], *, norm: str = "l2"
+    evaluations: Mapping[str, Evaluation], *, norm: str
 ) -> dict[str, float]:
     r"""Return how near each attack is to the best of all attacks, image by image.
 
