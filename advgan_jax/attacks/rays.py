@@ -4,7 +4,9 @@ Deviations: the clean image is the first query. With `epsilon` the attack on an 
 ends at the first adversarial image within it, also in the middle of a binary search;
 without, it minimises the distance until the queries end. After the finest level the
 flips start again at the coarsest. If the search fails, the clean image is returned.
-A binary search ends at 0.03 instead of 0.001, which takes a quarter fewer queries.
+A binary search ends at 0.03 instead of 0.001, which takes a quarter fewer queries. It
+first takes growing steps down from the least distance so far: most directions are only
+a little better, and on MNIST this takes an eighth fewer queries.
 """
 
 import math
@@ -19,6 +21,7 @@ from advgan_jax.attacks._query_loop import query_attack
 from advgan_jax.types import Array, Bounds, Scalar
 
 _CLEAN, _CHECK, _BISECT = 0, 1, 2
+_FIRST_STEP = 8  # a step down is at first this part of the distance
 
 
 class _Ray(NamedTuple):
@@ -61,6 +64,9 @@ def _next_ray(ray: _Ray, image: Array, tolerance: Scalar, success: Array) -> _Ra
 def _distance(ray: _Ray) -> Array:
     """Return the distance of the next query from the clean image."""
     middle = (ray.low + ray.high) / 2
+    step = jnp.maximum(ray.radius / _FIRST_STEP, 2 * (ray.radius - ray.high))
+    is_down = (ray.low == 0) & jnp.isfinite(ray.radius) & (step < ray.high)
+    middle = jnp.where(is_down, ray.high - step, middle)
     # Before the first success: the corner of the box.
     far = jnp.minimum(ray.radius, 1)
     return jnp.where(
