@@ -14,7 +14,7 @@ images. At the end the attacker queries ten images a second time, to measure noi
 |---|---|---|---|
 | digits | 437 | a minute on one core | 96.9 % |
 | mnist | 20,000 | 8 minutes on a core after the black box | A 97.4, B 98.9, C 96.6 % |
-| mnist, `queries.clean=2750`, `queries.perturbed_per_round=250` | 5,000 | as long | C 90.6 % |
+| mnist, 2,750 clean and 250 per round | 5,000 | as long | C 90.6 % |
 
 With `--resume`, `queries.budget` and `queries.batch_size` may change.
 """
