@@ -86,7 +86,8 @@ def rounded_cross_entropy(
     .. math:: \ell = \mp \log \mathrm{softmax}(Z)_y
 
     AutoAttack's released code and most libraries compute it so. Where `p_y` rounds to
-    one, the loss is 0 and attacks stall; `cross_entropy` does not. Arguments as there.
+    one, the loss is 0, and its gradient lacks the part of `Z_y`, which `cross_entropy`
+    keeps. The arguments are those of `margin`.
     """
     logarithms = jax.nn.log_softmax(logits)
     chosen = jnp.take_along_axis(logarithms, labels[:, None], axis=-1)[:, 0]

@@ -22,7 +22,7 @@ seeds, or between the least and the largest. `agreement` is the share of the ima
 which both verdicts are the same, for each key and seed; `between_seeds` is that of the
 reference's seeds among each other, `between_keys` that of ours. `seconds` are of the
 processor, so that a loaded machine matters little, and include compilation; our later
-keys find the programs of the first.
+keys find the programs of the first. `fab-t` draws no numbers and runs once.
 """
 
 import itertools
@@ -38,6 +38,7 @@ import torch
 from _torch_models import from_torch, to_torch
 from absl import app, flags
 
+from advgan_jax import digest
 from advgan_jax.evaluation import autoattack
 
 _NORMS = flags.DEFINE_list("norms", ["linf", "l2"], "Norms: linf, l2, l1.")
@@ -94,11 +95,12 @@ def theirs(attacked, norm, epsilon, name, seed):
 
 
 def kept(attacked, norm, epsilon, name, seed):
-    """Return the same from the folder of verdicts, which gets what it lacks."""
+    """Return the verdicts of `theirs`, which runs unless the folder has them."""
     arguments = (attacked, norm, epsilon, name, seed)
     if _VERDICTS.value is None:
         return theirs(*arguments)
-    of_model = (attacked.title.replace(" ", "-"), len(attacked.images))
+    weights = digest.of_json(digest.of_arrays(attacked.logits_fn.args[0]))[:8]
+    of_model = (attacked.title.replace(" ", "-"), weights, len(attacked.images))
     parts = map(str, (*of_model, norm, epsilon, name, seed))
     path = pathlib.Path(_VERDICTS.value) / ("_".join(parts) + ".npz")
     if not path.exists():

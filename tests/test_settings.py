@@ -17,6 +17,7 @@ MODULES = [m.name for m in pkgutil.iter_modules(configs.__path__) if m.name[0] !
 # What attacks get from a call or a training, and never from a configuration.
 GIVEN = {"key", "targeted", "bounds", "attack", "surrogate_fn"}
 GIVEN |= {"generator", "params", "logits_fn", "images", "labels", "parameters"}
+GIVEN |= {"sufficient_distance"}  # curves need the least distances
 
 
 def every_config():

@@ -212,6 +212,9 @@ def sort_arguments(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Check the arguments; return settings to compile in, and real numbers."""
     settings = {name: _static(name, values[name]) for name in static}
+    for name in static:
+        if isinstance(defaults[name], bool) and not isinstance(settings[name], bool):
+            raise TypeError(f"`{name}` must be True or False, got {values[name]!r}.")
     if not isinstance(values["targeted"], bool | np.bool_):
         raise TypeError(
             f"`targeted` must be True or False, got {values['targeted']!r}."

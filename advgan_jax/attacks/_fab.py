@@ -64,10 +64,11 @@ def search(
     targeted: bool,
     bounds: Bounds,
 ) -> Array:
-    """Run the search from all starts; return the shortest results."""
+    """Run the search from all starts; return the shortest successes."""
     get_norm(norm)
     _descent.check_restarts(num_restarts, random_start)
-    starts = _Starts(key if random_start else None, num_restarts, norm, bounds)
+    own_key = key if random_start else None
+    starts = _Starts(own_key, num_restarts, norm, bounds, sufficient_distance)
     directions = away(images, bounds, starts.key)
     everything = images, labels, classes, directions
     num_runs = classes.shape[1]
@@ -149,13 +150,16 @@ class _Starts(NamedTuple):
     num_restarts: int
     norm: str
     bounds: Bounds
+    sufficient: Scalar | None  # distance
 
     def of(self, state: State) -> Array:
-        """Return points within half of the best distances so far."""
+        """Return points within half of the sufficient or of the best distance."""
         if self.key is None:
             return state.images
         key, length = self.key, state.found.length
         size = jnp.where(jnp.isfinite(length), length, _RADII[self.norm]) / 2
+        if self.sufficient is not None:
+            size = 0 * size + self.sufficient / 2
 
         def _draw(image: Array, index: Array, run: Array, size: Array) -> Array:
             own = jax.random.fold_in(jax.random.fold_in(key, run), index)

@@ -2,12 +2,12 @@
 
 Deviations: bisection and Newton's method find the projections, which the paper sorts.
 Random starts lie within half of the best distance so far, or of the released code's
-defaults before the first success; the paper takes the smaller of that distance and an
-epsilon. A final bisection shortens the perturbation (the paper has three steps of
-another search). An iterate, as well as the clean image, succeeds only if its margin
-exceeds the rounding of the logits. Where no class has a usable gradient, a step goes in
-a random direction. A targeted form crosses the boundary between the wanted class and
-the best other one.
+defaults before the first success, or of a sufficient distance; the paper takes the
+smaller of that distance and an epsilon. Without a sufficient distance, a final
+bisection shortens the perturbation (the paper has three steps of another search). An
+iterate, as well as the clean image, succeeds only if its margin exceeds the rounding of
+the logits. Where no class has a usable gradient, a step goes in a random direction. A
+targeted form crosses the boundary between the wanted class and the best other one.
 """
 
 from collections.abc import Callable
@@ -59,7 +59,8 @@ def fab(
         `key`.
       num_restarts: number of runs; the first starts at the image.
       sufficient_distance: in pixel units of `norm`: an image ends at its first success
-        within this distance, and no bisection follows. None: all steps are done.
+        within it. There is no bisection, so distances are not the least: draw no curves
+        from them. None: all steps are done, then the bisection.
 
     Returns:
       Adversarial images; the clean image where the search failed.

@@ -1,13 +1,13 @@
 """Square Attack: random search with squares, in L-infinity, L2 and L1.
 
-Deviations: a square that would change nothing gets other colours, as released, by one
-draw among these instead of repeated draws; the colours of the 17th and later channels
-stay as drawn. Squares reach the last row and column, as in the paper; those of the
-released code do not. (`as_in_autoattack` follows the code of AutoAttack instead.) In L2
-and L1 windows shrink to images smaller than three pixels. The L1 form is that of
-AutoAttack (Croce & Hein, 2021), which projects onto the ball and the box at once. With
-`loss=None` the loss is the margin, or the cross-entropy when targeted, as in the paper.
-The clean image is not queried; the first proposal counts.
+Deviations: a square that would change nothing gets other colours, as in the authors'
+code, by one draw among these instead of repeated draws; the colours of the 17th and
+later channels stay as drawn. Squares reach the last row and column, as in the paper;
+those of the code do not. In L2 and L1 windows shrink to images smaller than three
+pixels, and the first bumps cover all of an image. The L1 form projects onto the ball
+and the box at once, as in AutoAttack (Croce & Hein, 2021); its bumps are those of L2.
+With `loss=None` the loss is the margin, or the cross-entropy when targeted, as in the
+paper. The clean image is not queried; the first proposal counts.
 """
 
 from typing import NamedTuple
@@ -65,7 +65,7 @@ def _within(place: Array, first: Array | int, after: Array) -> Array:
 def _place(
     draws: Array, shape: tuple[int, ...], side: Array, unreached: int
 ) -> _Window:
-    """Return a window from two numbers of [0, 1); the last rows may be unreached."""
+    """Return a window from two numbers of [0, 1), off the last `unreached` pixels."""
     places = draws * (jnp.asarray(shape[:2]) - side + 1 - unreached)
     row, column = places.astype(jnp.int32)
     return _Window(row, column, side)
@@ -95,18 +95,20 @@ def _stripes(image: Array, key: Array, epsilon: Scalar) -> Array:
     )
 
 
-def _recolour(state: State, epsilon: Scalar, side: Array, as_released: bool) -> Array:
+def _recolour(
+    state: State, epsilon: Scalar, side: Array, as_in_autoattack: bool
+) -> Array:
     """Return the best image with one square of another colour."""
     shape, channels = state.image.shape, state.image.shape[-1]
     draws = jax.random.uniform(state.step_key, (3 + channels,), state.image.dtype)
-    inside = _place(draws[:2], shape, side, int(as_released)).mask(shape)
+    inside = _place(draws[:2], shape, side, int(as_in_autoattack)).mask(shape)
     signs = _signs(draws[3:])
 
     def _painted(signs: Array) -> Array:
         painted = project((state.image + epsilon * signs)[None], state.image, epsilon)
         return jnp.where(inside, painted[0], state.best)
 
-    if as_released:
+    if as_in_autoattack:
         return _painted(signs)
     same = jnp.all(_painted(signs) == state.best)
     redrawn = min(channels, _MOST_REDRAWN)
@@ -211,14 +213,16 @@ def square_search(
     .. math:: x_{k+1} = \arg\min_{z \in \{x_k,\ \Pi(x_k + \delta_k)\}} \ell(Z(z), y)
 
     Args:
-      num_queries: the most queries for each image; it scales the schedule of sides.
+      num_queries: the most queries for each image; it scales the schedule of sides,
+        unless `as_in_autoattack`.
       norm: `linf`, `l2` or `l1`.
-      loss: `cross_entropy`, `margin` or `dlr`; None for that of the paper: the margin,
-        or the cross-entropy when targeted.
+      loss: a name of `losses.ADVERSARIAL_LOSSES`; None for that of the paper: the
+        margin, or the cross-entropy when targeted.
       initial_share: of the pixels of the first squares; the paper takes 0.05 to 0.8.
-      as_in_autoattack: whether to search as AutoAttack's code does: squares do not
-        reach the last row and column, one that changes nothing costs a query, and
-        sides shrink as in a search of 10,000 queries.
+      as_in_autoattack: whether squares and schedule are those of AutoAttack's code:
+        squares do not reach the last row and column, one that changes nothing costs a
+        query, and sides shrink as in a search of 10,000 queries. Published robust
+        accuracies depend on it.
 
     Returns:
       The images, their success and the number of queries for each.

@@ -27,10 +27,10 @@ def make_sequence(
     in_l1 = version == "standard" and norm == "l1"
     starts = {"num_restarts": 5 if in_l1 or version == "plus" else 1}
     queries = {"num_queries": _NUM_QUERIES, "as_in_autoattack": True}
-    restarts = {"num_restarts": 5, "random_start": True}
+    restarts = {**starts, "random_start": version == "plus"}
     fast = {**ball, **steps, **starts, "stop_at_success": True}
     entropy = {"loss": "rounded_cross_entropy"}
-    shortest = {**steps, "norm": norm, "sufficient_distance": epsilon}
+    enough = {**steps, "norm": norm, "sufficient_distance": epsilon}
     next_classes = {"num_classes_tried": 5 if in_l1 else _NUM_CLASSES}
     of_two = "dlr" if num_classes > 2 else "margin"
     of_few = "dlr" if num_classes >= FEWEST_CLASSES else "margin"
@@ -38,8 +38,8 @@ def make_sequence(
         "apgd-ce": ("apgd", {**fast, **entropy}),
         "apgd-dlr": ("apgd", {**fast, "loss": of_two}),
         "apgd-t": ("apgd_targeted", {**ball, **steps, **next_classes, "loss": of_few}),
-        "fab": ("fab", {**shortest, **restarts}),
-        "fab-t": ("fab_targeted", shortest),
+        "fab": ("fab", {**enough, **restarts}),
+        "fab-t": ("fab_targeted", enough),
         "square": ("square", {**ball, **queries}),
     }
     chosen = {name: arguments[name] for name in names}

@@ -80,9 +80,9 @@ def open_state(
 ) -> State:
     """Return the state in a file; that of a new run if there is none.
 
-    `settings` has the names of the `attacks`. The file must be of the same images,
-    labels, settings and key, and of a model with the same `logits` of some images, up
-    to the rounding of another device.
+    `settings` has the `attacks` in their order, with their arguments. The file must be
+    of the same images, labels, settings and key, and of a model with the same `logits`
+    of some images, up to the rounding of another device.
     """
     images = np.concatenate([batch.images[batch.mask] for batch in task.batches()])
     identity = digest.of_json(

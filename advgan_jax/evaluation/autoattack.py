@@ -1,10 +1,11 @@
 """AutoAttack: the robust accuracy under a fixed sequence of strong attacks.
 
 Deviations: images leave an attack at their first success. Draws differ from those of
-the released code. With two or three classes the targeted Auto-PGD follows the margin,
-and a warning says so. Of a randomised model the attacks see the mean logits of several
-draws, and so does the verdict; the released code averages gradients and judges by one
-draw.
+the released code. Auto-PGD and FAB step off points without a usable gradient; see also
+`apgd`, `fab` and `square`. With two or three classes the targeted Auto-PGD follows the
+margin, and a warning says so. Of a randomised model the attacks see the mean logits of
+several draws, and so does the verdict; the released code averages gradients and judges
+by one draw.
 """
 
 import dataclasses
@@ -58,11 +59,12 @@ def autoattack(
     """Measure robust accuracy by AutoAttack.
 
     Each attack runs on the images that all earlier ones failed on, in batches of one
-    size, for which it is compiled once. Fewer images make smaller batches. Where the
-    released code is weaker than the attacks of this library, the sequence follows it:
-    `rounded_cross_entropy` is the loss of `apgd-ce`, `fab-t` ends without a bisection,
-    and `square` is `as_in_autoattack`. An image
+    size, for which it is compiled once. Fewer images make smaller batches. An image
     counts as fooled if it is misclassified and within `epsilon` of the clean one.
+
+    In three places this library's attacks are stronger than the released code, which
+    the sequence follows: `apgd-ce` has the `rounded_cross_entropy`, `fab` and `fab-t`
+    have no final bisection, and `square` is `as_in_autoattack`.
 
     ======== ====================================================================
     version  attacks
@@ -135,7 +137,7 @@ def autoattack(
     sequence = make_sequence(version, names, norm, float(epsilon), logits.shape[1])
     bound = {"norm": norm, "epsilon": float(epsilon)}
     settings = {**bound, "version": version, "batch_size": task.batch_size}
-    settings["attacks"] = list(sequence)
+    settings["attacks"] = [[n, a.name, a.hyperparams] for n, a in sequence.items()]
     state = open_state(state_path, task, clean, logits, settings, key)
     run_sequence(task, clean, sequence, state, key=key, shown=progress, **bound)
     components = _components(state, list(sequence))

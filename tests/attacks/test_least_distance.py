@@ -102,13 +102,16 @@ def test_ratio_to_the_optimum(name, norm, kind, models):
     assert ratio.max() <= RATIOS[name], ratio
 
 
-@pytest.mark.parametrize("factor", [0.9, 1.2])
-def test_fab_ends_at_a_sufficient_distance(factor, models):
+@pytest.mark.parametrize(
+    ("name", "factor"), [("fab", 0.9), ("fab", 1.2), ("fab_targeted", 1.2)]
+)
+def test_fab_ends_at_a_sufficient_distance(name, factor, models):
     """The first success within it is the last; it overshoots by a twentieth."""
     (model, images, labels), known = models[0]["linear"], models[1]["linf"]["linear"]
 
     def distances(model, images, **hyper):
-        found = attacks.fab(model, images, labels, norm="linf", num_steps=60, **hyper)
+        hyper |= {"norm": "linf", **HYPERPARAMETERS[name]}
+        found = attacks.ATTACKS[name](model, images, labels, **hyper)
         assert attacks.succeeded(model(found), labels).all()
         return np.abs(found - images).max(axis=(1, 2, 3))
 

@@ -153,6 +153,17 @@ def test_square_as_in_autoattack():
     assert max(sides[-3:]) == round((0.8 / 4 * 144) ** 0.5)
 
 
+def test_windows_as_in_autoattack_do_not_reach_the_last_row():
+    image = jnp.full((11, 11, 1), 0.5)  # the first bumps cover ten rows, or all
+    weights = jax.random.normal(jax.random.key(0), image.shape)
+    for as_in_autoattack in (False, True):
+        hyper = {"initial_share": 0.2, "as_in_autoattack": as_in_autoattack}
+        attack = bind("square", norm="l2", **hyper)
+        seen = steps(attack, Partial(surely, weights), image, 0, KEY)
+        reached = any((x[-1] != image[-1]).any() for (x,), *_ in seen)
+        assert reached is not as_in_autoattack
+
+
 def _state(image, queries):
     other = [jnp.asarray(0)] * 7
     return State(image, *other, own=())._replace(queries=queries)

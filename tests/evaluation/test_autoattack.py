@@ -116,6 +116,10 @@ def test_a_resumed_run_has_the_same_bits(problem, tmp_path, monkeypatch):
     for other in ({"key": jax.random.key(1)}, {"epsilon": 0.06}, {"version": "plus"}):
         with pytest.raises(ValueError, match="state of this evaluation"):
             autoattack(model, images, labels, state_path=path, **{**hyper, **other})
+    monkeypatch.setattr(_sequence, "_NUM_STEPS", 7)
+    with pytest.raises(ValueError, match="state of this evaluation"):
+        autoattack(model, images, labels, state_path=path, **hyper)
+    monkeypatch.undo()
     doubled = Partial(linear, 2 * model.args[0])
     with pytest.raises(ValueError, match="another model"):
         autoattack(doubled, images, labels, state_path=path, **hyper)
@@ -159,9 +163,20 @@ def test_nothing_to_attack(problem):
     assert set(result.broken_by) == {"clean"}
 
 
+def test_the_sequence_follows_the_released_code():
+    own = _sequence.make_sequence("plus", _sequence.VERSIONS["plus"], "l2", 0.5, 10)
+    known = {name: attack.arguments for name, attack in own.items()}
+    assert known["apgd-ce"]["loss"] == "rounded_cross_entropy"
+    assert known["square"]["as_in_autoattack"] is True
+    assert [known[n]["sufficient_distance"] for n in ("fab", "fab-t")] == [0.5, 0.5]
+    assert known["fab"]["num_restarts"] == 5
+    (fab,) = _sequence.make_sequence("standard", ["fab"], "l2", 0.5, 10).values()
+    assert fab.arguments["num_restarts"] == 1
+
+
 def test_epsilon_of_zero(problem):
     model, images, labels = problem
-    hyper = {"epsilon": 0.0, "key": KEY, "only": ["apgd-ce", "square"]}
+    hyper = {"epsilon": 0.0, "key": KEY, "only": ["apgd-ce", "fab-t", "square"]}
     result = autoattack(model, images, labels, **hyper)
     assert result.robust_accuracy == result.clean_accuracy
     np.testing.assert_array_equal(result.adversarial, images)
