@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from advgan_jax import tracing
-from advgan_jax.attacks import make_attack
+from advgan_jax.attacks import BoundAttack, make_attack
 from advgan_jax.checks import as_images, largest_distance
 from advgan_jax.evaluation import _task
 from advgan_jax.evaluation._measure import TimedAttack
@@ -21,7 +21,7 @@ FEWEST_CLASSES = 4  # of the targeted DLR loss
 
 def make_sequence(
     version: str, names: Sequence[str], norm: str, epsilon: float, num_classes: int
-) -> dict[str, Attack]:
+) -> dict[str, BoundAttack]:
     """Return the attacks of a version by name, in this order."""
     ball, steps = {"norm": norm, "epsilon": epsilon}, {"num_steps": _NUM_STEPS}
     in_l1 = version == "standard" and norm == "l1"
