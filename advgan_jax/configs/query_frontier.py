@@ -13,6 +13,9 @@ with `num_seeds` keys. The figure `query_frontier` has the queries for each succ
 against the number of images attacked, the table `query_frontier` the success at the
 fixed `budgets`.
 
+On MNIST's C, SignHunter needs 25.2 queries for an image as `signhunter_strips`, Square
+Attack 72, RayS 126. After 872 images the hybrid is cheaper than `signhunter_strips`.
+
 Digits take two minutes on one core. SignHunter needs 4.3 queries for an image, Square
 Attack 12, RayS 24 (by classes only). After 154 images a hybrid of AdvGAN and SignHunter
 is cheaper than SignHunter alone, at the same success of 100 %.
