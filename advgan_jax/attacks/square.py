@@ -148,7 +148,9 @@ def _size(change: Array, norm: str, axes: tuple[int, ...] = (0, 1, 2)) -> Array:
     return total ** (1 / power)
 
 
-def _bumps(image: Array, key: Array, epsilon: Scalar, norm: str) -> Array:
+def _bumps(
+    image: Array, key: Array, epsilon: Scalar, norm: str, as_in_autoattack: bool
+) -> Array:
     """Return the first proposal in L2 and L1: a grid of bumps."""
     height, width, channels = image.shape
     side = max(min(height, width) // _NUM_BUMPS, 1)
@@ -160,9 +162,9 @@ def _bumps(image: Array, key: Array, epsilon: Scalar, norm: str) -> Array:
     bumps = jnp.where(is_upright, bump[..., None], bump.T[..., None])
     bumps *= _signs(draws[:, :, None, None, 1:])
     bumps = bumps.swapaxes(1, 2).reshape(down * side, right * side, channels)
-    rest = height - down * side, width - right * side
-    margins = [(size // 2, size - size // 2) for size in rest]
-    change = jnp.pad(bumps, [*margins, (0, 0)])
+    used = (_NUM_BUMPS * side,) * 2 if as_in_autoattack else bumps.shape[:2]
+    above, left = (height - used[0]) // 2, (width - used[1]) // 2
+    change = jnp.pad(bumps, ((above, height), (left, width), (0, 0)))[:height, :width]
     return image + epsilon * change / jnp.maximum(_size(change, norm), _TINY)
 
 
@@ -221,8 +223,8 @@ def square_search(
       initial_share: of the pixels of the first squares; the paper takes 0.05 to 0.8.
       as_in_autoattack: whether squares and schedule are those of AutoAttack's code:
         squares do not reach the last row and column, one that changes nothing costs a
-        query, and sides shrink as in a search of 10,000 queries. Published robust
-        accuracies depend on it.
+        query, and sides shrink as in a search of 10,000 queries. The first bumps keep
+        off the first rows of some sizes. Published robust accuracies depend on it.
 
     Returns:
       The images, their success and the number of queries for each.
@@ -245,7 +247,7 @@ def square_search(
             return start
         if is_box:
             return _stripes(image, key, epsilon)
-        return _bumps(image, key, epsilon, norm)
+        return _bumps(image, key, epsilon, norm, as_in_autoattack)
 
     def _propose(state: State) -> Array:
         length = _LENGTH if as_in_autoattack else num_queries

@@ -153,7 +153,7 @@ def test_square_as_in_autoattack():
     assert max(sides[-3:]) == round((0.8 / 4 * 144) ** 0.5)
 
 
-def test_windows_as_in_autoattack_do_not_reach_the_last_row():
+def test_bumps_as_in_autoattack_keep_off_the_edges():
     image = jnp.full((11, 11, 1), 0.5)  # the first bumps cover ten rows, or all
     weights = jax.random.normal(jax.random.key(0), image.shape)
     for as_in_autoattack in (False, True):
@@ -162,6 +162,9 @@ def test_windows_as_in_autoattack_do_not_reach_the_last_row():
         seen = steps(attack, Partial(surely, weights), image, 0, KEY)
         reached = any((x[-1] != image[-1]).any() for (x,), *_ in seen)
         assert reached is not as_in_autoattack
+        larger = jnp.full((12, 12, 1), 0.5)
+        first = attacks.query_method(attack).init(larger, 0, KEY).own
+        assert (first[0] != larger[0]).any() != as_in_autoattack
 
 
 def _state(image, queries):
