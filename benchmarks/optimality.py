@@ -7,7 +7,7 @@
 All attack the same images with the same weights and number of steps. Optimality is
 AttackBench's, see `evaluation.local_optimality`: 1 for a search that is the best on
 each image. Each library's own model judges its images. Medians count failures as
-infinite. Seconds are of the processor, so that a loaded machine matters little; those
+infinite, None in the file. Seconds are of the processor, so that a loaded machine matters little; those
 of ours include compilation. C&W runs five searches, of twice the steps.
 
     python -m pip install torch==2.13.0 adv-lib==0.2.8 foolbox==3.3.4 \
@@ -180,6 +180,7 @@ def rows_of(title, norm, steps, measured):
     rows = []
     for library, attack in sorted(measured, key=lambda name: -optimality[name]):
         evaluation, seconds = measured[library, attack]
+        median = float(np.median(distances_of(evaluation, norm)))
         rows.append(
             {
                 "model": title,
@@ -190,7 +191,7 @@ def rows_of(title, norm, steps, measured):
                 "attack": attack,
                 "optimality": optimality[library, attack],
                 "success": float(evaluation.succeeded.mean()),
-                "median": float(np.median(distances_of(evaluation, norm))),
+                "median": median if np.isfinite(median) else None,
                 "seconds": seconds,
             }
         )

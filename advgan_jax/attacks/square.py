@@ -163,7 +163,7 @@ def _bumps(
     bumps *= _signs(draws[:, :, None, None, 1:])
     bumps = bumps.swapaxes(1, 2).reshape(down * side, right * side, channels)
     used = (_NUM_BUMPS * side,) * 2 if as_in_autoattack else bumps.shape[:2]
-    above, left = (height - used[0]) // 2, (width - used[1]) // 2
+    above, left = max(height - used[0], 0) // 2, max(width - used[1], 0) // 2
     change = jnp.pad(bumps, ((above, height), (left, width), (0, 0)))[:height, :width]
     return image + epsilon * change / jnp.maximum(_size(change, norm), _TINY)
 
