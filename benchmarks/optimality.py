@@ -7,8 +7,9 @@
 All attack the same images with the same weights and number of steps. Optimality is
 AttackBench's, see `evaluation.local_optimality`: 1 for a search that is the best on
 each image. Each library's own model judges its images. Medians count failures as
-infinite, None in the file. Seconds are of the processor, so that a loaded machine matters little; those
-of ours include compilation. C&W runs five searches, of twice the steps.
+infinite, None in the file. Seconds are of the processor, so that a loaded machine
+matters little; those of ours include compilation. C&W runs five searches, of twice the
+steps.
 
     python -m pip install torch==2.13.0 adv-lib==0.2.8 foolbox==3.3.4 \
         torchattacks==3.5.1 adversarial-robustness-toolbox==1.20.1
