@@ -17,7 +17,7 @@ from advgan_jax.attacks import _descent
 from advgan_jax.attacks._descent import Candidate, select
 from advgan_jax.attacks._norms import Ball, per_image
 from advgan_jax.attacks._planes import least_of_largest
-from advgan_jax.attacks._pool import run_in_lanes
+from advgan_jax.attacks._pool import rows_of, run_in_lanes
 from advgan_jax.projections import pixel_axes
 from advgan_jax.types import Array, LogitsFn
 
@@ -130,12 +130,7 @@ def run_all(task: Task, plan: Plan, norm: str) -> Candidate:
     everything = images, task.labels, task.classes, task.directions
 
     def _begin(index: Array | None) -> _State:
-        if index is None:
-            index = jnp.arange(len(images)) + 0 * task.labels
-            return _first_state(task, index, everything)
-        return _first_state(
-            task, index, jax.tree.map(lambda rows: rows[index], everything)
-        )
+        return _first_state(task, *rows_of(everything, task.labels, index))
 
     def _advance(state: _State) -> tuple[_State, Array]:
         row = Plan(*(entries[state.look] for entries in plan))

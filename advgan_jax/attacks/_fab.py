@@ -11,7 +11,7 @@ from advgan_jax.attacks import _descent
 from advgan_jax.attacks._descent import away, select, step_off, succeeded_clearly
 from advgan_jax.attacks._norms import DUALS, LENGTHS, get_norm, per_image
 from advgan_jax.attacks._planes import cross
-from advgan_jax.attacks._pool import run_in_lanes
+from advgan_jax.attacks._pool import rows_of, run_in_lanes
 from advgan_jax.attacks._shortest import (
     Shortest,
     finish,
@@ -107,11 +107,7 @@ def search(
 
 def _begin(everything: tuple[Array, Array, Array, Array], index: Array | None) -> State:
     """Return states in front of their first step, of all images or of some."""
-    rows = everything
-    if index is None:
-        index = jnp.arange(len(rows[1])) + 0 * rows[1]
-    else:
-        rows = jax.tree.map(lambda rows: rows[index], rows)
+    index, rows = rows_of(everything, everything[1], index)
     images, labels, classes, directions = rows
     return State(
         *(index, images, labels, classes, directions, 0 * index, 0 * index),

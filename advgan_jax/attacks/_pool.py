@@ -19,6 +19,16 @@ _State = TypeVar("_State")
 _Result = TypeVar("_Result")
 
 
+def rows_of(
+    everything: _State, labels: Array, index: Array | None
+) -> tuple[Array, _State]:
+    """Return the numbers of some images, or of all if None, and their rows."""
+    if index is None:
+        # Under `shard_map` they must vary with the images.
+        return jnp.arange(len(labels)) + 0 * labels, everything
+    return index, jax.tree.map(lambda rows: rows[index], everything)
+
+
 def run_in_lanes(
     begin: Callable[[Array | None], _State],
     advance: Callable[[_State], tuple[_State, Array]],
