@@ -163,7 +163,6 @@ def _ratio(margin: Array, logits: Array, *, targeted: bool) -> Array:
 ADVERSARIAL_LOSSES: dict[str, Callable[..., Array]] = {
     "margin": margin,
     "cross_entropy": cross_entropy,
-    "rounded_cross_entropy": rounded_cross_entropy,
     "dlr": dlr,
 }
 

@@ -39,6 +39,7 @@ from _torch_models import from_torch, to_torch
 from absl import app, flags
 
 from advgan_jax import digest
+from advgan_jax.cpu import process
 from advgan_jax.evaluation import autoattack
 
 _NORMS = flags.DEFINE_list("norms", ["linf", "l2"], "Norms: linf, l2, l1.")
@@ -46,6 +47,10 @@ _SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds of the reference.")
 _KEYS = flags.DEFINE_integer("keys", 3, "Our keys.")
 _VERDICTS = flags.DEFINE_string("verdicts", None, "Folder of the reference's verdicts.")
 _EPSILON = flags.DEFINE_float("epsilon", None, "Bound; None: see `EPSILONS`.")
+_KEEP_MEMORY = flags.DEFINE_bool("keep_memory", False, "Keep freed memory, for both.")
+_CHANNELS_LAST = flags.DEFINE_bool(
+    *("channels_last", False, "Weights of PyTorch's convolutions channels last.")
+)
 # Bounds that some images survive and some do not, by data set and by defence.
 EPSILONS = {
     "digits": {"linf": 0.15, "l2": 0.8, "l1": 3.0},
@@ -158,7 +163,12 @@ def same(pairs):
 
 def main(_):
     torch.set_num_threads(_measure.num_cores())
+    if _KEEP_MEMORY.value:
+        process.compute_in_caller()
+        process.keep_memory()
     attacked = _attacked.load()
+    if _CHANNELS_LAST.value:
+        attacked.module.to(memory_format=torch.channels_last)
     environment = _measure.environment(("torch", "pyautoattack"))
     rows = []
     for norm in _NORMS.value:

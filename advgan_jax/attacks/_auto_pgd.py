@@ -31,6 +31,7 @@ _RADII, _PHASE, _FEWEST_STEPS = (3, 2, 1), 0.3, 5
 _SHRINK, _SPARSER, _LEAST_STEP = 1.5, 0.95, 0.1
 _FIRST_SHARE = 0.2  # of the pixels, where the start is the image itself
 _CHECK_EVERY = 0.04
+_ADDED_LENGTH = 1e-12  # to that of a gradient, by AutoAttack's code
 
 
 class Plan(NamedTuple):
@@ -55,6 +56,7 @@ class Task(NamedTuple):
     noise: Callable[[Array, Array, Array], Array] | None  # (images, ids, runs)
     targeted: bool
     stop: bool  # whether an image ends at its first success
+    as_in_autoattack: bool = False
 
 
 class _Point(NamedTuple):
@@ -126,7 +128,6 @@ def run_all(task: Task, plan: Plan, norm: str) -> Candidate:
     """Run every image to its end; return its best iterate within the ball."""
     images = task.ball.images
     last, num_runs = len(plan.begins) - 1, task.classes.shape[1]
-
     everything = images, task.labels, task.classes, task.directions
 
     def _begin(index: Array | None) -> _State:
@@ -282,6 +283,11 @@ def _next_x(task: Task, state: _State, row: Plan, norm: str) -> Array:
         signs = jnp.where(slopes >= per_image(least, x), jnp.sign(gradient), 0)
         number = jnp.sum(jnp.abs(signs), axis=pixel_axes(x), keepdims=True)
         return x + length * signs / jnp.maximum(number, 1)
+    if norm == "l2" and task.as_in_autoattack:
+        unit = gradient * (task.ball.bounds[1] - task.ball.bounds[0])
+        # Not `norm_l2`: that code loses the smallest squares, too.
+        size = jnp.sqrt(jnp.sum(unit**2, pixel_axes(x), keepdims=True))
+        length *= size / (size + _ADDED_LENGTH)
     z = _ball(task, state, row.radius).step(x, gradient, length)
     # There is no velocity yet in the first step.
     weight = per_image(jnp.where(row.begins, 1.0, _MOMENTUM).astype(x.dtype), x)

@@ -31,7 +31,7 @@ from advgan_jax.types import Array, Bounds, LogitsFn, Scalar
 @attack(
     static=(
         *("num_steps", "norm", "loss", "random_start", "num_restarts"),
-        "stop_at_success",
+        *("stop_at_success", "as_in_autoattack"),
     ),
     random="random_start",
 )
@@ -48,6 +48,7 @@ def apgd(
     random_start: bool = True,
     num_restarts: int = 1,
     stop_at_success: bool = False,
+    as_in_autoattack: bool = False,
     targeted: bool = False,
     bounds: Bounds = (0.0, 1.0),
 ) -> Array:
@@ -67,6 +68,9 @@ def apgd(
     Args:
       stop_at_success: whether an image ends at its first success, and stays as it is if
         it is misclassified already. This saves time; else its loss keeps falling.
+      as_in_autoattack: whether very confident models weaken the attack as in
+        AutoAttack's code: the cross-entropy is `losses.rounded_cross_entropy`, and in
+        L2 gradients of about 1e-12 or less shorten the step.
 
     Returns:
       The best iterate, within the ball and `bounds`.
@@ -79,7 +83,10 @@ def apgd(
       Croce & Hein, 2021 (https://arxiv.org/abs/2103.01208), Alg. 1 and Sec. 3, for L1.
     """
     _descent.check_restarts(num_restarts, random_start)
-    loss_fn = _descent.make_loss_fn(loss, targeted=targeted)
+    if as_in_autoattack and loss == "cross_entropy":
+        loss_fn = partial(losses.rounded_cross_entropy, targeted=targeted)
+    else:
+        loss_fn = _descent.make_loss_fn(loss, targeted=targeted)
     everything = jnp.sum(images, pixel_axes(images)) < jnp.inf
     success = _success_of(logits_fn, images, labels, targeted, stop_at_success)
     task = Task(
@@ -92,8 +99,7 @@ def apgd(
         away(images, bounds, key if random_start else None),
         everything if success is None else ~success,
         _noise_of(key, norm, epsilon) if random_start else None,
-        targeted,
-        stop_at_success,
+        *(targeted, stop_at_success, as_in_autoattack),
     )
     return run_all(task, make_plan(num_steps, norm), norm).images
 

@@ -28,14 +28,14 @@ def make_sequence(
     starts = {"num_restarts": 5 if in_l1 or version == "plus" else 1}
     queries = {"num_queries": _NUM_QUERIES, "as_in_autoattack": True}
     restarts = {**starts, "random_start": version == "plus"}
-    fast = {**ball, **steps, **starts, "stop_at_success": True}
-    entropy = {"loss": "rounded_cross_entropy"}
+    flags = {"stop_at_success": True, "as_in_autoattack": True}
+    fast = {**ball, **steps, **starts, **flags}
     enough = {**steps, "norm": norm, "sufficient_distance": epsilon}
     next_classes = {"num_classes_tried": 5 if in_l1 else _NUM_CLASSES}
     of_two = "dlr" if num_classes > 2 else "margin"
     of_few = "dlr" if num_classes >= FEWEST_CLASSES else "margin"
     arguments = {
-        "apgd-ce": ("apgd", {**fast, **entropy}),
+        "apgd-ce": ("apgd", fast),
         "apgd-dlr": ("apgd", {**fast, "loss": of_two}),
         "apgd-t": ("apgd_targeted", {**ball, **steps, **next_classes, "loss": of_few}),
         "fab": ("fab", {**enough, **restarts}),

@@ -63,8 +63,8 @@ def autoattack(
     counts as fooled if it is misclassified and within `epsilon` of the clean one.
 
     In three places this library's attacks are stronger than the released code, which
-    the sequence follows: `apgd-ce` has the `rounded_cross_entropy`, `fab` and `fab-t`
-    have no final bisection, and `square` is `as_in_autoattack`.
+    the sequence follows: `apgd` and `square` are `as_in_autoattack`, and `fab` and
+    `fab-t` have no final bisection.
 
     ======== ====================================================================
     version  attacks

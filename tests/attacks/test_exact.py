@@ -463,6 +463,23 @@ def test_apgd_stops_at_its_first_success(stop, net, images, labels):
     assert (loss[1:] > losses.cross_entropy(net(further), wrong)[1:]).all() == stop
 
 
+@pytest.mark.parametrize(("gap", "succeeds"), [(20.0, True), (40.0, False)])
+def test_apgd_as_in_autoattack_takes_short_steps_along_tiny_gradients(gap, succeeds):
+    def confident(x):
+        half = gap / 2 * x.sum((1, 2, 3))
+        return jnp.stack([half, -half], axis=-1)
+
+    # The gradient has the length gap / 2 * exp(-gap): 2e-8 or 8e-17.
+    images, labels = jnp.ones((1, 1, 1, 1)), jnp.array([0])
+    hyper = {"epsilon": 2.0, "norm": "l2", "random_start": False, "bounds": (-1.0, 1.0)}
+    for as_in_autoattack in (False, True):
+        found = attacks.apgd(
+            confident, images, labels, as_in_autoattack=as_in_autoattack, **hyper
+        )
+        success = bool(attacks.succeeded(confident(found), labels)[0])
+        assert success == (succeeds or not as_in_autoattack)
+
+
 def test_apgd_beats_pgd_on_average(net):
     images = jax.random.uniform(jax.random.key(8), (64, 5, 7, 2))
     labels = jnp.argmax(net(images), axis=-1)

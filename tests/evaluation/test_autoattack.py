@@ -166,8 +166,8 @@ def test_nothing_to_attack(problem):
 def test_the_sequence_follows_the_released_code():
     own = _sequence.make_sequence("plus", _sequence.VERSIONS["plus"], "l2", 0.5, 10)
     known = {name: attack.arguments for name, attack in own.items()}
-    assert known["apgd-ce"]["loss"] == "rounded_cross_entropy"
-    assert known["square"]["as_in_autoattack"] is True
+    for name in ("apgd-ce", "apgd-dlr", "square"):
+        assert known[name]["as_in_autoattack"] is True
     assert [known[n]["sufficient_distance"] for n in ("fab", "fab-t")] == [0.5, 0.5]
     assert known["fab"]["num_restarts"] == 5
     (fab,) = _sequence.make_sequence("standard", ["fab"], "l2", 0.5, 10).values()
