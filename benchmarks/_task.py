@@ -55,6 +55,12 @@ def save_task(path):
     np.savez(path, **arrays)
 
 
+def save_noise(path, shape):
+    """Save images of noise to a file as `save_task` does, without a model."""
+    train = noise(shape, _measure.smaller(1024, 32)).train
+    np.savez(path, train_images=train.images, train_labels=train.labels)
+
+
 def noise(shape, count, num_classes=10):
     """Return a data set of random pixels; run time does not depend on pixels."""
     draw = np.random.default_rng(0)

@@ -34,8 +34,8 @@ def _normed(conv, width):
     return [conv, nn.InstanceNorm2d(width, affine=True), nn.ReLU()]
 
 
-def generator(widths=(8, 16, 32), num_residual=4):
-    """Return a network from images `[B, 1, H, W]` to perturbations in (-1, 1)."""
+def generator(widths=(8, 16, 32), num_residual=4, channels=1):
+    """Return a network from images `[B, C, H, W]` to perturbations in (-1, 1)."""
     full, half, quarter = widths
 
     def down(inputs, outputs):
@@ -50,22 +50,22 @@ def generator(widths=(8, 16, 32), num_residual=4):
         return _normed(conv, outputs)
 
     return nn.Sequential(
-        *_normed(nn.Conv2d(1, full, 3, padding=1, bias=False), full),
+        *_normed(nn.Conv2d(channels, full, 3, padding=1, bias=False), full),
         *down(full, half),
         *down(half, quarter),
         *(_Residual(quarter) for _ in range(num_residual)),
         *up(quarter, half),
         *up(half, full),
-        nn.Conv2d(full, 1, 3, padding=1),
+        nn.Conv2d(full, channels, 3, padding=1),
         nn.Tanh(),
     )
 
 
-def discriminator(widths=(8, 16, 32)):
-    """Return a network from images `[B, 1, 28, 28]` to scores `[B]`."""
+def discriminator(widths=(8, 16, 32), channels=1):
+    """Return a network from images of 28 or 32 pixels, `[B, C, H, W]`, to scores."""
     first, second, third = widths
     return nn.Sequential(
-        nn.Conv2d(1, first, 4, stride=2, padding=1),
+        nn.Conv2d(channels, first, 4, stride=2, padding=1),
         nn.LeakyReLU(0.2),
         nn.Conv2d(first, second, 4, stride=2, padding=1),
         nn.InstanceNorm2d(second, affine=True),
@@ -92,12 +92,15 @@ class Trainer:
     Args:
       target: the frozen target model, from images to logits.
       epsilon: bound of the perturbation.
+      widths: of the generator.
+      channels: of the images.
     """
 
-    def __init__(self, target, epsilon):
+    def __init__(self, target, epsilon, widths=(8, 16, 32), channels=1):
         self._target = target.requires_grad_(False)
         self._epsilon = epsilon
-        self.generator, self._discriminator = generator(), discriminator()
+        self.generator = generator(widths, channels=channels)
+        self._discriminator = discriminator(channels=channels)
         self._adam_g, self._adam_d = (
             torch.optim.Adam(network.parameters(), lr=1e-3)
             for network in (self.generator, self._discriminator)

@@ -14,36 +14,46 @@ from advgan_jax.data import Split
 from advgan_jax.training import advgan, classifier, fit, precision
 from advgan_jax.training.gan import Networks
 
-EPSILON = 0.3
 
-
-def networks():
+def networks(settings):
     """Return AdvGAN's networks, with the optimisers of the rival."""
     return Networks(
-        models.Generator(EPSILON),
+        models.Generator(settings["epsilon"], widths=tuple(settings["widths"])),
         models.Discriminator(),
         optax.adam(1e-3, b1=0.5),
         optax.adam(1e-3, b1=0.5),
     )
 
 
-def advgan_of(target, shape, dtype):
+def advgan_of(variables, shape, settings):
     """Return state, step and frozen arguments of AdvGAN."""
-    mixed = precision.mixed_networks(dtype, networks())
-    target = precision.mixed_logits_fn(dtype, target)
+    mixed = precision.mixed_networks(settings["dtype"], networks(settings))
+    target = target_of(variables, shape, settings)
+    target = precision.mixed_logits_fn(settings["dtype"], target)
     state = advgan.init_state(mixed, jax.random.key(0), shape)
-    return (
-        state,
-        advgan.make_train_step(mixed, advgan.AdvGANObjective(EPSILON)),
-        (target,),
-    )
+    objective = advgan.AdvGANObjective(settings["epsilon"])
+    return state, advgan.make_train_step(mixed, objective), (target,)
 
 
-def classifier_of(target, shape, dtype):
-    """Return state, step and frozen arguments of model C, with its dropout."""
-    del target
-    optimizer = optax.adam(1e-3)
-    model = precision.mixed_module(dtype, models.make_classifier("C", 10))
+def target_of(variables, shape, settings):
+    """Return model C with its weights, or ResNet-32 with random ones."""
+    if settings["part"] != "resnet32_advgan_step":
+        return models.make_logits_fn(models.make_classifier("C", 10), variables)
+    model = models.make_classifier("resnet32", 10)
+    random = model.init(jax.random.key(0), np.zeros((1, *shape), np.float32))
+    return models.make_logits_fn(model, random)
+
+
+def classifier_of(variables, shape, settings):
+    """Return state, step and frozen arguments of a classifier in training."""
+    del variables
+    name, optimizer = "C", optax.adam(1e-3)  # with its dropout
+    if settings["part"] == "resnet32_step":
+        sgd = optax.sgd(0.1, momentum=0.9, nesterov=True)
+        name, optimizer = "resnet32", optax.chain(optax.add_decayed_weights(5e-4), sgd)
+    axis = None if settings["cut"] == 1 else parallel.axis_name("auto")
+    model = models.make_classifier(name, 10, axis_name=axis)
+    model = precision.mixed_module(settings["dtype"], model)
     state = classifier.init_state(model, optimizer, jax.random.key(0), shape)
     return state, classifier.make_train_step(model, optimizer), ()
 
@@ -93,11 +103,11 @@ def main():
         process.split_cpu(settings["cut"])
         process.compute_in_caller()
     process.keep_memory()
-    target = models.make_logits_fn(models.make_classifier("C", 10), variables)
     train = Split(arrays["train_images"], arrays["train_labels"])
     part = settings["part"]
-    make = classifier_of if part == "classifier_step" else advgan_of
-    state, step, frozen = make(target, train.image_shape, settings["dtype"])
+    of_classifier = part in ("classifier_step", "resnet32_step")
+    make = classifier_of if of_classifier else advgan_of
+    state, step, frozen = make(variables, train.image_shape, settings)
     if settings["traced_as"]:
         step = _measure.traced_as(settings["traced_as"], step)
     run = parallel.compile_steps(step, mode="jit" if settings["cut"] == 1 else "auto")

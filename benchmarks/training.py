@@ -5,7 +5,8 @@
 Trains on MNIST in batches of 128 (or `--batches`). There are two kinds of step,
 AdvGAN's (one update of the discriminator and one of the generator against model C) and
 model C's own, and an epoch of AdvGAN's steps with its shuffle, through the loop of the
-runs.
+runs. Both kinds are also measured with ResNet-32 on noise of CIFAR-10's size, without
+augmentation, and with the generator of `configs/advgan.py:cifar10`.
 
 Each contender is its own process with all cores:
   * ours with one device per core (`--cpu_devices`), where AdvGAN is faster;
@@ -33,6 +34,8 @@ import jax
 from _contender import KEPT, started
 from absl import app, flags, logging
 
+from advgan_jax.configs import advgan
+
 _STEPS = flags.DEFINE_integer("steps", 20, "Steps per turn.")
 _BATCHES = flags.DEFINE_list("batches", ["128"], "Batch sizes.")
 _ALSO = flags.DEFINE_multi_enum(
@@ -43,6 +46,8 @@ PARTS = {
     "advgan_step": "AdvGAN step",
     "classifier_step": "model C step",
     "advgan_epoch": "AdvGAN epoch",
+    "resnet32_step": "ResNet-32 step",
+    "resnet32_advgan_step": "AdvGAN step against ResNet-32",
 }
 
 
@@ -55,7 +60,13 @@ def contenders(path, part, size):
         "steps": _measure.smaller(_STEPS.value, 2),
         "dtype": "float32",
         "traced_as": None,
+        "widths": (8, 16, 32),
+        "epsilon": _task.EPSILON,
     }
+    if part == "resnet32_advgan_step":
+        config = advgan.get_config("cifar10")
+        settings["widths"] = _measure.smaller(config.generator.widths, (2, 2, 2))
+        settings["epsilon"] = config.epsilon
     devices, on_cpu = _measure.num_devices(), jax.default_backend() == "cpu"
     cuts = {_measure.OURS: devices}
     if devices > 1:
@@ -92,13 +103,18 @@ def main(argv):
     logging.set_verbosity(logging.WARNING)
     environment = _measure.environment()
     with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "task.npz"
-        _task.save_task(path)
+        mnist, noise = (pathlib.Path(folder) / f"{n}.npz" for n in ("mnist", "noise"))
+        chosen = _measure.chosen(PARTS)
+        if not all(part.startswith("resnet32") for part in chosen):
+            _task.save_task(mnist)
+        _task.save_noise(noise, (32, 32, 3))
         rows = [
             row
-            for part in _measure.chosen(PARTS)
+            for part in chosen
             for size in map(int, _measure.smaller(_BATCHES.value, ("4",)))
-            for row in compare(path, part, size)
+            for row in compare(
+                noise if part.startswith("resnet32") else mnist, part, size
+            )
         ]
     _measure.report(environment, rows, _measure.versus(rows, "images/s"))
 
