@@ -100,17 +100,17 @@ class Trainer:
         self._target = target.requires_grad_(False)
         self._epsilon = epsilon
         self.generator = generator(widths, channels=channels)
-        self._discriminator = discriminator(channels=channels)
+        self.discriminator = discriminator(channels=channels)
         self._adam_g, self._adam_d = (
             torch.optim.Adam(network.parameters(), lr=1e-3)
-            for network in (self.generator, self._discriminator)
+            for network in (self.generator, self.discriminator)
         )
 
     def step(self, images, labels):
         adversarial, r = perturb(self.generator, images, self._epsilon)
         self._adam_d.zero_grad()
-        real = self._discriminator(images)
-        fake = self._discriminator(adversarial.detach())
+        real = self.discriminator(images)
+        fake = self.discriminator(adversarial.detach())
         loss = ((real - 1) ** 2).mean() + (fake**2).mean()
         loss.backward()
         self._adam_d.step()
@@ -120,7 +120,7 @@ class Trainer:
         own = p.gather(1, labels[:, None])[:, 0]
         others = p.scatter(1, labels[:, None], -1.0).amax(dim=1)
         fool = (own - others).clamp(min=0).sum()
-        gan = ((self._discriminator(adversarial) - 1) ** 2).mean()
+        gan = ((self.discriminator(adversarial) - 1) ** 2).mean()
         norm = r.flatten(1).norm(dim=1).mean()
         (gan + 10 * fool + norm).backward()
         self._adam_g.step()

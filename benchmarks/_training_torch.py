@@ -29,7 +29,8 @@ def step_of(settings, variables):
     if part == "resnet32_advgan_step":
         target = ResNet32().eval().to(memory_format=torch.channels_last)
         trainer = Trainer(target, settings["epsilon"], settings["widths"], channels=3)
-        trainer.generator.to(memory_format=torch.channels_last)
+        for network in (trainer.generator, trainer.discriminator):
+            network.to(memory_format=torch.channels_last)
         return trainer.step
     return Trainer(torch_model(variables), settings["epsilon"]).step
 

@@ -11,7 +11,8 @@ docs/performance.md has what was measured, on a loaded machine.
 The model is a small one of the digits, trained here, or a saved one of MNIST. Each
 component attacks all images that are classified correctly, and `whole` is the standard
 sequence. The file is written after each component. With `--verdicts` each verdict of
-the reference is kept in that folder, and a later run reads it instead of repeating it.
+the reference is kept in that folder, and a later run reads it instead of repeating it;
+give each choice of `--keep_memory` and `--channels_last` a folder of its own.
 The reference runs with several seeds and ours with as many keys; the reference is not a
 dependency of the library:
 
@@ -135,6 +136,8 @@ def compare(attacked, norm, epsilon, name):
         "norm": norm,
         "epsilon": epsilon,
         "component": name,
+        "memory_kept": _KEEP_MEMORY.value,
+        "channels_last": _CHANNELS_LAST.value,
     }
     return row | agreement(found, reference)
 

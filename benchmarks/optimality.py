@@ -9,7 +9,7 @@ AttackBench's, see `evaluation.local_optimality`: 1 for a search that is the bes
 each image. Each library's own model judges its images. Medians count failures as
 infinite, None in the file. Seconds are of the processor, so that a loaded machine
 matters little; those of ours include compilation. C&W runs five searches, of twice the
-steps. `--only` names libraries, `--attacks` attacks.
+steps. `--only` restricts the libraries, and `--attacks` the attacks.
 
     python -m pip install torch==2.13.0 adv-lib==0.2.8 foolbox==3.3.4 \
         torchattacks==3.5.1 adversarial-robustness-toolbox==1.20.1
@@ -206,6 +206,11 @@ def main(_):
     steps = _measure.smaller(_STEPS.value, 5)
     packages = ("torch", "adv-lib", "foolbox", "torchattacks")
     environment = _measure.environment((*packages, "adversarial-robustness-toolbox"))
+    every = [search for norm in _NORMS.value for search in searches(norm, steps)]
+    known = {name for search in every for name in search[:2]}
+    unknown = {*(_measure.ONLY.value or ()), *(_ATTACKS.value or ())} - known
+    if unknown:
+        raise ValueError(f"Unknown {sorted(unknown)}. Known: {sorted(known)}.")
     finished = []
     for norm in _NORMS.value:
         measured, rows = {}, []

@@ -21,6 +21,8 @@ NONE = "\N{EN DASH}"
 def rows_of(pattern):
     """Return the rows of all files of a name, the files in alphabetical order."""
     paths = sorted((_HERE / "results").glob(pattern))
+    if not paths:
+        raise FileNotFoundError(f"There are no results {pattern}.")
     return [row for path in paths for row in json.loads(path.read_text())["rows"]]
 
 
@@ -62,6 +64,22 @@ def agreement():
     return lines
 
 
+def medians(pattern):
+    """Return the medians of our searches and of adversarial-library's."""
+    lines = ["| norm | attack | ours | adversarial-library | ratio |"]
+    lines.append("|---|---|---:|---:|---:|")
+    found = {(r["norm"], r["attack"], r["library"]): r for r in rows_of(pattern)}
+    for (norm, attack, library), row in found.items():
+        if library == OURS:
+            values = [one["median"] for one in (row, found[norm, attack, "adv-lib"])]
+            cells = (
+                *(f"{value:.4f}" for value in values),
+                f"{values[0] / values[1]:.3f}",
+            )
+            lines.append(f"| {' | '.join((NORMS[norm], attack, *cells))} |")
+    return lines
+
+
 def optimality(pattern):
     """Return the table of a file of `optimality.py`."""
     lines = [
@@ -90,7 +108,7 @@ TABLES = {
     "optimality of mnist-C-robust": lambda: optimality(
         "optimality-mnist-C-robust.json"
     ),
-    "medians of mnist-C": lambda: optimality("medians-mnist-C.json"),
+    "medians of mnist-C": lambda: medians("medians-mnist-C.json"),
 }
 
 

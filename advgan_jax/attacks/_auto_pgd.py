@@ -31,7 +31,7 @@ _RADII, _PHASE, _FEWEST_STEPS = (3, 2, 1), 0.3, 5
 _SHRINK, _SPARSER, _LEAST_STEP = 1.5, 0.95, 0.1
 _FIRST_SHARE = 0.2  # of the pixels, where the start is the image itself
 _CHECK_EVERY = 0.04
-_ADDED_LENGTH = 1e-12  # to that of a gradient, by AutoAttack's code
+_ADDED_LENGTH = 1e-12  # AutoAttack's code adds it to a gradient's
 
 
 class Plan(NamedTuple):
@@ -287,7 +287,7 @@ def _next_x(task: Task, state: _State, row: Plan, norm: str) -> Array:
         unit = gradient * (task.ball.bounds[1] - task.ball.bounds[0])
         # Not `norm_l2`: that code loses the smallest squares, too.
         size = jnp.sqrt(jnp.sum(unit**2, pixel_axes(x), keepdims=True))
-        length *= size / (size + _ADDED_LENGTH)
+        length /= 1 + _ADDED_LENGTH / size
     z = _ball(task, state, row.radius).step(x, gradient, length)
     # There is no velocity yet in the first step.
     weight = per_image(jnp.where(row.begins, 1.0, _MOMENTUM).astype(x.dtype), x)

@@ -1,7 +1,7 @@
 """A pool of lanes: a fixed number of images is attacked side by side.
 
 A lane whose image has ended takes the next one, so that images which need fewer steps
-leave the loop early, and nothing compiles anew. See `loops.num_lanes`.
+cost less, and nothing compiles anew. See `loops.num_lanes`.
 """
 
 from collections.abc import Callable

@@ -113,7 +113,7 @@ class QueryMethod:
         """
         if start is not None and not self.takes_start:
             raise ValueError(
-                "This attack takes no starting image; `square` and `signhunter` do."
+                "`simba` takes no starting image; all other attacks by queries do."
             )
         infinite, never = jnp.asarray(jnp.inf, image.dtype), jnp.asarray(False)
         own, zero = self.start(image, key, start), jnp.asarray(0, jnp.int32)

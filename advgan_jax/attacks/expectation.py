@@ -24,9 +24,9 @@ def expectation(
 
     .. math:: \bar Z(x) = \frac1n \sum_{i=1}^n Z(x, k_i)
 
-    Any attack on the result follows the expected gradient. The keys `k_i` depend on the
-    pixels of the whole batch, so every iterate has draws of its own. The result is a
-    pure function: the same images have the same logits.
+    An attack on the result follows the gradient of its loss at the mean logits. The
+    keys `k_i` depend on the pixels of the whole batch, so every iterate has draws of
+    its own. The result is a pure function: the same images have the same logits.
 
     Args:
       logits_fn: a model `(images, key) -> logits` that draws from `key`, for example

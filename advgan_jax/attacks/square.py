@@ -79,8 +79,9 @@ def _signs(draws: Array) -> Array:
 def _side(state: State, share: Scalar, length: int, least: int) -> Array:
     """Return the side of the next window, from the schedule of a search's length."""
     height, width = state.image.shape[:2]
-    step = (state.queries - 1) * _LENGTH // length
-    halvings = jnp.sum(step > jnp.asarray(_HALVINGS))
+    # Scaled on the host, where the products do not overflow.
+    first = [-(-(step + 1) * length // _LENGTH) for step in _HALVINGS]
+    halvings = jnp.sum(state.queries - 1 >= jnp.asarray(first))
     pixels = share * 0.5**halvings * height * width
     side = jnp.maximum(jnp.round(jnp.sqrt(pixels)).astype(jnp.int32), least)
     if least > 1:
@@ -223,8 +224,9 @@ def square_search(
       initial_share: of the pixels of the first squares; the paper takes 0.05 to 0.8.
       as_in_autoattack: whether squares and schedule are those of AutoAttack's code:
         squares do not reach the last row and column, one that changes nothing costs a
-        query, and sides shrink as in a search of 10,000 queries. The first bumps keep
-        off the first rows of some sizes. Published robust accuracies depend on it.
+        query, and sides shrink as in a search of 10,000 queries. The first bumps do
+        not reach the first rows of some sizes. Published robust accuracies depend on
+        it.
 
     Returns:
       The images, their success and the number of queries for each.

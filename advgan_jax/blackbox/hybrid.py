@@ -11,6 +11,8 @@ from advgan_jax.checks import as_images, check_integer
 from advgan_jax.oracles import Oracle
 from advgan_jax.types import Array, Attack
 
+_SEARCHES = ("square", "signhunter")
+
 
 def hybrid(
     oracle: Oracle,
@@ -27,10 +29,11 @@ def hybrid(
 ) -> OracleResult:
     """Attack images of a black box: first by a generator, then by a search.
 
-    The image of the generator is the first query. Where it succeeds, it is the only
-    one. Elsewhere the search continues from it: Square Attack from its pixels,
-    SignHunter from its signs. If it has not succeeded after `restart_after` queries, it
-    starts again at the clean image, with the queries that remain.
+    The image of the generator is the first query: its pixels for Square Attack, the
+    corner of the ball in its direction for SignHunter. Where it succeeds, it is the
+    only one. Elsewhere the search continues from it. If it has not succeeded after
+    `restart_after` queries, it starts again at the clean image, with the queries that
+    remain.
 
     Args:
       oracle: the black box, see `attack_oracle`.
@@ -52,8 +55,14 @@ def hybrid(
 
     Raises:
       TypeError: for a generator without `perturb`; see also `attack_oracle`.
-      ValueError: see `attack_oracle`.
+      ValueError: for another attack; see also `attack_oracle`.
     """
+    name = getattr(attack, "name", None)
+    if name not in _SEARCHES:
+        raise ValueError(
+            f"`attack` must be one of {', '.join(_SEARCHES)}, which first query the "
+            f"generator's image, got {name!r}; see `attack_oracle` for other attacks."
+        )
     perturb = getattr(generator, "perturb", None)
     if perturb is None:
         raise TypeError(

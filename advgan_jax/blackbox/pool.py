@@ -7,6 +7,7 @@ proposals, and the ledger answers those that were recorded.
 """
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -28,8 +29,8 @@ class OracleResult(NamedTuple):
       images: float32 `[N, ...]`, adversarial images as the oracle saw them; where the
         attack failed, the best ones found.
       success: bool `[N]`, whether an answer showed that the attack succeeded.
-      queries: number of queries for each image, int `[N]`; their sum is that of the
-        oracle.
+      queries: number of queries for each image, int `[N]`. Their sum is that of the
+        oracle, unless its `cache` answers some.
       finished: bool `[N]`; False where the oracle's budget ended before the attack.
     """
 
@@ -42,9 +43,8 @@ class OracleResult(NamedTuple):
 class _Programs(NamedTuple):
     """The compiled steps of all lanes."""
 
-    begin: Callable[
-        ..., Any
-    ]  # (lanes, mask, images, labels, starts, key, rows) -> lanes
+    # (lanes, mask, images, labels, starts, key, rows) -> lanes
+    begin: Callable[..., Any]
     ask: Callable[..., Any]  # lanes -> images
     tell: Callable[..., Any]  # (lanes, mask, images, logits) -> lanes
 
@@ -65,21 +65,29 @@ def attack_oracle(
 
     The proposals for an image are those of the same attack on a JAX model. To resume
     after a failure, repeat the call with an oracle whose ledger has the same file, or
-    after `oracle.rewind`: no answer that was recorded is queried again.
+    after `oracle.rewind`: no answer that was recorded is queried again, but for the
+    oracle's `probe`.
+
+    Where a service sees an image within epsilon at a distance beyond it, as JPEG may
+    cause, the answer counts as the worst of all. Answers that change between two
+    queries of an image cause a warning, because a success may then be an accident; see
+    `Oracle.measure_noise`.
 
     Args:
       oracle: the black box. Its `budget` bounds the queries in all, and its
         `batch_size` those at the same time.
       attack: one by queries, `attacks.make_attack('square', epsilon=0.3)`. Its
         `num_queries` bounds the queries for each image.
-      images: clean images `[N, ...]`, uint8 or floats in [0, 1].
+      images: clean images `[N, H, W, C]`, uint8 or floats in [0, 1].
       labels: int `[N]`, the true classes, or the wanted ones when `targeted`.
       key: typed key, for attacks that draw random numbers.
       targeted: whether `labels` are wanted classes.
-      starts: the first proposals, like `images`, if the attack takes them (`square`
-        and `signhunter` do); for example those of a generator.
-      levels: number of grey levels of the images that are sent, 256 for a service that
-        gets PNG files; rounding keeps them within epsilon. See `attacks.quantize`.
+      starts: for example the images of a generator, like `images`; all attacks but
+        `simba` take them. Square Attack queries them first, SignHunter the corner of
+        the ball in their direction; RayS uses their signs alone.
+      levels: number of grey levels of the images that are sent. Rounding keeps images
+        within epsilon, see `attacks.quantize`. None: those of the oracle's encoding,
+        256 for PNG and JPEG files, else no rounding.
       progress: whether to show it, by a bar on terminals or by lines.
 
     Returns:
@@ -118,13 +126,21 @@ def attack_oracle(
         )
     problem = images, labels, starts
     programs = _compile(attack, targeted)
+    levels = getattr(oracle, "levels", None) if levels is None else levels
     pool = _Pool(oracle, method, programs, problem, key, limit, levels)
-    done = 0
+    done, changed = 0, oracle.changed
     with show_progress(len(images), "attack", shown=progress) as update:
         while pool.take_images():
             pool.advance()
             update(int(pool.finished.sum()) - done)
             done = int(pool.finished.sum())
+    if oracle.changed > changed:
+        warnings.warn(
+            f"The answers to {oracle.changed - changed} repeated queries changed, so a "
+            "success may be an accident; query adversarial images again before you "
+            "count them.",
+            stacklevel=2,
+        )
     return pool.result()
 
 
@@ -151,6 +167,7 @@ class _Pool:
         self._taken, self._lanes, self._ended = 0, None, False
         self._found, self._success = images.copy(), np.zeros(len(images), bool)
         self._queries = np.zeros(len(images), np.int64)
+        self._num_outside = 0
         self.finished = np.zeros(len(images), bool)
 
     @property
@@ -179,11 +196,7 @@ class _Pool:
         size, busy = self._method.num_proposals, np.flatnonzero(self._busy)
         asked = np.array(self._programs.ask(self._lanes))
         clean = np.repeat(self._images[self._index[busy]], size, axis=0)
-        sent = asked[busy].reshape(clean.shape)
-        if self._levels is not None:
-            options: Any = {"norm": self._method.norm, "levels": self._levels}
-            epsilon = None if np.isinf(self._limit) else float(self._limit)
-            sent = np.asarray(attacks.quantize(sent, clean, epsilon=epsilon, **options))
+        sent = self._rounded(asked[busy].reshape(clean.shape), clean)
         try:
             answers = self._oracle(sent)
         except BudgetExhausted as error:
@@ -191,11 +204,9 @@ class _Pool:
         seen = getattr(self._oracle, "seen", np.asarray)(sent)
         logits = np.log(np.maximum(answers, np.finfo(np.float32).tiny))
         # What a service sees instead may lie outside of the ball, and is no success.
-        order = {"linf": np.inf, "l2": 2, "l1": 1}[self._method.norm]
-        change = (seen.astype(np.float64) - clean).reshape(len(clean), -1)
-        outside = np.linalg.norm(change, order, axis=1) > self._limit
-        outside &= (seen != sent).reshape(len(sent), -1).any(axis=1)
+        outside = self._within(sent, clean) & ~self._within(seen, clean)
         logits[outside[: len(logits)]] = np.nan
+        self._num_outside += int(outside[: len(logits)].sum())
         answered = busy[: len(answers) // size]
         asked[busy] = seen.reshape(asked[busy].shape)
         table = np.zeros((*asked.shape[:2], self._oracle.num_classes), np.float32)
@@ -205,6 +216,26 @@ class _Pool:
         known[answered] = True
         self._lanes = self._programs.tell(self._lanes, known, asked, table)
         self._record(busy, len(answers) % size)
+
+    def _within(self, images: np.ndarray, clean: np.ndarray) -> np.ndarray:
+        """Return which images are within epsilon, bool `[M]`."""
+        order = {"linf": np.inf, "l2": 2, "l1": 1}[self._method.norm]
+        change = (images.astype(np.float64) - clean).reshape(len(clean), -1)
+        return np.linalg.norm(change, order, axis=1) <= self._limit
+
+    def _rounded(self, images: np.ndarray, clean: np.ndarray) -> np.ndarray:
+        """Round proposals to the levels; those within epsilon stay there."""
+        if self._levels is None:
+            return images
+        options: Any = {"norm": self._method.norm, "levels": self._levels}
+        nearest = np.asarray(attacks.quantize(images, clean, **options))
+        if np.isinf(self._limit):
+            return nearest
+        options["epsilon"] = float(self._limit)
+        inward = np.asarray(attacks.quantize(images, clean, **options))
+        rows = self._within(images, clean).reshape(-1, *[1] * (images.ndim - 1))
+        # Some attacks also query images far away.
+        return np.where(rows, inward, nearest)
 
     def _record(self, busy: np.ndarray, rest: int) -> None:
         """Copy results; `rest` answers belong to the first lane that lacks some."""
@@ -225,6 +256,14 @@ class _Pool:
 
     def result(self) -> OracleResult:
         """Return the results of all images."""
+        total = int(self._queries.sum())
+        if self._num_outside > total / 2:
+            warnings.warn(
+                f"The service saw {self._num_outside} of {total} images outside of "
+                "epsilon, so that their answers could not count; send PNG files or "
+                "pixels, which stay as they are.",
+                stacklevel=3,
+            )
         return OracleResult(self._found, self._success, self._queries, self.finished)
 
 

@@ -5,16 +5,17 @@ r"""Compare attacks by the queries that each success costs.
         --config.target_model=C
 
 The black box and the black-box AdvGAN are those of `configs/advgan_blackbox.py`. Each
-attack in `names` has its hyper-parameters in `attacks`. `advgan` pays for its training
-and then one forward pass, `hybrid` continues where it fails by the search
-`hybrid_search`. `signhunter_strips` begins with sixteenths of the image, those in the
-middle first, and needs fewer queries on MNIST, not on digits. Searches that draw random
-numbers run with `num_seeds` keys. The figure `query_frontier` has the queries for each
-success against the number of images attacked, the table `query_frontier` the success at
-the fixed `budgets`.
+attack in `names` has its hyper-parameters in `attacks`. `advgan` queries the black box
+in its training alone; `hybrid` continues where it fails by the search `hybrid_search`.
+`signhunter_strips` begins with sixteenths of the image, those in the middle first, and
+needs fewer queries on MNIST, not on digits. Searches that draw random numbers run with
+`num_seeds` keys. The figure `query_frontier` has the queries for each success against
+the number of images attacked, the table `query_frontier` the success at the fixed
+`budgets`.
 
 On MNIST's C, SignHunter needs 25.2 queries for an image as `signhunter_strips`, Square
-Attack 72, RayS 126. After 872 images the hybrid is cheaper than `signhunter_strips`.
+Attack 72, RayS 126 with `--config.attacks.rays.num_queries=10000`. After 872 images the
+hybrid is cheaper than `signhunter_strips`.
 
 Digits take two minutes on one core. SignHunter needs 4.3 queries for an image, Square
 Attack 12, RayS 24 (by classes only). After 156 images a hybrid of AdvGAN and SignHunter
@@ -40,7 +41,7 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.hybrid_search = "signhunter_strips" if variant == "mnist" else "signhunter"
     config.attacks.hybrid = {"restart_after": 10}  # or 100 with `square`
     config.num_seeds = 3
-    config.budgets = (10, 30, 100, 300, 1_000)
+    config.budgets = (10, 30, 100, 300, 1_000, 10_000)
     # Costs are drawn up to so many images; beyond the attacked ones they are computed.
     config.most_images = 10_000
     config.evaluation.num_images = 1_000 if variant == "mnist" else 300

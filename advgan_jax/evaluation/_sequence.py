@@ -85,7 +85,8 @@ def run_sequence(
                 continue
             found = timed(padded, None, i, batch)
             found = _task.check_adversarial(found, batch, task.bounds)
-            rows = batch.mask & judge(batch, found)
+            rows, classes = judge(batch, found)
+            state.predictions[batch.index[rows]] = classes[rows]
             state.adversarial[batch.index[rows]] = found[rows]
             state.broken_by[batch.index[rows]] = number
             state.position[1] = i + 1
@@ -123,20 +124,24 @@ def _batch_size(num_images: int, most: int) -> int:
 
 def _judge_of(
     task: Task, norm: str, epsilon: float
-) -> Callable[[PaddedBatch, np.ndarray], np.ndarray]:
-    """Return a function of a batch and its adversarial images to which count."""
+) -> Callable[[PaddedBatch, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Return a function of a batch and its adversarial images.
+
+    It returns which of them count, and the classes that the model predicts.
+    """
     num_pixels = int(np.prod(task.images.shape[1:]))
     largest = largest_distance(epsilon, task.bounds, norm=norm, num_pixels=num_pixels)
     order = {"linf": np.inf, "l2": 2, "l1": 1}[norm]
 
-    def _judge(batch: PaddedBatch, found: np.ndarray) -> np.ndarray:
+    def _judge(batch: PaddedBatch, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         # At one size for all attacks, for which the model is compiled already.
         rows = np.minimum(np.arange(task.batch_size), len(found) - 1)
         whole = PaddedBatch(found[rows], batch.index[rows], batch.mask[rows])
         logits = _task.finite_logits(task, whole, kind="adversarial")[: len(found)]
         change = np.subtract(found, batch.images, dtype=np.float64)
         size = np.linalg.norm(change.reshape(len(change), -1), order, axis=1)
-        wrong = np.argmax(logits, axis=-1) != task.labels[batch.index]
-        return wrong & (size <= largest)
+        classes = np.argmax(logits, axis=-1)
+        wrong = classes != task.labels[batch.index]
+        return batch.mask & wrong & (size <= largest), classes
 
     return _judge

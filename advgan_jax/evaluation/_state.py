@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from advgan_jax import digest, parallel
+from advgan_jax import __version__, digest, parallel
 from advgan_jax.evaluation._task import Task
 from advgan_jax.files import read_npz, reading, writing
 from advgan_jax.types import Array
 
 ROBUST, CLEAN = -1, -2
-_ROUNDING = 1e-3  # of logits, by another device or batch size
+_ROUNDING = 1e-3  # by another device, of the largest logit
 
 
 @dataclasses.dataclass(eq=False)
@@ -26,6 +26,7 @@ class State:
       identity: digest of all that decides the result, but for the model.
       logits: the model's, of some clean images.
       adversarial: the images; the clean ones where no attack has succeeded.
+      predictions: classes of the adversarial images when they were judged.
       broken_by: number of the attack that succeeded on each image; `ROBUST` so far, or
         `CLEAN` where the clean image is misclassified.
       pending: the images that the current attack runs on, fixed when it begins, so that
@@ -39,6 +40,7 @@ class State:
     identity: str
     logits: np.ndarray
     adversarial: np.ndarray
+    predictions: np.ndarray
     broken_by: np.ndarray
     pending: np.ndarray
     position: np.ndarray
@@ -67,7 +69,8 @@ class State:
             os.replace(partial, self.path)
 
 
-_ARRAYS = ("adversarial", "broken_by", "pending", "position", "attacked", "seconds")
+_ARRAYS = ("adversarial", "predictions", "broken_by", "pending", "position")
+_ARRAYS += ("attacked", "seconds")
 
 
 def open_state(
@@ -87,7 +90,7 @@ def open_state(
     images = np.concatenate([batch.images[batch.mask] for batch in task.batches()])
     identity = digest.of_json(
         {
-            **{"settings": settings, "bounds": task.bounds},
+            **{"settings": settings, "bounds": task.bounds, "version": __version__},
             **{"images": digest.of_array(images), "key": digest.of_array(key)},
             **{"labels": digest.of_array(task.labels), "clean": clean.tolist()},
         }
@@ -101,6 +104,7 @@ def open_state(
             identity,
             logits,
             images,
+            clean.copy(),
             broken_by,
             np.flatnonzero(broken_by == ROBUST),
         ),
@@ -122,8 +126,10 @@ def _load(state: State, path: pathlib.Path) -> None:
             new, old = getattr(state, name), found[name]
             if new.dtype != old.dtype or (name != "pending" and new.shape != old.shape):
                 raise ValueError(f"{name} is {old.dtype}{list(old.shape)}")
+        finite = state.logits[np.isfinite(state.logits)]
+        size = np.abs(finite).max(initial=0)
         same = found["logits"].shape == state.logits.shape and np.allclose(
-            found["logits"], state.logits, rtol=_ROUNDING, atol=_ROUNDING
+            found["logits"], state.logits, rtol=0, atol=_ROUNDING * size
         )
     if str(found["identity"]) != state.identity or not same:
         raise ValueError(

@@ -1,11 +1,12 @@
 """AutoAttack: the robust accuracy under a fixed sequence of strong attacks.
 
-Deviations: images leave an attack at their first success. Draws differ from those of
+Deviations: an attack on an image ends at its first success. Draws differ from those of
 the released code. Auto-PGD and FAB step off points without a usable gradient; see also
 `apgd`, `fab` and `square`. With two or three classes the targeted Auto-PGD follows the
 margin, and a warning says so. Of a randomised model the attacks see the mean logits of
 several draws, and so does the verdict; the released code averages gradients and judges
-by one draw.
+by one draw. In L1 `plus` also shrinks the ball of Auto-PGD, and the bumps of `square`
+are those of L2; robust accuracy in L1 has not been compared with the released code.
 """
 
 import dataclasses
@@ -62,9 +63,9 @@ def autoattack(
     size, for which it is compiled once. Fewer images make smaller batches. An image
     counts as fooled if it is misclassified and within `epsilon` of the clean one.
 
-    In three places this library's attacks are stronger than the released code, which
-    the sequence follows: `apgd` and `square` are `as_in_autoattack`, and `fab` and
-    `fab-t` have no final bisection.
+    Where this library's attacks are stronger than the released code, the sequence
+    follows the code: `apgd` and `square` run `as_in_autoattack`, and `fab` and `fab-t`
+    without the final bisection.
 
     ======== ====================================================================
     version  attacks
@@ -105,8 +106,9 @@ def autoattack(
 
     Warns:
       UserWarning: for a model whose answers change, that returns probabilities, has
-        fewer than four classes, or masks its gradients: if these vanish on more than
-        1 % of the images, or if `square` lowers the accuracy by more than 0.2 points.
+        fewer than four classes, or masks its gradients: if that of the margin vanishes
+        on more than 1 % of the first batch (unless `square` is the only attack), or if
+        `square` lowers the accuracy by more than 0.2 points.
 
     References:
       Croce & Hein, 2020 (https://arxiv.org/abs/2003.01690), Sec. 6;
@@ -133,7 +135,7 @@ def autoattack(
         )
     warn_of_epsilon(epsilon, bounds, norm=norm, shape=task.images.shape)
     clean = predict_clean(task)
-    logits = _examine(task)
+    logits = _examine(task, follows_gradients=any(name != "square" for name in names))
     sequence = make_sequence(version, names, norm, float(epsilon), logits.shape[1])
     bound = {"norm": norm, "epsilon": float(epsilon)}
     settings = {**bound, "version": version, "batch_size": task.batch_size}
@@ -160,7 +162,12 @@ def _measure(task: Task, clean: np.ndarray, state: State, keep: int) -> Evaluati
         return state.adversarial[batch.index]
 
     found = measure(task, clean, _rows, keep=keep)
-    return dataclasses.replace(found, seconds=float(state.seconds.sum()))
+    # The verdicts stand: a randomised model might answer differently now.
+    return dataclasses.replace(
+        found,
+        adversarial_predictions=state.predictions,
+        seconds=float(state.seconds.sum()),
+    )
 
 
 def _components(state: State, names: list[str]) -> dict[str, Component]:
@@ -173,8 +180,8 @@ def _components(state: State, names: list[str]) -> dict[str, Component]:
     return {name: Component(*row) for name, row in zip(names, rows, strict=True)}
 
 
-def _examine(task: Task) -> np.ndarray:
-    """Return the logits of one batch; warn if the model hides from the attacks."""
+def _examine(task: Task, *, follows_gradients: bool) -> np.ndarray:
+    """Return the logits of one batch; warn of what weakens the attacks."""
     # One batch, whose programs are compiled anyway.
     few = dataclasses.replace(
         task,
@@ -182,9 +189,11 @@ def _examine(task: Task) -> np.ndarray:
         labels=task.labels[: task.batch_size],
         gradients={},
     )
+    # Traced anew, because a model may draw numbers on the host.
+    anew = dataclasses.replace(few, function=tracing.Function(few.function.fn))
     first, again = (
-        np.concatenate([_task.finite_logits(few, b)[b.mask] for b in few.batches()])
-        for _ in range(2)
+        np.concatenate([_task.finite_logits(one, b)[b.mask] for b in one.batches()])
+        for one in (few, anew)
     )
     finite = np.isfinite(first)
     if not np.array_equal(first[finite], again[finite]):
@@ -198,13 +207,15 @@ def _examine(task: Task) -> np.ndarray:
             f"The model has {first.shape[1]} classes, fewer than the DLR losses need; "
             "where they do, the margin takes their place."
         )
-    marks = measure_gradients(few, "cross_entropy")
+    if not follows_gradients:
+        return first
+    marks = measure_gradients(few, "margin")
     masked = float(np.mean(marks["gradient_zero"] | marks["gradient_not_finite"]))
     if masked > _MOST_MASKED:
         _warn(
-            f"The gradient vanishes or is not finite on {masked:.1%} of the first "
-            f"{len(few.labels)} images: robustness is overestimated. Attack a smooth "
-            "copy of the model by `transfer` as well."
+            "The gradient of the margin vanishes or is not finite on "
+            f"{masked:.1%} of the first {len(few.labels)} images: robustness is "
+            "overestimated. Attack a smooth copy of the model by `transfer` as well."
         )
     return first
 

@@ -61,10 +61,11 @@ class AutoAttackResult:
         return self.evaluation.clean_accuracy
 
     def entry(self, **fields: Any) -> dict[str, Any]:
-        """Return an entry as leaderboards of robust models list them, in JSON values.
+        """Return an entry for a leaderboard of robust models, in JSON values.
 
-        Accuracies are percentages with two decimals. `fields` are added as they are,
-        such as `name`, `dataset`, `architecture` or `link`.
+        The names are RobustBench's; its files have texts instead of numbers, such as
+        "8/255". Accuracies are percentages with two decimals. `fields` are added as
+        they are, such as `name`, `dataset`, `architecture` or `link`.
         """
         percent = {
             "clean_acc": round(100 * self.clean_accuracy, 2),

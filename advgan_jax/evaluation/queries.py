@@ -126,6 +126,7 @@ def count_generator(
     search: Attack | None = None,
     restart_after: int | None = 100,
     paid: int = 0,
+    answers: str = "probabilities",
     key: Array | None = None,
     batch_size: int = 500,
 ) -> tuple[Evaluation, QueryCounts]:
@@ -139,6 +140,7 @@ def count_generator(
       search: an attack that `blackbox.hybrid` takes; None: none, and no queries.
       restart_after: see `blackbox.hybrid`.
       paid: the queries with which the generator was trained.
+      answers: what the search sees of the logits, see `oracles.from_logits_fn`.
       key: typed key of the search.
       batch_size: how many images to evaluate, or to send to the model, at a time.
 
@@ -153,7 +155,7 @@ def count_generator(
         classes = check_logits_fn(as_function(logits_fn), jnp.asarray(pixels[:1]))
         # A small batch: it is padded when few images are unfinished.
         fields: Any = {"num_classes": classes, "batch_size": min(batch_size, 100)}
-        oracle = from_logits_fn(logits_fn, **fields)
+        oracle = from_logits_fn(logits_fn, answers=answers, **fields)
         shown = (generator, search, images, labels)
         again: Any = {"restart_after": restart_after, "key": key}
         found = hybrid(oracle, *shown, **again, progress=True)
@@ -212,6 +214,12 @@ def break_even(one: QueryCounts, other: QueryCounts) -> float:
     return float((paid[0] - paid[1]) / (theirs - ours)) if ours < theirs else math.inf
 
 
+def _pooled(found: Sequence[QueryCounts]) -> QueryCounts:
+    """Return the counts of all seeds as one; each has paid the same."""
+    queries, success, (paid, *_) = zip(*found, strict=True)
+    return QueryCounts(np.concatenate(queries), np.concatenate(success), paid)
+
+
 def summarize_queries(
     counts: Mapping[str, Sequence[QueryCounts]], budgets: Sequence[int]
 ) -> list[dict[str, Any]]:
@@ -252,7 +260,7 @@ def summarize_queries(
             line[f"within {budget:,}"] = None if free else float(share)
         for other in TRAINED:
             if other in counts:
-                images = break_even(counts[other][0], found[0])
+                images = break_even(_pooled(counts[other]), _pooled(found))
                 finite = math.isfinite(images) and name not in TRAINED
                 line[f"{other} cheaper from"] = math.ceil(images) if finite else None
         lines.append(line)

@@ -1,6 +1,7 @@
 """Send requests to an HTTP service: tries, waits, time limits, and one-line errors."""
 
 import email.utils
+import math
 import threading
 import time
 import weakref
@@ -62,7 +63,7 @@ class Service:
         self._url, self._httpx = url, httpx
         self._timeout, self._retries = timeout, retries
         self._interval = 0.0 if rate_limit is None else 1 / rate_limit
-        self._lock, self._next = threading.Lock(), 0.0
+        self._lock, self._next, self._paused = threading.Lock(), 0.0, 0.0
         self.stopped = threading.Event()
         limits = httpx.Limits(max_connections=concurrency)
         secure = parsed.scheme == "https"  # certificates take long to load
@@ -152,16 +153,19 @@ class Service:
             ) from error
 
     def _wait_for_turn(self) -> None:
-        """Wait until the rate limit allows a request."""
-        with self._lock:
-            start = max(time.monotonic(), self._next)
-            self._next = start + self._interval
-        self._sleep(start - time.monotonic())
+        """Wait until the rate limit, and the service, allow a request."""
+        start = -math.inf
+        # While a thread sleeps, another one may learn of a pause.
+        while start < self._paused:
+            with self._lock:
+                start = max(time.monotonic(), self._next, self._paused)
+                self._next = start + self._interval
+            self._sleep(start - time.monotonic())
 
     def _pause(self, seconds: float, *, everyone: bool) -> None:
         if everyone:
             with self._lock:
-                self._next = max(self._next, time.monotonic() + seconds)
+                self._paused = max(self._paused, time.monotonic() + seconds)
         else:
             self._sleep(seconds)
 

@@ -70,8 +70,9 @@ def _convert(
     bad = np.flatnonzero(~np.logical_and.reduce(list(checks.values())))
     if bad.size:
         wanted = next(wanted for wanted, good in checks.items() if not good[bad[0]])
+        style: Any = {"precision": 4, "max_line_width": np.inf, "threshold": 20}
         raise UnusableAnswer(
-            f"expected {wanted}, got {np.array2string(table[bad[0]], precision=4)} "
+            f"expected {wanted}, got {np.array2string(table[bad[0]], **style)} "
             f"for its image {bad[0]}.",
             convert(table[: bad[0]]),
         )

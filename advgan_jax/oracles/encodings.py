@@ -4,12 +4,12 @@ import base64
 import dataclasses
 import io
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
-from advgan_jax.checks import unknown_name
+from advgan_jax.checks import check_integer, unknown_name
 from advgan_jax.data import to_float
 
 FORMATS = ("png", "jpeg")
@@ -27,6 +27,7 @@ class PixelLists:
     """
 
     field: str = "images"
+    levels: ClassVar[int | None] = None
 
     def seen(self, images: np.ndarray) -> np.ndarray:
         """Return the images as the service sees them: unchanged."""
@@ -39,7 +40,7 @@ class PixelLists:
 
 @dataclasses.dataclass(frozen=True)
 class ImageFiles:
-    """Send each image as a PNG or JPEG file of 8 bits.
+    """Send each image as a PNG or JPEG file of 8 bits, 256 `levels`.
 
     Attributes:
       format: `png`, or `jpeg`, which changes the pixels further.
@@ -53,6 +54,7 @@ class ImageFiles:
     place: str = "multipart"
     field: str = "images"
     quality: int = 95
+    levels: ClassVar[int | None] = 256
 
     def __post_init__(self) -> None:
         for label, value, known in (
@@ -61,6 +63,9 @@ class ImageFiles:
         ):
             if value not in known:
                 raise unknown_name(f"{label} of image files", value, known)
+        check_integer("quality", self.quality, 1)
+        if self.quality > 100:
+            raise ValueError(f"`quality` must be at most 100, got {self.quality}.")
 
     def seen(self, images: np.ndarray) -> np.ndarray:
         """Return the images as the service sees them, float32 in [0, 1].

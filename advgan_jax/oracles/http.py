@@ -59,7 +59,8 @@ class HttpOracle(Oracle):
           encode: `json` for `PixelLists()`; `png` or `jpeg` for `ImageFiles`; or a
             function from images `[B, H, W, C]` to arguments of
             `httpx.Client.request`. If it has a method `seen`, the ledger records, and
-            a caller learns about, `encode.seen(images)`.
+            a caller learns about, `encode.seen(images)`; if it has `levels`, attacks
+            round images to so many.
           decode: a function from `httpx.Response` to answers; a name for a field of a
             JSON object; None for JSON alone.
           request_size: the most images in one request.
@@ -93,6 +94,7 @@ class HttpOracle(Oracle):
             decode if callable(decode) else decode_json(decode, answers)
         )
         self._request_size, self._concurrency = request_size, concurrency
+        self._originals: dict[bytes, np.ndarray] = {}
         self._service = Service(
             url,
             timeout=timeout,
@@ -120,6 +122,11 @@ class HttpOracle(Oracle):
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    @property
+    def levels(self) -> int | None:
+        """Number of grey levels of the images that the service sees, if known."""
+        return getattr(self._encode, "levels", None)
 
     def seen(self, images: np.ndarray) -> np.ndarray:
         """Return float32 images as the service sees them."""

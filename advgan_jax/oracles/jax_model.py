@@ -1,5 +1,6 @@
 """Wrap a JAX model as a black box."""
 
+import re
 from typing import Any
 
 import jax
@@ -35,8 +36,8 @@ def from_logits_fn(
       num_classes: K.
       batch_size: B. Padding fills the last batch of a call and is not counted.
       **options: `budget`, `cache`, `ledger`, `timeout`, `name` and `probe`, see
-        `Oracle`. By default a digest names a model whose weights are arrays of a
-        pytree, and a ledger of this name needs no probe.
+        `Oracle`. By default a digest of weights and structure names a model that is a
+        pytree with arrays, and a ledger of this name needs no probe.
 
     Returns:
       The oracle; see `Oracle` for errors.
@@ -46,7 +47,9 @@ def from_logits_fn(
     arrays = jax.Array | np.ndarray
     weights = [w for w in jax.tree.leaves(logits_fn) if isinstance(w, arrays)]
     if not options.keys() & {"name", "probe"} and weights:
-        name = digest.of_json(digest.of_arrays(weights))
+        # Without the addresses of functions, which change in each process.
+        code = re.sub(r"0x[0-9a-f]+", "", str(jax.tree.structure(logits_fn)))
+        name = digest.of_json([code, digest.of_arrays(weights)])
         options |= {"name": name, "probe": 0}
 
     def _fn(images: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Record all queries and answers, so that a resumed run pays for no query twice.
+"""Record all queries and answers, so that a resumed run repeats none of them.
 
 The run resumes at the number of queries of its last checkpoint. The ledger then answers
 the queries that the run repeats. Before images are sent, the ledger counts them, so

@@ -11,6 +11,7 @@ from advgan_jax import attacks
 from advgan_jax.blackbox import attack_oracle
 from advgan_jax.oracles import (
     HttpOracle,
+    ImageFiles,
     Ledger,
     Oracle,
     OracleError,
@@ -185,9 +186,60 @@ def test_an_image_that_the_service_sees_outside_of_the_ball_is_no_success():
             return self.seen(images)
 
     oracle = Blurred(host, answers="logits", num_classes=3)
-    found = attack_oracle(oracle, SQUARE, IMAGES[:2], LABELS[:2], key=KEY)
+    with pytest.warns(UserWarning, match="saw 40 of 40 images outside of epsilon"):
+        found = attack_oracle(oracle, SQUARE, IMAGES[:2], LABELS[:2], key=KEY)
     assert not found.success.any()
     assert oracle.queries == 40
+
+
+def test_answers_that_change_cause_a_warning():
+    calls = []
+
+    def noisy(images):
+        calls.append(len(images))
+        return host(images) + 0.01 * len(calls) * np.arange(3, dtype=np.float32)
+
+    # Rounding makes all proposals one image.
+    attack = attacks.make_attack("square", epsilon=1e-3, num_queries=30)
+    image = np.zeros_like(IMAGES[:1])
+    oracle = make_oracle(noisy)
+    with pytest.warns(UserWarning, match="repeated queries changed"):
+        attack_oracle(oracle, attack, image, np.array([2]), key=KEY, levels=256)
+    assert oracle.changed == 29
+
+
+@pytest.mark.parametrize("name", ["rays", "hop_skip_jump"])
+def test_attacks_that_query_far_images_succeed_on_a_service_of_8_bits(name):
+    """Only images within epsilon are rounded inward."""
+    epsilon = {"rays": 0.3, "hop_skip_jump": 2.0}[name]
+    attack = attacks.make_attack(name, epsilon=epsilon, num_queries=300)
+    kind = {"answers": "labels", "num_classes": 3}
+    encoding = ImageFiles()
+
+    class Files(Oracle):
+        levels = 256
+
+        def seen(self, images):
+            return encoding.seen(images)
+
+        def _prepare(self, images):
+            return self.seen(images)
+
+    clean = encoding.seen(IMAGES)
+    labels = host(clean).argmax(1)
+    exact, files = (
+        attack_oracle(
+            make(lambda x: host(x).argmax(1), **kind), attack, clean, labels, key=KEY
+        )
+        for make in (Oracle, Files)
+    )
+    assert exact.success.mean() > 0.7
+    assert files.success.sum() >= exact.success.sum() - 1
+    assert files.queries.sum() < 2 * exact.queries.sum()
+    order = {"rays": np.inf, "hop_skip_jump": 2}[name]
+    change = (files.images.astype(np.float64) - clean).reshape(len(clean), -1)
+    sizes = np.linalg.norm(change, order, axis=1)[files.success]
+    assert (sizes <= epsilon * (1 + 1e-6)).all()
 
 
 def test_bad_input():

@@ -35,3 +35,12 @@ def test_labels_before_one_that_is_no_class():
     with pytest.raises(UnusableAnswer, match="got 3 for its image 2") as error:
         to_probabilities(np.array([0, 2, 3, 1]), "labels", 4, 3)
     np.testing.assert_array_equal(error.value.usable, [[1, 0, 0], [0, 0, 1]])
+
+
+@pytest.mark.parametrize("num_classes", [10, 1000])
+def test_the_message_is_one_line_for_many_classes(num_classes):
+    table = np.random.default_rng(0).normal(size=(2, num_classes))
+    with pytest.raises(UnusableAnswer, match="at least 0") as error:
+        to_probabilities(table, "probabilities", 2, num_classes)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 300

@@ -173,6 +173,24 @@ def test_everyone_waits_when_one_is_throttled():
         assert gaps.argmax() <= 1
 
 
+def test_a_pause_holds_for_requests_that_wait_for_the_rate_limit():
+    # The second request has its turn within the pause that the first one causes.
+    with local.serve(local.status(429, Retry_After="0.5")) as service:
+        with oracle(service, concurrency=2, rate_limit=8) as ask:
+            ask(IMAGES)
+        first, *others = service.times
+        assert min(others) - first > 0.45
+
+
+def test_noise_can_be_measured_before_the_first_query(tmp_path):
+    with local.serve() as service:
+        with oracle(service, ledger=Ledger(tmp_path / "ledger")) as ask:
+            ask(IMAGES)
+        with oracle(service, ledger=Ledger(tmp_path / "ledger"), probe=0) as ask:
+            ask.rewind(len(IMAGES))
+            assert ask.measure_noise(2).changed == 0
+
+
 def test_answers_that_overtake_a_failed_one_are_kept(tmp_path):
     """The first request fails; those behind it are answered and not sent again."""
 

@@ -40,7 +40,9 @@ def test_rows_table_and_figure(get_config, tmp_path, monkeypatch):
     config = get_config("query_frontier", **SHORT)
     rows = runs.train(config, tmp_path)
     names = [row["attack"] for row in rows]
-    assert names == [*["signhunter"] * 2, *["square"] * 2, "advgan", "hybrid"]
+    wanted = ["signhunter", "signhunter_strips", *["square"] * 2, "advgan", "hybrid"]
+    assert names == wanted
+    assert {row["wasted"] for row in rows} == {0}
     assert [row["seed"] for row in rows] == [0, 0, 0, 1, 0, 0]
     assert rows[0]["queries_mean"] != rows[1]["queries_mean"]
     assert json.loads((tmp_path / "results.json").read_text())["rows"] == rows
@@ -88,3 +90,7 @@ def test_wrong_settings(get_config, digits):
         check(names=("pgd",))
     with pytest.raises(ValueError, match="`target_class` must be omitted"):
         check(target_class=3)
+    for name in ("square", "hybrid"):
+        with pytest.raises(ValueError, match=f"`answers` must be .* '{name}'"):
+            check(answers="labels", names=("rays", "advgan", name))
+    check(answers="labels", names=("rays", "advgan"))

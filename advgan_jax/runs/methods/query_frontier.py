@@ -45,6 +45,14 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
         if name not in TRAINED:
             shape, classes = dataset.train.image_shape, dataset.num_classes
             trace_attack(_attack(config, name), shape, classes)
+        search = config.hybrid_search if name == "hybrid" else name
+        if config.answers != "labels" or search == "advgan":
+            continue
+        if query_method(_attack(config, search)).loss is not None:
+            raise ValueError(
+                f"`answers` must be logits or probabilities for {name!r}, which needs "
+                "scores, got 'labels'; omit it from `names`."
+            )
 
 
 def run(run: Run) -> list[dict[str, Any]]:
@@ -117,13 +125,16 @@ def _make(
     key, size = jax.random.key(seed), config.evaluation.batch_size
     shown: Any = (test.images, test.labels)
     shared, threat_model = {"key": key, "batch_size": size}, "black-box"
+    fields: dict[str, Any] = {"wasted": 0}
     if name in TRAINED:
         threat_model = f"black-box-{config.distillation}"
         generator, spent = train()
         shared |= {"paid": spent["queries"]}
+        fields = {"wasted": spent["wasted"]}
         if name == "hybrid":
             search = _attack(config, config.hybrid_search)
-            shared |= {"search": search, **config.attacks.hybrid}
+            shared |= {"search": search, "answers": config.answers}
+            shared |= config.attacks.hybrid
         evaluation, counts = count_generator(logits_fn, generator, *shown, **shared)
     else:
         found = count_queries(logits_fn, _attack(config, name), *shown, **shared)
@@ -131,12 +142,13 @@ def _make(
     row = attack_row(
         run,
         evaluation,
-        attack=name if name in TRAINED else _kind(config, name),
+        attack=name,
         threat_model=threat_model,
         epsilon=config.epsilon,
         norm="linf",
         queries=counts.total,
         queries_mean=counts.queries.mean(),
         queries_median=np.median(counts.queries),
+        **fields,
     )
     return {"row": {**row, "seed": seed}, **counts.to_json()}
