@@ -9,7 +9,7 @@ AttackBench's, see `evaluation.local_optimality`: 1 for a search that is the bes
 each image. Each library's own model judges its images. Medians count failures as
 infinite, None in the file. Seconds are of the processor, so that a loaded machine
 matters little; those of ours include compilation. C&W runs five searches, of twice the
-steps. `--only` restricts the libraries, and `--attacks` the attacks.
+steps. `--only` restricts the libraries.
 
     python -m pip install torch==2.13.0 adv-lib==0.2.8 foolbox==3.3.4 \
         torchattacks==3.5.1 adversarial-robustness-toolbox==1.20.1
@@ -35,7 +35,6 @@ from advgan_jax.evaluation import (
 )
 
 _NORMS = flags.DEFINE_list("norms", ["l2", "linf"], "Norms: l2, linf.")
-_ATTACKS = flags.DEFINE_list("attacks", None, "Their names; all if omitted.")
 _STEPS = flags.DEFINE_integer("steps", 100, "Steps of each search.")
 ORDERS = {"l2": 2, "linf": np.inf}
 NUM_SEARCHES = 5  # of Carlini and Wagner's attack
@@ -207,8 +206,8 @@ def main(_):
     packages = ("torch", "adv-lib", "foolbox", "torchattacks")
     environment = _measure.environment((*packages, "adversarial-robustness-toolbox"))
     every = [search for norm in _NORMS.value for search in searches(norm, steps)]
-    known = {name for search in every for name in search[:2]}
-    unknown = {*(_measure.ONLY.value or ()), *(_ATTACKS.value or ())} - known
+    known = {library for library, *_ in every}
+    unknown = {*(_measure.ONLY.value or ())} - known
     if unknown:
         raise ValueError(f"Unknown {sorted(unknown)}. Known: {sorted(known)}.")
     finished = []
@@ -216,8 +215,6 @@ def main(_):
         measured, rows = {}, []
         for library, attack, run in searches(norm, steps):
             if library not in (_measure.ONLY.value or [library]):
-                continue
-            if attack not in (_ATTACKS.value or [attack]):
                 continue
             try:
                 measured[library, attack] = measure(attacked, library, run)

@@ -64,19 +64,21 @@ def agreement():
     return lines
 
 
-def medians(pattern):
-    """Return the medians of our searches and of adversarial-library's."""
-    lines = ["| norm | attack | ours | adversarial-library | ratio |"]
-    lines.append("|---|---|---:|---:|---:|")
-    found = {(r["norm"], r["attack"], r["library"]): r for r in rows_of(pattern)}
-    for (norm, attack, library), row in found.items():
-        if library == OURS:
-            values = [one["median"] for one in (row, found[norm, attack, "adv-lib"])]
-            cells = (
-                *(f"{value:.4f}" for value in values),
-                f"{values[0] / values[1]:.3f}",
-            )
-            lines.append(f"| {' | '.join((NORMS[norm], attack, *cells))} |")
+def distances():
+    """Return the table of `least_distances.py`."""
+    lines = [
+        "| model | norm | attack | ours | adversarial-library | ratio | seconds, ours "
+        "| adversarial-library's |",
+        "|---|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows_of("least-distances-*.json"):
+        cells = (
+            *(titled(row), NORMS[row["norm"]], row["attack"]),
+            *(f"{row[name]:.4f}" for name in ("median", "adv-lib median")),
+            f"{row['ratio']:.3f}",
+            *(f"{row[name]:.0f}" for name in ("seconds", "adv-lib seconds")),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
@@ -108,7 +110,7 @@ TABLES = {
     "optimality of mnist-C-robust": lambda: optimality(
         "optimality-mnist-C-robust.json"
     ),
-    "medians of mnist-C": lambda: medians("medians-mnist-C.json"),
+    "least distances": distances,
 }
 
 

@@ -63,7 +63,8 @@ def attack_oracle(
 ) -> OracleResult:
     """Attack images of a black box.
 
-    The proposals for an image are those of the same attack on a JAX model. To resume
+    The proposals for an image are those of the same attack on a JAX model, up to the
+    rounding of probabilities in `spsa`, `bandits` and `hop_skip_jump`. To resume
     after a failure, repeat the call with an oracle whose ledger has the same file, or
     after `oracle.rewind`: no answer that was recorded is queried again, but for the
     oracle's `probe`.
