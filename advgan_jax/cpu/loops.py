@@ -78,8 +78,8 @@ def loop_ready(logits_fn: LogitsFn) -> LogitsFn:
     """Return the same function, with gradients that are fast inside compiled loops.
 
     On CPU, traces the function of one array and replaces the convolutions and max-pools
-    that have an equivalent in `layers`. Values and gradients are the same (see
-    `layers.max_pool` for ties). On other platforms, returns the function unchanged.
+    that have an equivalent in `layers`. Values and gradients are the same. On other
+    platforms, returns the function unchanged.
     """
     if jax.default_backend() != "cpu":
         return logits_fn
