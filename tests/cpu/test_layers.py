@@ -139,23 +139,26 @@ def test_convolution_of_another_layout_stays_with_jax():
     )
 
 
+@pytest.mark.parametrize("values", [1000, 3])
 @pytest.mark.parametrize(("size", "window"), [(8, 2), (9, 2), (10, 3)])
-def test_max_pool_equals_flax(size, window):
-    # A permutation: no two entries are equal, so the gradients have no ties to break.
-    x = jax.random.permutation(jax.random.key(0), size * size * 6).astype(jnp.float32)
-    x = x.reshape(2, size, size, 3)
+def test_max_pool_equals_flax(size, window, values):
+    """Of equal entries, of which few values have many, the first has the gradient."""
+    shape = (2, size, size, 3)
+    x = jax.random.randint(jax.random.key(0), shape, 0, values).astype(jnp.float32)
 
     def stock(x):
         return nn.max_pool(x, (window, window), (window, window))
 
     def gradient(pool):
-        return jax.grad(lambda x: jnp.sum(pool(x) ** 2))(x)
+        return jax.grad(lambda x: jnp.sum((1 + pool(x)) ** 2))(x)
 
     def ours(x):
         return layers.max_pool(x, window)
 
     np.testing.assert_array_equal(ours(x), stock(x))
     np.testing.assert_array_equal(gradient(ours), gradient(stock))
+    x = x.at[0, 0, 0].set(jnp.nan)
+    np.testing.assert_array_equal(ours(x), stock(x))
 
 
 @pytest.mark.parametrize("filters", [4, 32])
