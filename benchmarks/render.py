@@ -30,7 +30,10 @@ def titled(row):
     """Return the model of a row, as the page calls it."""
     name, _, defence = row["model"].partition(", ")
     name = name.replace("mnist", "MNIST")
-    return {"": name, "none": name}.get(defence, f"{name}, adversarially trained")
+    title = {"": name, "none": name}.get(defence, f"{name}, adversarially trained")
+    return (
+        title if row.get("images", 500) == 500 else f"{title}, {row['images']} images"
+    )
 
 
 def percent(share, digits=1):
