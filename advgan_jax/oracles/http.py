@@ -94,7 +94,7 @@ class HttpOracle(Oracle):
             decode if callable(decode) else decode_json(decode, answers)
         )
         self._request_size, self._concurrency = request_size, concurrency
-        self._originals: dict[bytes, np.ndarray] = {}
+        self._originals: dict[bytes, Any] = {}
         self._service = Service(
             url,
             timeout=timeout,
