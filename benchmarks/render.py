@@ -110,9 +110,6 @@ def optimality(pattern):
 TABLES = {
     "agreement": agreement,
     "optimality of mnist-C": lambda: optimality("optimality-mnist-C.json"),
-    "optimality of mnist-C-robust": lambda: optimality(
-        "optimality-mnist-C-robust.json"
-    ),
     "least distances": distances,
 }
 
