@@ -31,7 +31,7 @@ _RADII, _PHASE, _FEWEST_STEPS = (3, 2, 1), 0.3, 5
 _SHRINK, _SPARSER, _LEAST_STEP = 1.5, 0.95, 0.1
 _FIRST_SHARE = 0.2  # of the pixels, where the start is the image itself
 _CHECK_EVERY = 0.04
-_ADDED_LENGTH = 1e-12  # AutoAttack's code adds it to a gradient's
+_ADDED_LENGTH = 1e-12  # AutoAttack's code adds it to that of the gradient
 
 
 class Plan(NamedTuple):

@@ -141,6 +141,13 @@ def descend_on_balls(
     return finish(logits_fn, images, labels, found, targeted=targeted)
 
 
+def on_sphere(x: Array, images: Array, radius: Array) -> Array:
+    """Move `x` along its distance from the images, to the L2 norm `radius`."""
+    change = x - images
+    size = norm_l2(change)
+    return images + radius * change / jnp.where(size > 0, size, 1)
+
+
 def cosine(share: Array, first: Array | float, last: Array | float) -> Array:
     """Return a number that falls from `first` to `last` along half a cosine."""
     return last + (first - last) * (1 + jnp.cos(jnp.pi * share)) / 2

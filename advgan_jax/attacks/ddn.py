@@ -12,8 +12,13 @@ in a random direction.
 import jax.numpy as jnp
 
 from advgan_jax.attacks._api import attack
-from advgan_jax.attacks._shortest import Look, Walk, cosine, descend_on_balls
-from advgan_jax.projections import norm_l2
+from advgan_jax.attacks._shortest import (
+    Look,
+    Walk,
+    cosine,
+    descend_on_balls,
+    on_sphere,
+)
 from advgan_jax.types import Array, Bounds, LogitsFn
 
 _FIRST_RADIUS = 1.0
@@ -56,11 +61,6 @@ def ddn(
     def _radius(walk: Walk, look: Look) -> Array:
         return walk.radius * jnp.where(look.success, 1 - _CHANGE, 1 + _CHANGE)
 
-    def _place(x: Array, images: Array, radius: Array) -> Array:
-        change = x - images
-        size = norm_l2(change)
-        return images + radius * change / jnp.where(size > 0, size, 1)
-
     return descend_on_balls(
         *(logits_fn, images, labels),
         norm="l2",
@@ -71,5 +71,5 @@ def ddn(
         bounds=bounds,
         length_of_step=lambda share: cosine(share, _FIRST_STEP, _LAST_STEP),
         next_radius=_radius,
-        place=_place,
+        place=on_sphere,
     )

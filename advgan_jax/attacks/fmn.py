@@ -14,8 +14,13 @@ import jax.numpy as jnp
 
 from advgan_jax.attacks._api import attack
 from advgan_jax.attacks._norms import DUALS, LENGTHS, get_norm
-from advgan_jax.attacks._shortest import Look, Walk, cosine, descend_on_balls
-from advgan_jax.projections import norm_l2
+from advgan_jax.attacks._shortest import (
+    Look,
+    Walk,
+    cosine,
+    descend_on_balls,
+    on_sphere,
+)
 from advgan_jax.types import Array, Bounds, LogitsFn, Scalar
 
 # Relative change of the radius in the first and in the last step.
@@ -75,11 +80,8 @@ def fmn(
         smaller = jnp.minimum(walk.radius * (1 - change), walk.found.length)
         return jnp.where(look.success, smaller, larger)
 
-    def _place(x: Array, images: Array, radius: Array) -> Array:
-        if norm != "l2":
-            return geometry.project(x, images, radius, bounds)
-        size = norm_l2(x - images)
-        return images + radius * (x - images) / jnp.where(size > 0, size, 1)
+    def _in_ball(x: Array, images: Array, radius: Array) -> Array:
+        return geometry.project(x, images, radius, bounds)
 
     return descend_on_balls(
         *(logits_fn, images, labels),
@@ -91,5 +93,5 @@ def fmn(
         bounds=bounds,
         length_of_step=lambda share: learning_rate * cosine(share, 1.0, _LAST_STEP),
         next_radius=_radius,
-        place=_place,
+        place=on_sphere if norm == "l2" else _in_ball,
     )
