@@ -54,12 +54,16 @@ def succeeded_clearly(
     logits: Array, labels: Array, *, targeted: bool = False, confidence: Scalar = 0.0
 ) -> Array:
     """Return whether the margin exceeds `confidence` and the rounding of a logit."""
+    margin = losses.logit_margin(logits, labels, targeted=targeted)
+    return (margin < -(confidence + rounding(logits, labels))) & _valid(logits)
+
+
+def rounding(logits: Array, labels: Array) -> Array:
+    """Return by how much the margin of another batch size or device may differ."""
     compared = losses.label_and_best_other(logits, labels)
     sizes = (jnp.where(jnp.isfinite(z), jnp.abs(z), 0) for z in compared)
     largest = jnp.max(jnp.abs(logits), axis=-1)
-    slack = _ROUNDING * jnp.minimum(largest, _MOST * jnp.maximum(*sizes))
-    margin = losses.logit_margin(logits, labels, targeted=targeted)
-    return (margin < -(confidence + slack)) & _valid(logits)
+    return _ROUNDING * jnp.minimum(largest, _MOST * jnp.maximum(*sizes))
 
 
 def select(mask: Array, new: _Tree, old: _Tree) -> _Tree:

@@ -8,7 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from advgan_jax.attacks import _descent
-from advgan_jax.attacks._descent import away, select, step_off, succeeded_clearly
+from advgan_jax.attacks._descent import (
+    away,
+    rounding,
+    select,
+    step_off,
+    succeeded_clearly,
+)
 from advgan_jax.attacks._norms import DUALS, LENGTHS, get_norm, per_image
 from advgan_jax.attacks._planes import cross
 from advgan_jax.attacks._pool import rows_of, run_in_lanes
@@ -75,11 +81,14 @@ def search(
 
     def _advance(state: State) -> tuple[State, Array]:
         new = _step(state, boundaries(state), norm, bounds)
-        success = succeeded_clearly(logits_fn(new), state.labels, targeted=targeted)
-        length = LENGTHS[norm](new - state.images)
+        logits = logits_fn(new)
+        judged = partial(succeeded_clearly, logits, state.labels, targeted=targeted)
+        success, length = judged(), LENGTHS[norm](new - state.images)
+        # On the boundary up to rounding all later steps would be too short to cross it.
+        reached = judged(confidence=-2 * rounding(logits, state.labels))
         nearer = state.images + _BACKWARD * (new - state.images)
         state = state._replace(
-            x=select(success, nearer, new),
+            x=select(reached, nearer, new),
             found=keep_shorter(state.found, new, success, length),
             step=state.step + 1,
         )

@@ -6,7 +6,8 @@ defaults before the first success, or of a sufficient distance; the paper takes 
 smaller of that distance and an epsilon. Without a sufficient distance, a final
 bisection shortens the perturbation (the paper has three steps of another search). An
 iterate, as well as the clean image, succeeds only if its margin exceeds the rounding of
-the logits. Where no class has a usable gradient, a step goes in a random direction. A
+the logits; from one on the boundary up to rounding the search returns as from a
+success. Where no class has a usable gradient, a step goes in a random direction. A
 targeted form crosses the boundary between the wanted class and the best other one.
 """
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from advgan_jax import attacks
+from advgan_jax import attacks, data, zoo
 from advgan_jax.attacks._planes import cross, least_of_largest
 
 ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}
@@ -127,6 +127,22 @@ def test_fab_ends_at_a_sufficient_distance(name, factor, models):
         bounds=(0, 255),
     )
     np.testing.assert_allclose(pixels, 255 * found, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_fab_goes_on_from_a_boundary_that_it_cannot_cross_clearly(mnist):
+    """Towards some classes it reaches a far boundary up to rounding.
+
+    All its later steps would be as short as the rounding, and 2.1 was its least.
+    """
+    rows = np.array([13, 144, 167])
+    images, labels = data.to_float(mnist.test.images[rows]), mnist.test.labels[rows]
+    model = zoo.load("target/mnist-c-robust")
+    hyper = {"norm": "l2", "sufficient_distance": 2.0}
+    found = attacks.fab_targeted(model, images, labels, **hyper)
+    assert attacks.succeeded(model(found), labels).all()
+    change = (np.asarray(found) - images).reshape(3, -1)
+    assert np.linalg.norm(change, axis=1).max() <= 2.0
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
