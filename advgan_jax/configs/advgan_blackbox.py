@@ -24,49 +24,64 @@ from ml_collections.config_dict import placeholder
 
 from advgan_jax.configs import advgan
 
-VARIANTS: tuple[str, ...] = ("digits", "mnist")
+VARIANTS: tuple[str, ...] = ("digits", "mnist", "cifar10")
 
 
 def get_config(variant: str = "digits") -> ConfigDict:
     """Return the configuration of one data set's run."""
     advgan.check_variant(variant, VARIANTS)
-    mnist = variant == "mnist"
+    cifar10, digits = variant == "cifar10", variant == "digits"
     # Black box, generator and losses are those of configs/advgan.py.
     config = advgan.get_config(variant)
     config.method = "advgan_blackbox"
     config.distillation = "dynamic"  # or static
     config.answers = "probabilities"  # or logits, or labels
-    config.target_training.num_images = 40_000 if mnist else 1_000
+    config.target_training.num_images = {
+        "digits": 1_000,
+        "mnist": 40_000,
+        "cifar10": 30_000,
+    }[variant]
 
     # Generator and discriminator.
     config.training = ConfigDict()
-    config.training.num_rounds = 10 if mnist else 8
-    config.training.steps_per_round = 300 if mnist else 60
+    config.training.num_rounds = {"digits": 8, "mnist": 10, "cifar10": 11}[variant]
+    config.training.steps_per_round = 60 if digits else 300
     config.training.batch_size = 64
     # Of generator, discriminator and distilled model; or bfloat16 for accelerators.
     config.training.compute_dtype = "float32"
 
     # The model into which the attacker distils the black box.
     config.distilled = ConfigDict()
-    config.distilled.model = "C" if mnist else "small"
-    config.distilled.optimizer = "adam"
-    config.distilled.learning_rate = 1e-3
-    config.distilled.weight_decay = 0.0
-    config.distilled.batch_size = 128 if mnist else 64
-    config.distilled.steps_per_round = 130 if mnist else 40
+    config.distilled.model = {"digits": "small", "mnist": "C", "cifar10": "resnet32"}[
+        variant
+    ]
+    config.distilled.optimizer = "sgd" if cifar10 else "adam"
+    config.distilled.learning_rate = 0.1 if cifar10 else 1e-3
+    config.distilled.weight_decay = 5e-4 if cifar10 else 0.0
+    config.distilled.batch_size = 64 if digits else 128
+    config.distilled.steps_per_round = {"digits": 40, "mnist": 130, "cifar10": 320}[
+        variant
+    ]
     # Training before the first round is as long as that of so many rounds.
-    config.distilled.initial_rounds = 6
+    config.distilled.initial_rounds = 10 if cifar10 else 6
     # Also train on the perturbed images of earlier rounds.
     config.distilled.replay = True
+    # Augmentation; the answers stay those of the original images.
+    config.distilled.max_shift = 4 if cifar10 else 0
+    config.distilled.flip = cifar10
 
     config.queries = ConfigDict()
-    config.queries.clean = 11_000 if mnist else 227
-    config.queries.perturbed_per_round = 1_000 if mnist else 30
+    config.queries.clean = {"digits": 227, "mnist": 11_000, "cifar10": 20_000}[variant]
+    config.queries.perturbed_per_round = {
+        "digits": 30,
+        "mnist": 1_000,
+        "cifar10": 3_000,
+    }[variant]
     # Of the perturbed images: random, or margin or entropy of the distilled model.
     config.queries.choice = "random"
     config.queries.budget = placeholder(int)  # default: all queries of the rounds
     config.queries.batch_size = 250
 
     # Measured after each round on the first test images; no choice depends on them.
-    config.evaluation.monitor_images = 1_000 if mnist else 360
+    config.evaluation.monitor_images = 360 if digits else 1_000
     return config

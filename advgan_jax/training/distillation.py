@@ -22,7 +22,11 @@ __all__ = ["init_state", "make_train_step"]
 
 
 def make_train_step(
-    model: nn.Module, optimizer: optax.GradientTransformation
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    *,
+    max_shift: int = 0,
+    flip: bool = False,
 ) -> Callable[..., tuple[ClassifierState, Metrics]]:
     r"""Make the step that minimises the mean cross-entropy to the answers.
 
@@ -30,9 +34,12 @@ def make_train_step(
 
     The labels of the batch are answers: probabilities `[B, K]`, one-hot if they are
     hard. The metrics are `distillation_loss`, and `agreement_rate`, the share of the
-    batch to which both models assign the same class.
+    batch to which both models assign the same class. Images may be shifted and flipped,
+    see `classifier.augment`; the answers stay those of the original images.
     """
-    learn = classifier.make_train_step(model, optimizer)
+    learn = classifier.make_train_step(
+        model, optimizer, max_shift=max_shift, flip=flip
+    )
 
     def train_step(
         state: ClassifierState, batch: Batch, *, axis_name: str | None = None

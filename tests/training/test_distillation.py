@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from advgan_jax import models, parallel
 from advgan_jax.data import to_float
@@ -38,12 +39,13 @@ def test_step_follows_the_gradient_of_the_cross_entropy_to_soft_answers():
     assert new.step == 1
 
 
-def test_hard_answers_are_labels():
+@pytest.mark.parametrize("augmentation", [{}, {"max_shift": 1, "flip": True}])
+def test_hard_answers_are_labels(augmentation):
     labels = jnp.array([0, 1, 2, 0, 1])
-    hard, _ = distillation.make_train_step(MODEL, optax.sgd(1.0))(
+    hard, _ = distillation.make_train_step(MODEL, optax.sgd(1.0), **augmentation)(
         fresh(), Batch(IMAGES, jax.nn.one_hot(labels, 3))
     )
-    plain, _ = classifier.make_train_step(MODEL, optax.sgd(1.0))(
+    plain, _ = classifier.make_train_step(MODEL, optax.sgd(1.0), **augmentation)(
         fresh(), Batch(IMAGES, labels)
     )
     for a, b in zip(

@@ -144,6 +144,7 @@ def blackbox_attacker(
         dynamic=config.distillation == "dynamic",
         replay=distilled.replay,
         choice=queries.choice,
+        **select(distilled, "max_shift", "flip"),
     )
     axis = parallel.axis_name(config.parallel)
     generator_steps = schedule.num_rounds * schedule.generator_steps

@@ -118,7 +118,11 @@ class _Alternation:
         ours = self.attacker
         step = advgan.make_train_step(ours.networks, ours.objective)
         self._generator_step = parallel.compile_steps(step, mode=self.mode)
-        step = distillation.make_train_step(ours.model, ours.optimizer)
+        step = distillation.make_train_step(
+            *(ours.model, ours.optimizer),
+            max_shift=self.schedule.max_shift,
+            flip=self.schedule.flip,
+        )
         self._distilled_step = parallel.compile_steps(step, mode=self.mode)
         self._warned = False
         self.oracle.rewind(int(self.state.queries.max()))

@@ -31,6 +31,9 @@ class Schedule:
       replay: whether f continues to learn from perturbed images of earlier rounds.
       choice: of the perturbed images to query: `random`, or those of all images about
         which f is the most uncertain, by `margin` or `entropy`; see `uncertainty`.
+      max_shift: f's images are shifted by up to so many pixels, see
+        `classifier.augment`.
+      flip: whether half of f's images are mirrored.
     """
 
     num_rounds: int
@@ -44,6 +47,8 @@ class Schedule:
     dynamic: bool = True
     replay: bool = True
     choice: str = "random"
+    max_shift: int = 0
+    flip: bool = False
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self)[:8]:
