@@ -17,9 +17,9 @@ from advgan_jax.training import advgan
 
 TARGET_DIR = flags.DEFINE_string(
     "target_model_dir",
-    "runs/target_models",
-    "Folder of trained target models; C is trained if it is missing. Or of the zoo: "
-    "zoo:target/mnist-c.",
+    "zoo:target/mnist-c",
+    "A model C of the zoo, or a folder of trained target models, where it is trained "
+    "if it is missing.",
 )
 
 EPSILON = 0.3

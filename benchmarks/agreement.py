@@ -30,6 +30,7 @@ says how often the images are cut, because rounding depends on the batch.
 import itertools
 import json
 import pathlib
+import statistics
 import time
 
 import _attacked
@@ -168,6 +169,14 @@ def same(pairs):
     return [float((first == second).mean()) for first, second in pairs]
 
 
+def figure(row):
+    """Return the seconds of a row beside the reference's, compilation included."""
+    ours, theirs = row["seconds"][0], statistics.median(row["reference_seconds"])
+    name = f"AutoAttack, {row['component']}, {row['norm']}, {row['model']}"
+    beside = {"rival": "the reference", "theirs": theirs, "ratio": theirs / ours}
+    return _measure.figure(name, ours, "seconds", **beside)
+
+
 def main(_):
     torch.set_num_threads(_measure.num_cores())
     if _KEEP_MEMORY.value:
@@ -183,7 +192,7 @@ def main(_):
         for name in _measure.ONLY.value or COMPONENTS:
             rows.append(compare(attacked, norm, epsilon, name))
             print(json.dumps(rows[-1]), flush=True)
-            _measure.save(environment, rows, [])
+            _measure.save(environment, rows, list(map(figure, rows)))
     print(_measure.table(rows))
 
 

@@ -37,7 +37,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging
 
-from advgan_jax import attacks, data
+from advgan_jax import attacks, data, zoo
 
 _LBFGS_IMAGES = flags.DEFINE_integer("lbfgs_images", 256, "Problems for L-BFGS.")
 
@@ -237,6 +237,24 @@ def carlini_wagner_l2(target, stock, split):
     return compare("C&W L2, 5 searches of 100 steps", chosen_rivals(rivals), judge, 1)
 
 
+def carlini_wagner_default(target, stock, split):
+    """Compare C&W L2 with the default settings of both, on 64 images of digits."""
+    del target, stock, split
+    model = zoo.load("target/digits")
+    images, labels = first_correct(model, data.load_digits().test, 64)
+    judge = lambda found: quality(model, images, labels, found)  # noqa: E731
+    short = _measure.smaller({}, {"num_search_steps": 1, "num_steps": 5})
+    theirs = _measure.smaller({}, {"binary_search_steps": 1, "steps": 5})
+    foolbox = partial(
+        _rivals.foolbox_attack,
+        *(model, lambda fb: fb.attacks.L2CarliniWagnerAttack(**theirs)),
+        *(images, labels, None),
+    )
+    attack = partial(ours, attacks.carlini_wagner_l2, model, images, labels, **short)
+    rivals = {_measure.OURS: (None, attack), "Foolbox": ("foolbox", foolbox)}
+    return compare("C&W L2, default, 64 digits", chosen_rivals(rivals), judge, 1)
+
+
 def lbfgs(target, stock, split):
     """Compare Szegedy's attack, targeted at random classes."""
     del stock
@@ -257,6 +275,7 @@ PARTS = {
     "pgd": pgd,
     "pgd_robust": pgd_robust,
     "carlini_wagner_l2": carlini_wagner_l2,
+    "carlini_wagner_default": carlini_wagner_default,
     "lbfgs": lbfgs,
 }
 

@@ -15,17 +15,18 @@ import tempfile
 import _measure
 from absl import app
 
+_BOUND = {"epsilon": 0.3}
+_QUERIES = ("square", "signhunter", "nes", "spsa", "bandits", "simba", "rays")
+# Every attack that needs no other model.
 ATTACKS = {
-    "fgsm": {"epsilon": 0.3},
-    "pgd": {"epsilon": 0.3, "step_size": 0.03, "num_steps": 40},
-    "apgd": {"epsilon": 0.3},
-    "deepfool": {},
-    "fab": {},
-    "fmn": {},
-    "ddn": {},
-    "square": {"epsilon": 0.3, "num_queries": 1000},
+    **dict.fromkeys(("fgsm", "bim", "ilcm", "mi_fgsm"), _BOUND),
+    "pgd": _BOUND | {"step_size": 0.03, "num_steps": 40},
+    **dict.fromkeys(("apgd", "apgd_targeted"), _BOUND),
+    **{key: {} for key in ("deepfool", "fab", "fab_targeted", "fmn", "ddn", "ead")},
+    **dict.fromkeys((*_QUERIES, "hop_skip_jump"), _BOUND | {"num_queries": 1000}),
     "lbfgs": {},
     "carlini_wagner_l2": {"num_search_steps": 1, "num_steps": 100},
+    "carlini_wagner_linf": {},
 }
 _CALL = """
 import json, sys, time

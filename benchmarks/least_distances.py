@@ -65,6 +65,14 @@ def measure(run, logits_fn, images, labels, norm):
     return {"median": median, "success": float(success.mean()), "seconds": seconds}
 
 
+def figure(row):
+    """Return the seconds of a row beside the library's."""
+    ours, theirs = row["seconds"], row["adv-lib seconds"]
+    name = f"{row['attack']}, {row['norm']}, {row['model']}"
+    beside = {"rival": "adversarial-library", "theirs": theirs, "ratio": theirs / ours}
+    return _measure.figure(name, ours, "seconds", **beside)
+
+
 def main(_):
     torch.set_num_threads(_measure.num_cores())
     _, title, logits_fn, model, images, labels = _attacked.load().correct()
@@ -84,7 +92,8 @@ def main(_):
         row |= {f"adv-lib {key}": value for key, value in other.items()}
         rows.append({**row, "ratio": mine["median"] / other["median"]})
         print(rows[-1], flush=True)
-    _measure.report(_measure.environment(("torch", "adv-lib")), rows, [])
+    environment = _measure.environment(("torch", "adv-lib"))
+    _measure.report(environment, rows, list(map(figure, rows)))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ rivals attack the PyTorch version, and a hook counts the images that it is sent.
     time of cores, which waits neither for a disk nor for other processes.
   * `square`: Square Attack of torchattacks and ART at the same most queries for each
     image, within 0.3. Both images and successes are recomputed.
+  * `searches`: queries and seconds of our other searches, within 0.3.
   * `hop_skip_jump`: HopSkipJump of ART and Foolbox in L2. Ours may make as many queries
     for each image as they need on average; success is an L2 distance of at most 2.
 
@@ -117,6 +118,18 @@ def square(target, split):
     return rows
 
 
+def searches(target, split):
+    """Run searches that no other library has, with at most 1,000 queries each."""
+    images, labels = first_correct(target, split, _IMAGES.value)
+    most = _measure.smaller(1000, 60)
+    rows = []
+    for name in ("signhunter", "rays", "nes", "spsa", "bandits", "simba"):
+        attack = attacks.make_attack(name, epsilon=0.3, num_queries=most)
+        found = take_turns(target, images, labels, attack, {}, np.inf, 0.3)
+        rows += [{"benchmark": f"{name}, {most} queries", **row} for row in found]
+    return rows
+
+
 def hop_skip_jump(target, split):
     """Compare HopSkipJump at equal mean queries, with each rival on its own."""
     images, labels = first_correct(target, split, _FEW.value)
@@ -209,7 +222,12 @@ def take_turns(target, images, labels, ours, makers, norm, limit):
 
 def main(_):
     logging.set_verbosity(logging.WARNING)
-    parts = {"oracle": oracle, "square": square, "hop_skip_jump": hop_skip_jump}
+    parts = {
+        "oracle": oracle,
+        "square": square,
+        "searches": searches,
+        "hop_skip_jump": hop_skip_jump,
+    }
     environment = _measure.environment()
     dataset, target = _task.mnist_model_c()
     rows = []

@@ -26,6 +26,12 @@ def rows_of(pattern):
     return [row for path in paths for row in json.loads(path.read_text())["rows"]]
 
 
+def figures_of(name):
+    """Return the figures of a file of `run.py`."""
+    path = _HERE / "results" / name
+    return json.loads(path.read_text())["figures"]
+
+
 def titled(row):
     """Return the model of a row, as the page calls it."""
     name, _, defence = row["model"].partition(", ")
@@ -34,6 +40,12 @@ def titled(row):
     return (
         title if row.get("images", 500) == 500 else f"{title}, {row['images']} images"
     )
+
+
+def number(value):
+    if value is None:
+        return NONE
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def percent(share, digits=1):
@@ -107,10 +119,30 @@ def optimality(pattern):
     return lines
 
 
+def suite(name):
+    """Return the table of a file of `run.py`."""
+    lines = [
+        "| part | figure | ours | rival | its figure | ratio | goal |",
+        "|---|---|---:|---|---:|---:|---|",
+    ]
+    for row in figures_of(name):
+        goal, verdict = (row.get(name) for name in ("goal", "verdict"))
+        cells = (
+            *(row["part"].replace("_", " "), row["figure"]),
+            f"{number(row['ours'])} {row['unit']}",
+            row["rival"] or NONE,
+            *(number(row[name]) for name in ("theirs", "ratio")),
+            f"{goal}, {verdict}" if goal else NONE,
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
 TABLES = {
     "agreement": agreement,
     "optimality of mnist-C": lambda: optimality("optimality-mnist-C.json"),
     "least distances": distances,
+    "suite cpu": lambda: suite("cpu.json"),
 }
 
 

@@ -10,8 +10,10 @@ part fails, its failure is printed immediately and at the end, the other parts r
 the exit status is 1. The GPU suite omits rivals that run on a CPU only, and adds larger
 batches. The rivals:
 
-    python -m pip install torch==2.13.0 foolbox==3.3.4 torchattacks==3.5.1
-    python -m pip install adversarial-robustness-toolbox==1.20.1
+    python -m pip install -e '.[bench]'
+    python -m pip install torchattacks==3.5.1 --no-deps  # it needs old versions
+
+The searches of adversarial-library import torchvision and visdom.
 """
 
 import argparse
@@ -25,6 +27,11 @@ from typing import NamedTuple
 _HERE = pathlib.Path(__file__).parent
 
 _LARGE = "--batches=1,32,512,2048,8192,32768,131072"
+# Parts with a trained model C.
+_ON_C = ("training", "attacks", "time_to_success", "agreement", "least_distances")
+_ON_C += ("queries", "interop", "evaluations")
+# Of AutoAttack as a whole, with one seed.
+_WHOLE = ["--only=whole", "--seeds=1", "--keys=1", "--keep_memory", "--channels_last"]
 # The flags of each part.
 SUITES = {
     "cpu": {
@@ -33,7 +40,12 @@ SUITES = {
         "generation": [],
         "attacks": ["--repeats=3"],
         "startup": ["--repeats=3"],
-        "first_call": ["--repeats=3"],
+        "first_call": ["--repeats=1"],
+        "agreement": ["--model=C", "--norms=linf", "--epsilon=0.15", *_WHOLE],
+        "least_distances": ["--model=C", "--images=100"],
+        "queries": ["--images=100", "--few_images=10", "--repeats=3"],
+        "evaluations": ["--repeats=3"],
+        "interop": ["--only=training,pgd,large"],
         "roofline": [],
         "convolutions": [],
         "growth": [],
@@ -88,16 +100,36 @@ class Goal(NamedTuple):
 
 # The rate in float32; bfloat16 takes the place of a rival.
 _IN_BATCHES = ("generate, batch 8192", "advgan_jax, bfloat16")
+# The two states of memory in which PyTorch trains.
+_AS_INSTALLED = ("PyTorch", "PyTorch, memory kept")
 _TO_SUCCESS = "cold start to 98% success, model C"
 GOALS = {
     "cpu": {
-        ("AdvGAN step, batch 128", "PyTorch"): Goal("training", 1.2, 2),
-        ("model C step, batch 128", "PyTorch"): Goal("training", 1.0, 1.5),
+        **{
+            (f"{step}, batch 128", rival): Goal("training", must, aim)
+            for step, *goals in (
+                ("AdvGAN step", (1.35, 2), (1.1, 1.5)),
+                ("AdvGAN epoch", (1.3, 2), (1.1, 1.5)),
+                ("model C step", (1.0, 1.5), (0.9, 1.2)),
+                ("ResNet-32 step", (1.0, 1.3), (0.9, 1.2)),
+            )
+            for rival, (must, aim) in zip(_AS_INSTALLED, goals, strict=True)
+        },
+        ("AdvGAN step against ResNet-32, batch 128", "PyTorch"): Goal(
+            "training", 1.2, 1.5
+        ),
         ("generate 1000 images", "PyTorch"): Goal("generation", 1.5, 5),
-        ("PGD-40, epsilon 0.3", "Foolbox"): Goal("attacks", 3, 8),
-        ("PGD-40, epsilon 0.3", "torchattacks"): Goal("attacks", 1, 2),
+        ("PGD-40, epsilon 0.3", "Foolbox"): Goal("attacks", 4, 8),
+        ("PGD-40, epsilon 0.3", "torchattacks"): Goal("attacks", 1.1, 2),
+        ("C&W L2, default, 64 digits", "Foolbox"): Goal("attacks", 3, 10),
         ("L-BFGS, 256 images", "SciPy"): Goal("attacks", 2, 5),
-        ("default command, empty cache", None): Goal("startup", 120, 45, "ours", True),
+        ("AutoAttack, whole, linf, mnist C, none", "the reference"): Goal(
+            "agreement", 1.5, 4
+        ),
+        ("Square, 1000 queries", "torchattacks"): Goal("queries", 2, 5),
+        ("HopSkipJump, as art", "art"): Goal("queries", 2, 5),
+        ("first step, filled cache", None): Goal("startup", 4, 2, "ours", True),
+        ("default command, empty cache", None): Goal("startup", 40, 25, "ours", True),
         **{
             (f"first call of {name}, {state} cache", None): Goal(
                 "first_call", must, aim, "ours", True
@@ -144,7 +176,7 @@ def flags_of(part, given):
     found = [*SUITES[given.suite][part], f"--rivals={rivals}"]
     found += ["--smoke"] if given.smoke else []
     for flag, parts in (
-        ("target_model_dir", ("training", "attacks", "time_to_success")),
+        ("target_model_dir", _ON_C),
         ("onnx", ("generation",)),
         ("plot", ("growth",)),
     ):

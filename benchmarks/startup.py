@@ -4,11 +4,13 @@
 
 Prints wall-clock seconds, each in its own process: with an empty compilation cache, and
 with the cache that the same command has just filled. They are medians of `--repeats`,
-after one run that reads all files for the first time. The command is the README's,
+after one run that reads all files for the first time. The last row is the most memory
+that a process of them used. The command is the README's,
 AdvGAN on digits; its first step is the first one of its target model.
 """
 
 import pathlib
+import resource
 import statistics
 import tempfile
 import time
@@ -64,7 +66,11 @@ def main(argv):
         with tempfile.TemporaryDirectory() as cache:
             seconds(_FIRST_STEP, cache)
     rows = [row for part in parts.items() for row in cold_and_warm(*part)]
-    _measure.report(environment, rows, _measure.versus(rows))
+    figures = _measure.versus(rows)
+    most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    rows.append({"benchmark": "memory", "who": _measure.OURS, "MiB": most})
+    figures.append(_measure.figure("most memory of a command", most, "MiB"))
+    _measure.report(environment, rows, figures)
 
 
 if __name__ == "__main__":

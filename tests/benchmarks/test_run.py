@@ -142,17 +142,19 @@ def test_verdicts(module):
     ]
 
 
-def test_every_part_is_a_script(module):
+def test_every_part_is_a_script_and_every_goal_is_of_a_part(module):
     folder = pathlib.Path(module.__file__).parent
-    for parts in module.SUITES.values():
+    for suite, parts in module.SUITES.items():
         assert all((folder / f"{part}.py").exists() for part in parts)
+        assert {goal.part for goal in module.GOALS[suite].values()} <= set(parts)
 
 
 def test_a_goal_that_no_figure_meets_is_told(module):
     lines = [{"figure": "generate 1000 images", "rival": "PyTorch"}]
     assert module.unmeasured("cpu", ["generation"], lines) == []
     assert module.unmeasured("cpu", ["generation", "startup"], lines) == [
-        "default command, empty cache"
+        "first step, filled cache",
+        "default command, empty cache",
     ]
     assert module.unmeasured("cpu", ["generation"], []) == [
         "generate 1000 images against PyTorch"
@@ -167,3 +169,13 @@ def test_a_first_call_compiles_and_a_second_does_not(run, tmp_path):
     empty, filled, second = (r["seconds"] for r in json.loads(out.read_text())["rows"])
     assert empty > 2 * second
     assert filled > second
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_the_first_call_of_every_attack_is_measured():
+    import first_call
+
+    from advgan_jax import attacks
+
+    others = {"advgan", "aigan", "transfer"}  # need other models
+    assert set(first_call.ATTACKS) == set(attacks.ATTACKS) - others
