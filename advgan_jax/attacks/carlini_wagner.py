@@ -10,15 +10,14 @@ usable gradient a step goes in a random direction. Finally the model judges the 
 images.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
-from jax import lax
 
 from advgan_jax import losses
+from advgan_jax.attacks._adam import Adam, begin, take_step
 from advgan_jax.attacks._api import attack, images_of
 from advgan_jax.attacks._descent import (
     away,
@@ -27,8 +26,7 @@ from advgan_jax.attacks._descent import (
     succeeded_clearly,
     usable,
 )
-from advgan_jax.attacks._norms import per_image
-from advgan_jax.cpu import loops
+from advgan_jax.attacks._pool import rows_of, run_in_lanes
 from advgan_jax.projections import clip_inward, pixel_axes
 from advgan_jax.types import Array, Bounds, LogitsFn, Scalar
 
@@ -70,18 +68,6 @@ class _Best(NamedTuple):
     c: Array
 
 
-class _Inner(NamedTuple):
-    """The state of one minimisation."""
-
-    step: Array
-    w: Array
-    optimizer: optax.OptState
-    best: _Best
-    found: Array  # whether an iterate of this run succeeded
-    active: Array
-    checked: Array  # the objective at the last check
-
-
 class WeightSearch(NamedTuple):
     """The search over c of each image, and the best images so far."""
 
@@ -91,55 +77,50 @@ class WeightSearch(NamedTuple):
     upper: Array
 
 
-def _minimise(
-    evaluate: Callable,
-    w: Array,
-    best: _Best,
-    c: Array,
-    directions: Array,
-    num_steps: int,
-    learning_rate: Scalar,
-) -> tuple[_Best, Array]:
-    """Run Adam at one c per image; return the best images and this run's success.
+class _State(NamedTuple):
+    """The lanes: one image each; a run is a minimisation at one c."""
 
-    A step from a point without a usable gradient follows `directions` instead.
-    """
-    adam = optax.scale_by_adam()
-    interval = max(num_steps // _CHECKS_PER_RUN, 1)
+    images: Array
+    labels: Array
+    directions: Array  # off points without a gradient
+    adam: Adam
+    checked: Array  # the objective at the last check of this run
+    stalled: Array
+    found: Array  # whether an iterate of this run succeeded
+    search: WeightSearch
+    runs: Array  # completed
 
-    def _step(state: _Inner) -> _Inner:
-        gradient, (objective, best, success) = jax.grad(evaluate, has_aux=True)(
-            state.w, c, state.best
-        )
-        gradient, lost = usable(gradient, success)
-        update, optimizer = adam.update(gradient, state.optimizer)
-        change = learning_rate * select(lost, -directions, cast(Array, update))
-        due = state.step % interval == 0
-        stalled = due & (objective > _STALLED * state.checked)
-        return _Inner(
-            step=state.step + 1,
-            w=state.w - jnp.where(per_image(state.active, change), change, 0),
-            optimizer=optimizer,
-            best=best,
-            found=state.found | success,
-            active=state.active & ~stalled,
-            checked=jnp.where(due, objective, state.checked),
-        )
 
-    start = _Inner(
-        step=jnp.asarray(0),
-        w=w,
-        optimizer=adam.init(w),
-        best=best,
-        found=c < 0,
-        active=c > 0,
-        checked=jnp.full_like(c, jnp.inf),
+def _begin(
+    everything: tuple[Array, Array, Array, _Best],
+    initial: Scalar,
+    bounds: Bounds,
+    index: Array | None,
+) -> _State:
+    """Return states in front of their first step, of all images or of some."""
+    index, rows = rows_of(everything, everything[1], index)
+    images, labels, directions, best = rows
+    zero = 0 * index
+    nothing = zero.astype(images.dtype)
+    return _State(
+        *(images, labels, directions, begin(encode(images, bounds), zero)),
+        *(nothing + jnp.inf, index < 0, index < 0),
+        WeightSearch(best, nothing + initial, nothing, nothing + jnp.inf),
+        runs=zero,
     )
-    end = lax.while_loop(
-        lambda s: (s.step < num_steps) & jnp.any(s.active), _step, start
+
+
+def _next_run(state: _State, over: Array, bounds: Bounds) -> _State:
+    """Begin a run at the next c where one is `over`."""
+    again = begin(encode(state.images, bounds), 0 * state.adam.step)
+    return state._replace(
+        adam=select(over, again, state.adam),
+        checked=jnp.where(over, jnp.inf, state.checked),
+        stalled=state.stalled & ~over,
+        found=state.found & ~over,
+        search=select(over, next_weight(state.search, state.found), state.search),
+        runs=state.runs + over,
     )
-    _, (_, best, success) = evaluate(end.w, c, end.best)
-    return best, end.found | success
 
 
 def next_weight(state: WeightSearch, found: Array) -> WeightSearch:
@@ -209,32 +190,47 @@ def carlini_wagner_l2_search(
     """
     del key
     options = {"targeted": targeted, "confidence": confidence}
+    interval = max(num_steps // _CHECKS_PER_RUN, 1)
 
-    def _evaluate(w: Array, c: Array, best: _Best):
-        x = decode(w, bounds)
+    def _evaluate(w: Array, state: _State) -> tuple[Array, Any]:
+        x, c = decode(w, bounds), state.search.c
         logits = logits_fn(x)
-        squares = jnp.sum((x - images) ** 2, axis=pixel_axes(x))
-        objective = squares + c * losses.margin(logits, labels, **options)
-        success = succeeded_clearly(logits, labels, **options)
-        better = success & (squares < best.squares)
-        best = select(better, _Best(x, squares, c), best)
-        return jnp.sum(objective), (objective, best, success)
+        squares = jnp.sum((x - state.images) ** 2, axis=pixel_axes(x))
+        objective = squares + c * losses.margin(logits, state.labels, **options)
+        success = succeeded_clearly(logits, state.labels, **options)
+        return jnp.sum(objective), (objective, _Best(x, squares, c), success)
 
-    directions = away(images, bounds)
-
-    def _search(state: WeightSearch) -> WeightSearch:
-        w = encode(images, bounds)
-        best, found = _minimise(
-            _evaluate, w, state.best, state.c, directions, num_steps, learning_rate
+    def _advance(state: _State) -> tuple[_State, Array]:
+        gradient, (objective, new, success) = jax.grad(_evaluate, has_aux=True)(
+            state.adam.w, state
         )
-        return next_weight(state._replace(best=best), found)
+        best, step = state.search.best, state.adam.step
+        best = select(success & (new.squares < best.squares), new, best)
+        # The iterate after the last step counts, too.
+        over = state.stalled | (step >= num_steps)
+        due = step % interval == 0
+        gradient, lost = usable(gradient, success)
+        adam = take_step(state.adam, gradient, learning_rate)
+        aside = state.adam.w + learning_rate * state.directions
+        state = state._replace(
+            adam=adam._replace(w=select(lost, aside, adam.w)),
+            checked=jnp.where(due, objective, state.checked),
+            stalled=due & (objective > _STALLED * state.checked),
+            found=state.found | success,
+            search=state.search._replace(best=best),
+        )
+        state = _next_run(state, over, bounds)
+        return state, state.runs >= num_search_steps
 
     done = succeeded_clearly(logits_fn(images), labels, **options)
     nothing = jnp.where(done, 0, jnp.inf).astype(images.dtype)
-    c = jnp.where(done, 0, initial_loss_weight)
-    best = _Best(images, nothing, nothing)
-    start = WeightSearch(best, c, jnp.zeros_like(c), jnp.full_like(c, jnp.inf))
-    best = loops.repeat(_search, start, num_search_steps).best
+    start = _Best(images, nothing, nothing)
+    everything = images, labels, away(images, bounds), start
+    best = run_in_lanes(
+        *(partial(_begin, everything, initial_loss_weight, bounds), _advance),
+        *(lambda state: state.search.best, start),
+        ~done if num_search_steps else done & ~done,
+    )
     success = jnp.isfinite(best.squares) & succeeded(
         logits_fn(best.images), labels, targeted=targeted
     )

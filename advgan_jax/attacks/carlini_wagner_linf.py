@@ -9,13 +9,14 @@ within tau; the released code tests the loss. From a point without a usable grad
 step goes in a random direction.
 """
 
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from advgan_jax import losses
+from advgan_jax.attacks._adam import Adam, begin, take_step
 from advgan_jax.attacks._api import attack
 from advgan_jax.attacks._descent import (
     away,
@@ -25,30 +26,34 @@ from advgan_jax.attacks._descent import (
     usable,
 )
 from advgan_jax.attacks._norms import per_image
+from advgan_jax.attacks._pool import rows_of, run_in_lanes
 from advgan_jax.attacks.carlini_wagner import decode, encode
 from advgan_jax.projections import pixel_axes
 from advgan_jax.types import Array, Bounds, LogitsFn, Scalar
 
 _CHECKS_PER_RUN = 10
 _STALLED = 0.9999
-_DECAYS = (0.9, 0.999)  # of Adam
-_TINY = 1e-8
+
+
+class _Best(NamedTuple):
+    """The best image so far, and the largest change of its pixels."""
+
+    images: Array
+    linf: Array  # infinite before the first success
 
 
 class _State(NamedTuple):
-    """One search per image; all but `w`, the moments and `best` have shape `[B]`."""
+    """The lanes: one image each; a run is a minimisation at one tau and one c."""
 
-    w: Array
-    mean: Array
-    square: Array
-    step: Array
+    images: Array
+    labels: Array
+    directions: Array  # off points without a gradient
+    adam: Adam
     least: Array  # objective of this run
     checked: Array  # `least` at the last check
     tau: Array
     c: Array
-    best: Array
-    linf: Array
-    active: Array
+    best: _Best
 
 
 @attack(static=("num_steps",), unit=True)
@@ -96,60 +101,59 @@ def carlini_wagner_linf(
     del key
     options = {"targeted": targeted, "confidence": confidence}
 
-    def _evaluate(w, c, tau):
+    def _evaluate(w: Array, state: _State) -> tuple[Array, Any]:
         x = decode(w, bounds)
         logits = logits_fn(x)
-        size = jnp.abs(x - images)
-        excess = jnp.maximum(size - per_image(tau, x), 0).sum(axis=pixel_axes(x))
-        objective = excess + c * losses.margin(logits, labels, **options)
-        success = succeeded_clearly(logits, labels, **options)
-        linf = jnp.max(size, axis=pixel_axes(x), initial=0)
-        return jnp.sum(objective), (objective, x, linf, success)
+        size, tau = jnp.abs(x - state.images), per_image(state.tau, x)
+        excess = jnp.maximum(size - tau, 0).sum(axis=pixel_axes(x))
+        margin = losses.margin(logits, state.labels, **options)
+        objective = excess + state.c * margin
+        success = succeeded_clearly(logits, state.labels, **options)
+        new = _Best(x, jnp.max(size, axis=pixel_axes(x), initial=0))
+        return jnp.sum(objective), (objective, new, success)
 
-    def _step(state: _State) -> _State:
-        gradient, (objective, x, linf, success) = jax.grad(_evaluate, has_aux=True)(
-            state.w, state.c, state.tau
+    def _advance(state: _State) -> tuple[_State, Array]:
+        gradient, (objective, new, success) = jax.grad(_evaluate, has_aux=True)(
+            state.adam.w, state
         )
-        improved = state.active & success & (linf < state.linf)
-        state = state._replace(
-            best=select(improved, x, state.best),
-            linf=jnp.where(improved, linf, state.linf),
-        )
-        state, stalled = _detect_stalls(state, objective, num_steps)
-        within = success & (linf <= state.tau)
-        over = ~within & (stalled | (state.step >= num_steps))
+        best = select(success & (new.linf < state.best.linf), new, state.best)
+        state, stalled = _detect_stalls(state._replace(best=best), objective, num_steps)
+        within = success & (new.linf <= state.tau)
+        over = ~within & (stalled | (state.adam.step >= num_steps))
         gradient, lost = usable(gradient, success)
-        before, state = state, _take_adam_step(state, gradient, learning_rate)
-        off = before.w + learning_rate * directions
-        state = state._replace(w=select(lost, off, state.w))
+        adam = take_step(state.adam, gradient, learning_rate)
+        aside = state.adam.w + learning_rate * state.directions
+        state = state._replace(adam=adam._replace(w=select(lost, aside, adam.w)))
         state = _next_run(state, within, over, tau_factor, bounds)
-        going = (state.tau >= min_tau) & (state.c <= max_const)
-        return state._replace(active=state.active & going)
+        return state, (state.tau < min_tau) | (state.c > max_const)
 
-    directions = away(images, bounds)
-    clean = succeeded_clearly(logits_fn(images), labels, **options)
-    start = _initial_state(images, clean, bounds, initial_loss_weight)
-    end = lax.while_loop(lambda s: jnp.any(s.active), _step, start)
-    verdict = succeeded(logits_fn(end.best), labels, targeted=targeted)
-    return select(verdict, end.best, images)
+    done = succeeded_clearly(logits_fn(images), labels, **options)
+    start = _Best(images, jnp.where(done, 0, jnp.inf).astype(images.dtype))
+    everything = images, labels, away(images, bounds), start
+    best = run_in_lanes(
+        *(partial(_begin, everything, initial_loss_weight, bounds), _advance),
+        *(lambda state: state.best, start, ~done),
+    )
+    verdict = succeeded(logits_fn(best.images), labels, targeted=targeted)
+    return select(verdict, best.images, images)
 
 
-def _initial_state(images: Array, done: Array, bounds: Bounds, c: Scalar) -> _State:
-    """Return the state before the first step."""
-    w = encode(images, bounds)
-    zero = jnp.where(done, 0, jnp.zeros_like(jnp.sum(images, pixel_axes(images))))
+def _begin(
+    everything: tuple[Array, Array, Array, _Best],
+    initial: Scalar,
+    bounds: Bounds,
+    index: Array | None,
+) -> _State:
+    """Return states in front of their first step, of all images or of some."""
+    index, rows = rows_of(everything, everything[1], index)
+    images, labels, directions, best = rows
+    nothing = (0 * index).astype(images.dtype)
     return _State(
-        w=w,
-        mean=jnp.zeros_like(w),
-        square=jnp.zeros_like(w),
-        step=zero.astype(jnp.int32),
-        least=zero + jnp.inf,
-        checked=zero + jnp.inf,
-        tau=zero + (bounds[1] - bounds[0]),
-        c=zero + c,
-        best=images,
-        linf=jnp.where(done, 0, zero + jnp.inf),
-        active=~done,
+        *(images, labels, directions, begin(encode(images, bounds), 0 * index)),
+        *(nothing + jnp.inf, nothing + jnp.inf),
+        tau=nothing + (bounds[1] - bounds[0]),
+        c=nothing + initial,
+        best=best,
     )
 
 
@@ -157,7 +161,7 @@ def _detect_stalls(
     state: _State, objective: Array, num_steps: int
 ) -> tuple[_State, Array]:
     """Keep the least objective; return which runs have stalled."""
-    due = state.step % max(num_steps // _CHECKS_PER_RUN, 1) == 0
+    due = state.adam.step % max(num_steps // _CHECKS_PER_RUN, 1) == 0
     least = jnp.minimum(state.least, objective)
     stalled = due & (least > _STALLED * state.checked)
     checked = jnp.where(due, least, state.checked)
@@ -169,26 +173,12 @@ def _next_run(
 ) -> _State:
     """Begin new runs: a smaller tau after success, a larger c after failure."""
     new = within | over
-    again = encode(state.best, bounds)
+    w = encode(state.best.images, bounds)
+    again = begin(select(over, w, state.adam.w), 0 * state.adam.step)
     return state._replace(
-        w=select(over, again, state.w),
-        mean=jnp.where(per_image(new, again), 0, state.mean),
-        square=jnp.where(per_image(new, again), 0, state.square),
-        step=jnp.where(new, 0, state.step),
+        adam=select(new, again, state.adam),
         least=jnp.where(new, jnp.inf, state.least),
         checked=jnp.where(new, jnp.inf, state.checked),
-        tau=jnp.where(within, tau_factor * state.linf, state.tau),
+        tau=jnp.where(within, tau_factor * state.best.linf, state.tau),
         c=jnp.where(over, 2 * state.c, state.c),
     )
-
-
-def _take_adam_step(state: _State, gradient: Array, learning_rate: Scalar) -> _State:
-    """Take one Adam step, in which each image counts its own steps."""
-    step = state.step + 1
-    mean = _DECAYS[0] * state.mean + (1 - _DECAYS[0]) * gradient
-    square = _DECAYS[1] * state.square + (1 - _DECAYS[1]) * gradient**2
-    count = per_image(step.astype(mean.dtype), mean)
-    unbiased = mean / (1 - _DECAYS[0] ** count)
-    scale = jnp.sqrt(square / (1 - _DECAYS[1] ** count)) + _TINY
-    w = state.w - learning_rate * unbiased / scale
-    return state._replace(w=w, mean=mean, square=square, step=step)

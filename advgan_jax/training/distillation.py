@@ -37,9 +37,7 @@ def make_train_step(
     batch to which both models assign the same class. Images may be shifted and flipped,
     see `classifier.augment`; the answers stay those of the original images.
     """
-    learn = classifier.make_train_step(
-        model, optimizer, max_shift=max_shift, flip=flip
-    )
+    learn = classifier.make_train_step(model, optimizer, max_shift=max_shift, flip=flip)
 
     def train_step(
         state: ClassifierState, batch: Batch, *, axis_name: str | None = None
