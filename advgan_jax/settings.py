@@ -121,6 +121,7 @@ TEXT = Rule("a text", lambda value: isinstance(value, str) and bool(value.strip(
 SEED = integer(0, LARGEST_SEED)
 LEARNING_RATE = number(0, 10, but=(0,))
 _COUNT, _POSITIVE, _WEIGHT = integer(1), number(0, but=(0,)), number(0, 1e6)
+_SWITCHES = ("random_start", "stop_at_success", "middle_first", "as_in_autoattack")
 
 # By the last parts of a setting's name; `*` is any one part. The longest name wins.
 RULES: dict[str, Rule] = {
@@ -202,8 +203,7 @@ RULES: dict[str, Rule] = {
     "rays.epsilon": optional(number(0, 1)),
     "hop_skip_jump.epsilon": optional(number(0)),
     "step_size": optional(_POSITIVE),
-    **dict.fromkeys(("random_start", "stop_at_success"), FLAG),
-    **dict.fromkeys(("middle_first", "as_in_autoattack"), FLAG),
+    **dict.fromkeys(_SWITCHES, FLAG),
     **dict.fromkeys(("initial_loss_weight", "initial_distance_weight"), _POSITIVE),
     **dict.fromkeys(("max_const", "min_tau"), _POSITIVE),
     "tau_factor": number(0, 1, but=(0, 1)),
@@ -218,27 +218,27 @@ RULES: dict[str, Rule] = {
     },
     **dict.fromkeys(("num_timed", "num_surrogates"), _COUNT),
     # The studies of Szegedy et al.
-    "half_models": several(TEXT),
-    "spectral_models": several(TEXT),
-    "attack": TEXT,
+    **dict.fromkeys(("half_models", "spectral_models"), several(TEXT)),
+    **dict.fromkeys(("attack", "title"), TEXT),
     "noise": each(number(0)),
     "amplified_to": number(0),
-    "title": TEXT,
     "hidden": each(integer(1, 10**6)),
-    "networks.*.weight_decay": each(number(0, 100), 1),
-    **dict.fromkeys(("max_iterations", "iterations_per_call"), _COUNT),
-    "calls_per_checkpoint": _COUNT,
+    **dict.fromkeys(("networks.*.weight_decay", "decays"), each(number(0, 100), 1)),
+    **dict.fromkeys(("max_iterations", "calls_per_checkpoint"), _COUNT),
+    **dict.fromkeys(("iterations_per_call", "units.num_images"), _COUNT),
     **dict.fromkeys(("gradient_tolerance", "value_tolerance"), number(0)),
     "units": integer(1, 10**6),
     "sparsity": number(0, 1, but=(0, 1)),
     **dict.fromkeys(("sparsity_weight", "l1_weight"), _WEIGHT),
     **dict.fromkeys(("num_directions", "num_permutations"), _COUNT),
-    "units.num_images": _COUNT,
     "layerwise.model": TEXT,
     "variants": several(TEXT),
     **dict.fromkeys(("pool_size", "num_replaced", "num_mixed"), _COUNT),
     "steps_per_replacement": _COUNT,
-    "dropout": number(0, 1, but=(1,)),
+    "rms": optional(_POSITIVE),
+    "activation": one_of(("sigmoid", "relu")),
+    "num_validation": integer(0),
+    **dict.fromkeys(("dropout", "input_dropout"), number(0, 1, but=(1,))),
 }
 
 

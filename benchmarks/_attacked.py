@@ -19,7 +19,8 @@ from advgan_jax.types import LogitsFn
 
 _MODEL = flags.DEFINE_enum(
     *("model", "digits", ["digits", *COPIES]),
-    "A small model of the digits, trained here, or a saved model of MNIST.",
+    "A small model of the digits, trained here, or a saved model of MNIST; by default "
+    "of the zoo.",
 )
 _DEFENCE = flags.DEFINE_string("defence", "none", "Of the saved model: iterative, ...")
 _EPOCHS = flags.DEFINE_integer("epochs", 20, "Epochs of the training on digits.")
@@ -91,6 +92,9 @@ def _saved(name, defence):
         model = models.make_classifier(name, 10)
         return model.init(jax.random.key(0), np.zeros((1, *_task.MNIST), np.float32))
     entry = _task.TARGET_DIR.value
+    if not _task.TARGET_DIR.present:
+        ending = {"none": "", "iterative": "-robust"}.get(defence, f"-{defence}")
+        entry = f"zoo:target/mnist-{name.lower()}{ending}"
     if entry.startswith("zoo:"):
         return zoo.load(entry.removeprefix("zoo:")).args[0]
     for folder in sorted(pathlib.Path(_task.TARGET_DIR.value).glob(f"mnist-{name}-*")):

@@ -3,8 +3,8 @@
     python benchmarks/evaluations.py
 
 Both attack 1,000 test images by PGD-40 within 0.15 and judge them: ours by `evaluate`,
-with its distances and margins, Foolbox by a call of its attack. RobustBench is not in a
-package index; its measure is AutoAttack, see `agreement.py`.
+with its distances and margins, Foolbox by a call of its attack. The measure of
+RobustBench is AutoAttack, see `agreement.py`.
 """
 
 from functools import partial

@@ -119,7 +119,7 @@ def square(target, split):
 
 
 def searches(target, split):
-    """Run searches that no other library has, with at most 1,000 queries each."""
+    """Run our other searches, without a rival, with at most 1,000 queries an image."""
     images, labels = first_correct(target, split, _IMAGES.value)
     most = _measure.smaller(1000, 60)
     rows = []

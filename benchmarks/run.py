@@ -30,6 +30,7 @@ _LARGE = "--batches=1,32,512,2048,8192,32768,131072"
 # Parts with a trained model C.
 _ON_C = ("training", "attacks", "time_to_success", "agreement", "least_distances")
 _ON_C += ("queries", "interop", "evaluations")
+_NEED_PYTORCH = ("agreement", "least_distances", "interop")
 # Of AutoAttack as a whole, with one seed.
 _WHOLE = ["--only=whole", "--seeds=1", "--keys=1", "--keep_memory", "--channels_last"]
 # The flags of each part.
@@ -157,7 +158,8 @@ def parse(arguments):
     parser.add_argument("--only", help="parts, separated by commas")
     parser.add_argument("--out", type=pathlib.Path, help="all rows and figures, JSON")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes")
-    parser.add_argument("--rivals", help="libraries to compare with; none: --rivals=")
+    rivals = "libraries to compare with; without pytorch some parts are omitted"
+    parser.add_argument("--rivals", help=rivals)
     parser.add_argument("--target_model_dir", help="folder of trained target models")
     parser.add_argument("--onnx", help="a generator from export_onnx.py")
     parser.add_argument("--plot", help="write the plot of growth.py to this PNG file")
@@ -221,6 +223,9 @@ def unmeasured(suite, parts, lines):
 
 def main(arguments):
     given = parse(arguments)
+    rivals = RIVALS[given.suite] if given.rivals is None else given.rivals
+    if "pytorch" not in rivals:
+        given.only = [part for part in given.only if part not in _NEED_PYTORCH]
     done = {part: run(part, given) for part in given.only}
     lines = [
         line(part, figure, GOALS[given.suite])

@@ -4,8 +4,8 @@
 
 Prints wall-clock seconds, each in its own process: with an empty compilation cache, and
 with the cache that the same command has just filled. They are medians of `--repeats`,
-after one run that reads all files for the first time. The last row is the most memory
-that a process of them used. The command is the README's,
+after one run that reads all files for the first time. The last row is the
+largest memory that any of these processes used. The command is the README's,
 AdvGAN on digits; its first step is the first one of its target model.
 """
 

@@ -36,7 +36,7 @@ def test_every_setting_of_every_configuration_keeps_its_rule():
     for title, config in every_config():
         names.add(title)
         check_settings(config.to_dict())
-    assert len(names) == 32
+    assert len(names) == 34
 
 
 def test_every_argument_of_every_attack_has_a_rule():

@@ -47,7 +47,9 @@ def run_in_lanes(
     num_lanes = loops.num_lanes(num_images)
     if num_lanes == num_images:
         return _run_abreast(begin(None), advance, collect, results, active)
-    order, length = jnp.argsort(~active), jnp.sum(active)
+    # Under `shard_map` `argsort` forgets that its result varies with the images.
+    length = jnp.sum(active)
+    order = jnp.argsort(~active) + 0 * length
 
     def _fill(index: Array, state: _State, taken: Array) -> tuple[Array, _State, Array]:
         idle = index >= num_images

@@ -229,11 +229,14 @@ def carlini_wagner_l2_search(
     best = run_in_lanes(
         *(partial(_begin, everything, initial_loss_weight, bounds), _advance),
         *(lambda state: state.search.best, start),
-        ~done if num_search_steps else done & ~done,
+        ~done,
     )
-    success = jnp.isfinite(best.squares) & succeeded(
-        logits_fn(best.images), labels, targeted=targeted
-    )
+    verdict = succeeded(logits_fn(best.images), labels, targeted=targeted)
+    return _result(images, best, verdict & jnp.isfinite(best.squares))
+
+
+def _result(images: Array, best: _Best, success: Array) -> CarliniWagnerResult:
+    """Return what the attack found, the clean image without success."""
     return CarliniWagnerResult(
         images=select(success, best.images, images),
         success=success,

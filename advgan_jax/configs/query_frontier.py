@@ -44,5 +44,5 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.budgets = (10, 30, 100, 300, 1_000, 10_000)
     # Costs are drawn up to so many images; beyond the attacked ones they are computed.
     config.most_images = 10_000
-    config.evaluation.num_images = 1_000 if variant == "mnist" else 300
+    config.evaluation.num_images = 300 if variant == "digits" else 1_000
     return config

@@ -162,7 +162,17 @@ def layerwise(variant: str) -> ConfigDict:
     section.steps_per_replacement = 10
     section.num_mixed = 64
     section.weight = 1.0
-    section.dropout = 0.5
+    # To scale perturbations to this root mean square; by default as the attack made.
+    section.rms = placeholder(float)
+    section.activation = "sigmoid"  # or relu
+    # Of each layer, with every variant but `none` and `dropout`.
+    section.decays = (1e-5, 1e-5, 1e-6)
+    section.dropout = 0.5  # of hidden units, and of pixels:
+    section.input_dropout = 0.0
+    section.num_seeds = 1 if variant in ("smoke", "digits") else 3
+    # The last training images, held out and shown instead of the test images: to choose
+    # settings.
+    section.num_validation = 0
     section.optimizer = "adam"
     section.learning_rate = 1e-3
     section.weight_decay = 0.0  # of the optimiser; `networks` have their own

@@ -25,6 +25,7 @@ from advgan_jax.evaluation.evaluate import (
     summarize_classes,
     takes_epsilon,
 )
+from advgan_jax.evaluation.paired import paired_test
 from advgan_jax.evaluation.pairs import PairSuccess, success_by_pair
 from advgan_jax.evaluation.queries import (
     FrontierPoint,
@@ -79,6 +80,7 @@ __all__ = [
     "make_row",
     "mean_distortion",
     "minimum_norm_curve",
+    "paired_test",
     "pool",
     "rescale_perturbations",
     "robustness_curves",

@@ -129,13 +129,14 @@ class FullyConnected(nn.Module):
     """Szegedy's models: hidden layers of sigmoids (or any other unit), then logits.
 
     `hidden` are their units; () is the linear softmax classifier. Training drops the
-    share `dropout` of hidden units.
+    share `dropout` of hidden units, and `input_dropout` of the pixels.
     """
 
     num_classes: int = 10
     hidden: Sequence[int] = ()
     activation: Callable[[Array], Array] = nn.sigmoid
     dropout: float = 0.0
+    input_dropout: float = 0.0
 
     @nn.compact
     def __call__(
@@ -155,6 +156,8 @@ class FullyConnected(nn.Module):
         x = _flatten(jnp.asarray(images))
         sizes = (*self.hidden, self.num_classes)
         stop = len(sizes) if last is None else last
+        if first == 0:
+            x = nn.Dropout(self.input_dropout, deterministic=not train)(x)
         for layer in range(first, stop):
             x = Dense(sizes[layer], name=f"Dense_{layer}")(x)
             if layer < len(self.hidden):

@@ -1,8 +1,8 @@
 """Reporting: results as files, tables and figures."""
 
 from advgan_jax.reporting.charts import (
-    bar_chart,
     bound_chart,
+    error_curves,
     heatmap,
     query_curve,
     robustness_curve,
@@ -35,13 +35,13 @@ __all__ = [
     "SHOWN",
     "MetricsLog",
     "attack_grid",
-    "bar_chart",
     "bound_chart",
     "command_line",
     "comparison_grid",
     "device_name",
     "direction_grid",
     "draw_frontier",
+    "error_curves",
     "format_table",
     "frontier_chart",
     "heatmap",

@@ -1,4 +1,4 @@
-"""Charts of numbers: matrices, bars, bounds, times and curves.
+"""Charts of numbers: matrices, bounds, times and curves.
 
 Each function returns a new figure, and raises `ValueError` if there is nothing to draw
 or its arguments disagree in size. Shares are in [0, 1]. `label` names the drawn
@@ -89,33 +89,6 @@ def _annotate(axis: Axes, matrix: np.ndarray, others: np.ndarray) -> None:
                 text += f"\n({_short(float(other))})"
             look = {"fontsize": 7, "color": "white" if value < 0.6 else "black"}
             axis.text(column, row, text, ha="center", va="center", **look)
-
-
-def bar_chart(
-    shares: Mapping[str, float],
-    *,
-    label: str,
-    title: str = "",
-    references: Mapping[str, float] | None = None,
-) -> Figure:
-    """Draw shares as bars, with a line at each reference share."""
-    if not shares:
-        raise ValueError("`shares` must have at least one entry, got none.")
-    references = references or {}
-    figure, axis = style.one_axis(5.2, 0.9 + 0.32 * len(shares))
-    drawn = axis.barh(list(shares), list(shares.values()), color=style.BLUE, height=0.6)
-    texts = [f"{100 * share:.2f} %" for share in shares.values()]
-    axis.bar_label(drawn, texts, fontsize=8, padding=2)
-    styles = cycle(("-", ":", "--", "-."))
-    for (name, value), dash in zip(references.items(), styles, strict=False):
-        axis.axvline(value, color=style.RED, linewidth=1, linestyle=dash, label=name)
-    if references:
-        style.legend_beside(axis)
-    axis.invert_yaxis()
-    axis.set_xlim(0, 1.2 * max(*shares.values(), 1e-9, *references.values()))
-    style.show_percent(axis.xaxis)
-    style.style_axis(axis, title, x=label)
-    return figure
 
 
 def bound_chart(
@@ -233,6 +206,35 @@ def robustness_curve(curves: _Curves, *, norm: str = "linf", title: str = "") ->
 def query_curve(curves: _Curves, *, title: str = "") -> Figure:
     """Draw points `(queries to a black box, share of images)`."""
     return _share_curves(curves, title, "queries", "share of images")
+
+
+def error_curves(
+    curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
+    *,
+    references: Mapping[str, float],
+    title: str = "",
+) -> Figure:
+    """Draw points `(epoch, error)` on a logarithmic scale.
+
+    `curves` has the points of each model by kind: `test`, solid, and `training`, thin.
+    `references` are errors to compare with, dotted.
+    """
+    if not curves or not all(all(kinds.values()) for kinds in curves.values()):
+        raise ValueError("`curves` must have at least one point each, got none.")
+    figure, axis = style.one_axis(5.2, 3.4)
+    styles = {"test": {"lw": 1.6}, "training": {"lw": 0.8, "ls": "--"}}
+    for number, (name, kinds) in enumerate(curves.items()):
+        for kind, points in kinds.items():
+            epochs, errors = zip(*sorted(points), strict=True)
+            label = name if kind == "test" else None
+            axis.plot(epochs, errors, color=f"C{number}", label=label, **styles[kind])
+    for name, error in references.items():
+        axis.axhline(error, color=style.GREY, lw=1, ls=":", label=name)
+    style.style_axis(axis, title, "epoch", "error, test (solid) and training")
+    axis.set_yscale("log")
+    style.show_percent(axis.yaxis)
+    style.legend_beside(axis)
+    return figure
 
 
 def _share_curves(curves: _Curves, title: str, x: str, y: str) -> Figure:

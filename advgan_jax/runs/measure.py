@@ -18,13 +18,14 @@ from advgan_jax.evaluation import (
     make_clean_row,
     make_row,
     mean_distortion,
+    paired_test,
     rescale_perturbations,
     takes_epsilon,
     transfer_matrix,
 )
 from advgan_jax.reporting import bound_chart, direction_grid, save_figure
 from advgan_jax.runs.artifacts import GENERATORS, Artifacts, GeneratorArtifacts
-from advgan_jax.runs.papers.rows import Entry, Record
+from advgan_jax.runs.papers.rows import Entry, Record, TargetModel
 from advgan_jax.runs.papers.szegedy_models import (
     DEPENDS_ON,
     SzegedyArtifacts,
@@ -239,6 +240,30 @@ def _directions(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
     return lines, _clean_rows(artifacts, entry)
 
 
+def _repeated(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
+    """Measure a layer-wise training of several seeds, beside others, in one line."""
+    config = artifacts.run.config
+    seeds = range(config.layerwise.num_seeds)
+
+    def _wrong(model: TargetModel, images: str) -> np.ndarray:
+        found = [artifacts.clean(model._replace(seed=s), images) for s in seeds]
+        return np.stack([one.clean_predictions != one.labels for one in found])
+
+    wrong = _wrong(entry.on, entry.images)
+    errors = wrong.mean(axis=1)
+    line = {
+        "training error": float(_wrong(entry.on, "trained on").mean()),
+        f"{entry.images} error": float(errors.mean()),
+        "standard deviation": float(errors.std(ddof=1)) if len(errors) > 1 else None,
+        "seeds": len(errors),
+    }
+    for other in entry.through:
+        p = paired_test(wrong, _wrong(other, entry.images), seed=config.seed)
+        line[f"p, {other.variant}"] = p
+    each = (entry._replace(on=entry.on._replace(seed=seed)) for seed in seeds)
+    return [line], [row for one in each for row in _clean_rows(artifacts, one)]
+
+
 SHARES = {
     *("clean_accuracy", "robust_accuracy", "success", "success_mean", "success_best"),
     *("error", "accuracy_under_attack", "shown_error"),
@@ -253,4 +278,5 @@ METRICS: dict[str, Callable[[Any, Entry], Measured]] = {
     "typical_noise": _typical_noise,
     "expansions": _expansions,
     "directions": _directions,
+    "repeated": _repeated,
 }

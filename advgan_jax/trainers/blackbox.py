@@ -97,7 +97,7 @@ def train_blackbox(
     count = len(problem.images)
     if schedule is None:
         schedule = defaults.schedule(distillation, num_queries, count, choice)
-    schedule.check_images(count)
+    schedule.check_images(count, problem.images.image_shape)
     networks = make_networks(
         session,
         generator or models.Generator(problem.epsilon, session.chosen.widths),

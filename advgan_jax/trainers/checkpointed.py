@@ -79,11 +79,13 @@ def train(
     *,
     frozen: tuple[Any, ...] = (),
     title: str,
+    monitor: Callable[[Any], Mapping[str, float]] | None = None,
 ) -> Any:
     """Train a state from its latest checkpoint to the end of a plan, and return it.
 
     `frozen` holds further arguments of the step, and `title` names the progress bar.
-    The options have an order key, and a description if they have a workdir.
+    `monitor` returns metrics of a state, which are logged whenever it is saved. The
+    options have an order key, and a description if they have a workdir.
     """
     per_save = options.epochs_per_checkpoint or max(1, plan.num_epochs // 10)
     order_key: Any = options.order_key
@@ -91,6 +93,12 @@ def train(
     with opened as (state, hooks):
         if int(state.step) >= plan.num_steps:
             return state
+
+        def _save(step: int, state: Any) -> None:
+            if monitor is not None:
+                hooks.log(step, monitor(state))
+            hooks.save(step, state)
+
         is_large = images.num_bytes > options.max_resident_bytes
         state, finished = host_loop.fit(
             state,
@@ -101,7 +109,9 @@ def train(
             plan,
             order_key=order_key,
             frozen=frozen,
-            hooks=hooks._replace(epochs_per_save=per_save, description=title),
+            hooks=hooks._replace(
+                save=_save, epochs_per_save=per_save, description=title
+            ),
         )
         # A signal during the last step stops the rest of the run, too.
         stopped = hooks.stop()

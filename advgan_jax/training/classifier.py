@@ -1,6 +1,6 @@
 """Training of classifiers on classes or on another model's predictions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -129,12 +129,7 @@ def augment(images: Array, key: Array, *, max_shift: int, flip: bool) -> Array:
     Shifted-in pixels are black. With `flip`, mirror each with probability 1/2. Raise
     `ValueError` unless `max_shift` is at least 0 and below the size of the images.
     """
-    size = min(images.shape[1:3])
-    if not 0 <= max_shift < size:
-        raise ValueError(
-            f"`max_shift` must be from 0 to {size - 1} for images of {size} pixels, "
-            f"got {max_shift}."
-        )
+    check_shift(max_shift, images.shape[1:])
     key_shift, key_flip = jax.random.split(key)
     if flip:
         mirrored = jax.random.bernoulli(key_flip, shape=(images.shape[0], 1, 1, 1))
@@ -150,3 +145,13 @@ def augment(images: Array, key: Array, *, max_shift: int, flip: bool) -> Array:
         return jax.lax.dynamic_slice(image, start, images.shape[1:])
 
     return jax.vmap(_crop)(padded, offsets)
+
+
+def check_shift(max_shift: int, image_shape: Sequence[int]) -> None:
+    """Raise `ValueError` if a shift could leave no pixel of an image `(H, W, C)`."""
+    size = min(image_shape[:2])
+    if not 0 <= max_shift < size:
+        raise ValueError(
+            f"`max_shift` must be from 0 to {size - 1} for images of {size} pixels, "
+            f"got {max_shift}."
+        )

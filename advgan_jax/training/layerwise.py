@@ -10,9 +10,10 @@ images:
 
 An adversarial input of layer l is a constant, so it trains only the layers above l.
 
-The paper gives neither the size of the pools nor the rate of replacement. It trains
-with L-BFGS. Here the batches change, which needs a stochastic optimiser. Sigmoids lie
-in [0, 1] like pixels, so attacks use the same bounds for both.
+The paper gives neither the size of the pools nor the rate of replacement, nor the size
+of the perturbations. It trains with L-BFGS. Here the batches change, which needs a
+stochastic optimiser. Sigmoids lie in [0, 1] like pixels, so attacks use the same bounds
+for both; rectified units, which the paper does not have, have no upper bound.
 
 References:
   Szegedy et al., 2013 (https://arxiv.org/abs/1312.6199), Sec. 4.2, last paragraph.
@@ -34,7 +35,9 @@ from advgan_jax.checks import check_at_least
 from advgan_jax.models import FullyConnected
 from advgan_jax.training.full_batch import weight_decay
 from advgan_jax.training.states import ModelState, apply, first_step, init_model
-from advgan_jax.types import Array, Attack, Batch, LogitsFn, Metrics, Params
+from advgan_jax.types import Array, Attack, Batch, Bounds, LogitsFn, Metrics, Params
+
+_MOST_RECTIFIED = 1e3
 
 
 class Pool(NamedTuple):
@@ -68,6 +71,8 @@ class Mixture(NamedTuple):
       steps_per_replacement: steps between two replacements; the layers take turns.
       num_mixed: M, inputs of each pool in each step.
       weight: `alpha`.
+      rms: the root mean square to which each perturbation `r` is scaled, before the
+        bounds clip it; None keeps what the attack made.
     """
 
     layers: tuple[int, ...] = ()
@@ -76,6 +81,7 @@ class Mixture(NamedTuple):
     steps_per_replacement: int = 10
     num_mixed: int = 64
     weight: float = 1.0
+    rms: float | None = None
 
 
 def init_state(
@@ -87,7 +93,8 @@ def init_state(
 ) -> LayerwiseState:
     """Initialise the weights and empty pools; see `training` for the arguments.
 
-    Raises `ValueError` if the mixture is out of range, or a hidden unit is no sigmoid.
+    Raises `ValueError` if the mixture is out of range, or a hidden unit is neither a
+    sigmoid nor rectified.
     """
     _check(model, mixture)
     key_init, key_run = jax.random.split(key)
@@ -112,14 +119,15 @@ def _check(model: FullyConnected, mixture: Mixture) -> None:
                 f"`layers` must be from 0, the image, to {len(model.hidden)}, the last "
                 f"hidden layer, got {layer}."
             )
-    if mixture.layers and model.activation is not nn.sigmoid:
+    if mixture.layers and model.activation not in (nn.sigmoid, nn.relu):
         raise ValueError(
-            "The hidden units must be sigmoids, whose outputs lie in [0, 1] like "
-            f"pixels, got {model.activation}."
+            "The hidden units must be sigmoids or rectified, `nn.sigmoid` or "
+            f"`nn.relu`, whose bounds are known, got {model.activation}."
         )
     for name in ("pool_size", "num_replaced", "steps_per_replacement", "num_mixed"):
         check_at_least(name, getattr(mixture, name), 1)
     check_at_least("weight", mixture.weight, 0)
+    check_at_least("rms", mixture.rms or 0, 0)
     if mixture.num_replaced > mixture.pool_size:
         raise ValueError(
             f"`num_replaced` must be at most `pool_size`, {mixture.pool_size}, got "
@@ -156,7 +164,7 @@ def make_train_step(
     """Make the step that replaces a part of one pool and then descends on the mixture.
 
     Args:
-      model: with sigmoid units; may have dropout.
+      model: with sigmoid or rectified units; may have dropout.
       optimizer: see `training`.
       attack: untargeted, compiled with the step.
       mixture: the layers, the sizes of their pools, and the weight.
@@ -227,6 +235,21 @@ def _pool_loss(model: FullyConnected, params: Params, layer: int, pool: Pool) ->
     return jnp.sum(losses) / jnp.maximum(jnp.sum(filled), 1)
 
 
+def _bounds(model: FullyConnected, layer: int) -> Bounds:
+    """Return bounds of a layer's outputs; rectified units never come near the upper."""
+    limited = layer == 0 or model.activation is nn.sigmoid
+    return (0.0, 1.0) if limited else (0.0, _MOST_RECTIFIED)
+
+
+def _rescaled(inputs: Array, found: Array, rms: float, bounds: Bounds) -> Array:
+    """Return inputs with the perturbations of `found`, scaled to `rms` and clipped."""
+    change = found - inputs
+    axes = tuple(range(1, inputs.ndim))
+    size = jnp.sqrt(jnp.mean(change**2, axis=axes, keepdims=True))
+    scale = jnp.where(size > 0, rms / jnp.where(size > 0, size, 1), 0)
+    return jnp.clip(inputs + scale * change, *bounds)
+
+
 def _replaced(
     model: FullyConnected,
     attack: Attack,
@@ -248,7 +271,9 @@ def _replaced(
     def _make() -> Array:
         inputs = layer_outputs(model, params, chosen.images, layer)
         above = layers_above(model, params, layer)
-        return attack(above, inputs, chosen.labels, key=key)
+        bounds, rms = _bounds(model, layer), mixture.rms
+        found = attack(above, inputs, chosen.labels, key=key, bounds=bounds)
+        return found if rms is None else _rescaled(inputs, found, rms, bounds)
 
     blank = (len(chosen.labels), *pool.inputs.shape[1:])
     inputs = jax.lax.cond(due, _make, partial(jnp.zeros, blank))

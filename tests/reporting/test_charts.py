@@ -1,9 +1,14 @@
-"""Bars, bounds, times and chosen images: what is on them."""
+"""Bounds, errors, times and chosen images: what is on them."""
 
 import numpy as np
 import pytest
 
-from advgan_jax.reporting import bar_chart, bound_chart, direction_grid, time_chart
+from advgan_jax.reporting import (
+    bound_chart,
+    direction_grid,
+    error_curves,
+    time_chart,
+)
 
 
 def test_bounds_stand_above_what_was_measured():
@@ -38,16 +43,19 @@ def test_grid_shows_the_chosen_images():
         direction_grid(images, {})
 
 
-def test_bars_and_what_others_found():
-    known = {f"paper {k}": 0.01 * k for k in range(1, 6)}
-    figure = bar_chart({"none": 0.02, "all": 0.01}, label="error", references=known)
+def test_errors_by_epoch():
+    points = {"test": [(2, 0.02), (1, 0.03)], "training": [(1, 0.02), (2, 0.01)]}
+    figure = error_curves({"dropout": points}, references={"paper": 0.013})
     (axis,) = figure.axes
-    assert [bar.get_width() for bar in axis.patches] == [0.02, 0.01]
-    assert "1.00 %" in [text.get_text() for text in axis.texts]
-    assert [line.get_xdata()[0] for line in axis.lines] == list(known.values())
+    assert axis.get_yscale() == "log"
+    drawn = [(list(line.get_xdata()), list(line.get_ydata())) for line in axis.lines]
+    assert drawn[:2] == [([1, 2], [0.03, 0.02]), ([1, 2], [0.02, 0.01])]
+    assert axis.lines[2].get_ydata()[0] == 0.013
+    labels = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert labels == ["dropout", "paper"]
     figure.canvas.draw()
-    with pytest.raises(ValueError, match="at least one entry"):
-        bar_chart({}, label="error")
+    with pytest.raises(ValueError, match="at least one point each"):
+        error_curves({"dropout": {"test": [], "training": []}}, references={})
 
 
 def test_times_and_what_others_printed():

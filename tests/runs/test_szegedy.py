@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from advgan_jax import models, runs
 from advgan_jax.configs import szegedy as configured
-from advgan_jax.runs.papers import szegedy, szegedy_models
+from advgan_jax.runs.papers import layerwise_models, szegedy
 from advgan_jax.runs.papers.rows import published
 from advgan_jax.runs.papers.szegedy_models import SzegedyArtifacts, parse
 from advgan_jax.training import fit, full_batch
@@ -33,6 +33,7 @@ TINY = {
     "random_targets": False,
     "layerwise.variants": ("dropout", "all layers"),
     "layerwise.num_epochs": 1,
+    "layerwise.num_seeds": 2,
     "layerwise.pool_size": 50,
     "layerwise.num_replaced": 10,
     # In the place of L-BFGS, which would be compiled into each of the trainings.
@@ -84,8 +85,8 @@ def test_rows_are_of_attacked_nets_and_of_others(every):
     assert found[:2] == [(name, "deepfool") for name in TINY["models"]]
     assert {name for name, attack in found if attack is None} == {
         *TINY["half_models"],
-        "fc100_100_10, dropout",
-        "fc100_100_10, all layers",
+        *("fc100_100_10, dropout", "fc100_100_10-seed1, dropout"),
+        *("fc100_100_10, all layers", "fc100_100_10-seed1, all layers"),
     }
     assert all(row["robust_accuracy"] == 0 for row in rows[:2])
 
@@ -156,7 +157,13 @@ def test_layerwise_trains_in_the_chosen_ways(every):
     lines = table(every[0], "layerwise")
     names = [line["adversarial examples of"] for line in lines]
     assert names == ["dropout", "all layers"]
-    known = szegedy_models.variants(2)
+    for line in lines:
+        assert 0 < float(line["test error"]) < 1
+        assert float(line["standard deviation"]) > 0
+        assert line["seeds"] == "2"
+    assert 0 < float(lines[1]["p, dropout"]) <= 1
+    assert not lines[0].get("p, dropout")
+    known = layerwise_models.variants(2)
     assert configured.get_config().layerwise.variants == tuple(known)
     assert known["layer 2"] == (2,)
     assert known["all layers"] == (0, 1, 2)
@@ -347,6 +354,11 @@ def test_target_models_may_be_shared(load, every, tmp_path):
             "`layerwise.variants` must be one or more different",
         ),
         ({"layerwise.model": "A"}, "Unknown model of `layerwise` 'A'"),
+        ({"layerwise.decays": (0.0, 0.0)}, "`layerwise.decays` must be 3 numbers"),
+        (
+            {"layerwise.num_validation": 1437},
+            "`layerwise.num_validation` must be less than the 1437",
+        ),
         ({"layerwise.num_mixed": 0}, "`layerwise.num_mixed` must be"),
         ({"layerwise.attack.kind": "fgs"}, "Unknown layerwise.attack.kind 'fgs'"),
         ({"layerwise.batch_size": 5000}, "`batch_size` must be from 1 to the 1437"),

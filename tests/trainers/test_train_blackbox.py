@@ -111,7 +111,7 @@ def test_the_default_schedule_has_no_more_queries_than_asked_for():
     for distillation in defaults.DISTILLATIONS:
         for num_queries, num_images in ((20, 10), (437, 437), (20_000, 20_000)):
             made = defaults.schedule(distillation, num_queries, num_images)
-            made.check_images(num_images)
+            made.check_images(num_images, (8, 8, 1))
             assert 0.9 * min(num_queries, num_images) <= sum(made.query_counts)
             assert sum(made.query_counts) <= num_queries
     full = defaults.schedule("dynamic", 20_000, 20_000)

@@ -261,6 +261,7 @@ def test_same_key_same_bits(model, batch):
         (mixture(0, num_replaced=21), "at most `pool_size`, 20, got 21"),
         (mixture(0, num_mixed=0), "`num_mixed` must be a finite number >= 1"),
         (mixture(0, weight=-1.0), "`weight` must be a finite number >= 0"),
+        (mixture(0, rms=-1.0), "`rms` must be a finite number >= 0"),
     ],
 )
 def test_refused(model, chosen, message):
@@ -268,8 +269,52 @@ def test_refused(model, chosen, message):
         start(model, chosen)
 
 
-def test_hidden_units_must_be_sigmoids():
-    model = models.FullyConnected(num_classes=3, hidden=(6,), activation=nn.relu)
-    with pytest.raises(ValueError, match="must be sigmoids"):
+def test_hidden_units_must_have_known_bounds():
+    model = models.FullyConnected(num_classes=3, hidden=(6,), activation=nn.tanh)
+    with pytest.raises(ValueError, match="must be sigmoids or rectified"):
         start(model, mixture(1))
     start(model, mixture())  # without pools, every activation is valid
+
+
+@pytest.mark.parametrize("rms", [0.05, 0.4])
+def test_perturbations_have_the_chosen_size_within_the_box(rms, model, batch):
+    chosen = mixture(2, rms=rms)
+    state = start(model, chosen)
+    after, _ = compiled(model, chosen)(state, batch)
+    (pool,) = after.pools
+    units = layerwise.layer_outputs(model, state.model.params, batch.images[:8], 2)
+    # `flipped` moves each unit towards the other end of the box.
+    change = 1 - 2 * units
+    size = jnp.sqrt(jnp.mean(change**2, axis=(1, 2, 3), keepdims=True))
+    wanted = jnp.clip(units + rms * change / size, 0, 1)
+    found = np.asarray(pool.inputs[pool.labels >= 0, 0, 0])
+    order, other = (np.lexsort(np.round(a, 4).T) for a in (found, wanted[:, 0, 0]))
+    np.testing.assert_allclose(found[order], wanted[other, 0, 0], atol=1e-5)
+
+
+def test_an_attack_that_fails_is_not_rescaled(model, batch):
+    def nothing(logits_fn, images, labels, *, key=None, bounds=(0.0, 1.0)):
+        return images
+
+    chosen = mixture(1, rms=0.3)
+    state = start(model, chosen)
+    after, _ = jax.jit(make_step(model, chosen, nothing))(state, batch)
+    units = layerwise.layer_outputs(model, state.model.params, batch.images[:8], 1)
+    pool = after.pools[0]
+    assert np.isin(pool.inputs[pool.labels >= 0], units).all()
+
+
+def test_rectified_units_may_exceed_one(batch):
+    model = models.FullyConnected(num_classes=3, hidden=(6, 5), activation=nn.relu)
+    seen = []
+
+    def attack(logits_fn, images, labels, *, key=None, bounds=(0.0, 1.0)):
+        seen.append(bounds)
+        return images + 2
+
+    chosen = mixture(0, 1)
+    step = make_step(model, chosen, attack)
+    after, _ = jax.jit(step)(start(model, chosen).replace(step=jnp.asarray(2)), batch)
+    assert [low for low, _ in seen] == [0, 0]
+    assert seen[0][1] == 1
+    assert float(after.pools[1].inputs.max()) >= 2

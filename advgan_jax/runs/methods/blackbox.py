@@ -41,7 +41,8 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
     """See `Method`; a run needs one process, whose devices share batches evenly."""
     target_model.check_attacked(config, dataset)
     attacker, schedule = gans.blackbox_attacker(config, dataset.num_classes)
-    schedule.check_images(_num_attackers_images(config, dataset))
+    shape, key = dataset.train.image_shape, jax.random.key(0)
+    schedule.check_images(_num_attackers_images(config, dataset), shape)
     shards = parallel.num_shards(config.parallel)
     for name in ("training", "distilled"):
         size = config[name].batch_size
@@ -51,7 +52,6 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
             f"A black-box run uses one process, got {parallel.num_processes()}; omit "
             "--distributed. One process uses all devices of its machine."
         )
-    shape, key = dataset.train.image_shape, jax.random.key(0)
     jax.eval_shape(lambda: blackbox.init_state(attacker, schedule, key, shape))
 
 

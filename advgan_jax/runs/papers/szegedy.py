@@ -10,16 +10,17 @@ References:
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from advgan_jax.checks import unknown_name
 from advgan_jax.data import Dataset
-from advgan_jax.reporting import bar_chart, comparison_grid, heatmap, matrices
+from advgan_jax.reporting import comparison_grid, error_curves, heatmap, matrices
 from advgan_jax.reporting.style import Figure
 from advgan_jax.runs import runner
-from advgan_jax.runs.papers import szegedy_check
+from advgan_jax.runs.papers import layerwise_models, szegedy_check
 from advgan_jax.runs.papers.rows import Entry, Row, Table, TargetModel, published
 from advgan_jax.runs.papers.szegedy_models import (
     SzegedyArtifacts,
@@ -176,23 +177,27 @@ def units(config: ConfigDict) -> list[Table]:
 
 
 def layerwise(config: ConfigDict) -> list[Table]:
-    """Build the table of training with adversarial examples of layers."""
-    base, rows = config.layerwise.model, []
-    for variant in config.layerwise.variants:
-        model = TargetModel(base, variant=variant)
-        entries = {
-            "train error": Entry("error", model, images="train"),
-            "test error": Entry("error", model),
-        }
-        rows.append(Row({"adversarial examples of": variant}, entries))
+    """Build the table of training with adversarial examples of layers.
 
-    def _draw(_: SzegedyArtifacts, records: Records) -> Figure:
+    Paired tests compare each variant with the baselines, and with examples of images.
+    """
+    section, images = config.layerwise, layerwise_models.shown_images(config)
+    every = {v: TargetModel(section.model, variant=v) for v in section.variants}
+    rows = []
+    for variant, model in every.items():
+        others = (every.get(name) for name in ("weight decay", "dropout", "input"))
+        compared = tuple(o for o in others if o is not None and o != model)
+        entry = Entry("repeated", model, None, compared, images)
+        rows.append(Row({"adversarial examples of": variant}, {"lines": entry}))
+
+    def _draw(artifacts: SzegedyArtifacts, records: Records) -> Figure:
+        known = [record["adversarial examples of"] for record in records]
+        curves = partial(layerwise_models.curves, artifacts)
         printed = {row: float(e) for (row, _), e in table.published.items()}
-        return bar_chart(
-            {r["adversarial examples of"]: r["test error"] for r in records},
-            label="test error",
-            title=f"{config.networks[base].title}, {config.dataset}",
+        return error_curves(
+            {variant: curves(every[variant]) for variant in known},
             references={f"paper, {row}": error for row, error in printed.items()},
+            title=f"{config.networks[section.model].title}, {config.dataset}",
         )
 
     table = _table(config, "layerwise", "Layer-wise training", rows, _draw)

@@ -1,5 +1,6 @@
 """Reject wrong configurations of Szegedy et al.'s studies before any training."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -11,12 +12,8 @@ from advgan_jax.data import Dataset
 from advgan_jax.models import CLASSIFIERS
 from advgan_jax.runs import from_config
 from advgan_jax.runs.methods import target_model
-from advgan_jax.runs.papers.szegedy_models import (
-    layerwise_parts,
-    parse,
-    published_title,
-    variants,
-)
+from advgan_jax.runs.papers import layerwise_models
+from advgan_jax.runs.papers.szegedy_models import parse, published_title
 from advgan_jax.training import layerwise
 
 
@@ -81,11 +78,24 @@ def _check_layerwise(config: ConfigDict, dataset: Dataset) -> None:
     section = config.layerwise
     if section.model not in config.networks:
         raise unknown_name("model of `layerwise`", section.model, config.networks)
-    known = variants(len(config.networks[section.model].hidden))
+    known = layerwise_models.variants(len(config.networks[section.model].hidden))
     for name in section.variants:
         if name not in known:
             raise unknown_name("variant of `layerwise`", name, known)
-    parts, _ = layerwise_parts(config, dataset, "all layers")
+    layers, most = len(config.networks[section.model].hidden) + 1, len(dataset.train)
+    if len(section.decays) != layers:
+        raise ValueError(
+            f"`layerwise.decays` must be {layers} numbers, one for each layer, got "
+            f"{tuple(section.decays)}."
+        )
+    if section.num_validation >= most:
+        raise ValueError(
+            f"`layerwise.num_validation` must be less than the {most} training images, "
+            f"got {section.num_validation}."
+        )
+    kept = layerwise_models.split(config, dataset, "trained on")
+    dataset = dataclasses.replace(dataset, train=kept)
+    parts, _ = layerwise_models.parts_of(config, dataset, "all layers")
     (module, optimizer, attack, mixture), key = parts, jax.random.key(0)
     shape = dataset.train.image_shape
     trace_attack(attack, shape, dataset.num_classes)

@@ -1,19 +1,18 @@
 """Make the models of Szegedy et al.'s studies, and attack them."""
 
 import dataclasses
+import pathlib
 import re
 import shutil
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 from ml_collections import ConfigDict
 
 from advgan_jax import models, parallel
-from advgan_jax.attacks import BoundAttack
 from advgan_jax.data import Dataset, Split, to_float
 from advgan_jax.evaluation import Evaluation, evaluate
 from advgan_jax.reporting.formats import EVALUATIONS, PARAMS
@@ -22,25 +21,21 @@ from advgan_jax.runs.artifacts import Artifacts
 from advgan_jax.runs.from_config import select, target_models
 from advgan_jax.runs.methods.attacks import target_labels
 from advgan_jax.runs.methods.target_model import trained_logits_fn
+from advgan_jax.runs.papers import layerwise_models
 from advgan_jax.runs.papers.rows import Entry, TargetModel
 from advgan_jax.trainers import Options, Stopped, checkpointed
-from advgan_jax.training import full_batch, layerwise
+from advgan_jax.training import full_batch
 from advgan_jax.types import Batch, LogitsFn, Params
 
 TOLERANCES = ("gradient_tolerance", "value_tolerance")
 _STOPPING = ("max_iterations", "iterations_per_call", *TOLERANCES)
 _PENALTIES = ("sparsity", "sparsity_weight", "weight_decay")
-_MIXTURE = layerwise.Mixture._fields[1:]  # all but the layers
-_OPTIMIZER = ("optimizer", "learning_rate", "weight_decay", "num_epochs", "batch_size")
-LayerwiseParts = tuple[
-    models.FullyConnected, optax.GradientTransformation, BoundAttack, layerwise.Mixture
-]
 # The settings of each section that decide results; the others only save and report.
 DEPENDS_ON: dict[str, tuple[str, ...]] = {
     "networks": ("hidden", "weight_decay", "autoencoder"),
     "full_batch": _STOPPING,
     "autoencoder": ("units", "num_images", *_PENALTIES, *_STOPPING),
-    "layerwise": ("model", "attack", "dropout", *_OPTIMIZER, *_MIXTURE),
+    "layerwise": layerwise_models.DEPENDS_ON,
     "evaluation": ("num_images", "batch_size"),  # each batch has its own draws
     "units": ("num_directions", "num_images", "num_permutations"),
 }
@@ -65,35 +60,6 @@ def make_model(config: ConfigDict, name: str, dataset: Dataset) -> nn.Module:
     return models.FullyConnected(num_classes=dataset.num_classes, hidden=hidden)
 
 
-def variants(num_hidden: int) -> dict[str, tuple[int, ...]]:
-    """Return the layers that each variant of layer-wise training attacks."""
-    return {
-        **dict.fromkeys(("none", "weight decay", "dropout"), ()),
-        "input": (0,),
-        **{f"layer {k}": (k,) for k in range(1, num_hidden + 1)},
-        "all layers": tuple(range(num_hidden + 1)),
-    }
-
-
-def layerwise_parts(
-    config: ConfigDict, dataset: Dataset, variant: str
-) -> tuple[LayerwiseParts, tuple[float, ...]]:
-    """Return the parts of a variant of layer-wise training, and its weight decays."""
-    section, network = config.layerwise, config.networks[config.layerwise.model]
-    layers, decays = variants(len(network.hidden))[variant], network.weight_decay
-    if variant in ("none", "dropout"):
-        decays = (0.0,) * len(decays)
-    module: Any = make_model(config, section.model, dataset)
-    module = module.clone(dropout=section.dropout if variant == "dropout" else 0.0)
-    num_steps = from_config.training_plan(section, dataset).num_steps
-    optimizer = from_config.make_optimizer(section, num_steps)
-    attacks = ConfigDict({"attacks": {"own": section.attack}})
-    attack = from_config.bound_attack(attacks, "own")
-    own = {name: section[name] for name in _MIXTURE}
-    parts = (module, optimizer, attack, layerwise.Mixture(layers=layers, **own))
-    return parts, tuple(decays)
-
-
 class SzegedyArtifacts(Artifacts):
     """The models and adversarial images of the studies."""
 
@@ -105,10 +71,10 @@ class SzegedyArtifacts(Artifacts):
 
     def describe(self, model: TargetModel) -> dict[str, Any]:
         """See `Artifacts`."""
-        config = self.run.config
-        found = {"half": model.half, **select(config, "dataset", "seed")}
+        config, own = self.run.config, self.config_of(model)
+        found = {"half": model.half, **select(own, "dataset", "seed")}
         if model.name not in config.networks:
-            return found | target_models.describe(self._config(model))
+            return found | target_models.describe(own)
         network = config.networks[model.name]
         found["network"] = select(network, *DEPENDS_ON["networks"])
         if model.variant is not None:
@@ -122,6 +88,8 @@ class SzegedyArtifacts(Artifacts):
         found = select(self.run.config, "dataset", "seed")
         if entry.metric == "error":
             return found
+        if entry.metric == "repeated":
+            return found | select(self.run.config, "layerwise.num_seeds")
         found |= self._settings("evaluation")
         if entry.attack is not None:
             names = (f"attacks.{entry.attack}", "random_targets", "target_class")
@@ -163,22 +131,34 @@ class SzegedyArtifacts(Artifacts):
     def trained(self, model: TargetModel) -> tuple[nn.Module, Params]:
         """Return a model's module and variables, trained unless they are stored."""
         if model.variant is not None:
-            train = self._layerwise
+            train = partial(layerwise_models.train, self)
         elif model.name in self.run.config.networks:
             train = self._full_batch
         else:
             train = self._stochastic
         return self.once(("trained", model), lambda: train(model))
 
-    def _config(self, model: TargetModel) -> ConfigDict:
+    def config_of(self, model: TargetModel) -> ConfigDict:
+        """Return the run's configuration with the name and the seed of a model."""
         config = self.run.config.copy_and_resolve_references()
         # Models of the second half also start from other weights.
-        config.seed = from_config.later_seed(config, int(model.half == 2))
+        number = model.seed + int(model.half == 2)
+        config.seed = from_config.later_seed(config, number)
         config.target_model = model.name
         return config
 
+    def split(self, images: str) -> Split:
+        """See `Artifacts`; layer-wise training may hold out images."""
+        found = layerwise_models.split(self.run.config, self.run.dataset, images)
+        return found or super().split(images)
+
     def _train_split(self, model: TargetModel) -> Split:
         return self.split("train" if model.half is None else f"half {model.half}")
+
+    def folder(self, model: TargetModel) -> tuple[pathlib.Path, dict[str, Any]]:
+        """Return the folder of a model, and its description."""
+        described = self.describe(model)
+        return self.run.target_models.folder(self._kind(model), described), described
 
     def _kind(self, model: TargetModel) -> str:
         return f"{self.run.config.dataset}-{model.title}"
@@ -213,7 +193,7 @@ class SzegedyArtifacts(Artifacts):
     ) -> Params:
         """Return weights from the store, or train as the section `name` specifies."""
         store, described = self.run.target_models, self.describe(model)
-        own, kind = self._config(model), self._kind(model)
+        own, kind = self.config_of(model), self._kind(model)
         kind += "-autoencoder" * (name == "autoencoder")
         folder = store.folder(kind, described)
         checkpoints = folder / "checkpoints"
@@ -251,7 +231,7 @@ class SzegedyArtifacts(Artifacts):
 
     def _stochastic(self, model: TargetModel) -> tuple[nn.Module, Params]:
         """Train a target model like those of other runs."""
-        config = self._config(model)
+        config = self.config_of(model)
         if model.half is not None:  # its own description does not name the half
             store, described = self.run.target_models, self.describe(model)
             config.target_model_dir = str(store.folder(self._kind(model), described))
@@ -260,23 +240,6 @@ class SzegedyArtifacts(Artifacts):
         logits_fn = trained_logits_fn(self.run._replace(config=config, dataset=dataset))
         module = models.make_classifier(model.name, dataset.num_classes)
         return module, logits_fn.args[0]
-
-    def _layerwise(self, model: TargetModel) -> tuple[nn.Module, Params]:
-        config, dataset = self.run.config, self.run.dataset
-        parts, decays = layerwise_parts(config, dataset, cast(str, model.variant))
-        module, optimizer, _, mixture = parts
-        key, shape = jax.random.key(config.seed), dataset.train.image_shape
-        described = self.describe(model)
-        folder = self.run.target_models.folder(self._kind(model), described)
-        state = checkpointed.train(
-            self.run.options(config.layerwise, folder, described),
-            layerwise.init_state(module, optimizer, key, shape, mixture),
-            layerwise.make_train_step(*parts, strengths=decays),
-            dataset.train,
-            from_config.training_plan(config.layerwise, dataset),
-            title=model.title,
-        )
-        return module, {"params": state.model.params}
 
 
 @jax.jit

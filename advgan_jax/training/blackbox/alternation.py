@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -118,11 +118,8 @@ class _Alternation:
         ours = self.attacker
         step = advgan.make_train_step(ours.networks, ours.objective)
         self._generator_step = parallel.compile_steps(step, mode=self.mode)
-        step = distillation.make_train_step(
-            *(ours.model, ours.optimizer),
-            max_shift=self.schedule.max_shift,
-            flip=self.schedule.flip,
-        )
+        own = self.schedule.augmentation
+        step = distillation.make_train_step(ours.model, ours.optimizer, **own)
         self._distilled_step = parallel.compile_steps(step, mode=self.mode)
         self._warned = False
         self.oracle.rewind(int(self.state.queries.max()))
@@ -130,8 +127,7 @@ class _Alternation:
 
     def _check_data(self) -> None:
         """Reject data that do not fit together."""
-        oracle = self.oracle
-        images: Any = self.images
+        oracle, images = self.oracle, cast(Any, self.images)
         labels: Any = None if self.labels is None else np.asarray(self.labels)
         if oracle.queries and not int(self.state.queries.max()):
             raise ValueError(
@@ -140,8 +136,8 @@ class _Alternation:
                 "they are this training's, which failed before it was saved, call "
                 "`oracle.rewind(0)` first."
             )
-        self.schedule.check_images(len(images))
         check_image_axes(images)
+        self.schedule.check_images(len(images), images.shape[1:])
         as_images(images)
         if labels is not None:
             check_labels(labels, len(images), oracle.num_classes)

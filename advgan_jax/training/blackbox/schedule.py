@@ -1,13 +1,15 @@
 """The length of each network's training, its queries and its images."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from advgan_jax.checks import check_at_least, unknown_name
 from advgan_jax.training.blackbox.choice import CHOICES
+from advgan_jax.training.classifier import check_shift
 from advgan_jax.types import Array
 
 DISTILLATIONS = ("dynamic", "static")
@@ -68,6 +70,11 @@ class Schedule:
             )
 
     @property
+    def augmentation(self) -> dict[str, Any]:
+        """Return the arguments of `classifier.augment`."""
+        return {"max_shift": self.max_shift, "flip": self.flip}
+
+    @property
     def query_counts(self) -> list[int]:
         """Return the number of images in each series of queries."""
         later = [self.perturbed_queries] * (self.num_rounds - 1)
@@ -90,8 +97,9 @@ class Schedule:
             yield number, self.initial_epochs + number
             yield number + 1, None
 
-    def check_images(self, num_images: int) -> None:
-        """Raise `ValueError` if a series of queries needs more images."""
+    def check_images(self, num_images: int, image_shape: Sequence[int]) -> None:
+        """Raise `ValueError` for too few images, or too small ones to be shifted."""
+        check_shift(self.max_shift, image_shape)
         most = max(self.query_counts)
         if most > num_images:
             raise ValueError(
