@@ -233,6 +233,7 @@ def error_curves(
     style.style_axis(axis, title, "epoch", "error, test (solid) and training")
     axis.set_yscale("log")
     style.show_percent(axis.yaxis)
+    axis.yaxis.set_minor_formatter(axis.yaxis.get_major_formatter())
     style.legend_beside(axis)
     return figure
 
