@@ -96,8 +96,7 @@ class GeneratorArtifacts(Artifacts):
         ours = self.run.config
         config = ours[section].copy_and_resolve_references()
         training = ours.advgan.target_training.copy_and_resolve_references()
-        # How many images a black box sees.
-        training.update(config.get("target_training", {}))
+        training.update(ours[model.section].get("target_training", {}))
         training.update(ours.trainings.get(model.name, {}))
         training.defence = model.defence
         values = {name: ours[name] for name in _SHARED} | {

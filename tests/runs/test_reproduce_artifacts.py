@@ -6,17 +6,20 @@ import pytest
 from ml_collections import ConfigDict
 
 from advgan_jax import parallel, runs
+from advgan_jax.configs import reproduce as configured
 from advgan_jax.data import to_float
 from advgan_jax.reporting import formats
 from advgan_jax.runs import measure
 from advgan_jax.runs.artifacts import GeneratorArtifacts
 from advgan_jax.runs.methods import advgan, aigan, blackbox, compare_generators
+from advgan_jax.runs.papers import advgan as papers_advgan
 from advgan_jax.runs.papers import reproduce
 from advgan_jax.runs.papers.rows import Entry, TargetModel
 from advgan_jax.runs.run import Run
 
 COUNTS = {"queries": 77, "wasted": 0}
 NAMES = ("none", "adv")
+LENGTHS = ("num_epochs", "batch_size")
 
 
 @pytest.fixture
@@ -142,7 +145,7 @@ class TestMeasure:
             lambda *_: (lambda _, images, *__, **___: images, COUNTS),
         )
         asked, defended = (
-            TargetModel("small", name, is_black_box=True) for name in NAMES
+            TargetModel("small", name, section="blackbox") for name in NAMES
         )
         found = [
             measure.measure_entry(
@@ -218,12 +221,26 @@ def test_what_was_compared_is_returned_and_not_read(artifacts, compared):
 
 def test_table_1_and_the_comparison_share_an_aigan(artifacts, compared):
     runs_made, trained, _ = compared
-    artifacts.attack("aigan", (TargetModel("small"),))
-    artifacts.compared(TargetModel("small"))
+    (table,) = papers_advgan.speed(artifacts.run.config)
+    (row,) = (row for row in table.rows if row.name == "AI-GAN")
+    model = row.entries["seconds"].on
+    artifacts.attack("aigan", (model,))
+    artifacts.compared(model)
     (run,) = runs_made
     assert trained == [run.config.aigan_workdir]
-    own = artifacts.config_of(TargetModel("small"), "aigan")
+    own = artifacts.config_of(model, "aigan")
     assert run.config.aigan.to_dict() == own.to_dict()
+
+
+def test_models_of_aigans_comparison_train_longer(digits, tmp_path):
+    artifacts = GeneratorArtifacts(
+        Run(configured.get_config("mnist"), tmp_path, digits)
+    )
+    lengths = [
+        tuple(artifacts.describe(TargetModel(*model))["training"][n] for n in LENGTHS)
+        for model in (("C",), ("C", "none", 0, "aigan"), ("A", "none", 0, "aigan"))
+    ]
+    assert lengths == [(6, 64), (12, 32), (3, 32)]
 
 
 class TestSharedSettings:
@@ -240,7 +257,9 @@ class TestSharedSettings:
             **{"advgan.target_training.num_epochs": 7},
         )
         artifacts = GeneratorArtifacts(Run(config, tmp_path, digits))
-        own = artifacts.config_of(TargetModel("small", "adv", seed=1), section)
+        trained = "blackbox" if section == "blackbox" else "advgan"
+        model = TargetModel("small", "adv", seed=1, section=trained)
+        own = artifacts.config_of(model, section)
         for part in (own, own.get("advgan"), own.get("aigan")):
             if part is None:
                 continue
@@ -336,7 +355,7 @@ def test_how_fast_a_black_box_is_asked_makes_no_other_generator(
     def folder(**queries):
         config = tables(**{f"blackbox.queries.{k}": v for k, v in queries.items()})
         artifacts = GeneratorArtifacts(Run(config, tmp_path, digits))
-        model = TargetModel("small", is_black_box=True)
+        model = TargetModel("small", section="blackbox")
         return artifacts.generator_run("dynamic", (model,)).workdir
 
     assert folder() == folder(batch_size=7)

@@ -126,9 +126,9 @@ def test_attackers_have_what_the_papers_give_them(load):
     )
     first = table(config, "4").rows[0]
     pgd = first.entries["PGD-3, adaptive"]
-    assert pgd.through == (pgd.on,) == (TargetModel("B", "adv", is_black_box=True),)
+    assert pgd.through == (pgd.on,) == (TargetModel("B", "adv", section="blackbox"),)
     assert first.entries["FGSM"].through == (TargetModel("A"),)
-    assert first.entries["AdvGAN"].through == (TargetModel("B", is_black_box=True),)
+    assert first.entries["AdvGAN"].through == (TargetModel("B", section="blackbox"),)
     rows = table(config, "challenge").rows
     own, *_, last = (row.entries["accuracy"] for row in rows)
     assert own.on not in last.through

@@ -22,6 +22,6 @@ def compared(config: ConfigDict) -> list[Table]:
             },
         )
         for name in config.aigan_models
-        for model in (TargetModel(name),)
+        for model in (TargetModel(name, section="aigan"),)
     ]
     return attack_table(config, "aigan", rows, published("aigan", "aigan"))

@@ -18,7 +18,9 @@ class TargetModel(NamedTuple):
     name: str  # of `models.CLASSIFIERS`, or a section of `config.networks`
     defence: str = UNDEFENDED  # see `config.target_training.defence`
     seed: int = 0  # added to the run's
-    is_black_box: bool = False  # trained on images that the attacker does not have
+    # Of the tables' configuration, which trains it: `advgan`; `blackbox`, on images
+    # that the attacker does not have; or `aigan`, for the comparison of generators.
+    section: str = "advgan"
     half: int | None = None  # 1 or 2: trained on that half of the training set
     variant: str | None = None  # a way of layer-wise training
 
@@ -27,14 +29,9 @@ class TargetModel(NamedTuple):
         """Return the name in rows of `results.json` and in file names."""
         parts = [self.name] + [self.defence] * (self.defence != UNDEFENDED)
         parts += [f"seed{self.seed}"] * (self.seed > 0)
-        title = "-".join(parts + ["blackbox"] * self.is_black_box)
+        title = "-".join(parts + [self.section] * (self.section != "advgan"))
         title += f"@{self.half}" * (self.half is not None)
         return title + f", {self.variant}" * (self.variant is not None)
-
-    @property
-    def section(self) -> str:
-        """Return the section of the tables' configuration that trains the model."""
-        return "blackbox" if self.is_black_box else "advgan"
 
 
 class Entry(NamedTuple):
