@@ -6,15 +6,21 @@ For your own models and loops:
 
 For your own process, before its first computation, in this order:
   * `split_cpu`: several devices of one thread each;
-  * `compute_in_caller`, `keep_memory`: memory of a step reused by the next.
+  * `compute_in_caller`, `keep_memory`: memory of a step reused by the next;
+  * `set_compilation_cache`: programs kept for later processes, on every platform.
 
-On a GPU or TPU each of them does nothing, or is JAX's own function.
+On a GPU or TPU all others do nothing, or are JAX's own functions.
 """
 
 from advgan_jax.cpu.cores import num_cores
 from advgan_jax.cpu.layers import Conv, Dense, max_pool
 from advgan_jax.cpu.loops import loop_ready
-from advgan_jax.cpu.process import compute_in_caller, keep_memory, split_cpu
+from advgan_jax.cpu.process import (
+    compute_in_caller,
+    keep_memory,
+    set_compilation_cache,
+    split_cpu,
+)
 
 __all__ = [
     "Conv",
@@ -24,5 +30,6 @@ __all__ = [
     "loop_ready",
     "max_pool",
     "num_cores",
+    "set_compilation_cache",
     "split_cpu",
 ]
