@@ -77,7 +77,7 @@ def _target_training(variant: str, epsilon: float) -> ConfigDict:
     section.optimizer = "sgd" if cifar10 else "adam"
     section.learning_rate = 0.1 if cifar10 else 1e-3
     section.weight_decay = 5e-4 if cifar10 else 0.0
-    section.label_smoothing = 0.1 if cifar10 else 0.0
+    section.label_smoothing = 0.0
     section.max_shift = 4 if cifar10 else 0
     section.flip = cifar10
     section.compute_dtype = "float32"  # or bfloat16, for accelerators
