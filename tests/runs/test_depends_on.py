@@ -17,6 +17,7 @@ SAVING = {"epochs_per_checkpoint", "steps_per_call", "calls_per_checkpoint", "ti
 SHOWN = {"batch_size", "grid_images", "levels", "num_images", "monitor_images"}
 CHOICES = {"study", "models", "half_models", "spectral_models", "units.models"}
 CHOICES |= {"attack", "noise", "amplified_to", "layerwise.variants", "distillation"}
+CHOICES |= {"layerwise.num_seeds"}
 CHOICES |= {"queries.batch_size", "queries.budget"}
 OTHERS = {f"evaluation.{n}" for n in SHOWN} | PLACES | CHOICES
 
