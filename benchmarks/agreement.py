@@ -4,7 +4,8 @@
     python benchmarks/agreement.py --norms=linf --seeds=1 --images=200 \
         --only=apgd-ce,apgd-t,whole
     python benchmarks/agreement.py --model=C --target_model_dir=zoo:target/mnist-c
-    python benchmarks/agreement.py --model=madry --defence=iterative --images=200
+    python benchmarks/agreement.py --model=madry --defence=iterative --images=200 \
+        --target_model_dir=runs/target_models
 
 docs/performance.md has what was measured, on a loaded machine.
 

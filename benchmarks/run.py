@@ -164,11 +164,13 @@ def parse(arguments):
     parser.add_argument("--onnx", help="a generator from export_onnx.py")
     parser.add_argument("--plot", help="write the plot of growth.py to this PNG file")
     given = parser.parse_args(arguments)
-    known = SUITES[given.suite]
-    given.only = given.only.split(",") if given.only else list(known)
+    known = list(SUITES[given.suite])
+    if given.rivals is not None and "pytorch" not in given.rivals.split(","):
+        known = [part for part in known if part not in _NEED_PYTORCH]
+    given.only = given.only.split(",") if given.only else known
     unknown = [name for name in given.only if name not in known]
     if unknown:
-        parser.error(f"unknown parts {unknown} in --only; known: {list(known)}")
+        parser.error(f"unknown parts {unknown} in --only; known: {known}")
     return given
 
 
@@ -223,9 +225,6 @@ def unmeasured(suite, parts, lines):
 
 def main(arguments):
     given = parse(arguments)
-    rivals = RIVALS[given.suite] if given.rivals is None else given.rivals
-    if "pytorch" not in rivals:
-        given.only = [part for part in given.only if part not in _NEED_PYTORCH]
     done = {part: run(part, given) for part in given.only}
     lines = [
         line(part, figure, GOALS[given.suite])

@@ -20,9 +20,9 @@ that is trained on the images that it attacks.
 defence: on MNIST six epochs in batches of 64, as for Tramer's A and B. A black box
 trains on `blackbox.target_training.num_images` images. A model of AI-GAN's comparison
 trains longer (`aigan.target_training`), as in `configs/aigan.py`: on MNIST 12 epochs in
-batches of 32. `trainings.NAME` overrides `advgan.target_training` for one model and for
-the sources of its ensemble. On a CPU, A has half the epochs
-(`--config.trainings.A.num_epochs=6`) and smaller PGD steps.
+batches of 32. `trainings.NAME` overrides both for one model, and
+`advgan.target_training` for the sources of its ensemble. On a CPU, A has half the
+epochs (`--config.trainings.A.num_epochs=6`) and smaller PGD steps.
 
 `full` trains defended models as their papers do. `iterative` uses 40 steps of 0.01 for
 100,000 batches of 50 at Madry's learning rate, but with our warm-up. `adv` and

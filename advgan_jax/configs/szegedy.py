@@ -6,7 +6,8 @@
     advgan-jax szegedy --config=szegedy:digits
 
 The scales are the variants `smoke`, `mnist` and `full`. `smoke` takes a minute and
-`cpu` 55 minutes of one core; `full` has not been run. RESULTS.md has the results of
+`cpu` 55 minutes of one core with one seed of layer-wise training, which now has three;
+`full` has not been run. RESULTS.md has the results of
 `cpu`. For example, FC10(1e-4) has 7.4 % test error and an average distortion of 0.062,
 as in the paper.
 
@@ -175,7 +176,7 @@ def layerwise(variant: str) -> ConfigDict:
     section.num_validation = 0
     section.optimizer = "adam"
     section.learning_rate = 1e-3
-    section.weight_decay = 0.0  # of the optimiser; `networks` have their own
+    section.weight_decay = 0.0  # of the optimiser; see `decays`
     epochs = {"smoke": 2, "digits": 60, "mnist": 20, "full": 100}
     section.num_epochs = epochs[variant]
     section.batch_size = 128

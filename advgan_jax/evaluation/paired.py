@@ -33,8 +33,8 @@ def paired_test(
       count as one more draw.
 
     Raises:
-      ValueError: if the outcomes are not of the same images, or a number is out of
-        range.
+      ValueError: if the outcomes are not finite or not of the same images, or a number
+        is out of range.
     """
     check_seed(seed)
     check_at_least("num_permutations", num_permutations, 1)
@@ -46,6 +46,8 @@ def paired_test(
                 f"`{name}` must be outcomes of shape [N] or [S, N], got shape "
                 f"{np.shape(outcomes)}."
             )
+        if not np.isfinite(values).all():
+            raise ValueError(f"`{name}` must be finite outcomes, got NaN or infinity.")
         means.append(values.mean(axis=0))
     if len(means[0]) != len(means[1]):
         raise ValueError(
@@ -57,7 +59,7 @@ def paired_test(
     differences = differences[differences != 0]
     generator, hits = np.random.default_rng(seed), 1
     # Sums in another order differ by rounding; equal sums must count.
-    least = abs(differences.sum()) - 1e-9
+    least = abs(differences.sum()) - 1e-9 * np.abs(differences).sum()
     for _ in range(num_permutations):
         signs = generator.integers(0, 2, len(differences)) * 2 - 1
         hits += abs(signs @ differences) >= least

@@ -212,25 +212,26 @@ def error_curves(
     curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
     *,
     references: Mapping[str, float],
+    shown: str = "test",
     title: str = "",
 ) -> Figure:
     """Draw points `(epoch, error)` on a logarithmic scale.
 
-    `curves` has the points of each model by kind: `test`, solid, and `training`, thin.
-    `references` are errors to compare with, dotted.
+    `curves` has the points of each model by kind: `shown`, on the images that `shown`
+    names, solid, and `training`, thin. `references` are errors to compare with, dotted.
     """
     if not curves or not all(all(kinds.values()) for kinds in curves.values()):
         raise ValueError("`curves` must have at least one point each, got none.")
     figure, axis = style.one_axis(5.2, 3.4)
-    styles = {"test": {"lw": 1.6}, "training": {"lw": 0.8, "ls": "--"}}
+    styles = {"shown": {"lw": 1.6}, "training": {"lw": 0.8, "ls": "--"}}
     for number, (name, kinds) in enumerate(curves.items()):
         for kind, points in kinds.items():
             epochs, errors = zip(*sorted(points), strict=True)
-            label = name if kind == "test" else None
+            label = name if kind == "shown" else None
             axis.plot(epochs, errors, color=f"C{number}", label=label, **styles[kind])
     for name, error in references.items():
         axis.axhline(error, color=style.GREY, lw=1, ls=":", label=name)
-    style.style_axis(axis, title, "epoch", "error, test (solid) and training")
+    style.style_axis(axis, title, "epoch", f"error, {shown} (solid) and training")
     axis.set_yscale("log")
     style.show_percent(axis.yaxis)
     axis.yaxis.set_minor_formatter(axis.yaxis.get_major_formatter())

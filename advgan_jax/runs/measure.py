@@ -140,7 +140,8 @@ def _compared(artifacts: GeneratorArtifacts, entry: Entry) -> Measured:
     rates = [row["attack_success_rate"] for row in of_classes]
     combine = np.mean if entry.metric == "success_mean" else np.max
     value = float(combine([rate for rate in rates if rate is not None]))
-    return value, [row | {"experiment": method} for row in rows]
+    fields = {"experiment": method, "target_model": entry.on.title}
+    return value, [row | fields for row in rows]
 
 
 _OF_PERTURBED: dict[str, Callable[[Evaluation], float]] = {
@@ -260,6 +261,8 @@ def _repeated(artifacts: SzegedyArtifacts, entry: Entry) -> Measured:
     for other in entry.through:
         p = paired_test(wrong, _wrong(other, entry.images), seed=config.seed)
         line[f"p, {other.variant}"] = p
+    if entry.images == "validation":  # settings are chosen without the test images
+        return [line], []
     each = (entry._replace(on=entry.on._replace(seed=seed)) for seed in seeds)
     return [line], [row for one in each for row in _clean_rows(artifacts, one)]
 

@@ -116,7 +116,7 @@ def _write(
         title=table.title,
         seed=config.seed,
         note="Machine, versions and date are those of the last row.",
-        percent=[column for column in records[0] if column in shares],
+        percent=[c for c in records[0] if c in shares or c.endswith(" error")],
     )
     if table.figure is not None:
         figure = table.figure(artifacts, records)

@@ -13,7 +13,8 @@ An adversarial input of layer l is a constant, so it trains only the layers abov
 The paper gives neither the size of the pools nor the rate of replacement, nor the size
 of the perturbations. It trains with L-BFGS. Here the batches change, which needs a
 stochastic optimiser. Sigmoids lie in [0, 1] like pixels, so attacks use the same bounds
-for both; rectified units, which the paper does not have, have no upper bound.
+for both; rectified units, which the paper does not have, may reach twice the largest of
+their batch.
 
 References:
   Szegedy et al., 2013 (https://arxiv.org/abs/1312.6199), Sec. 4.2, last paragraph.
@@ -35,9 +36,7 @@ from advgan_jax.checks import check_at_least
 from advgan_jax.models import FullyConnected
 from advgan_jax.training.full_batch import weight_decay
 from advgan_jax.training.states import ModelState, apply, first_step, init_model
-from advgan_jax.types import Array, Attack, Batch, Bounds, LogitsFn, Metrics, Params
-
-_MOST_RECTIFIED = 1e3
+from advgan_jax.types import Array, Attack, Batch, LogitsFn, Metrics, Params
 
 
 class Pool(NamedTuple):
@@ -71,8 +70,8 @@ class Mixture(NamedTuple):
       steps_per_replacement: steps between two replacements; the layers take turns.
       num_mixed: M, inputs of each pool in each step.
       weight: `alpha`.
-      rms: the root mean square to which each perturbation `r` is scaled, before the
-        bounds clip it; None keeps what the attack made.
+      rms: the root mean square to which each perturbation `r` is scaled, before it is
+        clipped; None keeps what the attack made.
     """
 
     layers: tuple[int, ...] = ()
@@ -122,7 +121,7 @@ def _check(model: FullyConnected, mixture: Mixture) -> None:
     if mixture.layers and model.activation not in (nn.sigmoid, nn.relu):
         raise ValueError(
             "The hidden units must be sigmoids or rectified, `nn.sigmoid` or "
-            f"`nn.relu`, whose bounds are known, got {model.activation}."
+            f"`nn.relu`, got {model.activation}."
         )
     for name in ("pool_size", "num_replaced", "steps_per_replacement", "num_mixed"):
         check_at_least(name, getattr(mixture, name), 1)
@@ -138,19 +137,25 @@ def _check(model: FullyConnected, mixture: Mixture) -> None:
 @cache
 def _part(model: nn.Module, first: int, last: int | None) -> Callable[..., Array]:
     """Make the function of some layers; the same object for an equal model."""
-    return partial(apply, model, first=first, last=last)
+    part = partial(apply, model, first=first, last=last)
+    return lambda params, scale, inputs: part(params, scale * inputs)
 
 
-def layers_above(model: nn.Module, params: Params, layer: int) -> LogitsFn:
-    """Return the layers above a layer (0: all), `[B, ...] -> [B, K]`."""
-    return Partial(_part(model, layer, None), params)
+def layers_above(
+    model: nn.Module, params: Params, layer: int, scale: Array | float = 1.0
+) -> LogitsFn:
+    """Return the layers above a layer (0: all), `[B, ...] -> [B, K]`.
+
+    Its inputs are the layer's outputs divided by `scale`.
+    """
+    return Partial(_part(model, layer, None), params, scale)
 
 
 def layer_outputs(model: nn.Module, params: Params, images: Array, layer: int) -> Array:
     """Return the output of a layer as `[B, 1, 1, F]`; the images for layer 0."""
     if layer == 0:
         return images
-    return _part(model, 0, layer)(params, images)[:, None, None, :]
+    return _part(model, 0, layer)(params, 1.0, images)[:, None, None, :]
 
 
 def make_train_step(
@@ -235,19 +240,23 @@ def _pool_loss(model: FullyConnected, params: Params, layer: int, pool: Pool) ->
     return jnp.sum(losses) / jnp.maximum(jnp.sum(filled), 1)
 
 
-def _bounds(model: FullyConnected, layer: int) -> Bounds:
-    """Return bounds of a layer's outputs; rectified units never come near the upper."""
-    limited = layer == 0 or model.activation is nn.sigmoid
-    return (0.0, 1.0) if limited else (0.0, _MOST_RECTIFIED)
+def _scale(model: FullyConnected, layer: int, inputs: Array) -> Array:
+    """Return the number by which a layer's outputs are divided to lie in [0, 1].
+
+    Rectified units have no upper bound: they may reach twice the largest of the batch.
+    """
+    if layer == 0 or model.activation is nn.sigmoid:
+        return jnp.ones(())
+    return jnp.maximum(2 * jnp.max(inputs), 1e-6)
 
 
-def _rescaled(inputs: Array, found: Array, rms: float, bounds: Bounds) -> Array:
+def _rescaled(inputs: Array, found: Array, rms: Array) -> Array:
     """Return inputs with the perturbations of `found`, scaled to `rms` and clipped."""
     change = found - inputs
     axes = tuple(range(1, inputs.ndim))
     size = jnp.sqrt(jnp.mean(change**2, axis=axes, keepdims=True))
     scale = jnp.where(size > 0, rms / jnp.where(size > 0, size, 1), 0)
-    return jnp.clip(inputs + scale * change, *bounds)
+    return jnp.clip(inputs + scale * change, 0, 1)
 
 
 def _replaced(
@@ -270,10 +279,15 @@ def _replaced(
 
     def _make() -> Array:
         inputs = layer_outputs(model, params, chosen.images, layer)
-        above = layers_above(model, params, layer)
-        bounds, rms = _bounds(model, layer), mixture.rms
-        found = attack(above, inputs, chosen.labels, key=key, bounds=bounds)
-        return found if rms is None else _rescaled(inputs, found, rms, bounds)
+        scale = _scale(model, layer, inputs)
+        above, inputs = (
+            layers_above(model, params, layer, scale),
+            inputs / scale,
+        )
+        found = attack(above, inputs, chosen.labels, key=key)
+        if mixture.rms is not None:
+            found = _rescaled(inputs, found, mixture.rms / scale)
+        return scale * found
 
     blank = (len(chosen.labels), *pool.inputs.shape[1:])
     inputs = jax.lax.cond(due, _make, partial(jnp.zeros, blank))

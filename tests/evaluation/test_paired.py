@@ -43,10 +43,19 @@ def test_equal_outcomes_and_the_least_value():
     assert paired_test(*outcomes(60, 0), num_permutations=99) == 0.01
 
 
+@pytest.mark.parametrize("size", [1e-12, 1e9])
+def test_sizes_of_outcomes_do_not_matter(size):
+    first, second = outcomes(3, 14)
+    expected = paired_test(first, second)
+    assert paired_test(size * first, size * second) == expected
+
+
 def test_rejected():
     with pytest.raises(ValueError, match="same images, got 3 and 4"):
         paired_test(np.zeros(3), np.zeros(4))
     with pytest.raises(ValueError, match=r"shape \[N\] or \[S, N\], got shape"):
         paired_test(np.zeros((1, 2, 3)), np.zeros(3))
+    with pytest.raises(ValueError, match="`second` must be finite"):
+        paired_test(np.zeros(2), [0.0, np.nan])
     with pytest.raises(ValueError, match="`num_permutations` must be"):
         paired_test(np.zeros(3), np.ones(3), num_permutations=0)

@@ -44,7 +44,7 @@ def test_grid_shows_the_chosen_images():
 
 
 def test_errors_by_epoch():
-    points = {"test": [(2, 0.02), (1, 0.03)], "training": [(1, 0.02), (2, 0.01)]}
+    points = {"shown": [(2, 0.02), (1, 0.03)], "training": [(1, 0.02), (2, 0.01)]}
     figure = error_curves({"dropout": points}, references={"paper": 0.013})
     (axis,) = figure.axes
     assert axis.get_yscale() == "log"
@@ -55,7 +55,7 @@ def test_errors_by_epoch():
     assert labels == ["dropout", "paper"]
     figure.canvas.draw()
     with pytest.raises(ValueError, match="at least one point each"):
-        error_curves({"dropout": {"test": [], "training": []}}, references={})
+        error_curves({"dropout": {"shown": [], "training": []}}, references={})
 
 
 def test_times_and_what_others_printed():

@@ -3,8 +3,10 @@
 import contextlib
 import copy
 import csv
+import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -12,8 +14,10 @@ from ml_collections import ConfigDict
 from advgan_jax import models, runs
 from advgan_jax.configs import szegedy as configured
 from advgan_jax.runs.papers import layerwise_models, szegedy
-from advgan_jax.runs.papers.rows import published
+from advgan_jax.runs.papers.rows import TargetModel, published
 from advgan_jax.runs.papers.szegedy_models import SzegedyArtifacts, parse
+from advgan_jax.runs.run import Run
+from advgan_jax.trainers import checkpointed
 from advgan_jax.training import fit, full_batch
 
 TINY = {
@@ -167,6 +171,39 @@ def test_layerwise_trains_in_the_chosen_ways(every):
     assert configured.get_config().layerwise.variants == tuple(known)
     assert known["layer 2"] == (2,)
     assert known["all layers"] == (0, 1, 2)
+
+
+def test_seeds_of_layerwise_training_have_their_own_order_of_images(
+    load, tmp_path, digits, monkeypatch
+):
+    keys = []
+
+    def train(options, state, *_, **__):
+        keys.append(jax.random.key_data(options.order_key).tolist())
+        return state
+
+    monkeypatch.setattr(checkpointed, "train", train)
+    artifacts = SzegedyArtifacts(Run(load(), tmp_path, digits))
+    model = TargetModel("fc100_100_10", variant="dropout")
+    artifacts.trained(model)
+    artifacts.trained(model._replace(seed=1))
+    artifacts.trained(model._replace(variant="all layers"))
+    assert keys[0] != keys[1]
+    assert keys[0] == keys[2]
+    folders = [artifacts.folder(model._replace(seed=seed))[0] for seed in (0, 1)]
+    assert folders[0] != folders[1]
+
+
+@pytest.mark.slow
+def test_images_held_out_are_not_trained_on_and_test_images_not_shown(load, tmp_path):
+    chosen = {"study": "layerwise", "layerwise.num_validation": 1237}
+    rows = runs.train(load(**chosen, **{"layerwise.num_seeds": 1}), tmp_path)
+    assert rows == []
+    lines = table(tmp_path, "layerwise")
+    assert all("test error" not in line for line in lines)
+    assert all(0 < float(line["validation error"]) <= 1 for line in lines)
+    metrics = next(tmp_path.rglob("metrics.jsonl")).read_text(encoding="utf8")
+    assert json.loads(metrics.splitlines()[-1])["step"] == 200 // 128
 
 
 def written(workdir):
@@ -355,6 +392,7 @@ def test_target_models_may_be_shared(load, every, tmp_path):
         ),
         ({"layerwise.model": "A"}, "Unknown model of `layerwise` 'A'"),
         ({"layerwise.decays": (0.0, 0.0)}, "`layerwise.decays` must be 3 numbers"),
+        ({"layerwise.num_epochs": 0}, "`layerwise.num_epochs` must be at least 1"),
         (
             {"layerwise.num_validation": 1437},
             "`layerwise.num_validation` must be less than the 1437",

@@ -304,17 +304,24 @@ def test_an_attack_that_fails_is_not_rescaled(model, batch):
     assert np.isin(pool.inputs[pool.labels >= 0], units).all()
 
 
-def test_rectified_units_may_exceed_one(batch):
+def test_rectified_units_reach_twice_the_largest_of_the_batch(batch):
+    """The attack sees units in [0, 1], and the layers above it their true sizes."""
     model = models.FullyConnected(num_classes=3, hidden=(6, 5), activation=nn.relu)
     seen = []
 
-    def attack(logits_fn, images, labels, *, key=None, bounds=(0.0, 1.0)):
-        seen.append(bounds)
-        return images + 2
+    def attack(logits_fn, images, labels, *, key=None):
+        jax.debug.callback(lambda *found: seen.append(found), images, logits_fn(images))
+        return jnp.ones_like(images)
 
-    chosen = mixture(0, 1)
-    step = make_step(model, chosen, attack)
-    after, _ = jax.jit(step)(start(model, chosen).replace(step=jnp.asarray(2)), batch)
-    assert [low for low, _ in seen] == [0, 0]
-    assert seen[0][1] == 1
-    assert float(after.pools[1].inputs.max()) >= 2
+    chosen, batch = mixture(1), batch._replace(images=3 * batch.images)
+    state = start(model, chosen)
+    after, _ = jax.jit(make_step(model, chosen, attack))(state, batch)
+    jax.effects_barrier()
+    params = state.model.params
+    units = layerwise.layer_outputs(model, params, batch.images[:8], 1)
+    ((inputs, logits),) = seen
+    np.testing.assert_allclose(inputs, units / (2 * units.max()), rtol=1e-6)
+    whole = model.apply({"params": params}, batch.images[:8])
+    np.testing.assert_allclose(logits, whole, rtol=1e-5, atol=1e-6)
+    filled = after.pools[0].inputs[after.pools[0].labels >= 0]
+    np.testing.assert_allclose(filled, 2 * units.max(), rtol=1e-6)

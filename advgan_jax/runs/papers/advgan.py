@@ -52,7 +52,10 @@ def attack_table(
 
 
 def speed(config: ConfigDict) -> list[Table]:
-    """Build Table 1: seconds for 1,000 images, on `config.speed_model`."""
+    """Build Table 1: seconds for 1,000 images, on `config.speed_model`.
+
+    AI-GAN attacks the model of its comparison, which trains longer.
+    """
     model = TargetModel(config.speed_model)
     other, longer = model._replace(seed=1), model._replace(section="aigan")
     rows = [

@@ -71,7 +71,7 @@ def shown_images(config: ConfigDict) -> str:
 
 
 def split(config: ConfigDict, dataset: Dataset, images: str) -> Split | None:
-    """Return the images `trained on`, or those held out for `validation`, or None."""
+    """Return the images `trained on`, those held out for `validation`, or None."""
     train = dataset.train
     kept = len(train) - config.layerwise.num_validation
     rows = {"trained on": slice(kept), "validation": slice(kept, None)}.get(images)
@@ -87,10 +87,12 @@ def train(artifacts: Any, model: TargetModel) -> tuple[nn.Module, Params]:
     key, shape = jax.random.key(config.seed), images.image_shape
     shown = {
         "training_error": images,
-        "test_error": artifacts.split(shown_images(config)),
+        "shown_error": artifacts.split(shown_images(config)),
     }
+    # With the model's own seed, on which also the order of the images depends.
+    run = artifacts.run._replace(config=config)
     state = checkpointed.train(
-        artifacts.run.options(config.layerwise, *artifacts.folder(model)),
+        run.options(config.layerwise, *artifacts.folder(model)),
         layerwise.init_state(module, optimizer, key, shape, mixture),
         layerwise.make_train_step(*parts, strengths=decays),
         images,
@@ -112,14 +114,15 @@ def _errors(module: nn.Module, shown: dict[str, Split], state: Any) -> dict[str,
 
 
 def curves(artifacts: Any, model: TargetModel) -> dict[str, list[tuple[float, float]]]:
-    """Return the errors of a training by epoch, on test and on training images."""
+    """Return the errors of a training by epoch, on images shown and trained on."""
+    artifacts.trained(model)  # unless it is stored
     per_epoch = (
         len(artifacts.split("trained on")) // artifacts.run.config.layerwise.batch_size
     )
     rows = [
-        row for row in read_metrics(artifacts.folder(model)[0]) if "test_error" in row
+        row for row in read_metrics(artifacts.folder(model)[0]) if "shown_error" in row
     ]
     return {
         kind: [(row["step"] / per_epoch, row[f"{kind}_error"]) for row in rows]
-        for kind in ("test", "training")
+        for kind in ("shown", "training")
     }

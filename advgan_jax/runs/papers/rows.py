@@ -43,9 +43,11 @@ class Entry(NamedTuple):
     # `through`; `fitted`, one that is trained on the images that it attacks; `dynamic`
     # or `static`, one that is trained on the answers of `through`; None: clean images.
     attack: str | None = None
-    through: tuple[TargetModel, ...] = ()  # the attacker's models, which it averages
+    # The attacker's models, which it averages; of `repeated`, the compared ones.
+    through: tuple[TargetModel, ...] = ()
     # `test` or `train`; `half 1` or `half 2` of the training set; `challenge`: all test
-    # images, under the challenge's rules.
+    # images, under the challenge's rules; `trained on` or `validation` in layer-wise
+    # training.
     images: str = "test"
     size: float | None = None  # RMS of the noise, or of amplified perturbations
 

@@ -194,10 +194,14 @@ def layerwise(config: ConfigDict) -> list[Table]:
         known = [record["adversarial examples of"] for record in records]
         curves = partial(layerwise_models.curves, artifacts)
         printed = {row: float(e) for (row, _), e in table.published.items()}
+        if images == "validation":
+            printed = {}
+        title = f"{config.networks[section.model].title}, {config.dataset}"
         return error_curves(
             {variant: curves(every[variant]) for variant in known},
             references={f"paper, {row}": error for row, error in printed.items()},
-            title=f"{config.networks[section.model].title}, {config.dataset}",
+            shown=images,
+            title=f"{title}, seed {config.seed}",
         )
 
     table = _table(config, "layerwise", "Layer-wise training", rows, _draw)

@@ -88,6 +88,8 @@ def _check_layerwise(config: ConfigDict, dataset: Dataset) -> None:
             f"`layerwise.decays` must be {layers} numbers, one for each layer, got "
             f"{tuple(section.decays)}."
         )
+    if section.num_epochs < 1:  # it would have no curves
+        raise ValueError("`layerwise.num_epochs` must be at least 1, got 0.")
     if section.num_validation >= most:
         raise ValueError(
             f"`layerwise.num_validation` must be less than the {most} training images, "

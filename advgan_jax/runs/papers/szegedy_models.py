@@ -72,13 +72,14 @@ class SzegedyArtifacts(Artifacts):
     def describe(self, model: TargetModel) -> dict[str, Any]:
         """See `Artifacts`."""
         config, own = self.run.config, self.config_of(model)
-        found = {"half": model.half, **select(own, "dataset", "seed")}
+        found = {"half": model.half, **select(config, "dataset", "seed")}
         if model.name not in config.networks:
             return found | target_models.describe(own)
         network = config.networks[model.name]
-        found["network"] = select(network, *DEPENDS_ON["networks"])
         if model.variant is not None:
+            found |= {"seed": own.seed, "hidden": list(network.hidden)}
             return found | {"variant": model.variant, **self._settings("layerwise")}
+        found["network"] = select(network, *DEPENDS_ON["networks"])
         if network.autoencoder:
             found |= self._settings("autoencoder")
         return found | self._settings("full_batch")
@@ -150,7 +151,7 @@ class SzegedyArtifacts(Artifacts):
     def split(self, images: str) -> Split:
         """See `Artifacts`; layer-wise training may hold out images."""
         found = layerwise_models.split(self.run.config, self.run.dataset, images)
-        return found or super().split(images)
+        return super().split(images) if found is None else found
 
     def _train_split(self, model: TargetModel) -> Split:
         return self.split("train" if model.half is None else f"half {model.half}")
