@@ -134,6 +134,13 @@ def figure(name, ours, unit, *, rival=None, theirs=None, ratio=None):
     }
 
 
+def faster(name, ours, rival, theirs):
+    """Return the figure of our seconds beside a rival's."""
+    return figure(
+        name, ours, "seconds", rival=rival, theirs=theirs, ratio=theirs / ours
+    )
+
+
 def versus(rows, key="seconds"):
     """Return a figure for each rival, and one for each benchmark without a rival.
 

@@ -174,8 +174,7 @@ def figure(row):
     """Return the seconds of a row beside the reference's, compilation included."""
     ours, theirs = row["seconds"][0], statistics.median(row["reference_seconds"])
     name = f"AutoAttack, {row['component']}, {row['norm']}, {row['model']}"
-    beside = {"rival": "the reference", "theirs": theirs, "ratio": theirs / ours}
-    return _measure.figure(name, ours, "seconds", **beside)
+    return _measure.faster(name, ours, "the reference", theirs)
 
 
 def main(_):

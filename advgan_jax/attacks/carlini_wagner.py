@@ -24,7 +24,6 @@ from advgan_jax.attacks._descent import (
     select,
     succeeded,
     succeeded_clearly,
-    usable,
 )
 from advgan_jax.attacks._pool import rows_of, run_in_lanes
 from advgan_jax.projections import clip_inward, pixel_axes
@@ -98,16 +97,26 @@ def _begin(
     index: Array | None,
 ) -> _State:
     """Return states in front of their first step, of all images or of some."""
-    index, rows = rows_of(everything, everything[1], index)
-    images, labels, directions, best = rows
-    zero = 0 * index
-    nothing = zero.astype(images.dtype)
+    zero, rows, best = begin_lanes(everything, bounds, index)
+    nothing = zero.astype(best.images.dtype)
     return _State(
-        *(images, labels, directions, begin(encode(images, bounds), zero)),
-        *(nothing + jnp.inf, index < 0, index < 0),
+        *(*rows, nothing + jnp.inf, zero < 0, zero < 0),
         WeightSearch(best, nothing + initial, nothing, nothing + jnp.inf),
         runs=zero,
     )
+
+
+def begin_lanes(
+    everything: tuple[Array, Array, Array, Any], bounds: Bounds, index: Array | None
+) -> tuple[Array, tuple[Array, Array, Array, Adam], Any]:
+    """Return what lanes of both attacks begin with, of all images or of some.
+
+    That is an integer 0 for each; images, labels, directions and Adam; the best.
+    """
+    index, rows = rows_of(everything, everything[1], index)
+    images, labels, directions, best = rows
+    adam = begin(encode(images, bounds), 0 * index)
+    return 0 * index, (images, labels, directions, adam), best
 
 
 def _next_run(state: _State, over: Array, bounds: Bounds) -> _State:
@@ -209,11 +218,9 @@ def carlini_wagner_l2_search(
         # The iterate after the last step counts, too.
         over = state.stalled | (step >= num_steps)
         due = step % interval == 0
-        gradient, lost = usable(gradient, success)
-        adam = take_step(state.adam, gradient, learning_rate)
-        aside = state.adam.w + learning_rate * state.directions
+        step_of = state.adam, gradient, success, learning_rate, state.directions
         state = state._replace(
-            adam=adam._replace(w=select(lost, aside, adam.w)),
+            adam=take_step(*step_of),
             checked=jnp.where(due, objective, state.checked),
             stalled=due & (objective > _STALLED * state.checked),
             found=state.found | success,

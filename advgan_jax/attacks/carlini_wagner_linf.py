@@ -23,11 +23,10 @@ from advgan_jax.attacks._descent import (
     select,
     succeeded,
     succeeded_clearly,
-    usable,
 )
 from advgan_jax.attacks._norms import per_image
-from advgan_jax.attacks._pool import rows_of, run_in_lanes
-from advgan_jax.attacks.carlini_wagner import decode, encode
+from advgan_jax.attacks._pool import run_in_lanes
+from advgan_jax.attacks.carlini_wagner import begin_lanes, decode, encode
 from advgan_jax.projections import pixel_axes
 from advgan_jax.types import Array, Bounds, LogitsFn, Scalar
 
@@ -120,10 +119,8 @@ def carlini_wagner_linf(
         state, stalled = _detect_stalls(state._replace(best=best), objective, num_steps)
         within = success & (new.linf <= state.tau)
         over = ~within & (stalled | (state.adam.step >= num_steps))
-        gradient, lost = usable(gradient, success)
-        adam = take_step(state.adam, gradient, learning_rate)
-        aside = state.adam.w + learning_rate * state.directions
-        state = state._replace(adam=adam._replace(w=select(lost, aside, adam.w)))
+        step_of = state.adam, gradient, success, learning_rate, state.directions
+        state = state._replace(adam=take_step(*step_of))
         state = _next_run(state, within, over, tau_factor, bounds)
         return state, (state.tau < min_tau) | (state.c > max_const)
 
@@ -145,12 +142,10 @@ def _begin(
     index: Array | None,
 ) -> _State:
     """Return states in front of their first step, of all images or of some."""
-    index, rows = rows_of(everything, everything[1], index)
-    images, labels, directions, best = rows
-    nothing = (0 * index).astype(images.dtype)
+    zero, rows, best = begin_lanes(everything, bounds, index)
+    nothing = zero.astype(best.images.dtype)
     return _State(
-        *(images, labels, directions, begin(encode(images, bounds), 0 * index)),
-        *(nothing + jnp.inf, nothing + jnp.inf),
+        *(*rows, nothing + jnp.inf, nothing + jnp.inf),
         tau=nothing + (bounds[1] - bounds[0]),
         c=nothing + initial,
         best=best,

@@ -7,9 +7,8 @@
 
 The scales are the variants `smoke`, `mnist` and `full`. `smoke` takes a minute and
 `cpu` 55 minutes of one core with one seed of layer-wise training, which now has three;
-`full` has not been run. RESULTS.md has the results of
-`cpu`. For example, FC10(1e-4) has 7.4 % test error and an average distortion of 0.062,
-as in the paper.
+`full` has not been run. RESULTS.md has the results of `cpu`. For example, FC10(1e-4)
+has 7.4 % test error and an average distortion of 0.062, as in the paper.
 
 The models of `networks` are trained by full-batch L-BFGS with the paper's weight decay.
 All other names (`A`, `B`, `C`, ...) are target models, which `target_training`

@@ -105,8 +105,8 @@ def set_compilation_cache(directory: str | None) -> None:
             raise
         print(
             f"warning: compiled programs are not kept ({error}); choose a folder with "
-            f"--compilation_cache=DIR, or --compilation_cache={NOWHERE} (of "
-            "`set_compilation_cache`: DIR, or 'none').",
+            f"--compilation_cache=DIR, or `set_compilation_cache(DIR)`; {NOWHERE!r} as "
+            "DIR keeps none.",
             file=sys.stderr,
         )
         jax.config.update("jax_enable_compilation_cache", False)
