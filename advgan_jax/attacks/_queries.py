@@ -3,7 +3,8 @@
 A method is three pure functions of one image: `init` starts its state, `ask` proposes
 images, and `tell` takes the answers. `_query_loop` runs it on a JAX model, and
 `blackbox.attack_oracle` against an oracle, by the same functions. So both propose the
-same images and count the same queries. Methods work on pixels in [0, 1].
+same images and count the same queries, up to the rounding of sums in Bandits and
+HopSkipJump. Methods work on pixels in [0, 1].
 """
 
 from collections.abc import Callable

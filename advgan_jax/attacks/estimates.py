@@ -43,6 +43,7 @@ def _descend(
     remember: Callable[[Array], Any],
     radius: Scalar,
     num_pairs: int,
+    bound: dict[str, Any],
     **settings: Any,
 ) -> QueryMethod:
     """Return a method that steps along estimates.
@@ -53,11 +54,12 @@ def _descend(
       remember: `image -> memory` of the first iterate.
       radius: r, the distance of a pair to the iterate.
       num_pairs: n.
+      bound: `epsilon` and `norm`.
       **settings: the other fields of the method.
     """
 
     def _start(image: Array, _key: Array, start: Array | None) -> _Iterate:
-        return _Iterate(image if start is None else start, remember(image))
+        return _Iterate(_first(image, start, **bound), remember(image))
 
     def _propose(state: State) -> Array:
         steps = radius * draw(state)
@@ -72,8 +74,18 @@ def _descend(
         return keep_best(state, answered, slice(1))._replace(own=iterate)
 
     return QueryMethod(
-        _start, _propose, _update, 1 + 2 * num_pairs, takes_start=True, **settings
+        *(_start, _propose, _update, 1 + 2 * num_pairs),
+        takes_start=True,
+        **bound,
+        **settings,
     )
+
+
+def _first(image: Array, start: Array | None, epsilon: Scalar, norm: str) -> Array:
+    """Return the first iterate, which is queried and may be the result."""
+    if start is None:
+        return image
+    return project(start[None], image, epsilon, norm)[0]
 
 
 def _mean_slope(directions: Array, slopes: Array) -> Array:
@@ -128,9 +140,7 @@ def nes_search(
 
     settings = {"num_queries": num_queries, "targeted": targeted, "loss": loss}
     bound = {"epsilon": epsilon, "norm": norm}
-    return _descend(
-        _draw, _update, lambda _: (), radius, num_pairs, **settings, **bound
-    )
+    return _descend(_draw, _update, lambda _: (), radius, num_pairs, bound, **settings)
 
 
 @query_attack(static=("num_pairs", "norm", "loss"), random=True)
@@ -183,7 +193,7 @@ def spsa_search(
 
     settings = {"num_queries": num_queries, "targeted": targeted, "loss": loss}
     bound = {"epsilon": epsilon, "norm": norm}
-    return _descend(_draw, _update, adam.init, radius, num_pairs, **settings, **bound)
+    return _descend(_draw, _update, adam.init, radius, num_pairs, bound, **settings)
 
 
 @query_attack(static=("norm", "loss"), random=True)
@@ -239,7 +249,7 @@ def bandits_search(
         return v / jnp.maximum(jnp.sqrt(jnp.sum(v**2)), 1e-12)
 
     def _start(image: Array, _key: Array, start: Array | None) -> _Iterate:
-        return _Iterate(image if start is None else start, jnp.zeros_like(image))
+        return _Iterate(_first(image, start, epsilon, norm), jnp.zeros_like(image))
 
     def _propose(state: State) -> Array:
         x, prior = state.own

@@ -29,16 +29,15 @@ def hybrid(
 ) -> OracleResult:
     """Attack images of a black box: first by a generator, then by a search.
 
-    The image of the generator is the first query: its pixels for Square Attack, the
-    corner of the ball in its direction for SignHunter. Where it succeeds, it is the
-    only one. Elsewhere the search continues from it. If it has not succeeded after
+    The image of the generator is the first query. Where it succeeds, it is the only
+    one. Elsewhere the search continues from it. If it has not succeeded after
     `restart_after` queries, it starts again at the clean image, with the queries that
     remain.
 
     Args:
       oracle: the black box, see `attack_oracle`.
-      generator: what `train_blackbox` returned, or another function with a method
-        `perturb` from images in [0, 1] to adversarial images.
+      generator: what `train_blackbox` returned, with any bounds, or another function
+        with a method `perturb` from images in [0, 1] to adversarial images.
       attack: `square` or `signhunter` of `attacks.make_attack`.
       images: clean images `[N, H, W, C]`, uint8 or floats in [0, 1].
       labels: int `[N]`, the true classes, or the wanted ones when `targeted`.
@@ -63,14 +62,8 @@ def hybrid(
             f"`attack` must be one of {', '.join(_SEARCHES)}, which first query the "
             f"generator's image, got {name!r}; see `attack_oracle` for other attacks."
         )
-    perturb = getattr(generator, "perturb", None)
-    if perturb is None:
-        raise TypeError(
-            "`generator` must have a method `perturb`, as a `TrainedGenerator` has, "
-            f"got {type(generator).__name__}."
-        )
-    clean = np.asarray(as_images(images))
-    starts, labels = np.asarray(perturb(clean)), np.asarray(labels)
+    clean, labels = np.asarray(as_images(images)), np.asarray(labels)
+    starts = starts_of(generator, clean)
     shared: Any = {"targeted": targeted, "levels": levels, "progress": progress}
     most = attacks.query_method(attack, targeted=targeted).num_queries
     limit = most if restart_after is None else restart_after
@@ -90,10 +83,25 @@ def hybrid(
     second = attack_oracle(
         oracle, attack, clean[left], labels[left], key=again, **shared
     )
-    for name in ("images", "success", "finished"):
-        getattr(found, name)[left] = getattr(second, name)
+    found.finished[left] = second.finished
     found.queries[left] += second.queries
+    # Without a query, the second result is the clean image.
+    rows = second.queries > 0
+    found.images[left[rows]] = second.images[rows]
+    found.success[left[rows]] = second.success[rows]
     return found
+
+
+def starts_of(generator: Any, images: np.ndarray) -> np.ndarray:
+    """Return the adversarial images of a generator for images in [0, 1]."""
+    perturb = getattr(generator, "perturb", None)
+    if perturb is None:
+        raise TypeError(
+            "`generator` must have a method `perturb`, as a `TrainedGenerator` has, "
+            f"got {type(generator).__name__}."
+        )
+    own = {"bounds": (0.0, 1.0)} if hasattr(generator, "bounds") else {}
+    return np.asarray(perturb(images, **own))
 
 
 def _with_queries(attack: Any, num_queries: int) -> Attack:

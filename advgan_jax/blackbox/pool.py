@@ -28,7 +28,8 @@ class OracleResult(NamedTuple):
     Attributes:
       images: float32 `[N, ...]`, adversarial images as the oracle saw them; where the
         attack failed, the best ones found.
-      success: bool `[N]`, whether an answer showed that the attack succeeded.
+      success: bool `[N]`, whether an answer showed that the attack succeeded. A step
+        that the oracle's budget cut short does not count.
       queries: number of queries for each image, int `[N]`. Their sum is that of the
         oracle, unless its `cache` answers some.
       finished: bool `[N]`; False where the oracle's budget ended before the attack.
@@ -63,11 +64,12 @@ def attack_oracle(
 ) -> OracleResult:
     """Attack images of a black box.
 
-    The proposals for an image are those of the same attack on a JAX model, up to the
-    rounding of probabilities in `spsa`, `bandits` and `hop_skip_jump`. To resume
+    Given the same answers, the proposals for an image are those of the same attack on
+    a JAX model: the same bits, but in `bandits` and `hop_skip_jump`, whose sums may be
+    rounded otherwise. The oracle also rounds logits to probabilities. To resume
     after a failure, repeat the call with an oracle whose ledger has the same file, or
-    after `oracle.rewind`: no answer that was recorded is queried again, but for the
-    oracle's `probe`.
+    after `oracle.rewind`, and the same `batch_size`: no answer that was recorded is
+    queried again, but for the oracle's `probe`.
 
     Where a service sees an image within epsilon at a distance beyond it, as JPEG may
     cause, the answer counts as the worst of all. Answers that change between two
@@ -84,8 +86,8 @@ def attack_oracle(
       key: typed key, for attacks that draw random numbers.
       targeted: whether `labels` are wanted classes.
       starts: for example the images of a generator, like `images`; all attacks but
-        `simba` take them. Square Attack queries them first, SignHunter the corner of
-        the ball in their direction; RayS uses their signs alone.
+        `simba` take them, and query them first, in the ball. Only RayS queries the
+        corner of the box in their direction.
       levels: number of grey levels of the images that are sent. Rounding keeps images
         within epsilon, see `attacks.quantize`. None: those of the oracle's encoding,
         256 for PNG and JPEG files, else no rounding.
@@ -212,7 +214,7 @@ class _Pool:
         asked[busy] = seen.reshape(asked[busy].shape)
         table = np.zeros((*asked.shape[:2], self._oracle.num_classes), np.float32)
         complete = logits[: len(answered) * size]
-        table[answered] = complete.reshape(len(answered), size, -1)
+        table[answered] = complete.reshape(len(answered), *table.shape[1:])
         known = np.zeros(len(self._index), bool)
         known[answered] = True
         self._lanes = self._programs.tell(self._lanes, known, asked, table)
@@ -232,7 +234,7 @@ class _Pool:
         nearest = np.asarray(attacks.quantize(images, clean, **options))
         if np.isinf(self._limit):
             return nearest
-        options["epsilon"] = float(self._limit)
+        options["epsilon"] = float(self._method.epsilon)
         inward = np.asarray(attacks.quantize(images, clean, **options))
         rows = self._within(images, clean).reshape(-1, *[1] * (images.ndim - 1))
         # Some attacks also query images far away.

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from advgan_jax.attacks import QUERY_ATTACKS
+from advgan_jax.attacks import QUERY_ATTACKS, query_method
 from advgan_jax.blackbox import hybrid
+from advgan_jax.blackbox.hybrid import starts_of
 from advgan_jax.checks import to_float
 from advgan_jax.evaluation.evaluate import evaluate_adversarial
 from advgan_jax.evaluation.result import Evaluation
@@ -29,11 +30,13 @@ class QueryCounts(NamedTuple):
       success: bool `[N]`.
       paid: queries that were made before, for all images together: those with which a
         generator was trained.
+      limit: the most queries for each image; None without one.
     """
 
     queries: np.ndarray
     success: np.ndarray
     paid: int = 0
+    limit: int | None = None
 
     @property
     def total(self) -> int:
@@ -43,21 +46,28 @@ class QueryCounts(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """Return JSON values, for `QueryCounts.of_json`."""
         lists = {"queries": self.queries.tolist(), "success": self.success.tolist()}
-        return {**lists, "paid": self.paid}
+        return {**lists, "paid": self.paid, "limit": self.limit}
 
     @classmethod
     def of_json(cls, values: Mapping[str, Any]) -> "QueryCounts":
         """Undo `to_json`; other keys are ignored."""
         queries, success = np.array(values["queries"]), np.array(values["success"])
-        return cls(queries, success, values["paid"])
+        return cls(queries, success, values["paid"], values["limit"])
 
     def within(self, budgets: Sequence[int]) -> list[float]:
         """Return the share of images that succeed by at most so many queries each.
 
-        Queries that were `paid` do not count here.
+        Queries that were `paid` do not count here. NaN beyond the `limit`, where an
+        attack that failed might have succeeded.
         """
-        good = self.queries[self.success]
-        return [float((good <= budget).sum() / len(self.success)) for budget in budgets]
+        good, known = self.queries[self.success], math.inf
+        if self.limit is not None and not self.success.all():
+            known = self.limit
+        shares = [
+            float((good <= budget).sum() / len(self.success)) for budget in budgets
+        ]
+        pairs = zip(budgets, shares, strict=True)
+        return [share if budget <= known else math.nan for budget, share in pairs]
 
 
 class FrontierPoint(NamedTuple):
@@ -114,7 +124,8 @@ def count_queries(
     evaluation = evaluate_adversarial(
         logits_fn, images, found.images, labels, batch_size=batch_size
     )
-    return evaluation, counts_of(evaluation, found.queries)
+    limit = query_method(attack).num_queries
+    return evaluation, counts_of(evaluation, found.queries, limit=limit)
 
 
 def count_generator(
@@ -147,11 +158,11 @@ def count_generator(
     Returns:
       As `count_queries`.
     """
-    pixels = to_float(images)
+    pixels, limit = to_float(images), None
     if search is None:
-        perturb: Any = getattr(generator, "perturb", None)
-        moved, queries = np.asarray(perturb(pixels)), np.zeros(len(images), int)
+        moved, queries = starts_of(generator, pixels), np.zeros(len(images), int)
     else:
+        limit = query_method(search).num_queries
         classes = check_logits_fn(as_function(logits_fn), jnp.asarray(pixels[:1]))
         # A small batch: it is padded when few images are unfinished.
         fields: Any = {"num_classes": classes, "batch_size": min(batch_size, 100)}
@@ -163,16 +174,20 @@ def count_generator(
     evaluation = evaluate_adversarial(
         logits_fn, images, moved, labels, batch_size=batch_size
     )
-    return evaluation, counts_of(evaluation, queries, paid=paid)
+    return evaluation, counts_of(evaluation, queries, paid=paid, limit=limit)
 
 
 def counts_of(
-    evaluation: Evaluation, queries: np.ndarray, *, paid: int = 0
+    evaluation: Evaluation,
+    queries: np.ndarray,
+    *,
+    paid: int = 0,
+    limit: int | None = None,
 ) -> QueryCounts:
     """Return the counts of the correctly classified images of an evaluation."""
     counted = evaluation.counted("correct")
     success = evaluation.succeeded[counted]
-    return QueryCounts(np.asarray(queries)[counted], success, paid)
+    return QueryCounts(np.asarray(queries)[counted], success, paid, limit)
 
 
 def frontier(counts: QueryCounts, numbers: Sequence[int]) -> list[FrontierPoint]:
@@ -216,8 +231,8 @@ def break_even(one: QueryCounts, other: QueryCounts) -> float:
 
 def _pooled(found: Sequence[QueryCounts]) -> QueryCounts:
     """Return the counts of all seeds as one; each has paid the same."""
-    queries, success, (paid, *_) = zip(*found, strict=True)
-    return QueryCounts(np.concatenate(queries), np.concatenate(success), paid)
+    queries, success, (paid, *_), (limit, *_) = zip(*found, strict=True)
+    return QueryCounts(np.concatenate(queries), np.concatenate(success), paid, limit)
 
 
 def summarize_queries(
@@ -233,6 +248,7 @@ def summarize_queries(
       By column: success, mean (with its 95 % interval over the seeds, None for one
       seed) and median of the queries, queries in all, success within each budget, and
       the number of images from which on the attacks `advgan` and `hybrid` are cheaper.
+      Success beyond the most queries of an attack that failed somewhere is None.
       Shares are the columns `success` and `within ...`.
     """
     lines = []
@@ -257,7 +273,8 @@ def summarize_queries(
         within = np.mean([one.within(budgets) for one in found], axis=0)
         free = found[0].paid and not found[0].queries.any()
         for budget, share in zip(budgets, within, strict=True):
-            line[f"within {budget:,}"] = None if free else float(share)
+            unknown = free or math.isnan(share)
+            line[f"within {budget:,}"] = None if unknown else float(share)
         for other in TRAINED:
             if other in counts:
                 images = break_even(_pooled(counts[other]), _pooled(found))

@@ -138,8 +138,8 @@ class Incoming:
         self._record(rows, usable)
 
     def in_order(self) -> np.ndarray:
-        """Return all answers, `[B, K]`."""
-        return np.stack([self.answers[row] for row in range(len(self._images))])
+        """Return the answers that are recorded in order, `[M, K]`."""
+        return np.asarray([self.answers[row] for row in range(self._recorded)])
 
     def _record(self, rows: np.ndarray, answers: np.ndarray) -> None:
         self.answers.update(zip(rows.tolist(), answers, strict=True))

@@ -15,6 +15,7 @@ from advgan_jax.oracles.answers import UnusableAnswer
 
 _BUSY = 429
 _AGAIN = (408, 425, 500, 502, 503, 504)  # statuses that may be better next time
+_OF_THE_TRANSFER = ("Content-Encoding", "Transfer-Encoding", "Content-Length")
 _FIRST_WAIT = 0.25  # seconds before the second try; each later one waits twice as long
 _LONGEST_WAIT = 300.0  # a service that asks for more time is an error
 
@@ -129,10 +130,14 @@ class Service:
             raise _TryAgain(reason, sent=True) from error
         except httpx.RequestError as error:
             raise _TryAgain(f"broke off the answer ({error})", sent=True) from error
+        headers = response.headers.copy()
+        for name in _OF_THE_TRANSFER:
+            headers.pop(name, None)
         answer = httpx.Response(
             response.status_code,
-            headers={"Content-Type": response.headers.get("Content-Type", "")},
+            headers=headers,
             content=bytes(body),
+            request=response.request,
         )
         status = answer.status_code
         if status == _BUSY or status in _AGAIN:

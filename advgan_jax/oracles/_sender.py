@@ -14,6 +14,10 @@ from advgan_jax.oracles.noise import another_model, compare, least_certain
 _log = logging.getLogger(__name__)
 
 
+class _BudgetSpent(UnusableAnswer):
+    """The budget allows no further try."""
+
+
 class Sender:
     """Send batches of images to a model and record them in a ledger.
 
@@ -45,7 +49,8 @@ class Sender:
     def ask(self, images: np.ndarray, batch: int) -> np.ndarray:
         """Return the answers `[B, K]` to new queries, and record them.
 
-        If the model fails, `OracleError` after all usable answers were recorded.
+        Fewer if tries that failed have spent the budget. If the model fails,
+        `OracleError` after all usable answers were recorded.
         """
         ledger = self._ledger
         spares = ledger.spares(images)
@@ -71,8 +76,9 @@ class Sender:
             some = chosen[start : start + self.batch_size]
             number = start // self.batch_size
             parts.append(self._send(images[some], number, {}, _ignore, _ignore))
-            self._ledger.record_again(some, parts[-1])
-        return chosen, np.concatenate(parts)
+            self._ledger.record_again(some[: len(parts[-1])], parts[-1])
+        answers = np.concatenate(parts)
+        return chosen[: len(answers)], answers
 
     def verify(self, count: int) -> None:
         """Send `count` recorded images again; reject a ledger of another model."""
@@ -97,7 +103,10 @@ class Sender:
             )
 
     def _send(self, images, batch, spares, append: Record, keep: Record) -> np.ndarray:
-        """Send the images without a spare answer; return all answers."""
+        """Send the images without a spare answer; return all answers.
+
+        If the budget allows no further try, those before the first that is missing.
+        """
         incoming = Incoming(images, self._convert, spares, append, keep)
         missing, wasted = incoming.missing, self._ledger.wasted
         try:
@@ -108,6 +117,8 @@ class Sender:
                     self._count_as(images.shape[1:]),
                     lambda rows, raw: incoming.receive(missing[rows], raw),
                 )
+        except _BudgetSpent:
+            pass
         except UnusableAnswer as error:
             wasted, queries = self._ledger.wasted - wasted, self._ledger.position
             raise OracleError(
@@ -129,9 +140,7 @@ class Sender:
 
         def _count(count: int) -> None:
             if count > self.free:
-                raise UnusableAnswer(
-                    f"the budget of {self.budget} images allows no further try."
-                )
+                raise _BudgetSpent(f"the budget of {self.budget} images is spent.")
             self._ledger.send(count, image_shape)
 
         return _count

@@ -66,7 +66,8 @@ class HttpOracle(Oracle):
           request_size: the most images in one request.
           batch_size: the most images between two calls of `after_batch`.
           timeout: the most seconds for a try.
-          retries: tries after the first.
+          retries: tries of a request after the first. Each status 429 takes one, so
+            with `concurrency` also give the `rate_limit` of the service.
           rate_limit: the most requests in a second; None for no limit.
           concurrency: number of requests at the same time.
           headers: of all requests, for example an access key.

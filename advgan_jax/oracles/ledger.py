@@ -118,8 +118,8 @@ class Ledger:
             raise ValueError(
                 f"The ledger {self.name} has other images at queries "
                 f"{place.start} to {place.stop - 1}: the resumed run makes different "
-                "queries (another device, other versions?); start again in another "
-                "workdir."
+                "queries (another `batch_size`, device or version?); resume with "
+                "those of the run, or start again with another ledger."
             )
         self.position += count
         return _joined(self._answers)[place]

@@ -221,7 +221,10 @@ class Oracle:
             allowed = self._allowed(images[rows])
             if allowed:
                 batch = images[rows[:allowed]]
-                parts.append(self._answer(batch, start // self.batch_size))
+                answers = self._answer(batch, start // self.batch_size)
+                allowed = len(answers)  # fewer if failed tries spent the budget
+                parts.append(answers.reshape(allowed, self.num_classes))
+            if allowed:
                 after_batch(allowed)
             if allowed < len(rows) and self.budget is not None:
                 answered = self._look_up(names) if names else np.concatenate(parts)

@@ -29,10 +29,11 @@ def frontier_chart(
     """
     if not frontiers:
         raise ValueError("`frontiers` must have at least one attack, got none.")
+    colors = style.colors()
     figure = style.new_figure(9.6, 3.6, "constrained")
     left, right = figure.subplots(1, 2)
     for number, (name, points) in enumerate(frontiers.items()):
-        color = f"C{number % 10}"
+        color = colors[number % len(colors)]
         finite = [point for point in points if np.isfinite(point.cost)]
         parts = (
             ("-", [p for p in finite if p.measured]),
@@ -74,7 +75,8 @@ def draw_frontier(
 ) -> Figure:
     """Draw a `frontier_chart` of attacks up to so many images and queries.
 
-    An attack that makes no queries for the images has no curve of its success.
+    An attack that makes no queries for the images has no curve of its success. A curve
+    ends at the most queries of an attack.
     """
     numbers, queries = map(_logarithmic, (most_images, most_queries))
     points = {name: frontier(one, numbers) for name, one in counts.items()}

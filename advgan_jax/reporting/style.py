@@ -1,6 +1,6 @@
 """The style of all charts, without the global state of matplotlib."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from advgan_jax.files import Path
 from advgan_jax.reporting.files import replacing
@@ -46,6 +46,14 @@ def one_axis(width: float, height: float) -> tuple[Figure, Axes]:
     """Return a figure with one axis; sizes are in inches."""
     figure = new_figure(width, height, "constrained")
     return figure, figure.subplots()
+
+
+def colors() -> list[tuple[float, float, float]]:
+    """Return the ten usual colours of curves, then a light one of each."""
+    from matplotlib import colormaps
+
+    every: Any = colormaps["tab20"]
+    return [*every.colors[::2], *every.colors[1::2]]
 
 
 def show_percent(side: Axis) -> None:

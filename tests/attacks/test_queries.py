@@ -297,18 +297,20 @@ def test_hop_skip_jump_on_a_linear_model(norm):
     assert best * (1 - 1e-5) <= distance < 1.15 * best
 
 
-@pytest.mark.parametrize("name", ["square", SIGNHUNTER])
-def test_a_start_is_the_first_proposal(name, net, images, labels):
-    image, method = images[0], attacks.query_method(bind(name))
-    start = jnp.clip(
-        image + 0.3 * jnp.sign(jnp.sin(jnp.arange(70.0).reshape(5, 7, 2))), 0, 1
-    )
+@pytest.mark.parametrize("name", ["square", SIGNHUNTER, "nes", "spsa", "bandits"])
+def test_a_start_is_the_first_proposal_within_the_ball(name, net, images, labels):
+    image, method = images[0], attacks.query_method(bind(name, num_queries=200))
+    moved = 0.4 * jnp.sin(jnp.arange(70.0).reshape(5, 7, 2))
+    start = jnp.clip(image + moved, 0, 1)
+    nearest = jnp.clip(start, image - 0.3, image + 0.3)
+    assert 5 < (start != nearest).sum() < 65
     state = method.init(image, labels[0], KEY, start)
     first = method.ask(state)
-    np.testing.assert_allclose(first[0], start, atol=1e-7)
-    state = method.tell(state, first, jnp.eye(5)[labels[:1]])
+    np.testing.assert_allclose(first[0], nearest, atol=1e-7)
+    state = method.tell(state, first, jnp.tile(jnp.eye(5)[labels[0]], (len(first), 1)))
     assert not state.done
-    changed = method.ask(state)[0] != start
-    assert 0 < changed.sum() < 70 or name == "signhunter"
+    assert (jnp.abs(state.best - image) <= 0.3 + 1e-6).all()
+    changed = method.ask(state)[0] != nearest
+    assert 0 < changed.sum() < 70 or name != "square"
     with pytest.raises(ValueError, match="takes no starting image"):
         attacks.query_method(bind("simba")).init(image, labels[0], KEY, start)

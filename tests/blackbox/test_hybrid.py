@@ -90,6 +90,43 @@ def test_a_hybrid_that_fails_after_its_restart_resumes(whole, tmp_path):
     assert oracle.queries == whole[0].queries == sum(asked) - oracle.wasted
 
 
+def test_an_image_that_the_budget_leaves_keeps_the_best_one():
+    """The second search of an image may not begin."""
+    shown = (GENERATOR, square(30), IMAGES, LABELS)
+    first = attack_oracle(
+        make_oracle(), square(4), *shown[2:], starts=GENERATOR.perturb(IMAGES), key=KEY
+    )
+    ended = make_oracle(budget=int(first.queries.sum()))
+    found = hybrid(ended, *shown, key=KEY, restart_after=4)
+    np.testing.assert_array_equal(found.images, first.images)
+    np.testing.assert_array_equal(found.queries, first.queries)
+    assert (found.finished == first.success).all()
+    assert not found.finished.all()
+
+
+def test_a_targeted_hybrid_reaches_the_wanted_class():
+    wanted = (LABELS + 1) % 3
+    attack = attacks.make_attack("signhunter", epsilon=0.2, num_queries=60)
+    found = hybrid(
+        make_oracle(), GENERATOR, attack, IMAGES, wanted, targeted=True, restart_after=3
+    )
+    reached = model(found.images).argmax(1) == wanted
+    assert (reached == found.success).all()
+    assert found.success.mean() > 0.5
+    assert found.queries.max() > 3
+
+
+def test_a_generator_of_other_bounds_gets_pixels_of_its_own(whole):
+    def perturb(images, *, bounds=(-1.0, 1.0)):
+        assert bounds == (0.0, 1.0)
+        return GENERATOR.perturb(images)
+
+    generator = types.SimpleNamespace(perturb=perturb, bounds=(-1.0, 1.0))
+    shown = (generator, square(30), IMAGES, LABELS)
+    found = hybrid(make_oracle(), *shown, key=KEY, restart_after=4)
+    np.testing.assert_array_equal(found.images, whole[1].images)
+
+
 def test_without_a_restart_it_is_one_search():
     options = {"key": KEY, "restart_after": None}
     shown = (GENERATOR, square(10), IMAGES, LABELS)

@@ -23,6 +23,13 @@ PAID = QueryCounts(np.zeros(4, int), np.array([1, 1, 1, 0], bool), paid=600)
 def test_success_within_budgets():
     assert SEARCH.within([9, 10, 30, 40]) == [0, 0.25, 0.5, 0.75]
     assert (SEARCH.total, PAID.total) == (100, 600)
+    ended = SEARCH._replace(limit=40)
+    np.testing.assert_array_equal(ended.within([30, 40, 41]), [0.5, 0.75, np.nan])
+    assert QueryCounts.of_json(ended.to_json()).limit == 40
+    every = ended._replace(success=np.ones(4, bool))
+    assert every.within([40, 10_000]) == [1, 1]
+    (line,) = summarize_queries({"nes": [ended]}, [40, 10_000])
+    assert (line["within 40"], line["within 10,000"]) == (0.75, None)
 
 
 def test_costs_are_measured_and_then_computed():
@@ -73,5 +80,6 @@ def test_counts_are_of_images_that_are_right_without_attack():
     )
     assert len(counts.queries) == 15
     assert counts.success.mean() == evaluation.success().rate
+    assert counts.limit == 30
     with pytest.raises(TypeError, match="one by queries"):
         count_queries(model, attacks.fgsm, images, labels, key=jax.random.key(0))

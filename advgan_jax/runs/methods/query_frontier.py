@@ -61,7 +61,7 @@ def run(run: Run) -> list[dict[str, Any]]:
     train = cache(partial(blackbox.trained_generator, run, logits_fn))
     rows, counts = [], {}
     for name in config.names:
-        # The others draw no random numbers, or would train once for each seed.
+        # Once without random numbers; another seed of a generator is another training.
         is_random = name not in TRAINED and query_method(_attack(config, name)).random
         seeds = config.num_seeds if is_random else 1
         found = [_measure(run, logits_fn, train, name, i) for i in range(seeds)]
@@ -75,7 +75,8 @@ def run(run: Run) -> list[dict[str, Any]]:
         origin=describe_origin(),
         title=f"Queries for each success, {title}",
         seed=config.seed,
-        note=f"{config.num_seeds} seeds; queries of correctly classified images.",
+        note=f"{config.num_seeds} seeds of searches that draw random numbers; queries "
+        "of correctly classified images.",
         percent=[n for n in records[0] if n.startswith(("success", "within"))],
     )
     figure = draw_frontier(
