@@ -36,8 +36,9 @@ def hybrid(
 
     Args:
       oracle: the black box, see `attack_oracle`.
-      generator: what `train_blackbox` returned, with any bounds, or another function
-        with a method `perturb` from images in [0, 1] to adversarial images.
+      generator: what `train_blackbox` or another training returned, with any bounds;
+        or an object with a method `perturb` from images in [0, 1] to adversarial
+        images. A conditional one aims at the wanted classes.
       attack: `square` or `signhunter` of `attacks.make_attack`.
       images: clean images `[N, H, W, C]`, uint8 or floats in [0, 1].
       labels: int `[N]`, the true classes, or the wanted ones when `targeted`.
@@ -63,7 +64,7 @@ def hybrid(
             f"generator's image, got {name!r}; see `attack_oracle` for other attacks."
         )
     clean, labels = np.asarray(as_images(images)), np.asarray(labels)
-    starts = starts_of(generator, clean)
+    starts = starts_of(generator, clean, labels if targeted else None)
     shared: Any = {"targeted": targeted, "levels": levels, "progress": progress}
     most = attacks.query_method(attack, targeted=targeted).num_queries
     limit = most if restart_after is None else restart_after
@@ -92,15 +93,24 @@ def hybrid(
     return found
 
 
-def starts_of(generator: Any, images: np.ndarray) -> np.ndarray:
-    """Return the adversarial images of a generator for images in [0, 1]."""
+def starts_of(
+    generator: Any, images: np.ndarray, wanted: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the adversarial images of a generator for images in [0, 1].
+
+    A conditional generator aims at the `wanted` classes.
+    """
     perturb = getattr(generator, "perturb", None)
     if perturb is None:
         raise TypeError(
             "`generator` must have a method `perturb`, as a `TrainedGenerator` has, "
             f"got {type(generator).__name__}."
         )
-    own = {"bounds": (0.0, 1.0)} if hasattr(generator, "bounds") else {}
+    own: dict[str, Any] = {}
+    if hasattr(generator, "bounds"):  # of its training, which images have by default
+        own["bounds"] = (0.0, 1.0)
+    if getattr(generator, "conditional", False):
+        own["labels"] = wanted
     return np.asarray(perturb(images, **own))
 
 

@@ -34,10 +34,13 @@ def get_config(variant: str = "digits") -> ConfigDict:
     config.method = "query_frontier"
     config.names = ("signhunter", "signhunter_strips", "square", "simba", "bandits")
     config.names += ("nes", "spsa", "rays", "hop_skip_jump", "advgan", "hybrid")
-    config.attacks = ConfigDict({**QUERY_ATTACKS, "advgan": {}})
+    # Square Attack plans its squares for its most queries, and needs few.
+    most = {name: {"num_queries": 10_000} for name in QUERY_ATTACKS if name != "square"}
+    sections = {n: {**own, **most.get(n, {})} for n, own in QUERY_ATTACKS.items()}
+    config.attacks = ConfigDict({**sections, "advgan": {}})
     config.attacks.hop_skip_jump.norm = "linf"
     strips = {"kind": "signhunter", "first_level": 4, "middle_first": True}
-    config.attacks.signhunter_strips = {**QUERY_ATTACKS["signhunter"], **strips}
+    config.attacks.signhunter_strips = {**sections["signhunter"], **strips}
     config.hybrid_search = "signhunter_strips" if variant == "mnist" else "signhunter"
     config.attacks.hybrid = {"restart_after": 10}  # or 100 with `square`
     config.num_seeds = 3

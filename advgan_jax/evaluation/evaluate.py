@@ -208,6 +208,7 @@ def evaluate_adversarial(
     target_labels: np.ndarray | None = None,
     batch_size: int = 500,
     bounds: Bounds = (0.0, 1.0),
+    keep: int = 0,
 ) -> Evaluation:
     """Evaluate a model on adversarial images that exist already.
 
@@ -226,7 +227,7 @@ def evaluate_adversarial(
     def _rows(_: int, batch: PaddedBatch) -> np.ndarray:
         return to_float(adversarial[batch.index], bounds, name="adversarial")
 
-    return measure(task, clean, _rows)
+    return measure(task, clean, _rows, keep=keep)
 
 
 def craft(

@@ -93,6 +93,7 @@ def count_queries(
     *,
     key: Array,
     batch_size: int = 500,
+    keep: int = 0,
 ) -> tuple[Evaluation, QueryCounts]:
     """Attack a JAX model by queries, and count them.
 
@@ -103,6 +104,7 @@ def count_queries(
       labels: int `[N]`, true classes.
       key: typed key.
       batch_size: how many images to evaluate at a time.
+      keep: see `evaluate_adversarial`.
 
     Returns:
       The evaluation of the adversarial images, and the counts of the correctly
@@ -122,7 +124,7 @@ def count_queries(
         search(logits_fn, images, np.asarray(labels), key=key, **hyperparams)
     )
     evaluation = evaluate_adversarial(
-        logits_fn, images, found.images, labels, batch_size=batch_size
+        logits_fn, images, found.images, labels, batch_size=batch_size, keep=keep
     )
     limit = query_method(attack).num_queries
     return evaluation, counts_of(evaluation, found.queries, limit=limit)
@@ -140,6 +142,7 @@ def count_generator(
     answers: str = "probabilities",
     key: Array | None = None,
     batch_size: int = 500,
+    keep: int = 0,
 ) -> tuple[Evaluation, QueryCounts]:
     """Attack a JAX model by a generator, and by a search where that fails.
 
@@ -154,6 +157,7 @@ def count_generator(
       answers: what the search sees of the logits, see `oracles.from_logits_fn`.
       key: typed key of the search.
       batch_size: how many images to evaluate, or to send to the model, at a time.
+      keep: see `evaluate_adversarial`.
 
     Returns:
       As `count_queries`.
@@ -172,7 +176,7 @@ def count_generator(
         found = hybrid(oracle, *shown, **again, progress=True)
         moved, queries = found.images, found.queries
     evaluation = evaluate_adversarial(
-        logits_fn, images, moved, labels, batch_size=batch_size
+        logits_fn, images, moved, labels, batch_size=batch_size, keep=keep
     )
     return evaluation, counts_of(evaluation, queries, paid=paid, limit=limit)
 

@@ -95,8 +95,7 @@ class TrainedGenerator:
         """
         del logits_fn, key
         self._check_aim(labels, targeted)
-        own = self.bounds if bounds is None else check_bounds(bounds)
-        return self._perturb(images, labels, epsilon, own)
+        return self._perturb(images, labels, epsilon, bounds)
 
     def perturb(
         self,
@@ -104,6 +103,7 @@ class TrainedGenerator:
         labels: ArrayLike | None = None,
         *,
         epsilon: Scalar | None = None,
+        bounds: Bounds | None = None,
     ) -> Array:
         """Return adversarial images, without a model.
 
@@ -112,13 +112,14 @@ class TrainedGenerator:
           labels: the wanted classes, int `[B]`, of a conditional generator; None for
             any other one.
           epsilon: see `__call__`, also for errors.
+          bounds: of these images, see `__call__`.
         """
         if labels is not None and not self.conditional:
             raise ValueError(
                 "`labels` are wanted classes, which only a conditional generator "
                 "takes; omit them, or train one by `train_aigan`."
             )
-        return self._perturb(images, labels, epsilon, self.bounds)
+        return self._perturb(images, labels, epsilon, bounds)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the weights (safetensors) and all else (JSON) into a new folder.
@@ -235,9 +236,10 @@ class TrainedGenerator:
         images: Any,
         labels: Any,
         epsilon: Any,
-        bounds: Bounds,
+        bounds: Bounds | None,
     ) -> Array:
         """Check the arguments, and perturb images within `bounds`."""
+        bounds = self.bounds if bounds is None else check_bounds(bounds)
         images = as_images(images, bounds)
         check_image_axes(images)
         if images.shape[-1] != self.image_shape[-1]:

@@ -104,7 +104,7 @@ def _arrays(evaluation: Evaluation, dataset: Dataset) -> dict[str, Any]:
             marks = (counted & success, counted)
             counts = [_count(labels, targets, mark, num_classes) for mark in marks]
             arrays["pairs"] = np.stack(counts)
-    if evaluation.examples is None or evaluation.examples.ndim != 4:
+    if not np.size(evaluation.examples) or np.ndim(evaluation.examples) != 4:
         return arrays
     few = slice(min(len(evaluation.examples), SHOWN))
     clean = dataset.test.images[: len(evaluation.labels)][few]

@@ -94,7 +94,7 @@ def _attacked(artifacts: GeneratorArtifacts, entry: Entry) -> Measured:
         check_submission(moved, test.images, epsilon=config.epsilon)
     shown = (artifacts.logits_fn(entry.on), test.images, moved, test.labels)
     batch_size = config.evaluation.batch_size
-    evaluation = evaluate_adversarial(*shown, batch_size=batch_size)
+    evaluation = evaluate_adversarial(*shown, batch_size=batch_size, keep=len(moved))
     is_success = entry.metric == "success"
     value = evaluation.success().rate if is_success else evaluation.robust_accuracy
     return value, _attack_rows(artifacts, entry, evaluation, config.epsilon)

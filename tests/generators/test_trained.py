@@ -49,6 +49,8 @@ def test_other_bounds_give_the_same_images_in_other_units(make_generator, images
     np.testing.assert_allclose((wide.perturb(2 * images - 1) + 1) / 2, found, **close)
     bytes_ = wide(None, 255 * images, bounds=(0, 255))
     np.testing.assert_allclose(bytes_ / 255, found, **close)
+    unit = wide.perturb(images, bounds=(0, 1))
+    np.testing.assert_allclose(unit, found, **close)
     half = wide(None, 255 * images, bounds=(0, 255), epsilon=2.0)
     assert np.abs(half - 255 * images).max() <= 2
 

@@ -61,6 +61,9 @@ def test_rows_table_and_figure(get_config, tmp_path, monkeypatch):
     assert [line["attack"] for line in lines] == list(SHORT["names"])
     image = (tmp_path / "figures" / "query_frontier.png").read_bytes()
     assert image.startswith(b"\x89PNG")
+    # The report shows adversarial images of each attack.
+    assert len(list((tmp_path / "samples").iterdir())) == len(rows)
+    assert '"predictions":[' in (tmp_path / "report.html").read_text()
 
     counted = []
 

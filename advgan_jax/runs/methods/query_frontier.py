@@ -125,7 +125,8 @@ def _make(
     seed = from_config.later_seed(config, number)
     key, size = jax.random.key(seed), config.evaluation.batch_size
     shown: Any = (test.images, test.labels)
-    shared, threat_model = {"key": key, "batch_size": size}, "black-box"
+    shared: dict[str, Any] = {"key": key, "batch_size": size, "keep": len(test)}
+    threat_model = "black-box"
     fields: dict[str, Any] = {"wasted": 0}
     if name in TRAINED:
         threat_model = f"black-box-{config.distillation}"
