@@ -141,6 +141,9 @@ def suite(name):
 TABLES = {
     "agreement": agreement,
     "optimality of mnist-C": lambda: optimality("optimality-mnist-C.json"),
+    "optimality of mnist-C-robust": lambda: optimality(
+        "optimality-mnist-C-robust.json"
+    ),
     "least distances": distances,
     "suite cpu": lambda: suite("cpu.json"),
 }
