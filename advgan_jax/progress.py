@@ -40,7 +40,7 @@ def progress(
       shown: False shows nothing.
 
     Yields:
-      A function that adds steps, `update(steps, note="")`; terminals show the note.
+      A function that adds steps, `update(steps, note="")`, and shows the last note.
     """
     if not shown:
         yield lambda steps, note="": None
@@ -81,12 +81,12 @@ class Lines:
         self._total, self._title, self._unit = total, title, unit
         self._per_step, self._clock = per_step, clock
         self._done = self._before = initial
-        self._since = clock()
+        self._since, self._note = clock(), ""
 
     def update(self, steps: int, note: str = "") -> None:
-        """Add finished steps."""
-        del note
+        """Add finished steps, and replace the note."""
         self._done += steps
+        self._note = f", {note}" if note else ""
 
     def line(self) -> str:
         """Return the state, with the rate since the line before, and the time left."""
@@ -95,6 +95,7 @@ class Lines:
         share = f"{100 * done / max(self._total, 1):.1f} %"
         kind = "step " if self._per_step > 1 else ""
         text = f"{self._title}: {kind}{done:,} of {self._total:,} ({share})"
+        text += self._note
         if not rate:
             waited = now - self._since  # a compilation takes a while
             return f"{text}, no step in {waited:.0f} s" if waited >= SECONDS else text

@@ -22,7 +22,7 @@ from advgan_jax.attacks import _descent
 from advgan_jax.attacks._api import attack
 from advgan_jax.attacks._auto_pgd import Task, make_plan, run_all
 from advgan_jax.attacks._descent import away
-from advgan_jax.attacks._norms import Ball, Norm, get_norm
+from advgan_jax.attacks._norms import Ball, get_norm
 from advgan_jax.checks import unknown_name
 from advgan_jax.projections import pixel_axes
 from advgan_jax.types import Array, Bounds, LogitsFn, Scalar
@@ -98,7 +98,7 @@ def apgd(
         jnp.broadcast_to(labels[:, None], (len(labels), num_restarts)),
         away(images, bounds, key if random_start else None),
         everything if success is None else ~success,
-        _noise_of(key, norm, epsilon) if random_start else None,
+        _noise_of(key, norm, epsilon, bounds) if random_start else None,
         *(targeted, stop_at_success, as_in_autoattack),
     )
     return run_all(task, make_plan(num_steps, norm), norm).images
@@ -169,7 +169,7 @@ def apgd_targeted(
         jnp.repeat(classes, num_restarts, axis=1),
         away(images, bounds, key if random_start else None),
         ~_descent.succeeded(logits, labels),
-        _noise_of(key, norm, epsilon) if random_start else None,
+        _noise_of(key, norm, epsilon, bounds) if random_start else None,
         targeted=False,
         stop=True,
     )
@@ -196,27 +196,23 @@ def _success_of(
 
 
 def _noise_of(
-    key: Array | None, norm: str, epsilon: Scalar
+    key: Array | None, norm: str, epsilon: Scalar, bounds: Bounds
 ) -> Callable[[Array, Array, Array], Array]:
     """Return the noise of images at the start of their runs; each has its own key."""
-    sample = _normal_noise if norm == "l1" else partial(_ball_noise, get_norm(norm))
+
+    def _sample(own: Array, images: Array) -> Array:
+        if norm != "l1":
+            return get_norm(norm).sample(own, images, epsilon)
+        # Its projection onto the ball moves few pixels.
+        noise = jax.random.normal(own, images.shape, images.dtype)
+        return (bounds[1] - bounds[0]) * noise
 
     def _noise(images: Array, ids: Array, runs: Array) -> Array:
         def _of_one(image: Array, index: Array, run: Array) -> Array:
             assert key is not None  # `@attack` has checked it
             own = jax.random.fold_in(jax.random.fold_in(key, run), index)
-            return sample(own, image[None], epsilon)[0]
+            return _sample(own, image[None])[0]
 
         return jax.vmap(_of_one)(images, ids, runs)
 
     return _noise
-
-
-def _ball_noise(norm: Norm, key: Array, images: Array, epsilon: Scalar) -> Array:
-    """Draw uniformly in the ball."""
-    return norm.sample(key, images, epsilon)
-
-
-def _normal_noise(key: Array, images: Array, _: Scalar) -> Array:
-    """Draw each pixel; its projection onto a ball in L1 moves few pixels."""
-    return jax.random.normal(key, images.shape, images.dtype)

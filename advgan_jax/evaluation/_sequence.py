@@ -27,7 +27,7 @@ def make_sequence(
     in_l1 = version == "standard" and norm == "l1"
     starts = {"num_restarts": 5 if in_l1 or version == "plus" else 1}
     queries = {"num_queries": _NUM_QUERIES, "as_in_autoattack": True}
-    restarts = {**starts, "random_start": version == "plus"}
+    restarts = {"num_restarts": 5, "random_start": True} if version == "plus" else {}
     flags = {"stop_at_success": True, "as_in_autoattack": True}
     fast = {**ball, **steps, **starts, **flags}
     enough = {**steps, "norm": norm, "sufficient_distance": epsilon}

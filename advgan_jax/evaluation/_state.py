@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import pathlib
-import tempfile
 from typing import Any
 
 import numpy as np
@@ -57,19 +56,20 @@ class State:
         if self.path is None or not parallel.is_first():
             return
         arrays = {n: getattr(self, n) for n in ("logits", *_ARRAYS)}
+        # The others are clean, and most of a large data set.
+        moved = self.adversarial[self.broken_by >= 0]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            writing(self.path),
-            tempfile.TemporaryDirectory(
-                dir=self.path.parent, prefix=f".{self.path.name}."
-            ) as private,
-        ):
-            partial = pathlib.Path(private, "state.npz")
-            np.savez(partial, identity=np.array(self.identity), **arrays)
-            os.replace(partial, self.path)
+        partial = self.path.with_name(f".{self.path.name}.partial.npz")
+        with writing(self.path):
+            try:
+                name = np.array(self.identity)
+                np.savez(partial, identity=name, moved=moved, **arrays)
+                os.replace(partial, self.path)
+            finally:
+                partial.unlink(missing_ok=True)
 
 
-_ARRAYS = ("adversarial", "predictions", "broken_by", "pending", "position")
+_ARRAYS = ("predictions", "broken_by", "pending", "position")
 _ARRAYS += ("attacked", "seconds")
 
 
@@ -126,6 +126,12 @@ def _load(state: State, path: pathlib.Path) -> None:
             new, old = getattr(state, name), found[name]
             if new.dtype != old.dtype or (name != "pending" and new.shape != old.shape):
                 raise ValueError(f"{name} is {old.dtype}{list(old.shape)}")
+        moved, broken = found["moved"], found["broken_by"] >= 0
+        if (
+            moved.dtype != state.adversarial.dtype
+            or moved.shape != state.adversarial[broken].shape
+        ):
+            raise ValueError(f"moved is {moved.dtype}{list(moved.shape)}")
         finite = state.logits[np.isfinite(state.logits)]
         size = np.abs(finite).max(initial=0)
         same = found["logits"].shape == state.logits.shape and np.allclose(
@@ -138,3 +144,4 @@ def _load(state: State, path: pathlib.Path) -> None:
         )
     for name in _ARRAYS:
         setattr(state, name, found[name].copy())
+    state.adversarial[broken] = moved

@@ -108,7 +108,7 @@ def autoattack(
       UserWarning: for a model whose answers change, that returns probabilities, has
         fewer than four classes, or masks its gradients: if that of the margin vanishes
         on more than 1 % of the first batch (unless `square` is the only attack), or if
-        `square` lowers the accuracy by more than 0.2 points.
+        `square`, as the last of several, lowers the accuracy by more than 0.2 points.
 
     References:
       Croce & Hein, 2020 (https://arxiv.org/abs/2003.01690), Sec. 6;
@@ -123,11 +123,22 @@ def autoattack(
     if version == "rand":
         draws = tracing.fold_in(key, 2**31)
         logits_fn = attacks.expectation(logits_fn, _NUM_SAMPLES, key=draws)
-    task = make_task(logits_fn, images, labels, None, batch_size, bounds)
+    try:
+        task = make_task(logits_fn, images, labels, None, batch_size, bounds)
+    except TypeError as error:
+        error.add_note(
+            "version='rand' attacks a model (images, key) -> logits, the others one of "
+            f"images alone; the version is {version!r}."
+        )
+        raise
     names = VERSIONS[version] if only is None else tuple(only)
     for name in names:
         if name not in VERSIONS["plus"]:
             raise unknown_name("attack of AutoAttack", name, VERSIONS["plus"])
+    if not names or len(set(names)) < len(names):
+        raise ValueError(
+            f"`only` must have at least one attack, each once, got {list(names)}."
+        )
     if "square" in names and task.images.ndim != 4:
         raise ValueError(
             f"`square` needs images [N, H, W, C], got shape {list(task.images.shape)}; "
@@ -222,10 +233,9 @@ def _examine(task: Task, *, follows_gradients: bool) -> np.ndarray:
 
 def _warn_of_square(components: Mapping[str, Component], num_images: int) -> None:
     """Warn if the attack without gradients finds what the earlier ones do not."""
-    square = components.get("square")
-    if square is None or next(iter(components)) == "square":
+    if len(components) == 1 or [*components][-1] != "square":
         return
-    lowered = square.fooled / num_images
+    lowered = components["square"].fooled / num_images
     if lowered > _FOUND_WITHOUT_GRADIENTS:
         _warn(
             f"`square`, which needs no gradients, lowers the robust accuracy by "

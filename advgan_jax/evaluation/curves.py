@@ -33,10 +33,10 @@ def minimum_norm_curve(
       Pairs of an epsilon and the robust accuracy, in the order of `epsilons`.
 
     Raises:
-      ValueError: for an unknown norm or a negative epsilon.
+      ValueError: for an unknown norm, a negative epsilon, or a targeted evaluation.
     """
+    distances = distances_of(evaluation, norm)
     if epsilons is None:
-        distances = distances_of(evaluation, norm)
         epsilons = [
             0.0,
             *np.unique(distances[np.isfinite(distances) & (distances > 0)]),

@@ -9,6 +9,7 @@ import pytest
 from jax.tree_util import Partial
 
 from advgan_jax import attacks, losses
+from advgan_jax.cpu import loops
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -137,6 +138,19 @@ def test_some_attacks_need_images(name, net, images, labels):
 
 @only(NAMES)
 def test_units_of_the_pixels_change_nothing_else(name, net, images, labels):
+    in_other_units(name, net, images, labels)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["apgd", "apgd_targeted"])
+def test_units_of_a_random_start_in_l1(name, net, images, labels):
+    """Its noise has a length of its own; the projection shortens it."""
+    few = {"norm": "l1", "num_steps": 2, "random_start": True}
+    in_other_units(name, net, images, labels, **few)
+
+
+def in_other_units(name, net, images, labels, **hyper):
+    """Compare an attack in other units with the same one in [0, 1]."""
     bounds = (-128.0, 127.0)  # neither 0 nor 1 is an end, and a step is far from 1
     images = jnp.round(256 * images) / 256  # exact in all units
 
@@ -145,7 +159,8 @@ def test_units_of_the_pixels_change_nothing_else(name, net, images, labels):
         model = Partial(lambda net, x: net((x - low) / size), net)
         lengths = {"epsilon": 0.3 * size, "step_size": 0.1 * size}
         known = bind(name, net).known
-        attack = bind(name, model, **{n: v for n, v in lengths.items() if n in known})
+        lengths = {n: v for n, v in lengths.items() if n in known}
+        attack = bind(name, model, **lengths, **hyper)
         x = low + size * images
         return attack(model, x, labels, key=jax.random.key(0), bounds=(low, high))
 
@@ -343,10 +358,12 @@ def test_it_is_a_constant_to_gradients(name, net, images, labels):
 @only(
     [
         *("apgd", "apgd_targeted", "carlini_wagner_l2", "carlini_wagner_linf"),
-        *("ddn", "deepfool", "fab", "fmn", "lbfgs", "pgd"),
+        *("ddn", "deepfool", "ead", "fab", "fab_targeted", "fmn", "lbfgs", "pgd"),
+        "square",
     ]
 )
-def test_under_shard_map(name, net, images, labels):
+def test_under_shard_map(name, net, images, labels, monkeypatch):
+    monkeypatch.setattr(loops, "_NUM_LANES_CPU", 2)  # fewer than the three images
     run, key = bind(name, net), jax.random.key(1)
     mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     batch = jax.sharding.PartitionSpec("data")

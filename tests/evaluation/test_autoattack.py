@@ -109,6 +109,7 @@ def test_a_resumed_run_has_the_same_bits(problem, tmp_path, monkeypatch):
     np.testing.assert_array_equal(resumed.broken_by, whole.broken_by)
     for name, component in whole.components.items():
         assert resumed.components[name][:3] == component[:3]
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
     count = len(calls)
     again = autoattack(model, images, labels, state_path=path, **hyper)
     assert len(calls) == count
@@ -172,6 +173,26 @@ def test_the_sequence_follows_the_released_code():
     assert known["fab"]["num_restarts"] == 5
     (fab,) = _sequence.make_sequence("standard", ["fab"], "l2", 0.5, 10).values()
     assert fab.arguments["num_restarts"] == 1
+    own = _sequence.make_sequence("standard", [*known], "l1", 12.0, 10)
+    starts = {
+        name: attack.arguments.get("num_restarts") for name, attack in own.items()
+    }
+    assert starts["apgd-ce"] == starts["apgd-dlr"] == 5
+    assert starts["fab"] == starts["apgd-t"] == 1
+
+
+@pytest.mark.slow
+def test_the_longer_version_runs(problem):
+    model, images, labels = problem
+    hyper = {"epsilon": 0.05, "key": KEY, "version": "plus", "batch_size": 8}
+    result = autoattack(model, images, labels, **hyper)
+    assert [*result.components] == [*_sequence.VERSIONS["plus"]]
+    broken = distances(problem, "linf") < 0.05
+    np.testing.assert_array_equal(result.broken_by != "", broken)
+    # From the last attack on, each finds what remains alone.
+    for name in ("fab", "apgd-t", "apgd-dlr"):
+        one = autoattack(model, images, labels, **hyper, only=[name])
+        np.testing.assert_array_equal(one.broken_by != "", broken)
 
 
 def test_epsilon_of_zero(problem):
@@ -287,6 +308,10 @@ def test_warning_of_what_only_square_finds(problem):
     assert alone.components["square"].fooled > 0
     assert "`square`, which needs no gradients" not in message
     assert "gradient of the margin" not in message
+    assert "`square`, which needs no gradients" not in run("square", "apgd-ce")[1]
+    assert (
+        "`square`, which needs no gradients" not in run("apgd-ce", "square", "fab-t")[1]
+    )
     message = run("fab-t", "square")[1]
     assert "`square`, which needs no gradients" in message
     assert "gradient of the margin vanishes" in message
@@ -302,6 +327,11 @@ def test_bad_arguments(problem):
         ({"key": None}, ValueError, "needs a key"),
         ({"only": ["pgd"]}, ValueError, "attack of AutoAttack 'pgd'.*apgd-ce"),
         ({"batch_size": 0}, ValueError, "batch_size"),
+        ({"only": []}, ValueError, "at least one attack, each once"),
+        ({"only": ["square", "square"]}, ValueError, "each once, got"),
     ):
         with pytest.raises(error, match=match):
             autoattack(model, images, labels, **{**hyper, **change})
+    with pytest.raises(TypeError) as error:
+        autoattack(model, images, labels, version="rand", **hyper)
+    assert "(images, key) -> logits" in " ".join(error.value.__notes__)
