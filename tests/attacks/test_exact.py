@@ -291,6 +291,28 @@ def test_losses_all_break_the_net(loss, name, net, images, labels):
     assert attacks.succeeded(net(result), labels).all()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["apgd_targeted", "fab"])
+def test_restarts_break_no_fewer_images(name, net, images):
+    images = jax.random.uniform(jax.random.key(3), (24, *images.shape[1:]))
+    labels = jnp.argmax(net(images), axis=-1)
+    hyper = {"num_steps": 1, "key": jax.random.key(2), "random_start": True}
+    hyper |= {"epsilon": 0.05} if name == "apgd_targeted" else {}
+
+    def run(number):
+        found = attacks.ATTACKS[name](net, images, labels, num_restarts=number, **hyper)
+        sizes = jnp.abs(found - images).max(axis=(1, 2, 3))
+        return attacks.succeeded(net(found), labels), sizes
+
+    (once, far), (often, near) = run(1), run(8)
+    assert (often >= once).all()
+    if name == "fab":  # which minimises the distance
+        assert (near <= far + 1e-6)[once].all()
+        assert (often & ~once).any() or (near < far - 1e-3)[once].any()
+    else:
+        assert (near <= 0.05 + 1e-6).all()
+
+
 @pytest.mark.parametrize("name", ["pgd", "apgd"])
 def test_the_best_restart_is_kept(name, net, images, labels):
     """Without steps each restart is a random point, whose loss is plain to see."""
