@@ -16,6 +16,7 @@ import numpy as np
 from advgan_jax.names import unknown_name
 from advgan_jax.numbers import (
     LARGEST_SEED,
+    ORDERS,
     check_at_least,
     check_class,
     check_integer,
@@ -241,10 +242,9 @@ def largest_distance(
     and in L1, where n replaces its root, they add. An attack knows a sum of float32
     numbers, in L2 and L1, only to about :math:`\delta = 10^{-5}`.
     """
-    power = {"linf": 0.0, "l2": 0.5, "l1": 1.0}[norm]
     pixel = ROUNDING * max(abs(bound) for bound in bounds)
-    edge = float(np.float32(epsilon)) * (1 + 1e-5 * (power > 0))
-    return edge + pixel * num_pixels**power
+    edge = float(np.float32(epsilon)) * (1 + 1e-5 * (norm != "linf"))
+    return edge + pixel * num_pixels ** (1 / ORDERS[norm])
 
 
 def check_labels(

@@ -21,6 +21,7 @@ from advgan_jax.checks import (
     is_concrete,
     warn_of_axes,
 )
+from advgan_jax.numbers import ORDERS
 from advgan_jax.tracing import Function, Traced
 from advgan_jax.types import Array, Bounds, LogitsFn
 
@@ -241,9 +242,8 @@ def warn_of_epsilon(
     """
     if epsilon is None or not is_concrete(epsilon):
         return
-    powers = {"linf": 0.0, "l2": 0.5, "l1": 1.0}
     width = bounds[1] - bounds[0]
-    size = width * math.prod(shape[1:]) ** powers.get(norm, 1.0)
+    size = width * math.prod(shape[1:]) ** (1 / ORDERS.get(norm, 1))
     is_table = len(shape) == 2  # whose numbers nobody rounds
     if width == 255 and 0 < epsilon < 0.5 and not is_table:
         warnings.warn(

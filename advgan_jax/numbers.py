@@ -1,6 +1,6 @@
-"""Check single numbers: counts, sizes, seeds and classes.
+"""Check single numbers: counts, sizes, seeds and classes; measure distances.
 
-`checks` re-exports these functions. A wrong type raises `TypeError`, a wrong value
+`checks` re-exports the checks. A wrong type raises `TypeError`, a wrong value
 `ValueError`. The values of tracers are not checked.
 """
 
@@ -12,6 +12,8 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+# Of the norms that measure how far images are.
+ORDERS: dict[str, float] = {"linf": np.inf, "l2": 2, "l1": 1}
 LARGEST_SEED = 2**32 - 1  # JAX's keys would take a larger seed modulo 2**32
 
 
@@ -94,3 +96,9 @@ def check_class(target_class: int | None, num_classes: int) -> None:
         f"`target_class` must be in [0, {num_classes}), got {target_class}; omit it "
         "for an untargeted attack."
     )
+
+
+def distances(some: np.ndarray, others: np.ndarray, norm: str) -> np.ndarray:
+    """Return the distances of pairs of images `[N, ...]`, float64 `[N]`."""
+    change = np.subtract(some, others, dtype=np.float64)
+    return np.linalg.norm(change.reshape(len(change), -1), ORDERS[norm], axis=1)

@@ -45,6 +45,7 @@ from absl import app, flags
 from advgan_jax import digest
 from advgan_jax.cpu import process
 from advgan_jax.evaluation import autoattack
+from advgan_jax.numbers import distances
 
 _NORMS = flags.DEFINE_list("norms", ["linf", "l2"], "Norms: linf, l2, l1.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds of the reference.")
@@ -64,7 +65,6 @@ EPSILONS = {
 FIXED = ["fab-t"]  # without random numbers
 COMPONENTS = ["apgd-ce", "apgd-t", "fab-t", "square", "whole"]
 REFERENCE_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
-ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}
 
 
 def ours(attacked, norm, epsilon, name, key):
@@ -99,8 +99,7 @@ def theirs(attacked, norm, epsilon, name, seed):
     seconds = time.process_time() - start
     with torch.no_grad():
         predictions = model(x).argmax(dim=1).numpy()
-    change = (from_torch(x) - images).reshape(len(images), -1)
-    sizes = np.linalg.norm(change, ORDERS[norm], axis=1)
+    sizes = distances(from_torch(x), images, norm)
     assert sizes.max() <= epsilon * (1 + 1e-4)
     return predictions == labels, seconds
 

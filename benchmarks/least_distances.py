@@ -23,9 +23,9 @@ from _torch_models import from_torch, to_torch
 from absl import app, flags
 
 from advgan_jax import attacks
+from advgan_jax.numbers import ORDERS, distances
 
 _STEPS = flags.DEFINE_integer("steps", 100, "Steps of each search.")
-ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}
 SEARCHES = [
     *(("fmn", norm) for norm in ("l2", "linf", "l1")),
     ("ddn", "l2"),
@@ -59,8 +59,7 @@ def measure(run, logits_fn, images, labels, norm):
     found = run()
     seconds = time.process_time() - start
     success = np.argmax(np.asarray(logits_fn(found)), axis=-1) != labels
-    change = (found - images).reshape(len(images), -1)
-    sizes = np.linalg.norm(change, ORDERS[norm], axis=1)
+    sizes = distances(found, images, norm)
     median = float(np.median(np.where(success, sizes, np.inf)))
     return {"median": median, "success": float(success.mean()), "seconds": seconds}
 

@@ -33,10 +33,10 @@ from advgan_jax.evaluation import (
     evaluate_adversarial,
     local_optimality,
 )
+from advgan_jax.numbers import ORDERS
 
 _NORMS = flags.DEFINE_list("norms", ["l2", "linf"], "Norms: l2, linf.")
 _STEPS = flags.DEFINE_integer("steps", 100, "Steps of each search.")
-ORDERS = {"l2": 2, "linf": np.inf}
 NUM_SEARCHES = 5  # of Carlini and Wagner's attack
 
 

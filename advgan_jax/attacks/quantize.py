@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from advgan_jax import checks
+from advgan_jax.numbers import ORDERS, distances
 from advgan_jax.types import Array, Bounds
 
 _NUM_HALVINGS = 12
-_ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}
 
 
 def quantize(
@@ -51,8 +51,8 @@ def quantize(
         `epsilon` of an original's pixel.
     """
     checks.check_bounds(bounds)
-    if norm not in _ORDERS:
-        raise checks.unknown_name("norm", norm, _ORDERS)
+    if norm not in ORDERS:
+        raise checks.unknown_name("norm", norm, ORDERS)
     checks.check_levels(levels)
     if not checks.is_concrete(images, originals):
         raise TypeError(
@@ -76,7 +76,7 @@ def quantize(
         limit = checks.largest_distance(
             epsilon, bounds, norm=norm, num_pixels=clean[:1].size
         )
-        rows = rounded(moved, clean, table, limit, _ORDERS[norm])
+        rows = rounded(moved, clean, table, limit, norm)
     return (jnp.asarray if checks.is_jax(images) else np.asarray)(table[rows])
 
 
@@ -95,7 +95,7 @@ def _nearest(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 
 def _round_pixels(
-    moved: np.ndarray, clean: np.ndarray, table: np.ndarray, limit: float, _: float
+    moved: np.ndarray, clean: np.ndarray, table: np.ndarray, limit: float, _: str
 ) -> np.ndarray:
     """Return the nearest level of each pixel within `limit` of its clean value."""
     exact = table.astype(np.float64)
@@ -106,7 +106,7 @@ def _round_pixels(
 
 
 def _round_images(
-    moved: np.ndarray, clean: np.ndarray, table: np.ndarray, limit: float, order: float
+    moved: np.ndarray, clean: np.ndarray, table: np.ndarray, limit: float, norm: str
 ) -> np.ndarray:
     """Return the levels of the largest multiple of each perturbation that fit."""
     batch = (len(clean), *[1] * (clean.ndim - 1))
@@ -114,8 +114,7 @@ def _round_images(
 
     def _try(scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rows = _nearest(clean + scale.reshape(batch) * change, table)
-        distance = (table[rows] - clean).reshape(len(clean), -1)
-        return rows, np.linalg.norm(distance, order, axis=1) <= limit
+        return rows, distances(table[rows], clean, norm) <= limit
 
     rows, fits = _try(np.ones(len(clean)))
     if fits.all():

@@ -17,6 +17,7 @@ import numpy as np
 
 from advgan_jax import attacks, checks
 from advgan_jax.cpu.compiling import compiler_options
+from advgan_jax.numbers import distances
 from advgan_jax.oracles import BudgetExhausted, Oracle
 from advgan_jax.progress import progress as show_progress
 from advgan_jax.types import Array, Attack
@@ -222,9 +223,7 @@ class _Pool:
 
     def _within(self, images: np.ndarray, clean: np.ndarray) -> np.ndarray:
         """Return which images are within epsilon, bool `[M]`."""
-        order = {"linf": np.inf, "l2": 2, "l1": 1}[self._method.norm]
-        change = (images.astype(np.float64) - clean).reshape(len(clean), -1)
-        return np.linalg.norm(change, order, axis=1) <= self._limit
+        return distances(images, clean, self._method.norm) <= self._limit
 
     def _rounded(self, images: np.ndarray, clean: np.ndarray) -> np.ndarray:
         """Round proposals to the levels; those within epsilon stay there."""
@@ -232,7 +231,7 @@ class _Pool:
             return images
         options: Any = {"norm": self._method.norm, "levels": self._levels}
         nearest = np.asarray(attacks.quantize(images, clean, **options))
-        if np.isinf(self._limit):
+        if self._method.epsilon is None:
             return nearest
         options["epsilon"] = float(self._method.epsilon)
         inward = np.asarray(attacks.quantize(images, clean, **options))

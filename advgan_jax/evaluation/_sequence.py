@@ -12,6 +12,7 @@ from advgan_jax.evaluation import _task
 from advgan_jax.evaluation._measure import TimedAttack
 from advgan_jax.evaluation._state import ROBUST, State
 from advgan_jax.evaluation._task import PaddedBatch, Task
+from advgan_jax.numbers import distances
 from advgan_jax.progress import progress
 from advgan_jax.types import Array, Attack
 
@@ -131,15 +132,13 @@ def _judge_of(
     """
     num_pixels = int(np.prod(task.images.shape[1:]))
     largest = largest_distance(epsilon, task.bounds, norm=norm, num_pixels=num_pixels)
-    order = {"linf": np.inf, "l2": 2, "l1": 1}[norm]
 
     def _judge(batch: PaddedBatch, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         # At one size for all attacks, for which the model is compiled already.
         rows = np.minimum(np.arange(task.batch_size), len(found) - 1)
         whole = PaddedBatch(found[rows], batch.index[rows], batch.mask[rows])
         logits = _task.finite_logits(task, whole, kind="adversarial")[: len(found)]
-        change = np.subtract(found, batch.images, dtype=np.float64)
-        size = np.linalg.norm(change.reshape(len(change), -1), order, axis=1)
+        size = distances(found, batch.images, norm)
         classes = np.argmax(logits, axis=-1)
         wrong = classes != task.labels[batch.index]
         return batch.mask & wrong & (size <= largest), classes

@@ -116,10 +116,7 @@ def autoattack(
     """
     checks.check_key("autoattack", key)
     checks.check_at_least("epsilon", epsilon, 0)
-    if version not in VERSIONS:
-        raise unknown_name("version", version, VERSIONS)
-    if norm not in _NORMS:
-        raise unknown_name("norm", norm, _NORMS)
+    names = _names_of(version, norm, only)
     if version == "rand":
         draws = tracing.fold_in(key, 2**31)
         logits_fn = attacks.expectation(logits_fn, _NUM_SAMPLES, key=draws)
@@ -131,14 +128,6 @@ def autoattack(
             f"images alone; the version is {version!r}."
         )
         raise
-    names = VERSIONS[version] if only is None else tuple(only)
-    for name in names:
-        if name not in VERSIONS["plus"]:
-            raise unknown_name("attack of AutoAttack", name, VERSIONS["plus"])
-    if not names or len(set(names)) < len(names):
-        raise ValueError(
-            f"`only` must have at least one attack, each once, got {list(names)}."
-        )
     if "square" in names and task.images.ndim != 4:
         raise ValueError(
             f"`square` needs images [N, H, W, C], got shape {list(task.images.shape)}; "
@@ -164,6 +153,23 @@ def autoattack(
         version=version,
         **bound,
     )
+
+
+def _names_of(version: str, norm: str, only: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the names of the attacks; raise `ValueError` for wrong arguments."""
+    if version not in VERSIONS:
+        raise unknown_name("version", version, VERSIONS)
+    if norm not in _NORMS:
+        raise unknown_name("norm", norm, _NORMS)
+    names = VERSIONS[version] if only is None else tuple(only)
+    for name in names:
+        if name not in VERSIONS["plus"]:
+            raise unknown_name("attack of AutoAttack", name, VERSIONS["plus"])
+    if not names or len(set(names)) < len(names):
+        raise ValueError(
+            f"`only` must have at least one attack, each once, got {list(names)}."
+        )
+    return names
 
 
 def _measure(task: Task, clean: np.ndarray, state: State, keep: int) -> Evaluation:

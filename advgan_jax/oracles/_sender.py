@@ -130,7 +130,7 @@ class Sender:
                 queries=queries,
                 wasted=wasted,
             ) from (error.__cause__ or error)
-        return incoming.in_order()
+        return incoming.in_order().reshape(-1, self._num_classes)
 
     def _convert(self, raw, count: int) -> np.ndarray:
         return to_probabilities(raw, self._kind, count, self._num_classes)

@@ -216,15 +216,12 @@ class Oracle:
         names = [digest(image) for image in images] if self._cache else []
         waiting = self._unanswered(names) if self._cache else np.arange(len(images))
         parts = [np.zeros((0, self.num_classes), np.float32)]
-        for start in range(0, len(waiting), self.batch_size):
+        for number, start in enumerate(range(0, len(waiting), self.batch_size)):
             rows = waiting[start : start + self.batch_size]
             allowed = self._allowed(images[rows])
             if allowed:
-                batch = images[rows[:allowed]]
-                answers = self._answer(batch, start // self.batch_size)
-                allowed = len(answers)  # fewer if failed tries spent the budget
-                parts.append(answers.reshape(allowed, self.num_classes))
-            if allowed:
+                parts.append(self._answer(images[rows[:allowed]], number))
+                allowed = len(parts[-1])  # fewer if failed tries spent the budget
                 after_batch(allowed)
             if allowed < len(rows) and self.budget is not None:
                 answered = self._look_up(names) if names else np.concatenate(parts)

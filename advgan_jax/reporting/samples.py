@@ -104,11 +104,12 @@ def _arrays(evaluation: Evaluation, dataset: Dataset) -> dict[str, Any]:
             marks = (counted & success, counted)
             counts = [_count(labels, targets, mark, num_classes) for mark in marks]
             arrays["pairs"] = np.stack(counts)
-    if not np.size(evaluation.examples) or np.ndim(evaluation.examples) != 4:
+    examples = evaluation.examples
+    if examples is None or examples.ndim != 4 or not len(examples):
         return arrays
-    few = slice(min(len(evaluation.examples), SHOWN))
+    few = slice(min(len(examples), SHOWN))
     clean = dataset.test.images[: len(evaluation.labels)][few]
-    arrays |= _pictures(to_float(clean), evaluation.examples[few])
+    arrays |= _pictures(to_float(clean), examples[few])
     none = np.full_like(labels, -1)
     columns = {
         "labels": labels,
