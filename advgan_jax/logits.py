@@ -1,6 +1,7 @@
 """Prepare models, functions from images to logits, for attacks, and check them."""
 
 import contextlib
+import inspect
 import logging
 import math
 import sys
@@ -78,6 +79,23 @@ def check_evaluation_mode(logits_fn: LogitsFn, name: str = "logits_fn") -> None:
                 )
 
 
+def check_arguments(fn: Any, name: str, *wanted: str) -> None:
+    """Raise `TypeError` for a function that cannot be called with such arguments."""
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):  # it has none
+        return
+    try:
+        signature.bind(*wanted)
+    except TypeError as error:
+        raise TypeError(
+            f"`{name}` must be a function of {' and '.join(wanted)}, got one of "
+            f"{signature}: {error}. A model that draws numbers is one of images and "
+            "key, which `attacks.expectation` and version='rand' of `autoattack` need; "
+            "bind all other arguments."
+        ) from None
+
+
 def apply(models: Mapping[str, Traced], images: Array) -> Array:
     """Return the logits of the model among traced functions; see `tracing.call`."""
     return models["logits_fn"](images)
@@ -119,6 +137,7 @@ def check_logits_fn(model: Function, images: Array) -> int:
     try:
         logits = model.at(images).outputs
     except Exception as error:
+        check_arguments(model.fn, model.name, "images")
         cure = "One image needs a batch axis: `images[None]`."
         if has_channels_first(images):
             cure = (

@@ -9,6 +9,7 @@ from jax import lax
 from jax.tree_util import Partial
 
 from advgan_jax import checks
+from advgan_jax.logits import check_arguments
 from advgan_jax.types import Array, LogitsFn
 
 _ODD = 2654435761  # spreads the bits of a sum
@@ -38,7 +39,8 @@ def expectation(
       A model of images alone; a pytree if `logits_fn` is one.
 
     Raises:
-      TypeError: if `logits_fn` is not callable, or the key is not typed.
+      TypeError: if `logits_fn` is no function of images and key, or the key is not
+        typed.
       ValueError: if `num_samples` is not a positive integer.
 
     References:
@@ -52,6 +54,7 @@ def expectation(
     if not isinstance(num_samples, int) or num_samples < 1:
         raise ValueError(f"`num_samples` must be an integer >= 1, got {num_samples!r}.")
     checks.check_key("expectation", key)
+    check_arguments(logits_fn, "logits_fn", "images", "key")
     model = logits_fn if isinstance(logits_fn, Partial) else Partial(logits_fn)
     return Partial(partial(_mean_logits, num_samples), model, key)
 

@@ -64,13 +64,24 @@ def measure_gradients(task: Task, loss: str | None) -> dict[str, np.ndarray]:
     """
     if loss is None:
         return {}
+    marks = _measured(task, loss)
+    return {name: marks[name] for name in ("gradient_zero", "gradient_not_finite")}
+
+
+def gradient_lengths(task: Task, loss: str) -> np.ndarray:
+    """Return the L2 norm of the gradient of a loss at each clean image, `[N]`."""
+    return _measured(task, loss)["length"]
+
+
+def _measured(task: Task, loss: str) -> dict[str, np.ndarray]:
+    """Compute the gradient of each clean image once."""
     if loss not in task.gradients:
         task.gradients[loss] = _measure(task, loss)
     return task.gradients[loss]
 
 
 def _measure(task: Task, loss: str) -> dict[str, np.ndarray]:
-    """Compute the gradient of each clean image once."""
+    """Compute the gradient of each clean image."""
     targeted = task.target_labels is not None
     labels = task.labels if task.target_labels is None else task.target_labels
     columns = []
@@ -80,8 +91,9 @@ def _measure(task: Task, loss: str) -> dict[str, np.ndarray]:
         marks = tracing.run(_marks, task.models, *data, **settings)
         marks = (parallel.fetch(mark, len(batch.mask))[batch.mask] for mark in marks)
         columns.append(tuple(marks))
-    zero, not_finite = map(np.concatenate, zip(*columns, strict=True))
-    return {"gradient_zero": zero, "gradient_not_finite": not_finite}
+    zero, not_finite, length = map(np.concatenate, zip(*columns, strict=True))
+    marks = {"gradient_zero": zero, "gradient_not_finite": not_finite}
+    return {**marks, "length": length}
 
 
 def _marks(
@@ -91,8 +103,8 @@ def _marks(
     *,
     loss: str,
     targeted: bool,
-) -> tuple[Array, Array]:
-    """Return where a gradient is zero, and where it is not finite, both `[B]`."""
+) -> tuple[Array, Array, Array]:
+    """Return where a gradient is zero, where it is not finite, and its length."""
     # The floor of the margin would have no gradient.
     named = losses.logit_margin if loss == "margin" else losses.adversarial_loss(loss)
 
@@ -102,7 +114,8 @@ def _marks(
 
     gradient = jax.grad(_total)(images).reshape(len(images), -1)
     finite = jnp.all(jnp.isfinite(gradient), axis=-1)
-    return jnp.all(gradient == 0, axis=-1), ~finite
+    length = jnp.linalg.norm(gradient, axis=-1)
+    return jnp.all(gradient == 0, axis=-1), ~finite, length
 
 
 def warn_of_masked_gradients(evaluation: Evaluation) -> None:

@@ -23,7 +23,9 @@ class State:
     Attributes:
       path: the file, or None.
       identity: digest of all that decides the result, but for the model.
-      logits: the model's, of some clean images.
+      logits: the model's, of some clean images, and of these with noise.
+      slopes: the lengths of gradients at some clean images; empty if no attack follows
+        them.
       adversarial: the images; the clean ones where no attack has succeeded.
       predictions: classes of the adversarial images when they were judged.
       broken_by: number of the attack that succeeded on each image; `ROBUST` so far, or
@@ -38,6 +40,7 @@ class State:
     path: pathlib.Path | None
     identity: str
     logits: np.ndarray
+    slopes: np.ndarray
     adversarial: np.ndarray
     predictions: np.ndarray
     broken_by: np.ndarray
@@ -55,7 +58,7 @@ class State:
         """Replace the file, if there is one."""
         if self.path is None or not parallel.is_first():
             return
-        arrays = {n: getattr(self, n) for n in ("logits", *_ARRAYS)}
+        arrays = {n: getattr(self, n) for n in ("logits", "slopes", *_ARRAYS)}
         # The others are clean, and most of a large data set.
         moved = self.adversarial[self.broken_by >= 0]
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,6 +81,7 @@ def open_state(
     task: Task,
     clean: np.ndarray,
     logits: np.ndarray,
+    slopes: np.ndarray,
     settings: dict[str, Any],
     key: Array,
 ) -> State:
@@ -85,7 +89,7 @@ def open_state(
 
     `settings` has the `attacks` in their order, with their arguments. The file must be
     of the same images, labels, settings and key, and of a model with the same `logits`
-    of some images, up to the rounding of another device.
+    and `slopes`, up to the rounding of another device.
     """
     images = np.concatenate([batch.images[batch.mask] for batch in task.batches()])
     identity = digest.of_json(
@@ -103,6 +107,7 @@ def open_state(
             where,
             identity,
             logits,
+            slopes,
             images,
             clean.copy(),
             broken_by,
@@ -115,6 +120,15 @@ def open_state(
     if where is not None and parallel.agreed(where.is_file()):
         _load(state, where)
     return state
+
+
+def _alike(ours: np.ndarray, stored: np.ndarray) -> bool:
+    """Return whether at most 1 % of the numbers differ by more than rounding."""
+    if ours.shape != stored.shape:
+        return False
+    size = np.abs(ours[np.isfinite(ours)]).max(initial=0)
+    close = np.isclose(ours, stored, rtol=0, atol=_ROUNDING * size, equal_nan=True)
+    return bool((~close).sum() <= 0.01 * close.size)
 
 
 def _load(state: State, path: pathlib.Path) -> None:
@@ -132,11 +146,7 @@ def _load(state: State, path: pathlib.Path) -> None:
             or moved.shape != state.adversarial[broken].shape
         ):
             raise ValueError(f"moved is {moved.dtype}{list(moved.shape)}")
-        finite = state.logits[np.isfinite(state.logits)]
-        size = np.abs(finite).max(initial=0)
-        same = found["logits"].shape == state.logits.shape and np.allclose(
-            found["logits"], state.logits, rtol=0, atol=_ROUNDING * size
-        )
+        same = all(_alike(getattr(state, n), found[n]) for n in ("logits", "slopes"))
     if str(found["identity"]) != state.identity or not same:
         raise ValueError(
             f"{path} must be the state of this evaluation, got one of other images, "

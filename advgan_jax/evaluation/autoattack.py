@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from advgan_jax import attacks, checks, tracing
-from advgan_jax.checks import unknown_name
+from advgan_jax.checks import as_images, unknown_name
 from advgan_jax.evaluation import _task
-from advgan_jax.evaluation._gradients import measure_gradients
+from advgan_jax.evaluation._gradients import gradient_lengths, measure_gradients
 from advgan_jax.evaluation._measure import measure
 from advgan_jax.evaluation._sequence import (
     FEWEST_CLASSES,
@@ -32,6 +32,7 @@ from advgan_jax.evaluation._task import PaddedBatch, Task, make_task, predict_cl
 from advgan_jax.evaluation.autoattack_result import AutoAttackResult, Component
 from advgan_jax.evaluation.result import Evaluation
 from advgan_jax.logits import warn_of_epsilon
+from advgan_jax.numbers import ORDERS
 from advgan_jax.types import Array, Bounds
 
 _NORMS = ("linf", "l2", "l1")
@@ -120,14 +121,7 @@ def autoattack(
     if version == "rand":
         draws = tracing.fold_in(key, 2**31)
         logits_fn = attacks.expectation(logits_fn, _NUM_SAMPLES, key=draws)
-    try:
-        task = make_task(logits_fn, images, labels, None, batch_size, bounds)
-    except TypeError as error:
-        error.add_note(
-            "version='rand' attacks a model (images, key) -> logits, the others one of "
-            f"images alone; the version is {version!r}."
-        )
-        raise
+    task = make_task(logits_fn, images, labels, None, batch_size, bounds)
     if "square" in names and task.images.ndim != 4:
         raise ValueError(
             f"`square` needs images [N, H, W, C], got shape {list(task.images.shape)}; "
@@ -135,12 +129,13 @@ def autoattack(
         )
     warn_of_epsilon(epsilon, bounds, norm=norm, shape=task.images.shape)
     clean = predict_clean(task)
-    logits = _examine(task, follows_gradients=any(name != "square" for name in names))
-    sequence = make_sequence(version, names, norm, float(epsilon), logits.shape[1])
     bound = {"norm": norm, "epsilon": float(epsilon)}
+    follows_gradients = any(name != "square" for name in names)
+    logits, slopes = _examine(task, follows_gradients, **bound)
+    sequence = make_sequence(version, names, norm, float(epsilon), logits.shape[1])
     settings = {**bound, "version": version, "batch_size": task.batch_size}
     settings["attacks"] = [[n, a.name, a.hyperparams] for n, a in sequence.items()]
-    state = open_state(state_path, task, clean, logits, settings, key)
+    state = open_state(state_path, task, clean, logits, slopes, settings, key)
     run_sequence(task, clean, sequence, state, key=key, shown=progress, **bound)
     components = _components(state, list(sequence))
     _warn_of_square(components, len(clean))
@@ -150,7 +145,7 @@ def autoattack(
         components=components,
         adversarial=state.adversarial,
         broken_by=names[state.broken_by],
-        version=version,
+        version=version if tuple(names) == VERSIONS[version] else "custom",
         **bound,
     )
 
@@ -161,6 +156,8 @@ def _names_of(version: str, norm: str, only: Sequence[str] | None) -> tuple[str,
         raise unknown_name("version", version, VERSIONS)
     if norm not in _NORMS:
         raise unknown_name("norm", norm, _NORMS)
+    if isinstance(only, str):
+        raise TypeError(f"`only` must be a sequence of names, got {only!r}.")
     names = VERSIONS[version] if only is None else tuple(only)
     for name in names:
         if name not in VERSIONS["plus"]:
@@ -197,8 +194,15 @@ def _components(state: State, names: list[str]) -> dict[str, Component]:
     return {name: Component(*row) for name, row in zip(names, rows, strict=True)}
 
 
-def _examine(task: Task, *, follows_gradients: bool) -> np.ndarray:
-    """Return the logits of one batch; warn of what weakens the attacks."""
+def _examine(
+    task: Task, follows_gradients: bool, *, norm: str, epsilon: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return logits and lengths of gradients; warn of what weakens the attacks.
+
+    They are of the images of one batch, the logits also of these with noise within
+    epsilon, where models differ that agree on clean images. `ValueError` if the logits
+    are not finite.
+    """
     # One batch, whose programs are compiled anyway.
     few = dataclasses.replace(
         task,
@@ -224,8 +228,18 @@ def _examine(task: Task, *, follows_gradients: bool) -> np.ndarray:
             f"The model has {first.shape[1]} classes, fewer than the DLR losses need; "
             "where they do, the margin takes their place."
         )
+    noise = np.random.default_rng(0).choice(
+        np.array([-1, 1], np.float32), few.images.shape
+    )
+    noise = epsilon * noise[0].size ** (-1 / ORDERS[norm]) * noise
+    noisy = np.clip(as_images(few.images, few.bounds) + noise, *few.bounds)
+    noisy = dataclasses.replace(few, images=noisy.astype(np.float32))
+    parts = [
+        _task.finite_logits(noisy, b, kind="noisy")[b.mask] for b in noisy.batches()
+    ]
+    logits = np.concatenate([first, *parts])
     if not follows_gradients:
-        return first
+        return logits, np.zeros(0, np.float32)
     marks = measure_gradients(few, "margin")
     masked = float(np.mean(marks["gradient_zero"] | marks["gradient_not_finite"]))
     if masked > _MOST_MASKED:
@@ -234,7 +248,7 @@ def _examine(task: Task, *, follows_gradients: bool) -> np.ndarray:
             f"{masked:.1%} of the first {len(few.labels)} images: robustness is "
             "overestimated. Attack a smooth copy of the model by `transfer` as well."
         )
-    return first
+    return logits, gradient_lengths(few, "margin")
 
 
 def _warn_of_square(components: Mapping[str, Component], num_images: int) -> None:

@@ -26,7 +26,7 @@ class Component(NamedTuple):
     seconds: float
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class AutoAttackResult:
     """The result of `autoattack`.
 
@@ -39,7 +39,7 @@ class AutoAttackResult:
         where the clean image is misclassified, and an empty text where it is robust.
       norm: of the bound.
       epsilon: the bound, in pixel units.
-      version: `standard`, `plus` or `rand`.
+      version: `standard`, `plus` or `rand`; `custom` if only some attacks ran.
     """
 
     evaluation: Evaluation
@@ -49,6 +49,13 @@ class AutoAttackResult:
     norm: str
     epsilon: float
     version: str
+
+    def __repr__(self) -> str:
+        return (
+            f"AutoAttackResult({self.version}, {self.norm} {self.epsilon:g}, clean "
+            f"{self.clean_accuracy:.1%}, robust {self.robust_accuracy:.1%} of "
+            f"{len(self.broken_by)} images)"
+        )
 
     @property
     def robust_accuracy(self) -> float:

@@ -131,8 +131,8 @@ def local_optimality(
       classified correctly, or if all least distances are equal.
 
     Raises:
-      ValueError: without evaluations, for different images or models, a targeted
-        attack, or an unknown norm.
+      ValueError: without evaluations, for different images, models or bounds, a
+        targeted attack, or an unknown norm.
 
     References:
       Cina et al., 2024, AttackBench (https://arxiv.org/abs/2404.19460), Sec. 3.
@@ -147,6 +147,11 @@ def local_optimality(
                     "`evaluations` must have the same images and the same model, got "
                     f"different `{name}`; use the same split for all attacks."
                 )
+        if other.bounds != first.bounds:
+            raise ValueError(
+                "`evaluations` must have the same bounds, which are the unit of their "
+                f"distances, got {first.bounds} and {other.bounds}."
+            )
     correct = first.clean_predictions == first.labels
     distances = {
         name: distances_of(evaluation, norm)[correct]

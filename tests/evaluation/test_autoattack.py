@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 from jax.tree_util import Partial
 
 from advgan_jax.evaluation import _sequence, autoattack, make_row
@@ -86,6 +87,22 @@ def test_it_breaks_exactly_what_can_be_broken(norm, problem):
     assert (after["apgd-ce"].l2[result.broken_by == "square"] == 0).all()
 
 
+def rounded(model):
+    """A defence with the same logits at the clean images, which are rounded already."""
+    known = model.args[0]
+    return lambda x: linear(known, jnp.where(jnp.abs(x - 0.5) < 0.11, x, 0.5))
+
+
+def straight_through(model):
+    """The same logits everywhere, with another gradient."""
+
+    def gradient_of_another(x):
+        other = 2 * model(x)
+        return lax.stop_gradient(model(x) - other) + other
+
+    return gradient_of_another
+
+
 def test_a_resumed_run_has_the_same_bits(problem, tmp_path, monkeypatch):
     model, images, labels = problem
     hyper = {"epsilon": 0.05, "key": KEY, "batch_size": 8}
@@ -124,6 +141,9 @@ def test_a_resumed_run_has_the_same_bits(problem, tmp_path, monkeypatch):
     doubled = Partial(linear, 2 * model.args[0])
     with pytest.raises(ValueError, match="another model"):
         autoattack(doubled, images, labels, state_path=path, **hyper)
+    for other in (rounded(model), straight_through(model)):
+        with pytest.raises(ValueError, match="another model"):
+            autoattack(other, images, labels, state_path=path, **hyper)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"a state of `autoattack`.*delete it"):
         autoattack(model, images, labels, state_path=path, **hyper)
@@ -218,6 +238,9 @@ def test_rows_and_entries(problem):
     assert (entry["name"], entry["eps"], entry["threat_model"]) == (
         *("linear", 0.05, "linf"),
     )
+    assert entry["version"] == "custom"  # one attack of the four
+    assert "robust" in repr(result)
+    assert len(repr(result)) < 100
 
 
 @pytest.mark.slow
@@ -291,6 +314,19 @@ def test_warnings_of_models(change, match, problem):
     assert any(re.search(match, str(warning.message)) for warning in found)
 
 
+def test_logits_that_are_not_finite_near_an_image(problem):
+    """Attacks avoid such images, and would count the model as robust."""
+    model, images, labels = problem
+
+    def fragile(x):
+        moved = jnp.abs(x - images.mean()).max(axis=(1, 2, 3)) > 0.13
+        return jnp.where(moved[:, None], jnp.nan, model(x))
+
+    hyper = {"epsilon": 0.05, "key": KEY, "only": ["square"]}
+    with pytest.raises(ValueError, match=r"finite.* for noisy image"):
+        autoattack(fragile, images, labels, **hyper)
+
+
 def test_warning_of_what_only_square_finds(problem):
     """The model has no gradient; without earlier attacks that is no surprise."""
     model, images, labels = problem
@@ -332,6 +368,9 @@ def test_bad_arguments(problem):
     ):
         with pytest.raises(error, match=match):
             autoattack(model, images, labels, **{**hyper, **change})
-    with pytest.raises(TypeError) as error:
+    with pytest.raises(TypeError, match="sequence of names, got 'square'"):
+        autoattack(model, images, labels, only="square", **hyper)
+    with pytest.raises(TypeError, match=r"function of images and key, .* version='ra"):
         autoattack(model, images, labels, version="rand", **hyper)
-    assert "(images, key) -> logits" in " ".join(error.value.__notes__)
+    with pytest.raises(TypeError, match=r"function of images, got .* version='rand'"):
+        autoattack(lambda x, key: model(x), images, labels, **hyper)

@@ -154,7 +154,9 @@ def warnings(contents: Contents) -> list[str]:
                 f"the images and not finite on {odd:.1%}, so a low success rate does "
                 "not mean robustness."
             )
-        if (row.get("unchanged") or 0) > _MASKED:
+        # AutoAttack returns the clean image where it fails.
+        by_design = str(row.get("attack")).startswith("autoattack")
+        if (row.get("unchanged") or 0) > _MASKED and not by_design:
             found.append(
                 f"{name}: the attack returned {row['unchanged']:.1%} of the images "
                 "unchanged; more steps may find more."
