@@ -104,6 +104,7 @@ def train_blackbox(
         discriminator,
         (generator_optimizer, discriminator_optimizer),
         schedule.num_rounds * schedule.generator_steps,
+        moving=True,
     )
     objective = AdvGANObjective(problem.epsilon, target_class, **session.loss)
     own = _distilled(session, schedule, distilled, distilled_optimizer)

@@ -60,9 +60,18 @@ def choose(
     )
 
 
-def optimizer(rate: float, num_steps: int) -> optax.GradientTransformation:
-    """Return Adam with a rate that falls to zero along a cosine."""
-    schedule = optax.cosine_decay_schedule(rate, max(num_steps, 1))
+def optimizer(
+    rate: float, num_steps: int, *, moving: bool = False
+) -> optax.GradientTransformation:
+    """Return Adam with a rate that falls to zero, along a cosine or a line.
+
+    It falls later along the line, for a generator whose attacked model is `moving`: the
+    distilled model changes until the last round.
+    """
+    steps = max(num_steps, 1)
+    schedule = optax.cosine_decay_schedule(rate, steps)
+    if moving:
+        schedule = optax.linear_schedule(rate, 0.0, steps)
     return optax.adam(schedule, b1=0.5)  # as in other image GANs
 
 

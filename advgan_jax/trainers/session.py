@@ -228,6 +228,7 @@ def make_networks(
     num_steps: int,
     *,
     conditional: bool = False,
+    moving: bool = False,
 ) -> Networks:
     """Complete the networks and their optimisers by the defaults, and check them."""
     chosen, shape = session.chosen, (2, *session.problem.images.image_shape)
@@ -238,7 +239,7 @@ def make_networks(
     _check_module("discriminator", discriminator, (2,), images)
     rates = (chosen.learning_rate, chosen.discriminator_rate)
     made = (
-        defaults.optimizer(rate, num_steps) if given is None else given
+        defaults.optimizer(rate, num_steps, moving=moving) if given is None else given
         for given, rate in zip(optimizers, rates, strict=True)
     )
     return Networks(generator, discriminator, *made)

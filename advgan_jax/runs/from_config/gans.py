@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import optax
 from ml_collections import ConfigDict
 
 from advgan_jax import models, parallel
@@ -18,7 +17,7 @@ from advgan_jax.runs.from_config import (
     select,
     target_models,
 )
-from advgan_jax.trainers import Options
+from advgan_jax.trainers import Options, defaults
 from advgan_jax.training import advgan, aigan, blackbox
 from advgan_jax.training.gan import Networks
 
@@ -61,8 +60,13 @@ def describe(config: ConfigDict, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def make_networks(config: ConfigDict, num_classes: int, num_steps: int) -> Networks:
-    """Return the networks of `config.method`, and optimisers for `num_steps` steps."""
+def make_networks(
+    config: ConfigDict, num_classes: int, num_steps: int, *, moving: bool = False
+) -> Networks:
+    """Return the networks of `config.method`, and optimisers for `num_steps` steps.
+
+    `moving` is that of `defaults.optimizer`.
+    """
     section, discriminator = config.generator, config.discriminator
     make_generator: Any = models.Generator
     make_discriminator: Any = models.Discriminator
@@ -71,12 +75,12 @@ def make_networks(config: ConfigDict, num_classes: int, num_steps: int) -> Netwo
         if discriminator.num_heads == 2:  # source and class
             make_discriminator = partial(models.TwoHeadDiscriminator, num_classes)
     sizes = {"widths": tuple(section.widths), "num_residual": section.num_residual}
-    schedule = partial(optax.cosine_decay_schedule, decay_steps=max(num_steps, 1))
-    rates = (schedule(part.learning_rate) for part in (section, discriminator))
+    rates = (part.learning_rate for part in (section, discriminator))
+    make = partial(defaults.optimizer, num_steps=num_steps, moving=moving)
     return Networks(
         make_generator(epsilon=config.epsilon, **sizes),
         make_discriminator(widths=tuple(discriminator.widths)),
-        *(optax.adam(rate, b1=0.5) for rate in rates),  # as in other image GANs
+        *map(make, rates),
     )
 
 
@@ -150,7 +154,7 @@ def blackbox_attacker(
     generator_steps = schedule.num_rounds * schedule.generator_steps
     distilled_steps = schedule.distilled_epochs * schedule.distilled_steps
     attacker = blackbox.Attacker(
-        make_networks(config, num_classes, generator_steps),
+        make_networks(config, num_classes, generator_steps, moving=True),
         advgan_objective(config, num_classes),
         models.make_classifier(distilled.model, num_classes, axis_name=axis),
         make_optimizer(distilled, distilled_steps),
