@@ -17,9 +17,9 @@ On MNIST's C, SignHunter needs 25.2 queries for an image as `signhunter_strips`,
 Attack 72, RayS 126 with `--config.attacks.rays.num_queries=10000`. After 872 images the
 hybrid is cheaper than `signhunter_strips`.
 
-Digits take two minutes on one core. SignHunter needs 4.3 queries for an image, Square
-Attack 12, RayS 24 (by classes only). After 156 images a hybrid of AdvGAN and SignHunter
-is cheaper than SignHunter alone, at the same success of 100 %.
+Digits take two and a half minutes on one core. SignHunter needs 4.3 queries for an
+image, Square Attack 12, RayS 24 (by classes only). After 153 images a hybrid of AdvGAN
+and SignHunter is cheaper than SignHunter alone, at the same success of 100 %.
 """
 
 from ml_collections import ConfigDict

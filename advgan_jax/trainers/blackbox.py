@@ -104,7 +104,7 @@ def train_blackbox(
         discriminator,
         (generator_optimizer, discriminator_optimizer),
         schedule.num_rounds * schedule.generator_steps,
-        moving=True,
+        moving=schedule.dynamic,
     )
     objective = AdvGANObjective(problem.epsilon, target_class, **session.loss)
     own = _distilled(session, schedule, distilled, distilled_optimizer)

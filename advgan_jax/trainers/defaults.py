@@ -65,8 +65,8 @@ def optimizer(
 ) -> optax.GradientTransformation:
     """Return Adam with a rate that falls to zero, along a cosine or a line.
 
-    It falls later along the line, for a generator whose attacked model is `moving`: the
-    distilled model changes until the last round.
+    It falls later along the line, for a generator whose attacked model is `moving`: in
+    dynamic distillation, the distilled model changes until the last round.
     """
     steps = max(num_steps, 1)
     schedule = optax.cosine_decay_schedule(rate, steps)

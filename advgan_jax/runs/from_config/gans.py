@@ -154,7 +154,7 @@ def blackbox_attacker(
     generator_steps = schedule.num_rounds * schedule.generator_steps
     distilled_steps = schedule.distilled_epochs * schedule.distilled_steps
     attacker = blackbox.Attacker(
-        make_networks(config, num_classes, generator_steps, moving=True),
+        make_networks(config, num_classes, generator_steps, moving=schedule.dynamic),
         advgan_objective(config, num_classes),
         models.make_classifier(distilled.model, num_classes, axis_name=axis),
         make_optimizer(distilled, distilled_steps),
