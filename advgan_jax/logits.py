@@ -82,7 +82,8 @@ def check_evaluation_mode(logits_fn: LogitsFn, name: str = "logits_fn") -> None:
 def check_arguments(fn: Any, name: str, *wanted: str) -> None:
     """Raise `TypeError` for a function that cannot be called with such arguments."""
     try:
-        signature = inspect.signature(fn)
+        # A decorator may add or bind arguments.
+        signature = inspect.signature(fn, follow_wrapped=False)
     except (TypeError, ValueError):  # it has none
         return
     try:
@@ -93,7 +94,7 @@ def check_arguments(fn: Any, name: str, *wanted: str) -> None:
             f"{signature}: {error}. A model that draws numbers is one of images and "
             "key, which `attacks.expectation` and version='rand' of `autoattack` need; "
             "bind all other arguments."
-        ) from None
+        ) from error
 
 
 def apply(models: Mapping[str, Traced], images: Array) -> Array:

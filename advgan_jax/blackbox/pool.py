@@ -66,11 +66,12 @@ def attack_oracle(
     """Attack images of a black box.
 
     Given the same answers, the proposals for an image are those of the same attack on
-    a JAX model: the same bits, but in `bandits` and `hop_skip_jump`, whose sums may be
-    rounded otherwise. The oracle also rounds logits to probabilities. To resume
-    after a failure, repeat the call with an oracle whose ledger has the same file, or
-    after `oracle.rewind`, and the same `batch_size`: no answer that was recorded is
-    queried again, but for the oracle's `probe`.
+    a JAX model. They have the same bits, but for `bandits` and `hop_skip_jump`, whose
+    sums may be rounded otherwise. The oracle also rounds logits to probabilities.
+
+    To resume after a failure, repeat the call with the same `batch_size` and an oracle
+    whose ledger has the same file, or after `oracle.rewind`. No answer that was
+    recorded is queried again, but for the oracle's `probe`.
 
     Where a service sees an image within epsilon at a distance beyond it, as JPEG may
     cause, the answer counts as the worst of all. Answers that change between two
@@ -87,8 +88,9 @@ def attack_oracle(
       key: typed key, for attacks that draw random numbers.
       targeted: whether `labels` are wanted classes.
       starts: for example the images of a generator, like `images`; all attacks but
-        `simba` take them, and query them first, in the ball. Only RayS queries the
-        corner of the box in their direction.
+        `simba` take them. Score attacks query them first, in the ball. RayS and
+        HopSkipJump query the clean image before: RayS then the corner of the box in
+        their direction, HopSkipJump the starts themselves.
       levels: number of grey levels of the images that are sent. Rounding keeps images
         within epsilon, see `attacks.quantize`. None: those of the oracle's encoding,
         256 for PNG and JPEG files, else no rounding.

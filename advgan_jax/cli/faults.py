@@ -13,10 +13,11 @@ from absl import app, flags, logging
 
 from advgan_jax import runs
 from advgan_jax.cli.errors import INTERRUPTED, exit_with_error, parse
-from advgan_jax.oracles import OracleError
+from advgan_jax.oracles import BudgetExhausted, OracleError
 
 # Errors of the caller, and errors whose message contains the cure.
-FAULTS = (ValueError, TypeError, OSError, ImportError, FloatingPointError, OracleError)
+FAULTS = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
+FAULTS += (OracleError, BudgetExhausted)
 _FRAMES = "JAX has removed its internal frames"
 _NO_MEMORY = (
     "The memory does not suffice ({}). Reduce batch sizes or `widths`, set "

@@ -14,6 +14,7 @@ from advgan_jax.types import Array
 
 ROBUST, CLEAN = -1, -2
 _ROUNDING = 1e-3  # by another device, of the largest logit
+_NEW_SLOPES = 0.01  # share of images whose gradient rounding may change at a kink
 
 
 @dataclasses.dataclass(eq=False)
@@ -65,8 +66,10 @@ class State:
         partial = self.path.with_name(f".{self.path.name}.partial.npz")
         with writing(self.path):
             try:
-                name = np.array(self.identity)
-                np.savez(partial, identity=name, moved=moved, **arrays)
+                partial.unlink(missing_ok=True)  # that of a killed run
+                with partial.open("xb") as file:
+                    name = np.array(self.identity)
+                    np.savez(file, identity=name, moved=moved, **arrays)
                 os.replace(partial, self.path)
             finally:
                 partial.unlink(missing_ok=True)
@@ -89,7 +92,8 @@ def open_state(
 
     `settings` has the `attacks` in their order, with their arguments. The file must be
     of the same images, labels, settings and key, and of a model with the same `logits`
-    and `slopes`, up to the rounding of another device.
+    and `slopes`, up to the rounding of another device, which may change 1 % of the
+    slopes by more.
     """
     images = np.concatenate([batch.images[batch.mask] for batch in task.batches()])
     identity = digest.of_json(
@@ -122,13 +126,13 @@ def open_state(
     return state
 
 
-def _alike(ours: np.ndarray, stored: np.ndarray) -> bool:
-    """Return whether at most 1 % of the numbers differ by more than rounding."""
+def _alike(ours: np.ndarray, stored: np.ndarray, most: float) -> bool:
+    """Return whether no larger share of the numbers differs by more than rounding."""
     if ours.shape != stored.shape:
         return False
     size = np.abs(ours[np.isfinite(ours)]).max(initial=0)
     close = np.isclose(ours, stored, rtol=0, atol=_ROUNDING * size, equal_nan=True)
-    return bool((~close).sum() <= 0.01 * close.size)
+    return bool((~close).sum() <= most * close.size)
 
 
 def _load(state: State, path: pathlib.Path) -> None:
@@ -146,7 +150,8 @@ def _load(state: State, path: pathlib.Path) -> None:
             or moved.shape != state.adversarial[broken].shape
         ):
             raise ValueError(f"moved is {moved.dtype}{list(moved.shape)}")
-        same = all(_alike(getattr(state, n), found[n]) for n in ("logits", "slopes"))
+        same = _alike(state.logits, found["logits"], 0.0)
+        same &= _alike(state.slopes, found["slopes"], _NEW_SLOPES)
     if str(found["identity"]) != state.identity or not same:
         raise ValueError(
             f"{path} must be the state of this evaluation, got one of other images, "

@@ -95,15 +95,16 @@ def autoattack(
       state_path: file that keeps the state after each batch, so that the same call
         resumes after a kill; None: no file. The result is the same to the last bit.
       keep: how many of the first adversarial images to keep as `examples`.
-      progress: whether to show it, with the robust accuracy so far on terminals.
+      progress: whether to show it, with the robust accuracy so far.
 
     Returns:
       The result of the whole and of each attack.
 
     Raises:
-      TypeError: for wrong dtypes.
-      ValueError: for an unknown version, attack or norm, wrong shapes, pixels or
-        classes, or a state file of another evaluation.
+      TypeError: for wrong dtypes, or a model of other arguments.
+      ValueError: for an unknown version, attack or norm, a repeated attack, wrong
+        shapes, pixels or classes, logits that are not finite at clean or noisy images,
+        or a state file of another evaluation.
 
     Warns:
       UserWarning: for a model whose answers change, that returns probabilities, has
@@ -139,12 +140,12 @@ def autoattack(
     run_sequence(task, clean, sequence, state, key=key, shown=progress, **bound)
     components = _components(state, list(sequence))
     _warn_of_square(components, len(clean))
-    names = np.array([*sequence, "clean", ""])  # -2 and -1 are the last two
+    breakers = np.array([*sequence, "clean", ""])  # -2 and -1 are the last two
     return AutoAttackResult(
         evaluation=_measure(task, clean, state, keep),
         components=components,
         adversarial=state.adversarial,
-        broken_by=names[state.broken_by],
+        broken_by=breakers[state.broken_by],
         version=version if tuple(names) == VERSIONS[version] else "custom",
         **bound,
     )

@@ -139,7 +139,8 @@ class Incoming:
 
     def in_order(self) -> np.ndarray:
         """Return the answers that are recorded in order, `[M, K]`."""
-        return np.asarray([self.answers[row] for row in range(self._recorded)])
+        rows = [self.answers[row] for row in range(self._recorded)]
+        return np.asarray(rows, np.float32)
 
     def _record(self, rows: np.ndarray, answers: np.ndarray) -> None:
         self.answers.update(zip(rows.tolist(), answers, strict=True))

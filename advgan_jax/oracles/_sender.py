@@ -77,6 +77,8 @@ class Sender:
             number = start // self.batch_size
             parts.append(self._send(images[some], number, {}, _ignore, _ignore))
             self._ledger.record_again(some[: len(parts[-1])], parts[-1])
+            if len(parts[-1]) < len(some):
+                break
         answers = np.concatenate(parts)
         return chosen[: len(answers)], answers
 
@@ -118,7 +120,10 @@ class Sender:
                     lambda rows, raw: incoming.receive(missing[rows], raw),
                 )
         except _BudgetSpent:
-            pass
+            _log.warning(
+                "%s images were sent without a usable answer, and spent the budget.",
+                self._ledger.wasted - wasted,
+            )
         except UnusableAnswer as error:
             wasted, queries = self._ledger.wasted - wasted, self._ledger.position
             raise OracleError(

@@ -80,6 +80,7 @@ def test_it_breaks_exactly_what_can_be_broken(norm, problem):
     assert first.attacked == NUM_IMAGES - 4
     assert sum(c.fooled for c in result.components.values()) == broken.sum() - 4
     assert [*result.components] == [*_sequence.VERSIONS["standard"]]
+    assert result.version == "standard"
     after = result.after()
     for name, component in result.components.items():
         assert after[name].robust_accuracy == component.robust_accuracy
@@ -239,6 +240,9 @@ def test_rows_and_entries(problem):
         *("linear", 0.05, "linf"),
     )
     assert entry["version"] == "custom"  # one attack of the four
+    every = _sequence.VERSIONS["rand"]
+    hyper |= {"only": list(reversed(every))}
+    assert autoattack(model, images, labels, **hyper).version == "custom"
     assert "robust" in repr(result)
     assert len(repr(result)) < 100
 

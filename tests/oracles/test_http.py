@@ -226,7 +226,8 @@ def test_budget_bounds_tries_too():
             for _ in range(2):
                 with pytest.raises(BudgetExhausted) as error:
                     ask(IMAGES)
-                assert error.value.answers.shape == (0, 3)
+                answers = error.value.answers
+                assert (answers.shape, answers.dtype) == ((0, 3), np.float32)
         assert len(service.times) == ask.wasted == 5
 
 
@@ -237,6 +238,17 @@ def test_decode_gets_a_response_as_httpx_makes_it():
 
     with local.serve() as service, oracle(service, decode=decode) as ask:
         np.testing.assert_allclose(ask(IMAGES), local.probabilities(IMAGES), atol=1e-7)
+
+
+def test_repeated_queries_keep_their_rows_where_the_budget_ends():
+    """Two tries of the first batch fail; the third batch alone would still fit."""
+    sizes = {"batch_size": 4, "request_size": 4}
+    with local.serve() as service, oracle(service, **sizes) as ask:
+        ask(IMAGES)
+        ask.budget = len(IMAGES) + 10
+        service.faults.extend(2 * [local.status(500)])
+        assert ask.measure_noise(10)[:2] == (0, 0)
+        assert (ask.wasted, ask.measured) == (8, 0)
 
 
 def test_answers_that_change_are_noticed(tmp_path):

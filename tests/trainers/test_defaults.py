@@ -1,6 +1,7 @@
 """Without another argument, trainings succeed on images that they have not seen."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -47,3 +48,19 @@ def test_aigan_reaches_every_class_of_digits(digits, digits_logits_fn):
     summary = summarize_classes(evaluate_per_class(*shown))
     assert summary["success_mean"] >= 0.93
     assert np.min(summary["success_by_target"]) > 0.5
+
+
+def test_rates_fall_later_while_the_attacked_model_changes():
+    """Adam's first step is as long as the rate, whatever the gradient."""
+
+    def rates(**options):
+        adam = defaults.optimizer(0.1, 10, **options)
+        state, found = adam.init(jnp.zeros(())), []
+        for _ in range(10):
+            step, state = adam.update(jnp.ones(()), state)
+            found.append(-float(step))
+        return np.array(found)
+
+    steps = np.arange(10) / 10
+    np.testing.assert_allclose(rates(), 0.05 * (1 + np.cos(np.pi * steps)), rtol=1e-4)
+    np.testing.assert_allclose(rates(moving=True), 0.1 * (1 - steps), rtol=1e-4)

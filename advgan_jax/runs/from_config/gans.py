@@ -49,8 +49,12 @@ def describe(config: ConfigDict, dataset: Dataset) -> dict[str, Any]:
     weights. The method is one of `DEPENDS_ON`.
     """
     generator = make_networks(config, dataset.num_classes, 1).generator
+    kind = _KINDS.get(config.method, config.method)
+    dynamic = kind == "advgan_blackbox" and config.distillation == "dynamic"
     return {
-        "kind": _KINDS.get(config.method, config.method),
+        "kind": kind,
+        # How they fall; elsewhere along a cosine.
+        **({"rates": "line"} if dynamic else {}),
         "generator": describe_module(generator),
         "image_shape": list(dataset.train.image_shape),
         "num_classes": dataset.num_classes,

@@ -215,7 +215,7 @@ def rows(run: Run, name: str, by_size: BySize) -> list[dict[str, Any]]:
     threat_model = _THREAT_MODELS.get(kind, "white-box")
     fields = {"threat_model": threat_model, "epsilon": size, "norm": norm}
     # Sections of AutoAttack differ in more than the row says.
-    label = name if kind == "autoattack" else kind
+    label = name if name.startswith(kind) and kind == "autoattack" else kind
     parts = [(f"{label}:{p}", e) for p, e in by_size.items() if isinstance(p, str)]
     found = [(label, by_size[size]), *parts]
     return [attack_row(run, e, attack=attack, **fields) for attack, e in found]

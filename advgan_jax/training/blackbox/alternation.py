@@ -72,6 +72,7 @@ def fit(
 
     Raises:
       OracleError: if the black box fails; a run resumes from the last saved state.
+      BudgetExhausted: if no query was answered within the budget.
       TypeError: for images or labels of a wrong dtype.
       ValueError: if images or labels are too few or invalid, if f and the oracle have
         different classes, or if a fresh state comes with a queried oracle.
@@ -267,6 +268,8 @@ class _Alternation:
             try:
                 self.oracle(images, after_batch=_after_batch)
             except BudgetExhausted as error:
+                if not self.oracle.queries:
+                    raise
                 self._warn_once(str(error))
 
     def _warn_once(self, message: str) -> None:
@@ -279,19 +282,16 @@ class _Alternation:
         """Return all queried images, with the answers in the place of labels."""
         arrays = self.oracle.ledger.made()
         # Padded to the final size, so that nothing is compiled again.
-        missing = sum(self.schedule.query_counts) - len(arrays[0])
-        rows = (0, missing)
+        rows = (0, sum(self.schedule.query_counts) - len(arrays[0]))
         return Batch(*(jnp.pad(a, [rows] + [(0, 0)] * (a.ndim - 1)) for a in arrays))
 
     def _distilled_rows(self, epoch: int) -> batches.RowsFn:
         """Choose the rows of f's batches, which mix clean and perturbed images."""
-        marks = np.unique(np.asarray(self.state.queries))
-        marks = marks[marks > 0]
+        marks = np.setdiff1d(np.asarray(self.state.queries), 0)
         clean, end = int(marks[0]), int(marks[-1])
         start = clean if self.schedule.replay or len(marks) < 2 else int(marks[-2])
         steps = epoch * self.schedule.distilled_steps
-        first = steps * self.schedule.distilled_batch_size
-        return in_turn(first, clean, (start, end))
+        return in_turn(steps * self.schedule.distilled_batch_size, clean, (start, end))
 
 
 def _one_epoch(steps: int, batch_size: int, epoch: int) -> host_loop.Plan:
