@@ -1,5 +1,7 @@
 """A model that draws random numbers, as one that attacks can follow."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,6 +38,18 @@ def test_each_iterate_has_its_own_draws(images):
     assert (drawn(images.at[0, 0, 0, 0].add(1e-6)) != first).all()
     assert (drawn(images[::-1]) != first).all()
     assert jnp.std(drawn(images) - first) == 0
+
+
+def test_a_decorator_may_add_the_key(net, images):
+    def plain(x):
+        return net(x)
+
+    @functools.wraps(plain)
+    def decorated(x, key):
+        return plain(x) + jax.random.normal(key, (len(x), 5))
+
+    found = attacks.expectation(decorated, 4, key=KEY)(images)
+    assert found.shape == net(images).shape
 
 
 def test_it_averages(net, images):
