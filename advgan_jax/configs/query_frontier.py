@@ -13,8 +13,8 @@ needs fewer queries on MNIST, not on digits. Searches that draw random numbers r
 the number of images attacked, the table `query_frontier` the success at the fixed
 `budgets`.
 
-On MNIST's C, SignHunter needs 25.9 queries for an image as `signhunter_strips`, Square
-Attack 72, RayS 142. After 872 images the hybrid is cheaper than `signhunter_strips`.
+On MNIST's C, SignHunter needs 25.2 queries for an image as `signhunter_strips`, Square
+Attack 72, RayS 126. After 872 images the hybrid is cheaper than `signhunter_strips`.
 
 Digits take two and a half minutes on one core. SignHunter needs 4.3 queries for an
 image, Square Attack 12, RayS 24 (by classes only). After 153 images a hybrid of AdvGAN
