@@ -15,7 +15,7 @@ images. At the end the attacker queries ten images a second time, to measure noi
 |---|---|---|---|
 | digits | 437 | a minute on one core | 95.4 % |
 | mnist | 20,000 | 8 minutes on a core after the black box | C 96.7 % |
-| mnist, 2,750 clean and 250 per round | 5,000 | as long | C 90.6 % |
+| mnist, 2,750 clean and 250 per round | 5,000 | as long | not measured anew |
 | cifar10 | 20,000 | not measured | not measured |
 
 Dynamic distillation makes 50,000 queries on CIFAR-10 with

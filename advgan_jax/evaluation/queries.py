@@ -52,7 +52,7 @@ class QueryCounts(NamedTuple):
     def of_json(cls, values: Mapping[str, Any]) -> "QueryCounts":
         """Undo `to_json`; other keys are ignored."""
         queries, success = np.array(values["queries"]), np.array(values["success"])
-        return cls(queries, success, values["paid"], values.get("limit"))
+        return cls(queries, success, values["paid"], values["limit"])
 
     def within(self, budgets: Sequence[int]) -> list[float]:
         """Return the share of images that succeed by at most so many queries each.

@@ -280,10 +280,8 @@ def _replaced(
     def _make() -> Array:
         inputs = layer_outputs(model, params, chosen.images, layer)
         scale = _scale(model, layer, inputs)
-        above, inputs = (
-            layers_above(model, params, layer, scale),
-            inputs / scale,
-        )
+        inputs = inputs / scale
+        above = layers_above(model, params, layer, scale)
         found = attack(above, inputs, chosen.labels, key=key)
         if mixture.rms is not None:
             found = _rescaled(inputs, found, mixture.rms / scale)

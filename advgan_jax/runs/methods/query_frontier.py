@@ -107,6 +107,7 @@ def _measure(
     depends_on = {
         "target_model": target_models.describe(config),
         "number": number,
+        "counts": list(QueryCounts._fields),
         "kind": name if name in TRAINED else _kind(config, name),
         **from_config.select(config, "seed", "epsilon", "evaluation"),
         **from_config.select(config, f"attacks.{section}", f"attacks.{name}"),
